@@ -1,0 +1,319 @@
+"""Writes the embedded data set glyphs100 as images, or remakes it from the typefaces.
+
+    python data/glyphs100/prepare.py [TARGET]       # images and lists, as the training reads them
+    python data/glyphs100/prepare.py --fonts DIR    # glyphs100.npz from the packages in typefaces.csv
+
+Only the second needs Pillow and fontTools; see README.md beside this file.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+
+import numpy as np
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+if __name__ == '__main__':
+    sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+
+from data.errors import UserError  # noqa: E402
+
+ARCHIVE = os.path.join(HERE, 'glyphs100.npz')
+TYPEFACES = os.path.join(HERE, 'typefaces.csv')
+DEFAULT_TARGET = os.path.join(HERE, 'images')
+
+# The printable ASCII characters without the space, and six that every typeface of the list has:
+# pound, section, copyright, inverted question mark, sharp s, euro.
+CHARACTERS = ''.join(map(chr, range(0x21, 0x7F))) + '\u00a3\u00a7\u00a9\u00bf\u00df\u20ac'
+
+# Layout of a picture, in pixels. One size a typeface, never one a glyph: the capital H is
+# CAP_HEIGHT high, or less where another glyph of the typeface would not fit otherwise.
+SIDE = 32
+BASELINE = 23  # rows above the baseline
+CAP_HEIGHT = 17
+MARGIN = 1
+SUPERSAMPLING = 8
+
+# What a finished folder holds beside train/ and val/: the digest of the archive it came from.
+MARKER = 'glyphs100.sha256'
+
+
+def load():
+    """Reads the archive.
+
+    Returns:
+        {'characters': int32 [100] code points in ascending order; class i is the i-th,
+         'train_images', 'test_images': uint8 [typefaces, 100, 32, 32], dark on light,
+         'train_typefaces', 'test_typefaces': str [typefaces], sorted}.
+
+    Raises:
+        UserError: the archive is missing or damaged.
+    """
+    try:
+        with np.load(ARCHIVE, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as e:  # A damaged zip raises one of zipfile's, zlib's, NumPy's or the OS's.
+        raise UserError('%s: cannot be read (%s); get it anew from the repository'
+                        % (ARCHIVE, e)) from e
+
+
+def class_folder(character):
+    """'U+0041' for the code point 0x41: safe on file systems that ignore case."""
+    return 'U+%04X' % character
+
+
+def write_images(target=DEFAULT_TARGET):
+    """Writes the data set as PNG files and lists, unless they are there already.
+
+    Under target: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),
+    train.txt and val.txt with one `relative/path label` a line. Everything is written to a folder
+    beside target, which is then renamed: what stands under target is always whole. Processes that
+    do this at the same time do not disturb each other.
+
+    Args:
+        target: the folder to write; it may be absent, empty, or of an earlier call.
+
+    Returns:
+        True if the images were written, False if they were there already.
+
+    Raises:
+        UserError: target holds something else, cannot be written, or the archive is unreadable.
+    """
+    target = os.path.realpath(target)  # A link to a larger disk stays a link.
+    digest = _archive_digest()
+    if _is_complete(target, digest):
+        return False
+    _refuse_foreign(target)
+    arrays = load()
+    partial = '%s.partial-%s' % (target, uuid.uuid4().hex[:12])
+    try:
+        os.makedirs(partial)
+        for split, part in (('train', 'train'), ('val', 'test')):
+            _write_split(partial, split, arrays['characters'], arrays[part + '_typefaces'],
+                         arrays[part + '_images'])
+        _write(os.path.join(partial, MARKER), (digest + '\n').encode())
+        os.sync()  # Once for all 8,400 files, before the rename says that they are there.
+        _publish(partial, target, digest)
+    except OSError as e:
+        raise UserError('%s: cannot be written (%s); make room there, or name another folder'
+                        % (target, e.strerror or e)) from e
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return True
+
+
+def _archive_digest():
+    try:
+        with open(ARCHIVE, 'rb') as f:
+            return hashlib.sha256(f.read()).hexdigest()
+    except OSError as e:
+        raise UserError('%s: cannot be read (%s); get it anew from the repository'
+                        % (ARCHIVE, e.strerror)) from e
+
+
+def _is_complete(target, digest):
+    """Whether target came from this archive and has lost none of its files since."""
+    try:
+        with open(os.path.join(target, MARKER)) as f:
+            if f.read().strip() != digest:
+                return False
+        for split in ('train', 'val'):
+            with open(os.path.join(target, split + '.txt')) as f:
+                listed = {line.rpartition(' ')[0] for line in f}
+            found = {'/'.join((split, folder, name))
+                     for folder in os.listdir(os.path.join(target, split))
+                     for name in os.listdir(os.path.join(target, split, folder))}
+            if not listed or listed - found:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _refuse_foreign(target):
+    """Only what an earlier call wrote may be replaced."""
+    if not os.path.exists(target):
+        return
+    if not os.path.isdir(target):
+        raise UserError('%s: is a file; name a folder for the images' % target)
+    if os.listdir(target) and not os.path.exists(os.path.join(target, MARKER)):
+        raise UserError('%s: holds something other than the glyphs100 images; move it away or '
+                        'name another folder' % target)
+
+
+def _write_split(root, split, characters, typefaces, images):
+    """One split's PNG files, class by class, and its list; images as in load()."""
+    pngs = iter(_encode_png(images.transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1)))
+    lines = []
+    for label, character in enumerate(characters):
+        folder = '/'.join((split, class_folder(character)))
+        os.makedirs(os.path.join(root, folder))
+        for typeface, png in zip(typefaces, pngs):
+            path = '%s/%s.png' % (folder, typeface)
+            _write(os.path.join(root, path), png)
+            lines.append('%s %d\n' % (path, label))
+    _write(os.path.join(root, split + '.txt'), ''.join(sorted(lines)).encode())
+
+
+def _encode_png(images):
+    """uint8 [n, height, width, channels] -> n PNG files, each as bytes."""
+    import tensorflow.compat.v1 as tf  # Here, since remaking the archive needs no TensorFlow.
+
+    with tf.Graph().as_default():
+        image = tf.placeholder(tf.uint8, images.shape[1:])
+        encode = tf.image.encode_png(image)
+        with tf.Session(config=tf.ConfigProto(device_count={'GPU': 0})) as session:
+            run = session.make_callable(encode, [image])
+            return [run(pixels) for pixels in images]
+
+
+def _write(path, content):
+    with open(path, 'wb') as f:
+        f.write(content)
+
+
+def _publish(partial, target, digest):
+    """Renames partial to target, over what an earlier call left there."""
+    try:
+        os.rename(partial, target)  # Succeeds where target is absent or empty.
+        return
+    except OSError:
+        if not os.path.isdir(target):
+            raise
+    if _is_complete(target, digest):  # Another process was faster.
+        return
+    outdated = partial + '-outdated'
+    os.rename(target, outdated)
+    try:
+        os.rename(partial, target)
+    except OSError:
+        if not _is_complete(target, digest):
+            raise
+    finally:
+        shutil.rmtree(outdated, ignore_errors=True)
+
+
+def read_typefaces():
+    """The rows of typefaces.csv, as dictionaries, in the file's order."""
+    with open(TYPEFACES, newline='') as f:
+        return list(csv.DictReader(f))
+
+
+def make_archive(fonts):
+    """Draws every character in every typeface of the list and writes the archive.
+
+    Args:
+        fonts: the folder that holds node_modules/ with the packages of typefaces.csv.
+
+    Raises:
+        UserError: Pillow, fontTools, a package, a glyph is missing, or a version differs.
+    """
+    try:
+        import fontTools.ttLib
+        import PIL  # noqa: F401
+    except ImportError as e:
+        raise UserError('remaking glyphs100.npz needs Pillow and fontTools (%s): '
+                        'pip install pillow fonttools' % e) from e
+    arrays = {'characters': np.array([ord(c) for c in CHARACTERS], np.int32)}
+    for split in ('train', 'test'):
+        rows = [row for row in read_typefaces() if row['split'] == split]
+        files = [_font_file(fonts, row) for row in rows]
+        for path in files:
+            known = fontTools.ttLib.TTFont(path).getBestCmap()
+            missing = [class_folder(ord(c)) for c in CHARACTERS if ord(c) not in known]
+            if missing:
+                raise UserError('%s: has no glyph for %s; take it out of %s'
+                                % (path, ', '.join(missing), TYPEFACES))
+        arrays[split + '_typefaces'] = np.array([row['typeface'] for row in rows])
+        arrays[split + '_images'] = np.stack([_draw_typeface(path) for path in files])
+    former = load() if os.path.exists(ARCHIVE) else {}
+    same = former.keys() == arrays.keys() and all(
+        np.array_equal(former[name], arrays[name]) for name in arrays)
+    temporary = ARCHIVE + '.partial'
+    with open(temporary, 'wb') as f:
+        np.savez_compressed(f, **arrays)
+        f.flush()
+        os.fsync(f.fileno())
+    os.rename(temporary, ARCHIVE)
+    print('%s: %d training and %d test typefaces, %s' % (
+        ARCHIVE, len(arrays['train_images']), len(arrays['test_images']),
+        'the same images as before' if same else 'new images'))
+
+
+def _font_file(fonts, row):
+    """The regular weight's Latin WOFF file of a typeface, after a look at its package."""
+    package = os.path.join(fonts, 'node_modules', *row['package'].split('/'))
+    path = os.path.join(package, 'files', '%s-latin-400-normal.woff' % row['typeface'])
+    try:
+        with open(os.path.join(package, 'package.json'), encoding='utf-8') as f:
+            about = json.load(f)
+    except (OSError, ValueError) as e:
+        raise UserError('%s: cannot be read (%s); install the packages as %s says'
+                        % (package, e, os.path.join(HERE, 'README.md'))) from e
+    if (about['version'], about['license']) != (row['version'], row['licence']):
+        raise UserError('%s: is version %s under %s, but %s asks for %s under %s'
+                        % (package, about['version'], about['license'], TYPEFACES,
+                           row['version'], row['licence']))
+    if not os.path.exists(path):
+        raise UserError('%s: is missing; install the packages as %s says'
+                        % (path, os.path.join(HERE, 'README.md')))
+    return path
+
+
+def _draw_typeface(path):
+    """uint8 [100, 32, 32]: the characters of one font, dark on light, at one size and baseline."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    def font(size):
+        return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+
+    # Extents in em, from the origin on the baseline; a glyph is centred by its advance width.
+    em = 1000
+    measured = font(em)
+    boxes = {c: measured.getbbox(c, anchor='ls') for c in CHARACTERS}
+    above = max(-box[1] for box in boxes.values()) / em
+    below = max(box[3] for box in boxes.values()) / em
+    half = max(max(measured.getlength(c) / 2 - box[0], box[2] - measured.getlength(c) / 2)
+               for c, box in boxes.items()) / em
+    cap = -boxes['H'][1] / em
+    size = 1 / max(cap / CAP_HEIGHT, above / (BASELINE - MARGIN),
+                   below / (SIDE - BASELINE - MARGIN), half / (SIDE / 2 - MARGIN))
+    drawn = font(int(size * SUPERSAMPLING))
+    images = []
+    for c in CHARACTERS:
+        canvas = Image.new('L', (SIDE * SUPERSAMPLING, SIDE * SUPERSAMPLING))
+        left = int(round(SIDE * SUPERSAMPLING / 2 - drawn.getlength(c) / 2))
+        ImageDraw.Draw(canvas).text((left, BASELINE * SUPERSAMPLING), c, fill=255, font=drawn,
+                                    anchor='ls')
+        ink = np.asarray(canvas, np.float64).reshape(SIDE, SUPERSAMPLING, SIDE, SUPERSAMPLING)
+        images.append(255 - np.rint(ink.mean(axis=(1, 3))).astype(np.uint8))
+    return np.stack(images)
+
+
+def main():
+    parser = argparse.ArgumentParser(description='Writes the embedded data set as images.')
+    parser.add_argument('target', nargs='?', default=DEFAULT_TARGET,
+                        help='folder for the images (default: %(default)s)')
+    parser.add_argument('--fonts', metavar='DIR',
+                        help='remake glyphs100.npz from the font packages in DIR/node_modules')
+    args = parser.parse_args()
+    try:
+        if args.fonts:
+            make_archive(args.fonts)
+        elif write_images(args.target):
+            print('%s: written' % args.target)
+        else:
+            print('%s: there already' % args.target)
+    except UserError as e:
+        print('error: %s' % e, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
