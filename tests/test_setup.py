@@ -1,0 +1,283 @@
+"""The set-up: how .ci/setup finds Python and installs, the pins, the code's language level."""
+import ast
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+from packaging.markers import Marker
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RUNTIMES = {  # requirements files and the Pythons that they are for
+    'requirements.txt': ['3.7'],
+    'requirements-cpu.txt': ['3.7'],
+    'requirements-tf2.txt': ['3.9', '3.10', '3.11'],
+}
+REQUIREMENTS = sorted(name for name in os.listdir(ROOT) if name.startswith('requirements'))
+
+# Stands in for an interpreter of one version: knows the calls of .ci/setup, and logs `-m` ones.
+FAKE_PYTHON = '''#!/bin/sh
+case "$1 $2" in
+    "-c import ensurepip"*) [ "$3" = {version} ] ;;
+    "-c import platform"*) echo "{version}.1 at $0" ;;
+    "-c import sys"*) echo {version} ;;
+    "-c import pip"*) true ;;
+    "-c import numpy"*) echo 0 ;;
+    "-m venv") echo "venv {version}" >>"$LOG"; mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m pip") echo "$*" | sed 's/.* -r/install/' >>"$LOG"; [ -z "$PIP_FAILS" ] ;;
+    *) exit 9 ;;
+esac
+'''
+SHIM = '#!/bin/sh\necho "pyenv: $0: command not found" >&2\nexit 127\n'
+TOOLS = ['cat', 'cmp', 'cp', 'dirname', 'find', 'flock', 'grep', 'mkdir', 'mv', 'rm', 'sed']
+
+
+class Machine:
+    """A copy of what the set-up needs, on a machine that has only the given programs."""
+
+    def __init__(self, folder):
+        self.root = folder / 'clone'
+        (self.root / '.ci').mkdir(parents=True)
+        shutil.copy(os.path.join(ROOT, '.ci', 'setup'), str(self.root / '.ci'))
+        for name in REQUIREMENTS:
+            shutil.copy(os.path.join(ROOT, name), str(self.root))
+        self.home = folder / 'home'
+        self.bin = folder / 'bin'
+        self.log = folder / 'log'
+        tools = folder / 'tools'
+        tools.mkdir()
+        for tool in TOOLS:
+            if shutil.which(tool):
+                (tools / tool).symlink_to(shutil.which(tool))
+        self.path = [str(self.bin), str(tools)]
+
+    def program(self, path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    def python(self, version, path=None):
+        self.program(path or self.bin / ('python' + version), FAKE_PYTHON.format(version=version))
+
+    def setup(self, *files, **variables):
+        """Runs .ci/setup; returns its exit code, output, and what was made and installed."""
+        self.log.write_text('')
+        env = dict(variables, PATH=':'.join(self.path), HOME=str(self.home), LOG=str(self.log))
+        run = subprocess.run(
+            ['.ci/setup'] + list(files), cwd=str(self.root), env=env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        return run.returncode, run.stdout, self.log.read_text().splitlines()
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+CPU = ['venv 3.7', 'install requirements-cpu.txt']
+
+
+def test_refusing_shim_does_not_hide_a_later_python(machine, tmp_path):
+    machine.program(machine.bin / 'python3.7', SHIM)
+    machine.path.append(str(tmp_path / 'later'))
+    machine.python('3.7', tmp_path / 'later' / 'python3.7')
+    code, output, log = machine.setup()
+    assert (code, log) == (0, CPU)
+    assert 'Python 3.7.1 at ' + str(tmp_path / 'later' / 'python3.7') in output.splitlines()[0]
+    assert 'no NVIDIA GPU: TensorFlow 1.15 for CPUs' in output.splitlines()[0]
+
+
+def test_refusing_shim_then_pyenv_folder(machine):
+    machine.program(machine.bin / 'python3.7', SHIM)
+    machine.python('3.11')
+    machine.python('3.7', machine.home / '.pyenv' / 'versions' / '3.7.16' / 'bin' / 'python')
+    code, output, log = machine.setup()
+    assert (code, log) == (0, CPU)
+    assert '/.pyenv/versions/3.7.16/bin/python' in output
+
+
+def test_python_3_7_from_uv(machine, tmp_path):
+    machine.python('3.7', tmp_path / 'uv' / 'python')
+    machine.program(machine.bin / 'uv', '#!/bin/sh\n[ "$1 $2 $3" = "python find 3.7" ] && echo %s\n'
+                    % (tmp_path / 'uv' / 'python'))
+    code, _, log = machine.setup()
+    assert (code, log) == (0, CPU)
+
+
+def test_plain_python_of_the_right_version_will_do(machine):
+    machine.python('3.7', machine.bin / 'python')
+    assert machine.setup()[2] == CPU
+
+
+def test_falls_back_to_tensorflow_2_and_says_so(machine):
+    machine.program(machine.bin / 'python3.7', SHIM)
+    machine.python('3.10')
+    code, output, log = machine.setup()
+    assert (code, log) == (0, ['venv 3.10', 'install requirements-tf2.txt'])
+    assert 'no Python 3.7, falling back to Python 3.10.1' in output.splitlines()[0]
+    assert 'TensorFlow 2.15.1' in output.splitlines()[0]
+
+
+@pytest.mark.parametrize('others', [[], ['3.6', '3.8', '3.12', '3.13']])
+def test_no_usable_python_is_one_line(machine, others):
+    for version in others:
+        machine.python(version)
+    code, output, log = machine.setup()
+    assert (code, log) == (1, [])
+    assert output.startswith('error: no usable Python: install') and output.count('\n') == 1
+    assert not (machine.root / '.venv').exists()
+
+
+@pytest.mark.parametrize('variables, message', [
+    ({'RUNTIME': 'cuda'}, 'RUNTIME=cuda: choose gpu, cpu or tf2'),
+    ({'RUNTIME': 'gpu'}, 'RUNTIME=gpu needs Python 3.7'),
+    ({'PYTHON': 'python3.99'}, 'no usable Python: python3.99'),
+])
+def test_wrong_choice_is_one_line(machine, variables, message):
+    machine.python('3.10')
+    code, output, log = machine.setup(**variables)
+    assert (code, log) == (1, [])
+    assert output.startswith('error: ' + message) and output.count('\n') == 1
+
+
+def test_gpu_gets_the_gpu_build_and_a_word_where_it_is_not_usable(machine):
+    machine.python('3.7')
+    machine.program(machine.bin / 'nvidia-smi', '#!/bin/sh\necho "GPU 0: Tesla V100 (UUID: 1)"\n')
+    code, output, log = machine.setup()
+    assert (code, log) == (0, ['venv 3.7', 'install requirements.txt'])
+    assert 'NVIDIA GPUs: 1: TensorFlow 1.15 for GPUs' in output.splitlines()[0]
+    assert 'will run on the CPU' in output  # the stand-in sees no GPU
+
+
+def test_gpu_without_python_3_7_gets_cuda_too(machine):
+    machine.python('3.9')
+    machine.program(machine.bin / 'nvidia-smi', '#!/bin/sh\necho "GPU 0: A100 (UUID: 1)"\n')
+    assert machine.setup()[2] == [
+        'venv 3.9', 'install requirements-tf2.txt', 'install requirements-tf2-gpu.txt']
+
+
+def test_second_run_does_nothing(machine):
+    machine.python('3.7')
+    machine.setup('requirements-test.txt')
+    assert machine.setup('requirements-test.txt') == (0, '', [])
+    assert machine.setup() == (0, '', [])
+
+
+def test_interrupted_install_is_not_taken_for_a_finished_one(machine):
+    machine.python('3.7')
+    code, output, _ = machine.setup(PIP_FAILS='1')
+    assert code == 1 and 'error: installing requirements-cpu.txt failed' in output
+    assert machine.setup()[2] == CPU
+    assert machine.setup('requirements-test.txt', PIP_FAILS='1')[0] == 1
+    assert machine.setup('requirements-test.txt')[2] == ['install requirements-test.txt']
+
+
+def test_changed_requirements_are_installed(machine):
+    machine.python('3.7')
+    machine.setup('requirements-test.txt')
+    with open(str(machine.root / 'requirements-test.txt'), 'a') as test_file:
+        test_file.write('# changed\n')
+    assert machine.setup('requirements-test.txt')[2] == ['install requirements-test.txt']
+    with open(str(machine.root / 'requirements-cpu.txt'), 'a') as runtime_file:
+        runtime_file.write('# changed\n')
+    assert machine.setup('requirements-test.txt')[2] == CPU + ['install requirements-test.txt']
+
+
+def test_runtime_is_changed_on_request_and_kept_otherwise(machine):
+    machine.python('3.7')
+    machine.python('3.9')
+    machine.setup()
+    left_over = machine.root / '.venv' / 'left-over'
+    left_over.write_text('')
+    assert machine.setup(RUNTIME='cpu')[2] == []
+    assert machine.setup(RUNTIME='tf2')[2] == ['venv 3.9', 'install requirements-tf2.txt']
+    assert not left_over.exists()
+    assert machine.setup()[2] == []
+    assert machine.setup(PYTHON='python3.7')[2] == CPU
+
+
+def test_environment_whose_python_has_gone_is_made_anew(machine):
+    machine.python('3.7')
+    machine.setup()
+    machine.program(machine.root / '.venv' / 'bin' / 'python', SHIM)
+    assert machine.setup()[2] == CPU
+
+
+def test_folder_of_other_origin_is_left_alone(machine):
+    machine.python('3.7')
+    (machine.root / 'mine').mkdir()
+    (machine.root / 'mine' / 'file').write_text('kept')
+    code, output, log = machine.setup(VENV='mine')
+    assert (code, log) == (1, [])
+    assert output.startswith('error: mine is there') and output.count('\n') == 1
+    assert os.listdir(str(machine.root / 'mine')) == ['file']
+
+
+def pins(name, python):
+    """The (project, version) pairs that a requirements file gives for a Python version."""
+    found = []
+    with open(os.path.join(ROOT, name)) as lines:
+        for line in lines:
+            line = line.split('#')[0].strip()
+            if line:
+                match = re.match(r'([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)(?:; (.+))?$', line)
+                assert match, '%s: not pinned: %s' % (name, line)
+                project, version, marker = match.groups()
+                if not marker or Marker(marker).evaluate({'python_version': python}):
+                    found.append((re.sub('[-_.]+', '-', project).lower(), version))
+    return found
+
+
+@pytest.mark.parametrize('name', REQUIREMENTS)
+def test_every_requirement_is_pinned(name):
+    for python in RUNTIMES.get(name, ['3.7', '3.9', '3.10', '3.11']):
+        assert pins(name, python)
+
+
+@pytest.mark.parametrize('runtime, python', [(r, p) for r in sorted(RUNTIMES) for p in RUNTIMES[r]])
+def test_requirements_files_agree(runtime, python):
+    versions = {}
+    for name in [runtime, 'requirements-test.txt', 'requirements-plot.txt']:
+        for project, version in pins(name, python):
+            assert versions.setdefault(project, version) == version, (name, project)
+
+
+def test_cpu_and_gpu_runtimes_differ_in_tensorflow_alone():
+    gpu, cpu = pins('requirements.txt', '3.7'), pins('requirements-cpu.txt', '3.7')
+    assert gpu[0] == ('tensorflow-gpu', '1.15') and cpu[0] == ('intel-tensorflow', '1.15.2')
+    assert gpu[1:] == cpu[1:]
+
+
+@pytest.mark.skipif(not os.path.isfile(os.path.join(sys.prefix, 'installed', 'runtime')),
+                    reason='this environment was not made by .ci/setup')
+def test_nothing_unpinned_is_installed():
+    import pkg_resources
+    folder = os.path.join(sys.prefix, 'installed')
+    python = '%d.%d' % sys.version_info[:2]
+    expected = {project for name in os.listdir(folder) if name.startswith('requirements')
+                for project, _ in pins(name, python)}
+    installed = {re.sub('[-_.]+', '-', project.key) for project in pkg_resources.working_set}
+    assert installed - {'pip'} == expected
+
+
+def own_sources():
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = sorted(name for name in folders if name[0] != '.' and name != 'images')
+        for name in sorted(names):
+            if name.endswith('.py'):
+                yield os.path.relpath(os.path.join(folder, name), ROOT)
+
+
+@pytest.mark.parametrize('path', list(own_sources()))
+def test_code_is_python_3_6(path):
+    with open(os.path.join(ROOT, path), encoding='utf-8') as source:
+        text = source.read()
+    level = {'feature_version': (3, 6)} if sys.version_info >= (3, 8) else {}
+    for node in ast.walk(ast.parse(text, path, **level)):
+        if isinstance(node, ast.ImportFrom):
+            newer = node.module == 'dataclasses' or (
+                node.module == '__future__' and any(n.name == 'annotations' for n in node.names))
+            assert not newer, '%s:%d needs Python 3.7' % (path, node.lineno)
