@@ -1,0 +1,258 @@
+"""List files, the class order, the held-out split, and what each step trains and tests on.
+
+Images are int64 indices into an ImageList; classes are numbered in the order in which they arrive,
+labels as the list files have them.
+"""
+
+import collections
+import hashlib
+import os
+import posixpath
+
+import numpy as np
+
+from data.errors import UserError
+
+TRAIN_LIST, TEST_LIST = 'train.txt', 'val.txt'
+
+# paths: object array [images] of bytes, relative to the data folder or absolute.
+# labels: int32 array [images]. digest: SHA-256 of the list file, hexadecimal.
+ImageList = collections.namedtuple('ImageList', ['path', 'paths', 'labels', 'digest'])
+
+# order: int64 array [C], the label of class i is order[i]. train, validation, test: a list with one
+# array of image indices a class; train and validation index the train list, test the test list.
+# test_classes: int64 array [test images], the class of every image in the test list.
+Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test', 'test_classes'])
+
+# images: int64 array of indices into the step's list; classes: int64 array, their classes.
+Samples = collections.namedtuple('Samples', ['images', 'classes'])
+
+# Lines are parsed this many bytes at a time, so that a long list needs little beside its result.
+_CHUNK = 1 << 24
+
+
+def _parse(line, number, path, num_classes):
+    """(image path, label) of one line; raises UserError naming the line."""
+    where = '{}, line {}'.format(path, number)
+    fields = line.rsplit(None, 1)
+    if len(fields) != 2:
+        raise UserError('{}: expected "relative/path label", found {!r}'.format(
+            where, line[:80].decode('utf-8', 'replace')))
+    try:
+        if not fields[1].isdigit():
+            raise ValueError
+        label = int(fields[1])
+    except ValueError:
+        raise UserError('{}: {!r} is no label; expected "relative/path label"'.format(
+            where, fields[1][:80].decode('utf-8', 'replace'))) from None
+    if label >= num_classes:
+        raise UserError('{}: label {} is outside 0...{} (--num_classes={})'.format(
+            where, label, num_classes - 1, num_classes))
+    if b'\0' in fields[0]:
+        raise UserError('{}: the path holds a zero byte'.format(where))
+    return fields[0], label
+
+
+def _parse_lines(lines, first_number, path, num_classes):
+    """Paths and labels of consecutive lines: fast where all are well-formed."""
+    fields = [line.rsplit(None, 1) for line in lines]
+    if all(len(pair) == 2 and pair[1].isdigit() and len(pair[1]) <= 9 and b'\0' not in pair[0]
+           for pair in fields):
+        labels = [int(pair[1]) for pair in fields]
+        if max(labels) < num_classes:
+            return [pair[0] for pair in fields], labels
+    pairs = [_parse(line, number, path, num_classes)
+             for number, line in enumerate(lines, first_number)]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _normalised(image_path):
+    """The same path without detours, so that one image has one name."""
+    if b'./' in image_path or b'//' in image_path:
+        return posixpath.normpath(image_path)
+    return image_path
+
+
+def read_list(path, num_classes):
+    """Reads a list file: one `relative/path label` a line, the label after the last white space.
+
+    Paths may hold spaces, `..` and be absolute. A byte-order mark, Windows line ends and blank
+    lines at the end are passed over.
+
+    Args:
+        path: the list file.
+        num_classes: C; labels are 0 ... C-1.
+
+    Returns:
+        An ImageList.
+
+    Raises:
+        UserError: the file is missing, unreadable or empty, a line is malformed, a label is out of
+            range, an image is listed twice; the message names file and line.
+    """
+    paths, labels, digest, blank = [], [], hashlib.sha256(), None
+    number = 0  # lines before the chunk
+    try:
+        with open(path, 'rb') as file:
+            while True:
+                lines = file.readlines(_CHUNK)
+                if not lines:
+                    break
+                for line in lines:
+                    digest.update(line)
+                if number == 0 and lines[0].startswith(b'\xef\xbb\xbf'):
+                    lines[0] = lines[0][3:]
+                lines = [line.strip() for line in lines]
+                filled = len(lines)
+                while filled and not lines[filled - 1]:
+                    filled -= 1
+                if filled and blank is not None:
+                    raise UserError('{}, line {}: blank line inside the list'.format(path, blank))
+                if filled:
+                    chunk = _parse_lines(lines[:filled], number + 1, path, num_classes)
+                    paths.extend(map(_normalised, chunk[0]))
+                    labels.append(np.array(chunk[1], np.int32))
+                if filled < len(lines) and blank is None:
+                    blank = number + filled + 1
+                number += len(lines)
+    except OSError as error:
+        raise UserError('{}: {}'.format(path, error.strerror)) from None
+    if not paths:
+        raise UserError('{}: the list is empty'.format(path))
+    if len(set(paths)) != len(paths):
+        first = {}
+        for position, image_path in enumerate(paths):
+            if first.setdefault(image_path, position) != position:
+                raise UserError('{}, line {}: {} is listed twice (first in line {})'.format(
+                    path, position + 1, image_path.decode('utf-8', 'replace'),
+                    first[image_path] + 1))
+    array = np.empty(len(paths), object)
+    array[:] = paths
+    return ImageList(path, array, np.concatenate(labels), digest.hexdigest())
+
+
+def read_lists(data_dir, num_classes):
+    """The train and the test ImageList of a data folder; raises UserError as read_list does."""
+    return tuple(read_list(os.path.join(data_dir, name), num_classes)
+                 for name in (TRAIN_LIST, TEST_LIST))
+
+
+def in_both(train, test):
+    """Images that stand in both lists (a mistake worth a warning), as a sorted list of bytes."""
+    return sorted(set(test.paths).intersection(train.paths))
+
+
+def _by_label(image_list, num_classes):
+    """One array of image indices a label, in list order."""
+    counts = np.bincount(image_list.labels, minlength=num_classes)
+    missing = np.flatnonzero(counts == 0)
+    if len(missing):
+        raise UserError('{}: no image has label {}; every label of 0...{} needs one'.format(
+            image_list.path, missing[0], num_classes - 1))
+    return np.split(np.argsort(image_list.labels, kind='stable'), np.cumsum(counts)[:-1])
+
+
+def split(train, test, num_classes, validation_pool, seed):
+    """The class order and the held-out split, both from one legacy NumPy stream.
+
+    The stream first shuffles the classes (iCaRL's order), then goes on to shuffle each class's
+    images, in list order and class by class in the new numbering. The last `validation_pool` of a
+    class are its validation pool, the others its training images, in shuffled order.
+
+    Args:
+        train, test: ImageLists.
+        num_classes: C.
+        validation_pool: V, images a class that are held out.
+        seed: of the stream; 1993 is iCaRL's.
+
+    Returns:
+        A Split.
+
+    Raises:
+        UserError: a label has no training or test image, or no more than V training images.
+    """
+    train_by_label, test_by_label = _by_label(train, num_classes), _by_label(test, num_classes)
+    stream = np.random.RandomState(seed)
+    order = np.arange(num_classes)
+    stream.shuffle(order)
+    training, validation = [], []
+    for label in order:
+        images = train_by_label[label]
+        if len(images) <= validation_pool:
+            raise UserError(
+                '{}: label {} has {} images, but {} are held out for validation and one more is '
+                'needed to train on; lower --val_share or --memory_per_class, or add images'.format(
+                    train.path, label, len(images), validation_pool))
+        shuffled = np.arange(len(images))
+        stream.shuffle(shuffled)
+        images = images[shuffled]
+        kept = len(images) - validation_pool
+        training.append(images[:kept])
+        validation.append(images[kept:])
+    class_of = np.empty(num_classes, np.int64)
+    class_of[order] = np.arange(num_classes)
+    return Split(order, training, validation, [test_by_label[label] for label in order],
+                 class_of[test.labels])
+
+
+def class_by_class(images_by_class):
+    """Samples of the given classes 0, 1, ...: one array of images a class, in this order."""
+    counts = [len(images) for images in images_by_class]
+    return Samples(np.concatenate(images_by_class).astype(np.int64),
+                   np.repeat(np.arange(len(counts)), counts))
+
+
+def training_samples(split_, classes, exemplars):
+    """What a step trains on: the new group's images, class by class, then the old exemplars.
+
+    Args:
+        split_: the Split.
+        classes: range of the new group's classes.
+        exemplars: one array of image indices an old class; empty at the first step.
+
+    Returns:
+        Samples of the train list.
+    """
+    new = class_by_class([split_.train[c] for c in classes])
+    if not exemplars:
+        return Samples(new.images, new.classes + classes.start)
+    old = class_by_class(exemplars)
+    return Samples(np.concatenate([new.images, old.images]),
+                   np.concatenate([new.classes + classes.start, old.classes]))
+
+
+def validation_samples(split_, seen, images_per_class):
+    """The first `images_per_class` of the pool of every seen class: Samples of the train list."""
+    return class_by_class([pool[:images_per_class] for pool in split_.validation[:seen]])
+
+
+def test_samples(split_, num_groups, classes_per_group):
+    """The test images of the first groups, group after group, within a group in list order."""
+    groups = split_.test_classes // classes_per_group
+    images = np.concatenate([np.flatnonzero(groups == group) for group in range(num_groups)])
+    return Samples(images, split_.test_classes[images])
+
+
+def find_images(image_list, images_by_class, paths_by_class):
+    """The indices of stored paths: for each class, those of its `images_by_class` named.
+
+    Args:
+        image_list: the train ImageList.
+        images_by_class: one array of image indices a class.
+        paths_by_class: one list of paths (str) a class.
+
+    Returns:
+        One int64 array a class of `paths_by_class`, in its order.
+
+    Raises:
+        UserError: a path is not among its class's images.
+    """
+    found = []
+    for images, paths in zip(images_by_class, paths_by_class):
+        index = dict(zip(image_list.paths[images], images))
+        try:
+            found.append(np.array([index[os.fsencode(path)] for path in paths], np.int64))
+        except KeyError as error:
+            raise UserError('{}: the stored exemplar {} is not listed for its class'.format(
+                image_list.path, os.fsdecode(error.args[0]))) from None
+    return found
