@@ -1,0 +1,176 @@
+"""The tf.data pipeline: which image comes when, reading, decoding, batching.
+
+A training stage is a fixed sequence of batches: the image order of every epoch and every random
+draw follow from the seed, the step and the position in the stage. So a stage can go on from any
+update as if nothing had happened, and its graph does not grow with the number of images.
+"""
+
+import os
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from data import preprocessing
+
+EVALUATION_BATCH = 256  # any size gives the same figures; this one keeps a GPU busy
+CACHE_BYTES = 2 ** 30  # decoded validation images up to this are kept, more are decoded again
+
+
+class Batches:
+    """The batches of a training stage: every epoch reshuffled, over epoch borders.
+
+    Args:
+        schedule: the stage's Schedule (data/settings.py).
+        seed: int sequence that no other stage has.
+    """
+
+    def __init__(self, schedule, seed):
+        self._schedule = schedule
+        self._seed = list(seed)
+        self._epoch, self._order = None, None
+        self.num_updates = schedule.num_updates
+        self.crop_seed = np.int64(np.random.RandomState(self._seed).randint(2 ** 31))
+
+    def _epoch_order(self, epoch):
+        if epoch != self._epoch:
+            stream = np.random.RandomState(self._seed + [epoch])
+            self._epoch, self._order = epoch, stream.permutation(self._schedule.num_images)
+        return self._order
+
+    def positions(self, update):
+        """The positions in the stage, counted from 0, of the images in batch `update`."""
+        first = update * self._schedule.batch_size
+        end = min(first + self._schedule.batch_size,
+                  self._schedule.num_images * self._schedule.epochs)
+        return np.arange(first, end)
+
+    def images(self, update):
+        """int64 array [batch]: indices 0 ... num_images-1 of batch `update`, counted from 0."""
+        epochs, places = np.divmod(self.positions(update), self._schedule.num_images)
+        return np.concatenate([self._epoch_order(epoch)[places[epochs == epoch]]
+                               for epoch in np.unique(epochs)])
+
+
+def absolute_paths(data_dir, image_list, images):
+    """Object array of bytes: the files of `images` (indices into the ImageList)."""
+    root = os.fsencode(data_dir)
+    files = np.empty(len(images), object)
+    files[:] = [os.path.join(root, path) for path in image_list.paths[images]]
+    return files
+
+
+def _map(dataset, function, num_parallel_calls):
+    return dataset.map(function, num_parallel_calls or tf.data.experimental.AUTOTUNE)
+
+
+def training_dataset(files, classes, batches, settings, start_update, num_parallel_calls):
+    """The rest of a training stage, from `start_update` on.
+
+    Args:
+        files: object array of bytes [images].
+        classes: int array [images].
+        batches: the stage's Batches.
+        settings: an experiment's Settings.
+        start_update: updates done already.
+        num_parallel_calls: images decoded at the same time; None leaves it to tf.data.
+
+    Returns:
+        A tf.data.Dataset of (float32 [batch, size, size, 3], int32 [batch]).
+    """
+    def generate():
+        for update in range(start_update, batches.num_updates):
+            images = batches.images(update)
+            yield files[images], classes[images], batches.positions(update)
+
+    def load(file, label, position):
+        uniform = tf.random.stateless_uniform([4], seed=tf.stack([batches.crop_seed, position]))
+        image = preprocessing.training_image(tf.read_file(file), uniform, settings)
+        return image, tf.cast(label, tf.int32)
+
+    dataset = tf.data.Dataset.from_generator(
+        generate, (tf.string, tf.int64, tf.int64), ([None], [None], [None]))
+    dataset = dataset.apply(tf.data.experimental.unbatch())
+    return _map(dataset, load, num_parallel_calls).batch(settings.batch_size).prefetch(2)
+
+
+def _images(files, classes, settings, num_parallel_calls):
+    """The images of `files` in order: a Dataset of {'image', 'class'}."""
+    block = 1024
+
+    def generate():
+        for first in range(0, len(files), block):
+            yield files[first:first + block], classes[first:first + block]
+
+    def load(file, label):
+        image = preprocessing.evaluation_image(tf.read_file(file), settings)
+        return {'image': image, 'class': tf.cast(label, tf.int32)}
+
+    dataset = tf.data.Dataset.from_generator(generate, (tf.string, tf.int64), ([None], [None]))
+    return _map(dataset.apply(tf.data.experimental.unbatch()), load, num_parallel_calls)
+
+
+def evaluation_dataset(files, classes, settings, num_parallel_calls):
+    """Every image once, in order: batches of {'image': float32 [batch, size, size, 3], 'class'}."""
+    return _images(files, classes, settings, num_parallel_calls).batch(EVALUATION_BATCH).prefetch(2)
+
+
+def periodic_dataset(files, classes, settings, num_full, num_short, short_start,
+                     num_parallel_calls):
+    """The distinct batches of stage 2: images unshuffled, batches over epoch borders.
+
+    Args:
+        num_full: batches of settings.batch_size, from the first image on.
+        num_short: images of one more batch, 0 for none.
+        short_start: its place in the endless repetition of the images.
+
+    Returns:
+        A tf.data.Dataset of {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
+    """
+    images = _images(files, classes, settings, num_parallel_calls)
+    bytes_an_image = settings.image_size ** 2 * 3 * 4
+    if len(files) * bytes_an_image <= CACHE_BYTES:
+        images = images.cache()
+    stream = images.repeat()
+    dataset = stream.take(num_full * settings.batch_size).batch(settings.batch_size)
+    if num_short:
+        short = stream.skip(short_start % len(files)).take(num_short).batch(num_short)
+        dataset = dataset.concatenate(short)
+    return dataset.prefetch(2)
+
+
+def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):
+    """Decodes every file wholly; returns the positions in `files` of those that are no images.
+
+    Args:
+        files: object array of bytes.
+        num_parallel_calls: as elsewhere.
+        watch: function called with the number of files decoded so far, or None.
+        stop_at_first: bool, whether the first bad one is enough.
+    """
+    def generate():
+        for position, file in enumerate(files):
+            yield position, file
+
+    def load(position, file):
+        image = tf.image.decode_png(tf.read_file(file), channels=3)
+        with tf.control_dependencies([image]):
+            return tf.identity(position)
+
+    bad, expected = [], 0
+    with tf.Graph().as_default(), tf.Session() as session:
+        dataset = tf.data.Dataset.from_generator(generate, (tf.int64, tf.string), ([], []))
+        dataset = _map(dataset, load, num_parallel_calls)
+        dataset = dataset.apply(tf.data.experimental.ignore_errors())
+        following = tf.data.make_one_shot_iterator(dataset).get_next()
+        while expected < len(files):
+            try:
+                decoded = session.run(following)
+            except tf.errors.OutOfRangeError:
+                decoded = len(files)
+            bad.extend(range(expected, decoded))
+            expected = decoded + 1
+            if watch is not None:
+                watch(min(expected, len(files)))
+            if bad and stop_at_first:
+                break
+    return bad
