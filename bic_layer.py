@@ -1,0 +1,137 @@
+"""The bias correction layer: two parameters, beta and gamma, for the newest classes (section 4).
+
+Corrected logits: z_k for old classes, beta * z_k + gamma for the newest group. A pair is learnt at
+each step t >= 1 on the held-out balanced split and applied only to the group that was newest then.
+"""
+
+import collections
+import os
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+MOMENTUM = 0.9
+EPOCHS_FACTOR = 2  # stage 2 has twice the epochs of stage 1, its boundaries doubled
+GAMMA_PENALTY = 0.1  # times gamma^2 / 2; nothing on beta
+BETA, GAMMA = 'bias_opt/beta', 'bias_opt/gamma'
+
+
+def correct(logits, beta, gamma, num_new):
+    """Corrects the last `num_new` columns: logits [batch, classes] -> [batch, classes]."""
+    old, new = logits[:, :-num_new], logits[:, -num_new:]
+    return tf.concat([old, beta * new + gamma], axis=1)
+
+
+def compact_logits(logits, labels, num_new):
+    """All that stage 2 needs of frozen logits, in 1/(t+1) of their size.
+
+    Old logits z_k enter the cross-entropy log sum exp(z) - z_label as log sum_old exp(z_k), which
+    stands for them like the logit of one class, and as z_label, which beta and gamma do not change.
+
+    Args:
+        logits: float32 [batch, seen classes], the newest classes last.
+        labels: int32 [batch].
+        num_new: m.
+
+    Returns:
+        A dict: 'logits' float32 [batch, 1 + m] (log sum_old exp, then the new classes'), 'label'
+        int32 [batch] (0 for any old class), 'constant' float32 [batch], so that
+        CE(seen logits, labels) = CE('logits', 'label') + 'constant'.
+    """
+    old, new = logits[:, :-num_new], logits[:, -num_new:]
+    old_sum = tf.reduce_logsumexp(old, axis=1)
+    num_old = int(old.shape[1])
+    is_old = labels < num_old
+    label_logit = tf.batch_gather(old, tf.minimum(labels, num_old - 1)[:, tf.newaxis])[:, 0]
+    return {
+        'logits': tf.concat([old_sum[:, tf.newaxis], new], axis=1),
+        'label': tf.where(is_old, tf.zeros_like(labels), labels - num_old + 1),
+        'constant': tf.where(is_old, old_sum - label_logit, tf.zeros_like(old_sum)),
+    }
+
+
+# The batches of stage 2, unshuffled and over epoch borders. num_full batches of batch_size, then
+# one of num_short images (none if 0); only the first num_distinct full ones differ.
+Batches = collections.namedtuple('Batches', ['num_images', 'batch_size', 'num_full', 'num_distinct',
+                                             'num_short'])
+
+
+def batches(schedule):
+    """The Batches of a stage-2 Schedule; they repeat with period lcm(images, batch)/batch."""
+    num_full, num_short = divmod(schedule.num_images * schedule.epochs, schedule.batch_size)
+    period = schedule.num_images // np.gcd(schedule.num_images, schedule.batch_size)
+    return Batches(schedule.num_images, schedule.batch_size, num_full, min(period, num_full),
+                   num_short)
+
+
+def rows(batches_, update, batch_norm):
+    """Where the logits of the images of batch `update` stand among those stored.
+
+    With batch norm on 'batch' statistics an image's logits depend on its batch: stored are all
+    distinct batches in order, then the short one. With 'moving' statistics: each image once.
+
+    Returns:
+        int64 array [batch].
+    """
+    size = batches_.batch_size if update < batches_.num_full else batches_.num_short
+    if batch_norm == 'moving':
+        return (update * batches_.batch_size + np.arange(size)) % batches_.num_images
+    place = update % batches_.num_distinct if update < batches_.num_full else batches_.num_distinct
+    return place * batches_.batch_size + np.arange(size)
+
+
+def _loss(logits, labels, constants, beta, gamma):
+    """CE over seen classes + 0.1 * gamma^2 / 2, from compact logits."""
+    corrected = tf.concat([logits[:, :1], beta * logits[:, 1:] + gamma], axis=1)
+    ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=corrected)
+    return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
+
+
+def fit(stored, schedule, batch_norm, bias_dir, session_config=None, watch=None):
+    """Stage 2: learns beta and gamma on stored logits, everything else frozen.
+
+    Args:
+        stored: dict of arrays as compact_logits returns them, in the order that `rows` expects.
+        schedule: the stage's Schedule.
+        batch_norm: 'batch' or 'moving', how the logits were computed.
+        bias_dir: where the checkpoint with the two variables goes.
+        session_config: a tf.ConfigProto or None.
+        watch: function called with (updates done, loss) after every update, or None.
+
+    Returns:
+        (beta, gamma), floats.
+    """
+    batches_ = batches(schedule)
+    with tf.Graph().as_default(), tf.Session(config=session_config) as session:
+        logits = tf.placeholder(tf.float32, [None, stored['logits'].shape[1]])
+        labels = tf.placeholder(tf.int32, [None])
+        constants = tf.placeholder(tf.float32, [None])
+        beta = tf.get_variable(BETA, [1], initializer=tf.ones_initializer())
+        gamma = tf.get_variable(GAMMA, [1], initializer=tf.zeros_initializer())
+        loss = _loss(logits, labels, constants, beta, gamma)
+        global_step = tf.train.get_or_create_global_step()
+        learning_rate = tf.train.piecewise_constant(
+            tf.cast(global_step, tf.int32), schedule.boundaries, schedule.rates)
+        optimizer = tf.train.MomentumOptimizer(learning_rate, MOMENTUM)
+        train_op = optimizer.minimize(loss, global_step, var_list=[beta, gamma])
+        session.run(tf.global_variables_initializer())
+        for update in range(schedule.num_updates):
+            chosen = rows(batches_, update, batch_norm)
+            loss_value, _ = session.run([loss, train_op], {
+                logits: stored['logits'][chosen],
+                labels: stored['label'][chosen],
+                constants: stored['constant'][chosen]})
+            if watch is not None:
+                watch(update + 1, loss_value)
+        saver = tf.train.Saver(tf.global_variables())
+        saver.save(session, os.path.join(bias_dir, 'model.ckpt'), global_step)
+        return tuple(float(value[0]) for value in session.run([beta, gamma]))
+
+
+def load(bias_dir):
+    """(beta, gamma) of the checkpoint in `bias_dir`; None where there is none that can be read."""
+    try:
+        reader = tf.train.load_checkpoint(bias_dir)
+        return tuple(float(np.ravel(reader.get_tensor(name))[0]) for name in (BETA, GAMMA))
+    except (ValueError, tf.errors.OpError):
+        return None

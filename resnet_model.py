@@ -1,0 +1,292 @@
+"""ResNet v2 and stage 1: the model_fn that trains it with the distillation head.
+
+The network follows "Identity Mappings in Deep Residual Networks" (He et al., 2016) as TensorFlow's
+official ResNet for TF 1.x builds it. Layers keep TensorFlow's automatic names under the scope
+given, in the order of creation, so that checkpoints of the original system load here.
+"""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import bic_layer
+
+BATCH_NORM_EPSILON = 1e-5
+MOMENTUM = 0.9
+NETWORK, STORED_NETWORK = 'resnet', 'store_resnet'
+
+# Blocks in each of the four block layers; from 50 layers on they are bottlenecks.
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
+          152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
+FIRST_BOTTLENECK_SIZE = 50
+
+
+def default_data_format():
+    """channels_first where there is a GPU, channels_last otherwise."""
+    return 'channels_first' if tf.test.is_gpu_available() else 'channels_last'
+
+
+def _batch_norm_relu(inputs, training, decay, data_format):
+    outputs = tf.layers.batch_normalization(
+        inputs, axis=1 if data_format == 'channels_first' else 3, momentum=decay,
+        epsilon=BATCH_NORM_EPSILON, training=training, fused=True)
+    return tf.nn.relu(outputs)
+
+
+def _fixed_padding(inputs, kernel_size, data_format):
+    """Pads by kernel size alone, whatever the input size is (SAME looks at the input size)."""
+    before = (kernel_size - 1) // 2
+    pad = [before, kernel_size - 1 - before]
+    if data_format == 'channels_first':
+        return tf.pad(inputs, [[0, 0], [0, 0], pad, pad])
+    return tf.pad(inputs, [[0, 0], pad, pad, [0, 0]])
+
+
+def conv2d(inputs, filters, kernel_size, strides, data_format):
+    """A convolution without bias; where it strides, with explicit padding."""
+    if strides > 1:
+        inputs = _fixed_padding(inputs, kernel_size, data_format)
+    return tf.layers.conv2d(
+        inputs, filters, kernel_size, strides, padding='SAME' if strides == 1 else 'VALID',
+        use_bias=False, data_format=data_format,
+        kernel_initializer=tf.variance_scaling_initializer())
+
+
+def block(inputs, filters, strides, project, bottleneck, training, decay, data_format):
+    """One pre-activation residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 (bottleneck).
+
+    `project`: the shortcut is a 1x1 convolution of the first activation (the first block of each
+    block layer, also where its stride is 1). Returns [batch, ...] of `filters` channels, four times
+    as many from a bottleneck.
+    """
+    activation = _batch_norm_relu(inputs, training, decay, data_format)
+    shortcut = inputs
+    if project:
+        shortcut = conv2d(activation, 4 * filters if bottleneck else filters, 1, strides,
+                          data_format)
+    if bottleneck:
+        convolutions = [(filters, 1, 1), (filters, 3, strides), (4 * filters, 1, 1)]
+    else:
+        convolutions = [(filters, 3, strides), (filters, 3, 1)]
+    outputs = conv2d(activation, *convolutions[0], data_format=data_format)
+    for convolution in convolutions[1:]:
+        outputs = _batch_norm_relu(outputs, training, decay, data_format)
+        outputs = conv2d(outputs, *convolution, data_format=data_format)
+    return outputs + shortcut
+
+
+def network(images, settings, training, scope, data_format):
+    """The whole network, with all C outputs from the first step on.
+
+    Args:
+        images: float32 [batch, size, size, 3].
+        settings: an experiment's Settings.
+        training: bool, batch norm on batch statistics (else on the moving ones).
+        scope: NETWORK or STORED_NETWORK.
+        data_format: 'channels_first' or 'channels_last'.
+
+    Returns:
+        (features, logits): float32 [batch, 512] (2,048 from 50 layers on, 64 for CIFAR) and [batch,
+        C].
+    """
+    decay = settings.batch_norm_decay
+    if data_format == 'channels_first':
+        images = tf.transpose(images, [0, 3, 1, 2])
+    with tf.variable_scope(scope):
+        if settings.network == 'cifar':  # 6n+2 layers
+            blocks, first_filters, strides = [(settings.resnet_size - 2) // 6] * 3, 16, (1, 2, 2)
+            bottleneck = False
+            outputs = conv2d(images, first_filters, 3, 1, data_format)
+        else:
+            blocks, first_filters, strides = BLOCKS[settings.resnet_size], 64, (1, 2, 2, 2)
+            bottleneck = settings.resnet_size >= FIRST_BOTTLENECK_SIZE
+            outputs = conv2d(images, first_filters, 7, 2, data_format)
+            outputs = tf.layers.max_pooling2d(outputs, 3, 2, padding='SAME',
+                                              data_format=data_format)
+        for layer, (count, stride) in enumerate(zip(blocks, strides)):
+            for i in range(count):
+                outputs = block(outputs, first_filters * 2 ** layer, stride if i == 0 else 1,
+                                i == 0, bottleneck, training, decay, data_format)
+        outputs = _batch_norm_relu(outputs, training, decay, data_format)
+        # The final average pool covers the whole map: 7x7 at 224 pixels, 8x8 for CIFAR.
+        axes = [2, 3] if data_format == 'channels_first' else [1, 2]
+        features = tf.identity(tf.reduce_mean(outputs, axes), 'features')
+        return features, tf.layers.dense(features, settings.num_classes)
+
+
+def cross_entropy(labels, logits):
+    """CE: the mean over the batch of -log softmax(logits)[label]."""
+    return tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+
+
+def distillation(teacher_logits, logits, temperature):
+    """KD: the mean over the batch of the cross-entropy between both softmaxes at `temperature`.
+
+    Paper, section 3, equation 2; not multiplied by T^2.
+    """
+    targets = tf.stop_gradient(tf.nn.softmax(teacher_logits / temperature))
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(
+        labels=targets, logits=logits / temperature))
+
+
+def weight_decay(settings, step):
+    """1e-4 * G/(t+1) * the sum of l2_loss over the network's variables but batch norm's."""
+    factor = settings.weight_decay * settings.num_increments / (step + 1)
+    decayed = [tf.nn.l2_loss(variable) for variable in tf.trainable_variables(NETWORK + '/')
+               if 'batch_normalization' not in variable.name]
+    return factor * tf.add_n(decayed)
+
+
+def _start_from(checkpoint, teacher):
+    """Both networks start from step t-1's classifier; momentum starts anew."""
+    tf.train.init_from_checkpoint(checkpoint, {NETWORK + '/': NETWORK + '/'})
+    if teacher:
+        tf.train.init_from_checkpoint(checkpoint, {NETWORK + '/': STORED_NETWORK + '/'})
+
+
+def classifier_fn(features, labels, mode, params):
+    """The model_fn of stage 1 at step t.
+
+    Args:
+        features: float32 images [batch, size, size, 3].
+        labels: int32 classes [batch].
+        mode: tf.estimator.ModeKeys.TRAIN.
+        params: 'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
+            'start' (the checkpoint of step t-1's classifier; None at step 0 and where the stage
+            goes on from its own checkpoint), 'teacher_bias' ((beta, gamma) of step t-1, or None).
+
+    Returns:
+        A tf.estimator.EstimatorSpec.
+    """
+    settings, step, schedule = params['settings'], params['step'], params['schedule']
+    old = step * settings.classes_per_increment
+    seen = old + settings.classes_per_increment
+    teacher = step > 0 and settings.distillation
+
+    _, logits = network(features, settings, True, NETWORK, params['data_format'])
+    logits = logits[:, :seen]  # unseen classes enter no loss
+    ce = cross_entropy(labels, logits)
+    wd = weight_decay(settings, step)
+    if teacher:
+        _, teacher_logits = network(features, settings, False, STORED_NETWORK,
+                                    params['data_format'])
+        teacher_logits = teacher_logits[:, :old]
+        if params['teacher_bias'] is not None:  # t >= 2: the group learnt last is corrected
+            teacher_logits = bic_layer.correct(teacher_logits, *params['teacher_bias'],
+                                               num_new=settings.classes_per_increment)
+        kd = distillation(teacher_logits, logits[:, :old], settings.temperature)
+        share = old / seen  # lambda, equation 3
+        loss = share * kd + (1 - share) * ce + wd
+    else:
+        kd = tf.constant(0.)
+        loss = ce + wd
+    if params['start'] is not None:
+        _start_from(params['start'], teacher)
+
+    global_step = tf.train.get_or_create_global_step()
+    learning_rate = tf.train.piecewise_constant(
+        tf.cast(global_step, tf.int32), schedule.boundaries, schedule.rates)
+    optimizer = tf.train.MomentumOptimizer(learning_rate, MOMENTUM)
+    trained = tf.trainable_variables(NETWORK + '/')
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):  # moving statistics
+        train_op = optimizer.minimize(loss, global_step, var_list=trained)
+
+    watched = [('losses/total', loss), ('losses/xe', ce), ('losses/kd', kd), ('losses/wd', wd),
+               ('monitors/lr', learning_rate)]
+    for name, value in watched:
+        tf.summary.scalar(name, tf.identity(value, name))
+    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def forward_fn(features, labels, mode, params):
+    """The model_fn of every pass without training: features, logits and what is counted of them.
+
+    Args:
+        features: {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
+        labels: unused.
+        mode: tf.estimator.ModeKeys.PREDICT.
+        params: 'settings', 'step' (t), 'data_format'; 'batch_norm' ('moving' or 'batch'
+            statistics); 'outputs' ('evaluation' or 'bias'); for 'evaluation' also 'bias'
+            ((beta, gamma) of step t, or None at step 0 and without correction).
+
+    Returns:
+        A tf.estimator.EstimatorSpec with the predictions of bic_layer.compact_logits ('bias'), or
+        'features' and those of `evaluate` ('evaluation').
+    """
+    settings, step = params['settings'], params['step']
+    seen = (step + 1) * settings.classes_per_increment
+    features_, logits = network(features['image'], settings, params['batch_norm'] == 'batch',
+                                NETWORK, params['data_format'])
+    logits = logits[:, :seen]
+    if params['outputs'] == 'bias':
+        predictions = bic_layer.compact_logits(logits, features['class'],
+                                               settings.classes_per_increment)
+    else:
+        predictions = evaluate(logits, features['class'], params['bias'],
+                               settings.classes_per_increment)
+        predictions['features'] = features_
+    return tf.estimator.EstimatorSpec(mode, predictions=predictions)
+
+
+def evaluate(logits, labels, bias, num_new):
+    """What one image adds to the metrics, with the correction and without.
+
+    Args:
+        logits: float32 [batch, seen classes].
+        labels: int32 [batch].
+        bias: (beta, gamma) of the newest group, or None for no correction.
+        num_new: m, its number of classes.
+
+    Returns:
+        A dict of tensors [batch]: 'predicted' and 'predicted_before' (int32, the top-1 class),
+        'top5' and 'top5_before' (bool, top-k with k at most the number of seen classes),
+        'cross_entropy' (float32, with the correction). `_before` is without correction.
+    """
+    corrected = logits if bias is None else bic_layer.correct(logits, *bias, num_new=num_new)
+    k = min(5, int(logits.shape[1]))
+    return {
+        'predicted': tf.argmax(corrected, axis=1, output_type=tf.int32),
+        'predicted_before': tf.argmax(logits, axis=1, output_type=tf.int32),
+        'top5': tf.nn.in_top_k(corrected, labels, k),
+        'top5_before': tf.nn.in_top_k(logits, labels, k),
+        'cross_entropy': tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=labels, logits=corrected),
+    }
+
+
+def metrics(outputs, labels, part):
+    """Accuracies over a part of what `evaluate` gave, as floats; '' where the part is empty.
+
+    Args:
+        outputs: dict of arrays [images].
+        labels: int array [images].
+        part: slice.
+    """
+    values = {'top5': outputs['top5'], 'top5_before': outputs['top5_before'],
+              'top1': outputs['predicted'] == labels,
+              'top1_before': outputs['predicted_before'] == labels,
+              'cross_entropy': outputs['cross_entropy']}
+    return {name: float(np.mean(value[part], dtype=np.float64)) if part.stop > part.start else ''
+            for name, value in values.items()}
+
+
+def group_top1(predicted, labels, classes_per_group):
+    """Top-1 accuracy of each group of classes seen: float64 [groups]."""
+    groups = labels // classes_per_group
+    return np.bincount(groups, predicted == labels) / np.bincount(groups)
+
+
+MOST_CONFUSION_CLASSES = 1000
+
+
+def confusion(predicted, labels, step, settings):
+    """How often each class (row) was taken for which (column): int64 [seen, seen].
+
+    Of groups instead of classes where the problem has more than 1,000: the matrix over 10,000
+    classes would take most of a gigabyte.
+    """
+    m = settings.classes_per_increment
+    unit, size = (1, (step + 1) * m) if settings.num_classes <= MOST_CONFUSION_CLASSES else (
+        m, step + 1)
+    return np.bincount(labels // unit * size + predicted // unit,
+                       minlength=size * size).reshape(size, size).astype(np.int64)
