@@ -1,0 +1,526 @@
+"""Large Scale Incremental Learning (BiC, Wu et al., CVPR 2019): the loop over incremental steps.
+
+    python imagenet_main.py                        # ImageNet-1000, the paper's headline experiment
+    python imagenet_main.py --dataset=imagenet100
+    python imagenet_main.py --dataset=glyphs100    # embedded images, minutes on two CPU cores
+"""
+
+import logs.quiet  # noqa: F401, I001 (before TensorFlow, whose import is loud)
+
+import os
+import signal
+import sys
+import time
+
+from absl import app, flags
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import bic_layer
+import exemplar
+import resnet_model
+from data import lists, pipeline, state
+from data import settings as settings_lib
+from data.errors import UserError
+from data.glyphs100 import prepare as glyphs100
+from logs import run_log
+from logs.run_log import LOG
+
+FLAGS = flags.FLAGS
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+# What to run, and where.
+flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
+                  'the data set; its settings are the defaults of the flags below')
+flags.DEFINE_string('data_dir', None, 'folder with train.txt, val.txt and the images they list')
+flags.DEFINE_string('model_dir', None, 'folder of this experiment (default: logs/runs/<dataset>)')
+flags.DEFINE_string('log_file', None, 'the log (default: logs/runs/<name of model_dir>.log)')
+flags.DEFINE_bool('overwrite', False, 'delete another experiment found in model_dir')
+flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
+flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
+flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and say which')
+
+# The experiment: fields of data/settings.py. Where none is given, the data set's own value.
+flags.DEFINE_integer('num_classes', None, 'C; needed for --dataset=folder')
+flags.DEFINE_integer('num_increments', None, 'G, equal groups of classes')
+flags.DEFINE_integer('memory_per_class', None, 'P: exemplars per class of the whole problem')
+flags.DEFINE_float('val_share', None, 'r: share of the memory kept for the bias correction')
+flags.DEFINE_integer('image_size', None, 'side of the network\'s input in pixels')
+flags.DEFINE_enum('preprocessing', None, ['vgg', 'cifar'], 'resize and crop, or pad and crop')
+flags.DEFINE_bool('random_flip', None, 'mirror half of the training images')
+flags.DEFINE_enum('network', None, ['imagenet', 'cifar'], 'family of ResNet v2')
+flags.DEFINE_integer('resnet_size', None, 'layers: 18, 34, 50, 101, 152, 200; cifar: 6n+2')
+flags.DEFINE_integer('train_epochs', None, 'epochs of stage 1; stage 2 has twice as many')
+flags.DEFINE_integer('batch_size', None, 'images an update')
+flags.DEFINE_float('learning_rate', None, 'initial rate, at the batch size it is published for')
+flags.DEFINE_list('lr_boundaries', None, 'epochs at which the rate is divided by 10')
+flags.DEFINE_float('weight_decay', None, 'before the factor G/(t+1)')
+flags.DEFINE_float('batch_norm_decay', None, 'of the moving statistics; short trainings need less')
+flags.DEFINE_float('temperature', None, 'of the distillation')
+flags.DEFINE_bool('distillation', None, 'without: the paper\'s baseline-1')
+flags.DEFINE_bool('bias_correction', None, 'without: the paper\'s baseline-2')
+flags.DEFINE_enum('bias_batch_norm', None, ['batch', 'moving'], 'statistics used in stage 2')
+flags.DEFINE_enum('exemplar_selection', None, ['herding', 'random'], 'how exemplars are chosen')
+flags.DEFINE_integer('seed', None, 'of class order, split, initial weights, shuffling, crops')
+
+# The machine.
+flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
+                  'layout of the network\'s maps (default: channels_first on a GPU)')
+flags.DEFINE_integer('num_parallel_calls', None, 'images decoded at once; default: tf.data decides',
+                     lower_bound=1)
+flags.DEFINE_integer('intra_op_threads', 0, 'threads of one operation; 0: TensorFlow decides')
+flags.DEFINE_integer('inter_op_threads', 0, 'operations at once; 0: TensorFlow decides')
+flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of stage 1',
+                     lower_bound=1)
+flags.DEFINE_bool('keep_checkpoints', False, 'keep the classifiers that no later step needs')
+flags.DEFINE_integer('progress_every', 100, 'updates between progress lines', lower_bound=1)
+
+
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C came; `signal_number` says which."""
+
+    def __init__(self, signal_number):
+        super().__init__()
+        self.signal_number = signal_number
+
+
+class StopRequest:
+    """Remembers SIGTERM and Ctrl-C: a stage ends between two updates; a second one kills."""
+
+    def __init__(self):
+        self.signal_number = None
+
+    def install(self):
+        """Takes over both signals."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._remember)
+
+    def _remember(self, number, _):
+        signal.signal(number, signal.SIG_DFL)
+        self.signal_number = number
+
+    def check(self):
+        """Raises Stopped where a stop was asked for."""
+        if self.signal_number is not None:
+            raise Stopped(self.signal_number)
+
+
+STOP = StopRequest()
+
+
+def experiment_settings():
+    """The data set's Settings with every given flag; raises UserError naming the flag."""
+    base = settings_lib.DATASETS[FLAGS.dataset]
+    given = {name: FLAGS[name].value for name in base._fields if name in FLAGS}
+    del given['dataset']
+    if given['lr_boundaries'] is not None:
+        try:
+            given['lr_boundaries'] = tuple(map(float, given['lr_boundaries']))
+        except ValueError:
+            raise UserError('--lr_boundaries={} are no numbers'.format(
+                ','.join(FLAGS.lr_boundaries))) from None
+    if FLAGS.dataset == 'folder' and not (FLAGS.num_classes and FLAGS.data_dir):
+        raise UserError('--dataset=folder needs --data_dir and --num_classes')
+    settings = settings_lib.override(base, **given)
+    settings_lib.check(settings)
+    last = settings.num_increments - 1
+    if settings.bias_correction and last and not exemplar.validation_images(settings, last):
+        raise UserError(
+            'step {} would have no validation image for the bias correction: raise --val_share or '
+            '--memory_per_class, or use --nobias_correction'.format(last + 1))
+    return settings
+
+
+def find_data(settings):
+    """The data folder; raises UserError where its lists are missing."""
+    data_dir = FLAGS.data_dir or os.path.join(ROOT, settings_lib.DATA_DIRS[settings.dataset])
+    if settings.dataset == 'glyphs100' and FLAGS.data_dir is None:
+        glyphs100.write_images(data_dir)
+    missing = [name for name in (lists.TRAIN_LIST, lists.TEST_LIST)
+               if not os.path.isfile(os.path.join(data_dir, name))]
+    if missing:
+        folder = os.path.basename(settings.dataset.rstrip('0123456789'))
+        raise UserError(
+            '{}: no {}; {}, or try --dataset=glyphs100, which needs no download'.format(
+                data_dir, ' and no '.join(missing),
+                'write the lists as README.md says' if settings.dataset == 'folder' else
+                'get the archive and run data/{0}/prepare.py (data/{0}/README.md), or name '
+                'another --data_dir'.format(folder)))
+    return data_dir
+
+
+class Run:
+    """One experiment while it runs: what is fixed for all of its steps."""
+
+    def __init__(self, settings, data_dir, model_dir):
+        self.settings = settings
+        self.data_dir = data_dir
+        self.model_dir = model_dir
+        self.train_list, self.test_list = lists.read_lists(data_dir, settings.num_classes)
+        self.split = lists.split(self.train_list, self.test_list, settings.num_classes,
+                                 exemplar.validation_pool(settings), settings.seed)
+        self.data_format = FLAGS.data_format
+        self.session_config = tf.ConfigProto(
+            allow_soft_placement=True, intra_op_parallelism_threads=FLAGS.intra_op_threads,
+            inter_op_parallelism_threads=FLAGS.inter_op_threads)
+        self.run_time = None
+
+    def samples(self, step, exemplars):
+        """The (training, validation, test) Samples of `step`; `exemplars` of its old classes."""
+        m = self.settings.classes_per_increment
+        quota = exemplar.training_exemplars(self.settings, step) if step else 0
+        training = lists.training_samples(self.split, range(step * m, (step + 1) * m),
+                                          [images[:quota] for images in exemplars])
+        per_class = (exemplar.validation_images(self.settings, step) if step else
+                     exemplar.validation_pool(self.settings))
+        validation = lists.validation_samples(self.split, (step + 1) * m, per_class)
+        return training, validation, lists.test_samples(self.split, step + 1, m)
+
+    def train_files(self, samples):
+        """The files of Samples of the train list."""
+        return pipeline.absolute_paths(self.data_dir, self.train_list, samples.images)
+
+    def test_files(self, samples):
+        """The files of Samples of the test list."""
+        return pipeline.absolute_paths(self.data_dir, self.test_list, samples.images)
+
+
+def planned_exemplars(run):
+    """For each step the exemplars that it finds, as far as counts go: the first of each class."""
+    stored = []
+    for step in range(run.settings.num_increments):
+        yield stored
+        count = exemplar.stored_exemplars(run.settings, step)
+        m = run.settings.classes_per_increment
+        new = run.split.train[step * m:(step + 1) * m]
+        stored = [images[:count] for images in stored + new]
+
+
+def schedules(settings, training, validation):
+    """The Schedules of both stages."""
+    return (settings_lib.schedule(settings, len(training.images)),
+            settings_lib.schedule(settings, len(validation.images), bic_layer.EPOCHS_FACTOR))
+
+
+def dry_run(run):
+    """Prints the sample counts and the updates of every step."""
+    for step, exemplars in enumerate(planned_exemplars(run)):
+        training, validation, test = run.samples(step, exemplars)
+        run_log.counts_lines(step, *(len(samples.images)
+                                     for samples in (training, validation, test)))
+        stage1, stage2 = schedules(run.settings, training, validation)
+        corrected = step > 0 and run.settings.bias_correction
+        LOG.info('updates: %d of the classifier, %d of the bias correction', stage1.num_updates,
+                 stage2.num_updates if corrected else 0)
+
+
+def train_classifier(run, step, training, schedule, teacher_bias):
+    """Stage 1 of `step`; returns the classifier's checkpoint."""
+    settings = run.settings
+    directory = state.classifier_dir(run.model_dir, step)
+    checkpoint = verified_checkpoint(directory)
+    done = state.checkpoint_update(checkpoint) if checkpoint else 0
+    if done >= schedule.num_updates:
+        return checkpoint
+    if done:
+        LOG.info('step %d goes on after update %d of %d', step + 1, done, schedule.num_updates)
+    start = None
+    if step and not checkpoint:
+        start = verified_checkpoint(state.classifier_dir(run.model_dir, step - 1))
+        if start is None:
+            raise UserError('{}: no readable checkpoint of step {}; put it back, or start anew in '
+                            'another --model_dir'.format(
+                                state.classifier_dir(run.model_dir, step - 1), step))
+    files, classes = run.train_files(training), training.classes
+    batches = pipeline.Batches(schedule, [settings.seed, step])
+
+    def input_fn():
+        return pipeline.training_dataset(files, classes, batches, settings, done,
+                                         FLAGS.num_parallel_calls)
+
+    def every_update(update, loss, context):
+        if not np.isfinite(loss):
+            raise UserError(
+                'the loss is {} in step {}, update {} (epoch {}), learning rate {:g}, images {} '
+                '...; lower --learning_rate; the last checkpoint is kept'.format(
+                    loss, step + 1, update, batches.positions(update - 1)[0] // len(files) + 1,
+                    settings_lib.learning_rate(schedule, update - 1),
+                    ' '.join(os.fsdecode(name) for name in files[batches.images(update - 1)][:3])))
+        if STOP.signal_number is not None:
+            context.request_stop()
+
+    def report(update, values, images, seconds):
+        run.run_time.trained(images, seconds)
+        run_log.progress_line(
+            step, settings.num_increments, 'classifier', schedule, update, list(values.items()),
+            settings_lib.learning_rate(schedule, update - 1), images / seconds,
+            run.run_time.left(step, (schedule.num_updates - update) * schedule.batch_size))
+
+    config = tf.estimator.RunConfig(
+        tf_random_seed=settings.seed, session_config=run.session_config,
+        save_checkpoints_secs=FLAGS.checkpoint_secs, keep_checkpoint_max=2,
+        save_summary_steps=FLAGS.progress_every, log_step_count_steps=None)
+    estimator = tf.estimator.Estimator(
+        resnet_model.classifier_fn, directory, config,
+        params={'settings': settings, 'step': step, 'schedule': schedule, 'start': start,
+                'teacher_bias': teacher_bias, 'data_format': run.data_format})
+    hook = run_log.ProgressHook(every_update, FLAGS.progress_every, report, schedule.batch_size,
+                                directory)
+    try:
+        estimator.train(input_fn, hooks=[hook], max_steps=schedule.num_updates)
+    except tf.errors.OpError as error:
+        raise image_error(run, files, error) from error
+    STOP.check()
+    return verified_checkpoint(directory)
+
+
+def verified_checkpoint(directory):
+    """The newest readable checkpoint of a stage, or None; says which damaged ones it set aside."""
+    checkpoint, damaged = state.latest_checkpoint(directory)
+    for prefix in damaged:
+        LOG.info('warning: %s is damaged and set aside', prefix)
+    return checkpoint
+
+
+def image_error(run, files, error):
+    """The UserError behind a failed TensorFlow operation: the image that does not decode first."""
+    first_line = (error.message or str(error)).strip().splitlines()[0]
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return UserError('out of memory or disk space: {}'.format(first_line))
+    if not os.path.isdir(run.data_dir):
+        return UserError('{}: the data folder is gone'.format(run.data_dir))
+    bad = pipeline.bad_images(files, FLAGS.num_parallel_calls, stop_at_first=True)
+    if bad:
+        return UserError('{}: cannot be read as an image; mend it, or use --skip_bad_images'.format(
+            os.fsdecode(files[bad[0]])))
+    return UserError('TensorFlow failed: {}'.format(first_line))
+
+
+def forward(run, step, checkpoint, files, dataset, **params):
+    """One pass of the classifier of `step` without training.
+
+    Args:
+        files: those the dataset reads, to name one that does not decode.
+        dataset: function that makes a tf.data.Dataset of batches of {'image', 'class'}.
+        params: of resnet_model.forward_fn.
+
+    Returns:
+        A dict of arrays, in the order of the dataset.
+    """
+    params.update(settings=run.settings, step=step, data_format=run.data_format)
+    config = tf.estimator.RunConfig(session_config=run.session_config)
+    estimator = tf.estimator.Estimator(
+        resnet_model.forward_fn, state.classifier_dir(run.model_dir, step), config, params=params)
+    parts = []
+    try:
+        for outputs in estimator.predict(dataset, checkpoint_path=checkpoint,
+                                         yield_single_examples=False):
+            STOP.check()
+            parts.append(outputs)
+    except tf.errors.OpError as error:
+        raise image_error(run, files, error) from error
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def fit_bias(run, step, checkpoint, validation, schedule):
+    """Stage 2 of `step`; returns (beta, gamma)."""
+    settings, directory = run.settings, state.bias_dir(run.model_dir, step)
+    found = bic_layer.load(directory)
+    if found is not None:
+        return found
+    files = run.train_files(validation)
+    if settings.bias_batch_norm == 'batch':
+        batches = bic_layer.batches(schedule)
+        num_full, num_short = batches.num_distinct, batches.num_short
+        short_start = batches.num_full * batches.batch_size
+    else:
+        num_full, num_short = divmod(len(files), schedule.batch_size)
+        short_start = num_full * schedule.batch_size
+
+    def dataset():
+        return pipeline.periodic_dataset(
+            files, validation.classes, settings, num_full, num_short, short_start,
+            FLAGS.num_parallel_calls)
+
+    stored = forward(run, step, checkpoint, files, dataset, outputs='bias',
+                     batch_norm=settings.bias_batch_norm)
+    started = time.time()
+
+    def watch(update, loss):
+        STOP.check()
+        if not np.isfinite(loss):
+            raise UserError('the loss of the bias correction is {} in step {}, update {}; lower '
+                            '--learning_rate'.format(loss, step + 1, update))
+        if update % FLAGS.progress_every == 0 or update == schedule.num_updates:
+            rate = update * schedule.batch_size / (time.time() - started)
+            run_log.progress_line(
+                step, settings.num_increments, 'bias correction', schedule, update,
+                [('loss', loss)], settings_lib.learning_rate(schedule, update - 1), rate,
+                run.run_time.left(step, 0))
+
+    return bic_layer.fit(stored, schedule, settings.bias_batch_norm, directory,
+                         run.session_config, watch)
+
+
+def evaluate_and_select(run, step, checkpoint, bias, training, validation, test):
+    """One pass over validation, test and, but for the last step, training images.
+
+    Returns:
+        (results, exemplars): a dict for state.save_step, and an array of indices into the train
+        list for each seen class.
+    """
+    settings = run.settings
+    last = step == settings.num_increments - 1
+    parts = [run.train_files(validation) if step else [], run.test_files(test),
+             [] if last else run.train_files(training)]
+    classes = np.concatenate([validation.classes if step else [], test.classes,
+                              [] if last else training.classes]).astype(np.int64)
+    files = np.concatenate(parts)
+
+    def dataset():
+        return pipeline.evaluation_dataset(files, classes, settings, FLAGS.num_parallel_calls)
+
+    outputs = forward(run, step, checkpoint, files, dataset, outputs='evaluation',
+                      batch_norm='moving', bias=bias)
+    num_val, num_test = len(parts[0]), len(parts[1])
+    on_test = slice(num_val, num_val + num_test)
+    results = {}
+    for prefix, part in (('', on_test), ('val_', slice(0, num_val))):
+        for name, value in resnet_model.metrics(outputs, classes, part).items():
+            results[prefix + name] = value
+    for suffix in ('', '_before'):
+        predicted = outputs['predicted' + suffix][on_test]
+        results['group_top1' + suffix] = resnet_model.group_top1(
+            predicted, classes[on_test], settings.classes_per_increment).tolist()
+        state.write_array(
+            os.path.join(run.model_dir, 'confusion{}_{}.npy'.format(suffix, step + 1)),
+            resnet_model.confusion(predicted, classes[on_test], step, settings))
+    if last:
+        return results, []
+    chosen = exemplar.select(settings, step, training.classes,
+                             outputs['features'][num_val + num_test:])
+    return results, [training.images[rows] for rows in chosen]
+
+
+def write_results(run, records):
+    """results.csv, the accuracies by group and TensorBoard's curves, from the finished steps."""
+    if not records:
+        return
+    rows = [record['results'] for record in records]
+    state.write_results(run.model_dir, [
+        {name: value for name, value in row.items() if not isinstance(value, list)}
+        for row in rows])
+    for suffix in ('', '_before'):
+        accuracy = np.full([run.settings.num_increments] * 2, np.nan)
+        for step, row in enumerate(rows):
+            accuracy[step, :step + 1] = row['group_top1' + suffix]
+        state.write_array(os.path.join(run.model_dir, 'group_accuracy{}.npy'.format(suffix)),
+                          accuracy)
+
+
+def run_step(run, step, exemplars, teacher_bias):
+    """All of one step, of which what is on disk already is not done again.
+
+    Args:
+        exemplars: arrays of indices into the train list, one an old class.
+        teacher_bias: (beta, gamma) of the step before, or None.
+
+    Returns:
+        (results, exemplars of the seen classes).
+    """
+    settings, started, trained = run.settings, time.time(), run.run_time.training_seconds
+    training, validation, test = run.samples(step, exemplars)
+    counts = [len(samples.images) for samples in (training, validation, test)]
+    run_log.counts_lines(step, *counts)
+    stage1, stage2 = schedules(settings, training, validation)
+    checkpoint = train_classifier(run, step, training, stage1, teacher_bias)
+    bias = None
+    if step and settings.bias_correction:
+        bias = fit_bias(run, step, checkpoint, validation, stage2)
+    accuracies, chosen = evaluate_and_select(run, step, checkpoint, bias, training, validation,
+                                             test)
+    results = {
+        'step': step + 1,
+        'classes': (step + 1) * settings.classes_per_increment,
+        'training_samples': counts[0], 'val_samples': counts[1], 'test_samples': counts[2],
+        'beta': bias[0] if bias else 1., 'gamma': bias[1] if bias else 0.}
+    results.update(accuracies)
+    run.run_time.finished_step(time.time() - started - (run.run_time.training_seconds - trained))
+    return results, chosen
+
+
+def run_experiment(run):
+    """The loop over incremental steps, from the first that is not finished."""
+    settings = run.settings
+    records, damaged = state.finished_steps(run.model_dir)
+    if damaged:
+        LOG.info('warning: %s is damaged; its step is evaluated again', damaged)
+    write_results(run, records)
+    if records:
+        LOG.info('going on after step %d of %d', len(records), settings.num_increments)
+    planned = [settings_lib.schedule(settings, len(run.samples(step, exemplars)[0].images))
+               for step, exemplars in enumerate(planned_exemplars(run))]
+    run.run_time = run_log.RunTime([schedule.num_images * schedule.epochs for schedule in planned])
+    for step in range(len(records), settings.num_increments):
+        STOP.check()
+        exemplars = []
+        if step:
+            exemplars = lists.find_images(run.train_list, run.split.train,
+                                          records[-1]['exemplars'])
+        teacher_bias = None
+        if step >= 2 and settings.bias_correction:
+            teacher_bias = (records[-1]['results']['beta'], records[-1]['results']['gamma'])
+        results, chosen = run_step(run, step, exemplars, teacher_bias)
+        paths = [[os.fsdecode(path) for path in run.train_list.paths[images]] for images in chosen]
+        records.append(state.save_step(run.model_dir, step, results, paths))
+        write_results(run, records)
+        rows = [record['results'] for record in records]
+        run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
+        run_log.accuracy_lines(step, settings.num_increments, results)
+        run_log.group_line(step, settings.num_increments, results['group_top1'],
+                           results['group_top1_before'])
+        run_log.original_lines(rows)
+        if step and not FLAGS.keep_checkpoints:
+            state.prune(state.classifier_dir(run.model_dir, step - 1))
+    run_log.table([record['results'] for record in records])
+
+
+def main(_):
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+    settings = experiment_settings()
+    data_dir = find_data(settings)
+    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', settings.dataset)
+    run = Run(settings, data_dir, model_dir)
+    if FLAGS.dry_run:
+        run_log.open_log(None)
+        dry_run(run)
+        return
+    digests = {name: image_list.digest for name, image_list in (
+        (lists.TRAIN_LIST, run.train_list), (lists.TEST_LIST, run.test_list))}
+    with state.experiment(model_dir, settings, digests, FLAGS.overwrite):
+        run_log.open_log(FLAGS.log_file or os.path.join(
+            ROOT, 'logs', 'runs', os.path.basename(os.path.abspath(model_dir)) + '.log'))
+        run_log.settings_line(settings)
+        for path in lists.in_both(run.train_list, run.test_list):
+            LOG.info('warning: %s is in both lists', os.fsdecode(path))
+        run.data_format = run.data_format or resnet_model.default_data_format()
+        LOG.info('TensorFlow %s, %s', tf.__version__, run.data_format)
+        STOP.install()
+        run_experiment(run)
+
+
+def run_main():
+    """Runs `main`; a user's mistake ends in one line and status 1, a signal in 128 + its number."""
+    try:
+        app.run(main)
+    except UserError as error:
+        sys.exit('error: {}'.format(error))
+    except Stopped as stopped:
+        print('stopped by signal {}; start it again with the same flags to go on'.format(
+            stopped.signal_number))
+        sys.exit(128 + stopped.signal_number)
+
+
+if __name__ == '__main__':
+    run_main()

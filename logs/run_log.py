@@ -1,0 +1,191 @@
+"""What a run says: the log on the console and in a file, progress, the final table, TensorBoard."""
+
+import json
+import logging
+import os
+import sys
+import time
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+LOG = logging.getLogger('bic')
+
+
+def open_log(path):
+    """Sends the same plain lines to the console and to the end of the file `path`."""
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+    for handler in list(LOG.handlers):
+        LOG.removeHandler(handler)
+        handler.close()
+    handlers = [logging.StreamHandler(sys.stdout)]
+    if path is not None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        handlers.append(logging.FileHandler(path, encoding='utf-8'))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter('%(message)s'))
+        LOG.addHandler(handler)
+
+
+def duration(seconds):
+    """h:mm:ss."""
+    minutes, seconds = divmod(int(round(seconds)), 60)
+    return '{}:{:02}:{:02}'.format(minutes // 60, minutes % 60, seconds)
+
+
+def settings_line(settings):
+    """The settings as one JSON object in one line."""
+    LOG.info('settings: %s', json.dumps(settings._asdict()))
+
+
+def counts_lines(step, training, validation, test):
+    """The two lines that open a step, as the original's log has them."""
+    LOG.info('Batch of classes number %d arrives ...', step + 1)
+    LOG.info('%s, #training: %d, #val: %d, #test: %d',
+             'first itera' if step == 0 else 'incremental iteras', training, validation, test)
+
+
+def original_lines(rows):
+    """beta, gamma and accuracy of all finished steps, as the original's log has them."""
+    for name, key in (('beta    : ', 'beta'), ('gamma   : ', 'gamma'), ('accuracy: ', 'top5')):
+        # float32 values printed with eight digits.
+        LOG.info('%s %s', name, ' '.join(
+            str(np.array([np.float32(row[key])], np.float64)) for row in rows))
+
+
+def accuracy_lines(step, num_steps, row):
+    """Top-5 and top-1 with and without the correction, on validation and test set."""
+    for name, prefix in (('validation', 'val_'), ('test', '')):
+        if row[prefix + 'top5'] == '':  # no validation at the first step
+            continue
+        LOG.info('%s: step %d of %d, top-5 %.4f, top-5 before %.4f, top-1 %.4f, top-1 before %.4f, '
+                 'cross-entropy %.4f', name, step + 1, num_steps,
+                 *(row[prefix + key] for key in ('top5', 'top5_before', 'top1', 'top1_before',
+                                                 'cross_entropy')))
+
+
+def group_line(step, num_steps, top1, top1_before):
+    """Top-1 on the test set for each group of classes, oldest first."""
+    LOG.info('test by group: step %d of %d, top-1 %s, top-1 before %s', step + 1, num_steps,
+             *(' '.join('{:.4f}'.format(value) for value in values)
+               for values in (top1, top1_before)))
+
+
+def table(rows):
+    """The whole run, one line a step."""
+    columns = (('step', 'step', '{}'), ('classes', 'classes', '{}'),
+               ('training', 'training_samples', '{}'), ('val', 'val_samples', '{}'),
+               ('test', 'test_samples', '{}'), ('beta', 'beta', '{:.4f}'),
+               ('gamma', 'gamma', '{:.4f}'), ('top-5', 'top5', '{:.4f}'),
+               ('before', 'top5_before', '{:.4f}'), ('top-1', 'top1', '{:.4f}'),
+               ('before', 'top1_before', '{:.4f}'))
+    cells = [[title for title, _, _ in columns]]
+    cells += [[form.format(row[key]) for _, key, form in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        LOG.info(' '.join(cell.rjust(width + 1) for cell, width in zip(line, widths)))
+
+
+class RunTime:
+    """Time left, from measured speed: images a second of stage 1, and what the rest of a step took.
+
+    Args:
+        images: images that stage 1 of each step goes through, all epochs, as planned.
+    """
+
+    def __init__(self, images):
+        self._images = images
+        self._trained, self.training_seconds = 0, 0.
+        self._other_seconds, self._finished = 0., 0
+
+    def trained(self, images, seconds):
+        """Counts images that stage 1 went through."""
+        self._trained += images
+        self.training_seconds += seconds
+
+    def finished_step(self, other_seconds):
+        """Counts a finished step and what it took beside stage 1's updates."""
+        self._other_seconds += other_seconds
+        self._finished += 1
+
+    def left(self, step, images_left):
+        """(seconds left in this step, in the whole run)."""
+        speed = self._trained / max(self.training_seconds, 1e-9)
+        other = self._other_seconds / self._finished if self._finished else 0.
+        in_step = images_left / max(speed, 1e-9) + other
+        later = self._images[step + 1:]
+        return in_step, in_step + sum(later) / max(speed, 1e-9) + other * len(later)
+
+
+def progress_line(step, num_steps, stage, schedule, update, values, learning_rate,
+                  images_per_second, left):
+    """One line on how far the run is; `values`: pairs of name and number, `left` of seconds."""
+    epoch = min(schedule.epochs, (update * schedule.batch_size - 1) // schedule.num_images + 1)
+    LOG.info('progress: step %d of %d, %s, epoch %d of %d, update %d of %d, %s, learning rate %g, '
+             '%.0f images/s, step left %s, run left %s', step + 1, num_steps, stage, epoch,
+             schedule.epochs, update, schedule.num_updates,
+             ', '.join('{} {:.4f}'.format(name, value) for name, value in values), learning_rate,
+             images_per_second, *map(duration, left))
+
+
+class ProgressHook(tf.train.SessionRunHook):
+    """Stage 1: a progress line every `interval` updates, a stop on a loss that is no number.
+
+    Args:
+        every_update: function called with the number of updates done and the loss, after each.
+        interval: updates between two lines.
+        report: function called with (updates done, dict of the watched values, images/s).
+        batch_size: images an update.
+    """
+
+    WATCHED = (('loss', 'losses/total'), ('cross-entropy', 'losses/xe'),
+               ('distillation', 'losses/kd'), ('weight decay', 'losses/wd'))
+
+    def __init__(self, every_update, interval, report, batch_size, summary_dir):
+        self._every_update = every_update
+        self._interval = interval
+        self._report = report
+        self._batch_size = batch_size
+        self._summary_dir = summary_dir
+        self._since = None  # (updates done, time) of the last line
+
+    def begin(self):
+        self._global_step = tf.train.get_global_step()
+        graph = tf.get_default_graph()
+        self._watched = {title: graph.get_tensor_by_name(name + ':0')
+                         for title, name in self.WATCHED}
+
+    def after_create_session(self, session, coord):
+        self._update = session.run(self._global_step)
+
+    def before_run(self, run_context):
+        due = (self._update + 1) % self._interval == 0
+        return tf.train.SessionRunArgs(self._watched if due else {'loss': self._watched['loss']})
+
+    def after_run(self, run_context, run_values):
+        self._update += 1
+        now = time.time()
+        self._every_update(self._update, run_values.results['loss'], run_context)
+        if len(run_values.results) > 1 and self._since is not None:
+            updates, seconds = self._update - self._since[0], now - self._since[1]
+            speed = updates * self._batch_size / seconds
+            self._report(self._update, run_values.results, updates * self._batch_size, seconds)
+            tf.summary.FileWriterCache.get(self._summary_dir).add_summary(
+                tf.Summary(value=[tf.Summary.Value(tag='monitors/images_per_second',
+                                                   simple_value=speed)]), self._update)
+        if self._since is None or len(run_values.results) > 1:
+            self._since = self._update, now
+
+
+def write_summary(directory, row):
+    """The headline curves for TensorBoard, against classes seen: the point of one finished step."""
+    values = [('accuracy/top5', 'top5'), ('accuracy/top5_before', 'top5_before'),
+              ('accuracy/top1', 'top1'), ('accuracy/top1_before', 'top1_before'),
+              ('bias/beta', 'beta'), ('bias/gamma', 'gamma')]
+    with tf.Graph().as_default():
+        writer = tf.summary.FileWriter(directory)
+        writer.add_summary(tf.Summary(value=[
+            tf.Summary.Value(tag=tag, simple_value=row[key]) for tag, key in values]),
+            row['classes'])
+        writer.close()
