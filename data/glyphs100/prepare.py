@@ -1,7 +1,7 @@
 """Writes the embedded data set glyphs100 as images, or remakes it from the typefaces.
 
     python data/glyphs100/prepare.py [TARGET]       # images and lists, as the training reads them
-    python data/glyphs100/prepare.py --fonts DIR    # glyphs100.npz from the packages in typefaces.csv
+    python data/glyphs100/prepare.py --fonts DIR    # glyphs100.npz, from the fonts in DIR
 
 Only the second needs Pillow and fontTools; see README.md beside this file.
 """
@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import uuid
+import zipfile
 
 import numpy as np
 
@@ -55,6 +56,8 @@ def load():
         UserError: the archive is missing or damaged.
     """
     try:
+        if not zipfile.is_zipfile(ARCHIVE):  # On such files NumPy 1.18 writes a traceback.
+            raise ValueError('missing or cut off')
         with np.load(ARCHIVE, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as e:  # A damaged zip raises one of zipfile's, zlib's, NumPy's or the OS's.
@@ -183,19 +186,14 @@ def _publish(partial, target, digest):
         os.rename(partial, target)  # Succeeds where target is absent or empty.
         return
     except OSError:
+        if _is_complete(target, digest):  # Another process was faster.
+            return
         if not os.path.isdir(target):
             raise
-    if _is_complete(target, digest):  # Another process was faster.
-        return
     outdated = partial + '-outdated'
     os.rename(target, outdated)
-    try:
-        os.rename(partial, target)
-    except OSError:
-        if not _is_complete(target, digest):
-            raise
-    finally:
-        shutil.rmtree(outdated, ignore_errors=True)
+    os.rename(partial, target)
+    shutil.rmtree(outdated, ignore_errors=True)
 
 
 def read_typefaces():
@@ -234,12 +232,12 @@ def make_archive(fonts):
     former = load() if os.path.exists(ARCHIVE) else {}
     same = former.keys() == arrays.keys() and all(
         np.array_equal(former[name], arrays[name]) for name in arrays)
-    temporary = ARCHIVE + '.partial'
-    with open(temporary, 'wb') as f:
+    partial = ARCHIVE + '.partial'
+    with open(partial, 'wb') as f:
         np.savez_compressed(f, **arrays)
         f.flush()
         os.fsync(f.fileno())
-    os.rename(temporary, ARCHIVE)
+    os.rename(partial, ARCHIVE)
     print('%s: %d training and %d test typefaces, %s' % (
         ARCHIVE, len(arrays['train_images']), len(arrays['test_images']),
         'the same images as before' if same else 'new images'))
@@ -295,21 +293,21 @@ def _draw_typeface(path):
     return np.stack(images)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description='Writes the embedded data set as images.')
     parser.add_argument('target', nargs='?', default=DEFAULT_TARGET,
                         help='folder for the images (default: %(default)s)')
     parser.add_argument('--fonts', metavar='DIR',
                         help='remake glyphs100.npz from the font packages in DIR/node_modules')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
-        if args.fonts:
+        if args.fonts is not None:
             make_archive(args.fonts)
         elif write_images(args.target):
             print('%s: written' % args.target)
         else:
             print('%s: there already' % args.target)
-    except UserError as e:
+    except (UserError, OSError) as e:
         print('error: %s' % e, file=sys.stderr)
         return 1
     return 0

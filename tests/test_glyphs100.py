@@ -1,0 +1,234 @@
+"""The embedded data set: what is in it, and how its images come to lie in a folder."""
+import os
+import re
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from data.errors import UserError
+from data.glyphs100 import prepare
+
+# Licences that let pictures drawn with a font be distributed.
+LICENCES = {'OFL-1.1', 'Apache-2.0'}
+
+
+@pytest.fixture(scope='module')
+def arrays():
+    return prepare.load()
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    target = tmp_path_factory.mktemp('glyphs100') / 'images'
+    assert prepare.write_images(str(target)) is True
+    return target
+
+
+@pytest.fixture
+def few(arrays, monkeypatch):
+    """Two typefaces a split and ten classes, to write in a moment."""
+    small = {name: array[:10] if name == 'characters' else array[:2, :10]
+             if name.endswith('images') else array[:2] for name, array in arrays.items()}
+    monkeypatch.setattr(prepare, 'load', lambda: small)
+    monkeypatch.setattr(os, 'sync', lambda: None)
+
+
+def snapshot(folder):
+    return {os.path.join(path, name): os.stat(os.path.join(path, name)).st_mtime_ns
+            for path, _, names in os.walk(str(folder)) for name in names}
+
+
+def test_archive_has_100_classes_in_64_and_20_typefaces(arrays):
+    assert arrays['train_images'].shape == (64, 100, 32, 32)
+    assert arrays['test_images'].shape == (20, 100, 32, 32)
+    assert arrays['train_images'].dtype == arrays['test_images'].dtype == np.uint8
+    assert ''.join(map(chr, arrays['characters'])) == prepare.CHARACTERS
+    assert (np.diff(arrays['characters']) > 0).all()
+    assert os.path.getsize(prepare.ARCHIVE) <= 4e6
+
+
+def test_typefaces_are_listed_and_openly_licensed(arrays):
+    rows = prepare.read_typefaces()
+    for split in ('train', 'test'):
+        listed = [row['typeface'] for row in rows if row['split'] == split]
+        assert listed == list(arrays[split + '_typefaces']) == sorted(set(listed))
+    assert len(rows) == 84
+    assert {row['licence'] for row in rows} <= LICENCES
+    for row in rows:
+        assert row['package'] == '@fontsource/' + row['typeface']
+        assert re.match(r'\d+\.\d+\.\d+$', row['version'])
+        assert re.match(r'[a-z0-9-]+$', row['typeface'])  # It becomes a file name.
+
+
+def test_no_family_is_in_both_splits(arrays):
+    # 'Source Serif' and 'Source Code' would be one family here: stricter than needed.
+    families = [{name.split('-')[0] for name in arrays[split + '_typefaces']}
+                for split in ('train', 'test')]
+    assert not families[0] & families[1]
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_pictures_hold_whole_and_distinct_glyphs(arrays, split):
+    ink = 255 - arrays[split + '_images'].astype(int)
+    assert (ink.max(axis=(2, 3)) > 48).all(), 'a blank picture'
+    border = np.concatenate([ink[..., 0, :], ink[..., -1, :], ink[..., 0], ink[..., -1]], axis=-1)
+    assert border.max() < 32, 'a glyph is cut off'
+    for typeface, glyphs in zip(arrays[split + '_typefaces'], ink):
+        assert len({glyph.tobytes() for glyph in glyphs}) == 100, typeface
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_size_and_position_are_those_of_typography(arrays, split):
+    ink = dict(zip(prepare.CHARACTERS,
+                   (255. - arrays[split + '_images']).transpose(1, 0, 2, 3)))
+    row = np.arange(32)[:, None]
+
+    def height(c):
+        return (ink[c].max(axis=2) > 64).sum(axis=1)
+
+    def middle(c):
+        return (ink[c] * row).sum(axis=(1, 2)) / ink[c].sum(axis=(1, 2))
+
+    for capital, small in ('Oo', 'Ss', 'Xx'):
+        assert (height(capital) > height(small)).all()
+    assert (middle(',') > middle("'") + 4).all()
+    assert (middle('_') > middle('-') + 3).all()
+
+
+def test_write_images_writes_the_archive(written, arrays):
+    with tf.Graph().as_default(), tf.Session() as session:
+        content = tf.placeholder(tf.string, [])
+        decode = session.make_callable(tf.image.decode_png(content), [content])
+        for split, part in (('train', 'train'), ('val', 'test')):
+            lines = (written / (split + '.txt')).read_text().splitlines()
+            assert lines == sorted(set(lines))
+            images = np.zeros_like(arrays[part + '_images'])
+            typefaces = list(arrays[part + '_typefaces'])
+            for line in lines:
+                name, label = line.rsplit(' ', 1)
+                folder, character, png = name.split('/')
+                assert folder == split
+                assert character == 'U+%04X' % arrays['characters'][int(label)]
+                images[typefaces.index(png[:-len('.png')]), int(label)] = decode(
+                    (written / name).read_bytes())[..., 0]
+            assert len(lines) == len(typefaces) * 100
+            np.testing.assert_array_equal(images, arrays[part + '_images'])
+
+
+def test_second_call_does_no_work(written, monkeypatch):
+    before = snapshot(written)
+    monkeypatch.setattr(prepare, 'load', lambda: pytest.fail('read the archive again'))
+    assert prepare.write_images(str(written)) is False
+    assert snapshot(written) == before
+    assert os.listdir(str(written.parent)) == [written.name]
+
+
+@pytest.mark.parametrize('fault, expected', [
+    (KeyboardInterrupt(), KeyboardInterrupt),
+    (OSError(28, 'No space left on device'), UserError),
+])
+def test_interrupted_write_leaves_nothing(few, tmp_path, monkeypatch, fault, expected):
+    target = tmp_path / 'deep' / 'images'
+    count = []
+    write = prepare._write
+
+    def failing(path, content):
+        assert not target.exists()
+        count.append(path)
+        if len(count) == 30:
+            raise fault
+        write(path, content)
+
+    monkeypatch.setattr(prepare, '_write', failing)
+    with pytest.raises(expected):
+        prepare.write_images(str(target))
+    assert list(target.parent.iterdir()) == []
+    monkeypatch.setattr(prepare, '_write', write)
+    assert prepare.write_images(str(target)) is True
+
+
+@pytest.mark.parametrize('damage', ['image', 'list', 'archive'])
+def test_damaged_or_outdated_folder_is_written_anew(few, tmp_path, damage):
+    target = tmp_path / 'images'
+    prepare.write_images(str(target))
+    whole = set(snapshot(target))
+    if damage == 'image':
+        (target / 'val' / 'U+0021' / 'carter-one.png').unlink()
+    elif damage == 'list':
+        (target / 'train.txt').unlink()
+    else:
+        (target / prepare.MARKER).write_text('0' * 64 + '\n')
+    assert prepare.write_images(str(target)) is True
+    assert set(snapshot(target)) == whole
+    assert prepare.write_images(str(target)) is False
+    assert os.listdir(str(tmp_path)) == ['images']
+
+
+@pytest.mark.parametrize('outdated', [False, True])
+def test_slower_of_two_processes_keeps_the_images_of_the_faster(few, tmp_path, monkeypatch,
+                                                                outdated):
+    target = tmp_path / 'images'
+    if outdated:
+        prepare.write_images(str(target))
+        (target / prepare.MARKER).write_text('0' * 64 + '\n')
+    faster = []
+
+    def overtake():  # Called when all is written and nothing published.
+        if not faster:
+            faster.append('running')
+            assert prepare.write_images(str(target)) is True
+            faster.append(snapshot(target))
+
+    monkeypatch.setattr(os, 'sync', overtake)
+    prepare.write_images(str(target))
+    assert snapshot(target) == faster[1]
+    assert os.listdir(str(tmp_path)) == ['images']
+
+
+def test_link_to_another_disk_stays(few, tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'images').symlink_to(tmp_path / 'disk')
+    prepare.write_images(str(tmp_path / 'images'))
+    assert (tmp_path / 'images').is_symlink()
+    assert (tmp_path / 'disk' / 'train.txt').exists()
+
+
+def test_foreign_folder_or_file_is_refused(few, tmp_path):
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'thesis.txt').write_text('precious')
+    (tmp_path / 'file').write_text('precious')
+    for name in ('mine', 'file'):
+        with pytest.raises(UserError, match=name):
+            prepare.write_images(str(tmp_path / name))
+    assert len(snapshot(tmp_path)) == 2
+
+
+def test_script_says_mistakes_in_one_line(tmp_path, monkeypatch, capsys):
+    def error(*argv):
+        assert prepare.main(list(argv)) == 1
+        out, err = capsys.readouterr()
+        assert out == '' and err.startswith('error: ') and err.count('\n') == 1
+        return err
+
+    monkeypatch.setitem(sys.modules, 'PIL', None)
+    assert 'pip install pillow fonttools' in error('--fonts', str(tmp_path))
+    damaged = tmp_path / 'glyphs100.npz'
+    damaged.write_bytes(b'PK\x03\x04 cut off')
+    monkeypatch.setattr(prepare, 'ARCHIVE', str(damaged))
+    assert str(damaged) in error(str(tmp_path / 'images'))
+    damaged.unlink()
+    assert str(damaged) in error(str(tmp_path / 'images'))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_font_package_missing_or_of_another_version_is_refused(tmp_path):
+    row = prepare.read_typefaces()[0]
+    with pytest.raises(UserError, match='README.md'):
+        prepare._font_file(str(tmp_path), row)
+    package = tmp_path / 'node_modules' / row['package']
+    package.mkdir(parents=True)
+    (package / 'package.json').write_text('{"version": "0.0.1", "license": "OFL-1.1"}')
+    with pytest.raises(UserError, match='0.0.1 .*asks for ' + re.escape(row['version'])):
+        prepare._font_file(str(tmp_path), row)
