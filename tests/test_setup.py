@@ -112,6 +112,16 @@ def test_plain_python_of_the_right_version_will_do(machine):
     assert machine.setup()[2] == CPU
 
 
+def test_base_of_an_active_environment_is_used_and_not_the_environment(machine, tmp_path):
+    base = tmp_path / 'base' / 'bin' / 'python3.7'
+    machine.python('3.7', base)
+    active = FAKE_PYTHON.format(version='3.7').replace('at $0', 'at %s' % base)
+    machine.program(machine.bin / 'python3.7', active.replace('-m venv', 'no venv'))
+    code, output, log = machine.setup()
+    assert (code, log) == (0, CPU)
+    assert 'Python 3.7.1 at %s,' % base in output
+
+
 def test_falls_back_to_tensorflow_2_and_says_so(machine):
     machine.program(machine.bin / 'python3.7', SHIM)
     machine.python('3.10')
