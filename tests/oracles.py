@@ -1,0 +1,438 @@
+"""The method once more, in plain Python and NumPy float64: what the tests compare with.
+
+Nothing here uses the project's modules. Everything is written to be read against the paper, not to
+be fast: exact fractions for counts, integers for ties, loops where a loop is the definition.
+"""
+import fractions
+import math
+
+import numpy as np
+
+# -- lists, split and counts ------------------------------------------------------------------
+
+
+def class_order(num_classes, seed=1993):
+    """(order, stream): order[i] is the label of class i; the stream goes on to the split."""
+    stream = np.random.RandomState(seed)
+    order = np.arange(num_classes)
+    stream.shuffle(order)
+    return [int(label) for label in order], stream
+
+
+def split(lines, num_classes, held_out, seed=1993):
+    """The split in words. `lines`: pairs of path and label. Returns (training, pools) by class."""
+    order, stream = class_order(num_classes, seed)
+    training, pools = [], []
+    for i in range(num_classes):  # in the new numbering
+        images = [path for path, label in lines if label == order[i]]  # in list order
+        index = np.arange(len(images))
+        stream.shuffle(index)
+        shuffled = [images[j] for j in index]
+        training.append(shuffled[:len(shuffled) - held_out])
+        pools.append(shuffled[len(shuffled) - held_out:])  # the last V
+    return training, pools
+
+
+def share(r, num_increments, per_class):
+    """r*G*P, exactly."""
+    return fractions.Fraction(r) * num_increments * per_class
+
+
+def held_out(r, num_increments, per_class):
+    """V."""
+    return int(share(r, num_increments, per_class))
+
+
+def validation_count(r, num_increments, per_class, step):
+    """Validation images a seen class."""
+    if step == 0:
+        return held_out(r, num_increments, per_class)
+    return math.floor(share(r, num_increments, per_class) / step)
+
+
+def stored_count(r, num_increments, per_class, step):
+    """Exemplars chosen after the step, a seen class."""
+    if step == num_increments - 1:
+        return 0
+    total = math.ceil(fractions.Fraction(per_class * num_increments, step + 1))
+    return total - math.ceil(share(r, num_increments, per_class) / (step + 1))
+
+
+def training_count(r, num_increments, per_class, step):
+    """Exemplars of an old class that a step trains on at most."""
+    total = math.ceil(fractions.Fraction(per_class * num_increments, step))
+    return total - validation_count(r, num_increments, per_class, step)
+
+
+def sample_counts(train_sizes, test_sizes, num_increments, per_class, r):
+    """One (training, validation, test) a step, from the images of each class in new numbering."""
+    m = len(train_sizes) // num_increments
+    pool = held_out(r, num_increments, per_class)
+    stored, rows = [], []
+    for step in range(num_increments):
+        seen = (step + 1) * m
+        new = [size - pool for size in train_sizes[step * m:seen]]
+        used = [min(kept, training_count(r, num_increments, per_class, step))
+                for kept in stored] if step else []
+        rows.append((sum(new) + sum(used),
+                     seen * validation_count(r, num_increments, per_class, step),
+                     sum(test_sizes[:seen])))
+        stored = [min(kept, stored_count(r, num_increments, per_class, step))
+                  for kept in used + new]
+    return rows
+
+
+# -- schedules --------------------------------------------------------------------------------
+
+
+def rate(update, images, batch, epochs, first):
+    """The learning rate of `update`, counted from 0; `epochs` at which it falls to a tenth."""
+    passed = sum(1 for epoch in epochs if update > int(images / batch * epoch))
+    return first / 10. ** passed
+
+
+# -- losses -----------------------------------------------------------------------------------
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def softmax(logits):
+    return np.exp(log_softmax(logits))
+
+
+def cross_entropy(logits, labels):
+    """The mean of -log p(label)."""
+    return -np.mean([log_softmax(logits)[i, label] for i, label in enumerate(labels)])
+
+
+def distillation(teacher, student, temperature=2.):
+    """The mean of -sum_k q_k log p_k, both softmaxes at the temperature; not times T^2."""
+    q = softmax(teacher / temperature)
+    return -np.mean((q * log_softmax(student / temperature)).sum(axis=1))
+
+
+def correct(logits, beta, gamma, first_new):
+    """beta * z + gamma from column `first_new` on."""
+    corrected = np.array(logits, np.float64)
+    corrected[:, first_new:] = beta * corrected[:, first_new:] + gamma
+    return corrected
+
+
+def classifier_loss(student, teacher, labels, step, m, bias=None, temperature=2.):
+    """lambda*KD + (1-lambda)*CE on all C logits, without weight decay; `bias` of step-1's layer."""
+    old, seen = step * m, (step + 1) * m
+    ce = cross_entropy(student[:, :seen], labels)
+    if step == 0:
+        return ce
+    teacher = teacher[:, :old]
+    if bias is not None:
+        teacher = correct(teacher, bias[0], bias[1], old - m)  # the group learnt last
+    lam = step / (step + 1.)
+    return lam * distillation(teacher, student[:, :old], temperature) + (1 - lam) * ce
+
+
+def classifier_gradient(student, teacher, labels, step, m, bias=None, temperature=2.):
+    """Closed form of d classifier_loss / d student: float64 [batch, C], 0 for unseen classes."""
+    old, seen, n = step * m, (step + 1) * m, len(labels)
+    gradient = np.zeros(student.shape)
+    lam = step / (step + 1.)
+    p = softmax(student[:, :seen])
+    p[np.arange(n), labels] -= 1
+    gradient[:, :seen] = (1 - lam) * p / n
+    if step:
+        target = teacher[:, :old]
+        if bias is not None:
+            target = correct(target, bias[0], bias[1], old - m)
+        difference = softmax(student[:, :old] / temperature) - softmax(target / temperature)
+        gradient[:, :old] += lam * difference / temperature / n
+    return gradient
+
+
+def finite_differences(function, point, step=1e-5):
+    """Central differences of a scalar function of an array."""
+    gradient = np.zeros(point.shape)
+    for index in np.ndindex(*point.shape):
+        shifted = np.array(point, np.float64)
+        shifted[index] += step
+        above = function(shifted)
+        shifted[index] -= 2 * step
+        gradient[index] = (above - function(shifted)) / (2 * step)
+    return gradient
+
+
+# -- the bias correction ----------------------------------------------------------------------
+
+
+def bias_loss(logits, labels, beta, gamma, first_new):
+    """CE over seen classes + 0.1 * gamma^2 / 2."""
+    return cross_entropy(correct(logits, beta, gamma, first_new), labels) + 0.1 * gamma ** 2 / 2
+
+
+def bias_gradient(logits, labels, beta, gamma, first_new):
+    """(d/d beta, d/d gamma) of bias_loss."""
+    p = softmax(correct(logits, beta, gamma, first_new))
+    p[np.arange(len(labels)), labels] -= 1
+    new = p[:, first_new:] / len(labels)
+    return (new * logits[:, first_new:]).sum(), new.sum() + 0.1 * gamma
+
+
+def train_bias(batch_logits, labels, batch, epochs, boundaries, first_rate, first_new):
+    """Plain momentum descent on full logits, batch after batch over epoch borders.
+
+    `batch_logits`: function from image indices to their logits in that batch; `epochs` and
+    `boundaries` are stage 1's, both are doubled here. Returns (beta, gamma, losses).
+    """
+    images = len(labels)
+    stream = [i for _ in range(2 * epochs) for i in range(images)]
+    parameters, velocity, losses = np.array([1., 0.]), np.zeros(2), []
+    for update, start in enumerate(range(0, len(stream), batch)):
+        chosen = np.array(stream[start:start + batch])
+        logits = np.asarray(batch_logits(chosen), np.float64)
+        losses.append(bias_loss(logits, labels[chosen], *parameters, first_new=first_new))
+        gradient = np.array(bias_gradient(logits, labels[chosen], *parameters,
+                                          first_new=first_new))
+        velocity = 0.9 * velocity + gradient
+        step = rate(update, images, batch, [2 * epoch for epoch in boundaries], first_rate)
+        parameters = parameters - step * velocity
+    return parameters[0], parameters[1], np.array(losses)
+
+
+# -- the network ------------------------------------------------------------------------------
+
+BLOCKS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}
+BATCH_NORM = ['gamma', 'beta', 'moving_mean', 'moving_variance']
+
+
+def conv(images, kernel, stride=1):
+    """float64 [batch, h, w, in]: pads by kernel size alone, then slides (odd kernels)."""
+    size = kernel.shape[0]
+    edge = (size - 1) // 2
+    padded = np.pad(np.asarray(images, np.float64), [(0, 0), (edge, edge), (edge, edge), (0, 0)],
+                    'constant')
+    height, width = [(side - size) // stride + 1 for side in padded.shape[1:3]]
+    out = np.zeros((len(images), height, width, kernel.shape[3]))
+    for y in range(size):
+        for x in range(size):
+            part = padded[:, y:y + stride * (height - 1) + 1:stride,
+                          x:x + stride * (width - 1) + 1:stride]
+            out += part.dot(np.asarray(kernel[y, x], np.float64))
+    return out
+
+
+def max_pool(images):
+    """3x3, stride 2, SAME: as many outputs as half the inputs, rounded up."""
+    pads = []
+    for side in images.shape[1:3]:
+        total = max((-(-side // 2) - 1) * 2 + 3 - side, 0)
+        pads.append((total // 2, total - total // 2))
+    padded = np.pad(images, [(0, 0)] + pads + [(0, 0)], 'constant', constant_values=-np.inf)
+    height, width = [(side - 3) // 2 + 1 for side in padded.shape[1:3]]
+    return np.max([padded[:, y:y + 2 * height - 1:2, x:x + 2 * width - 1:2]
+                   for y in range(3) for x in range(3)], axis=0)
+
+
+def batch_norm_relu(images, parameters, batch_statistics):
+    """`parameters`: dict with gamma, beta, moving_mean, moving_variance."""
+    if batch_statistics:
+        mean, variance = images.mean(axis=(0, 1, 2)), images.var(axis=(0, 1, 2))
+    else:
+        mean, variance = parameters['moving_mean'], parameters['moving_variance']
+    normal = (images - mean) / np.sqrt(variance + 1e-5)
+    return np.maximum(parameters['gamma'] * normal + parameters['beta'], 0)
+
+
+def block(images, stride, project, batch_norms, kernels, batch_statistics):
+    """A pre-activation block; `kernels` in the order of creation (projection first)."""
+    batch_norms, kernels = list(batch_norms), list(kernels)
+    strides = [1, stride, 1] if len(batch_norms) == 3 else [stride, 1]
+    activation = batch_norm_relu(images, batch_norms.pop(0), batch_statistics)
+    shortcut = conv(activation, kernels.pop(0), stride) if project else images
+    out = conv(activation, kernels.pop(0), strides.pop(0))
+    while kernels:
+        out = batch_norm_relu(out, batch_norms.pop(0), batch_statistics)
+        out = conv(out, kernels.pop(0), strides.pop(0))
+    return shortcut + out
+
+
+def plan(family, size):
+    """One (filters, stride, project, bottleneck) a block, and the filters of the first kernel."""
+    if family == 'cifar':
+        counts, first, strides, bottleneck = [(size - 2) // 6] * 3, 16, [1, 2, 2], False
+    else:
+        counts, first, strides, bottleneck = BLOCKS[size], 64, [1, 2, 2, 2], size >= 50
+    blocks = [(first * 2 ** layer, strides[layer] if i == 0 else 1, i == 0, bottleneck)
+              for layer in range(len(counts)) for i in range(counts[layer])]
+    return blocks, first
+
+
+def numbered(name, count):
+    """TensorFlow's automatic names: conv2d, conv2d_1, ..."""
+    return name if count == 0 else '{}_{}'.format(name, count)
+
+
+def variables(family, size, num_classes, scope='resnet'):
+    """Every variable's (name, shape), in order of creation, moving statistics among them."""
+    found, counts = [], {'conv2d': 0, 'batch_normalization': 0}
+
+    def add_conv(kernel, channels, filters):
+        found.append(('{}/{}/kernel'.format(scope, numbered('conv2d', counts['conv2d'])),
+                      (kernel, kernel, channels, filters)))
+        counts['conv2d'] += 1
+
+    def add_batch_norm(channels):
+        layer = numbered('batch_normalization', counts['batch_normalization'])
+        found.extend(('{}/{}/{}'.format(scope, layer, part), (channels,)) for part in BATCH_NORM)
+        counts['batch_normalization'] += 1
+
+    blocks, channels = plan(family, size)
+    add_conv(3 if family == 'cifar' else 7, 3, channels)
+    for filters, _, project, bottleneck in blocks:
+        out = 4 * filters if bottleneck else filters
+        kernels = ([(1, channels, filters), (3, filters, filters), (1, filters, out)]
+                   if bottleneck else [(3, channels, filters), (3, filters, filters)])
+        add_batch_norm(channels)
+        if project:
+            add_conv(1, channels, out)
+        for i, kernel in enumerate(kernels):
+            if i:
+                add_batch_norm(filters)
+            add_conv(*kernel)
+        channels = out
+    add_batch_norm(channels)
+    found += [(scope + '/dense/kernel', (channels, num_classes)),
+              (scope + '/dense/bias', (num_classes,))]
+    return found
+
+
+def random_weights(family, size, num_classes, seed, scope='resnet'):
+    """float32 weights by name, of a size at which activations neither vanish nor explode."""
+    stream, weights = np.random.RandomState(seed), {}
+    for name, shape in variables(family, size, num_classes, scope):
+        if name.endswith('kernel'):
+            value = stream.randn(*shape) / np.sqrt(np.prod(shape[:-1]))
+        elif name.endswith('gamma') or name.endswith('moving_variance'):
+            value = stream.uniform(0.5, 1.5, shape)
+        else:
+            value = 0.2 * stream.randn(*shape)
+        weights[name] = value.astype(np.float32)
+    return weights
+
+
+def forward(images, weights, family, size, batch_statistics, scope='resnet'):
+    """(features, logits), float64, of the whole network."""
+    counts = {'conv2d': 0, 'batch_normalization': 0}
+
+    def take(layer, part):
+        name = '{}/{}/{}'.format(scope, numbered(layer, counts[layer]), part)
+        return np.asarray(weights[name], np.float64)
+
+    def next_kernel():
+        kernel = take('conv2d', 'kernel')
+        counts['conv2d'] += 1
+        return kernel
+
+    def next_batch_norm():
+        parameters = {part: take('batch_normalization', part) for part in BATCH_NORM}
+        counts['batch_normalization'] += 1
+        return parameters
+
+    out = conv(images, next_kernel(), 1 if family == 'cifar' else 2)
+    if family != 'cifar':
+        out = max_pool(out)
+    for _, stride, project, bottleneck in plan(family, size)[0]:
+        inner = 3 if bottleneck else 2
+        batch_norms = [next_batch_norm() for _ in range(inner)]
+        kernels = [next_kernel() for _ in range(inner + project)]
+        out = block(out, stride, project, batch_norms, kernels, batch_statistics)
+    out = batch_norm_relu(out, next_batch_norm(), batch_statistics)
+    features = out.mean(axis=(1, 2))
+    return features, features.dot(np.asarray(weights[scope + '/dense/kernel'], np.float64)) + (
+        np.asarray(weights[scope + '/dense/bias'], np.float64))
+
+
+# -- evaluation -------------------------------------------------------------------------------
+
+
+def top_k(logits, labels, k):
+    """The share of images whose label is among the k largest logits."""
+    k = min(k, logits.shape[1])
+    best = np.argsort(-logits, axis=1, kind='stable')[:, :k]
+    return np.mean([label in row for label, row in zip(labels, best)])
+
+
+# -- preprocessing ----------------------------------------------------------------------------
+
+MEANS = np.array([123.68, 116.78, 103.94])
+
+
+def new_sides(height, width, side):
+    """int(side * ratio) of both, in float32."""
+    ratio = np.float32(side) / np.float32(min(height, width))
+    return int(np.float32(height) * ratio), int(np.float32(width) * ratio)
+
+
+def resize(image, height, width):
+    """Bilinear without aligned corners: pixel i lies at i * old/new of the source."""
+    image = np.asarray(image, np.float64)
+    sides = []
+    for old, new in zip(image.shape[:2], (height, width)):
+        place = np.arange(new) * (old / float(new))
+        low = np.minimum(np.floor(place).astype(int), old - 1)
+        sides.append((low, np.minimum(low + 1, old - 1), place - low))
+    (top, bottom, dy), (left, right, dx) = sides
+    dy, dx = dy[:, None, None], dx[None, :, None]
+    above = image[top][:, left] * (1 - dx) + image[top][:, right] * dx
+    below = image[bottom][:, left] * (1 - dx) + image[bottom][:, right] * dx
+    return above * (1 - dy) + below * dy
+
+
+def central_crop(image, side=256, size=224):
+    """The evaluation preprocessing before the means are taken off."""
+    resized = resize(image, *new_sides(image.shape[0], image.shape[1], side))
+    y, x = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
+    return resized[y:y + size, x:x + size]
+
+
+def standardise(image):
+    """Per-image standardisation: mean 0, deviation 1 (at least 1/sqrt(number of values))."""
+    image = np.asarray(image, np.float64)
+    return (image - image.mean()) / max(image.std(), 1 / np.sqrt(image.size))
+
+
+# -- herding ----------------------------------------------------------------------------------
+
+
+def herd_exactly(features, count):
+    """Brute force on integer features, in Python's integers: ties are ties, the first one wins."""
+    rows = [[int(value) for value in row] for row in features]
+    n, total = len(rows), [sum(column) for column in zip(*rows)]
+    chosen, running = [], [0] * len(total)
+    while len(chosen) < min(count, n):
+        k = len(chosen)
+        best = None
+        for i in range(n):
+            if i in chosen:
+                continue
+            # n * (k+1) times (mu - (x + sum of chosen) / (k+1))
+            distance = sum(((k + 1) * total[d] - n * (rows[i][d] + running[d])) ** 2
+                           for d in range(len(total)))
+            if best is None or distance < best[0]:
+                best = (distance, i)
+        chosen.append(best[1])
+        running = [a + b for a, b in zip(running, rows[best[1]])]
+    return chosen
+
+
+def herd(features, count):
+    """Brute force in float64, straight from the definition."""
+    features = np.asarray(features, np.float64)
+    mean, chosen = features.mean(axis=0), []
+    while len(chosen) < min(count, len(features)):
+        distances = [np.inf if i in chosen else np.linalg.norm(
+            mean - (features[i] + features[chosen].sum(axis=0)) / (len(chosen) + 1))
+            for i in range(len(features))]
+        chosen.append(int(np.argmin(distances)))
+    return chosen

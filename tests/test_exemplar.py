@@ -1,0 +1,163 @@
+"""The memory: how many exemplars a class, and herding against brute force."""
+import fractions
+
+import numpy as np
+import oracles
+import pytest
+
+import exemplar
+from data import settings as settings_lib
+
+# C, G, P, r of the published settings, CIFAR-100 with all its numbers of increments.
+PUBLISHED = [
+    ('imagenet1000', 1000, 10, 20, '0.1'), ('imagenet100', 100, 10, 20, '0.1'),
+    ('celeb10000', 10000, 10, 5, '0.2'), ('cifar100', 100, 2, 20, '0.1'),
+    ('cifar100', 100, 5, 20, '0.1'), ('cifar100', 100, 10, 20, '0.1'),
+    ('cifar100', 100, 20, 20, '0.1')]
+# The paper's other shares of validation, and shares that no binary fraction holds.
+OTHERS = [('imagenet100', 100, 10, 20, r) for r in ('0.2', '0.3', '0.4', '0.15', '0.07', '0.29')]
+
+
+def case(dataset, num_increments, r):
+    return settings_lib.override(settings_lib.DATASETS[dataset], num_increments=num_increments,
+                                 val_share=float(r))
+
+
+@pytest.mark.parametrize('dataset, c, g, p, r', PUBLISHED + OTHERS)
+def test_counts(dataset, c, g, p, r):
+    settings = case(dataset, g, r)
+    assert (settings.num_classes, settings.memory_per_class) == (c, p)
+    assert exemplar.validation_pool(settings) == oracles.held_out(r, g, p)
+    for step in range(g):
+        assert exemplar.stored_exemplars(settings, step) == oracles.stored_count(r, g, p, step)
+        if step:
+            assert exemplar.validation_images(settings, step) == oracles.validation_count(
+                r, g, p, step)
+            assert exemplar.training_exemplars(settings, step) == oracles.training_count(
+                r, g, p, step)
+
+
+def test_counts_of_imagenet_written_out():
+    settings = settings_lib.DATASETS['imagenet100']
+    assert exemplar.validation_pool(settings) == 20
+    assert [exemplar.validation_images(settings, t) for t in range(1, 10)] == [
+        20, 10, 6, 5, 4, 3, 2, 2, 2]
+    assert [exemplar.stored_exemplars(settings, t) for t in range(10)] == [
+        180, 90, 60, 45, 36, 30, 26, 22, 20, 0]
+    assert [exemplar.training_exemplars(settings, t) for t in range(1, 10)] == [
+        180, 90, 61, 45, 36, 31, 27, 23, 21]
+
+
+def test_celeb_keeps_one_validation_image_a_person():
+    settings = settings_lib.DATASETS['celeb10000']
+    assert exemplar.validation_pool(settings) == 10
+    assert [exemplar.validation_images(settings, t) for t in range(1, 10)] == [
+        10, 5, 3, 2, 2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize('dataset, c, g, p, r', PUBLISHED + OTHERS)
+def test_memory_stays_in_its_budget_but_for_the_ceilings(dataset, c, g, p, r):
+    settings = case(dataset, g, r)
+    for step in range(1, g):
+        old = c // g * step  # the memory is divided among the classes seen before
+        stored = exemplar.stored_exemplars(settings, step - 1)
+        held = exemplar.validation_images(settings, step)
+        excess = old * (stored + held) - p * c
+        assert excess < old  # the ceiling of P*G/t gives less than one image a class too many
+        if fractions.Fraction(p * g, step).denominator == 1:
+            assert excess <= 0
+        assert exemplar.training_exemplars(settings, step) >= stored
+
+
+def test_herding_of_random_features():
+    stream = np.random.RandomState(0)
+    for _ in range(300):
+        features = stream.randn(stream.randint(1, 30), stream.randint(1, 9)) * 10. ** (
+            stream.randint(-3, 4)) + stream.randn() * 5
+        count = stream.randint(0, 35)
+        assert exemplar.herd(features, count).tolist() == oracles.herd(features, count)
+
+
+def test_herding_of_features_like_a_networks():
+    """Not negative, float32, in 512 dimensions."""
+    stream = np.random.RandomState(1)
+    features = np.maximum(stream.randn(120, 512), 0).astype(np.float32)
+    assert exemplar.herd(features, 40).tolist() == oracles.herd(features, 40)
+
+
+@pytest.mark.parametrize('offset', [0, 1000])
+def test_herding_of_ties_and_duplicates(offset):
+    """Small integers tie all the time; integer arithmetic decides who comes first."""
+    stream = np.random.RandomState(2)
+    for _ in range(250):
+        n, dimensions = stream.randint(1, 24), stream.randint(1, 5)
+        features = stream.randint(-2, 3, (n, dimensions)) + offset
+        features = features[stream.randint(0, n, n)]  # duplicates
+        assert exemplar.herd(features, n).tolist() == oracles.herd_exactly(features, n)
+
+
+def test_herding_where_all_are_alike_takes_them_in_order():
+    assert exemplar.herd(np.full((7, 3), 0.1), 7).tolist() == list(range(7))
+    assert exemplar.herd(np.zeros((5, 3)), 3).tolist() == [0, 1, 2]
+
+
+def test_herding_sees_differences_far_below_a_features_size():
+    """Single precision would lose them; the mean is 1000."""
+    features = 1000 + np.array([[4e-4], [-3e-4], [2e-4], [-1e-4], [-2e-4]])
+    assert exemplar.herd(features, 5).tolist() == oracles.herd_exactly(
+        np.round((features - 1000) * 1e4).astype(int), 5)
+
+
+def test_herding_does_not_normalise():
+    """Of two directions, the long vectors pull the mean."""
+    features = np.array([[10., 0.], [0., 1.], [5., 0.4], [1., 0.]])
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert exemplar.herd(features, 4).tolist() == oracles.herd(features, 4)
+    assert oracles.herd(features, 4) != oracles.herd(unit, 4)  # else this would show nothing
+
+
+def test_herding_prefix():
+    features = np.random.RandomState(3).randn(40, 6)
+    whole = exemplar.herd(features, 40)
+    assert sorted(whole) == list(range(40))
+    for count in range(40):
+        assert exemplar.herd(features, count).tolist() == whole[:count].tolist()
+
+
+def select_case(selection='herding'):
+    """Step 1 of a problem of 3 x 2 classes: images of the new classes first, then exemplars."""
+    settings = settings_lib.Settings(
+        'folder', num_classes=6, num_increments=3, memory_per_class=4, val_share=0.25,
+        exemplar_selection=selection)
+    stream = np.random.RandomState(4)
+    classes = np.repeat([2, 3, 0, 1], [11, 3, 9, 8])
+    return settings, classes, stream.randn(len(classes), 5)
+
+
+def test_selection_is_by_class_from_this_steps_images():
+    settings, classes, features = select_case()
+    chosen = exemplar.select(settings, 1, classes, features)
+    assert exemplar.stored_exemplars(settings, 1) == 4  # ceil(12/2) - ceil(3/2)
+    assert [len(rows) for rows in chosen] == [4, 4, 4, 3]  # all where there are fewer
+    for c, rows in enumerate(chosen):
+        own = np.flatnonzero(classes == c)
+        assert rows.tolist() == own[oracles.herd(features[own], 4)].tolist()
+
+
+def test_nothing_is_selected_after_the_last_step():
+    settings, classes, features = select_case()
+    settings = settings._replace(num_classes=4, num_increments=2)
+    assert [len(rows) for rows in exemplar.select(settings, 1, classes, features)] == [0] * 4
+
+
+def test_random_selection_keeps_the_order_of_old_classes():
+    settings, classes, features = select_case('random')
+    chosen = exemplar.select(settings, 1, classes, None)
+    for c in (0, 1):
+        assert chosen[c].tolist() == np.flatnonzero(classes == c)[:4].tolist()
+    for c, size in ((2, 4), (3, 3)):
+        assert len(set(chosen[c])) == size and set(classes[chosen[c]]) == {c}
+    again = exemplar.select(settings, 1, classes, None)
+    assert [a.tolist() for a in again] == [b.tolist() for b in chosen]
+    other = exemplar.select(settings._replace(seed=7), 1, classes, None)
+    assert other[2].tolist() != chosen[2].tolist()

@@ -1,0 +1,179 @@
+"""List files, the class order and the split, image for image."""
+import numpy as np
+import oracles
+import pytest
+
+from data import lists
+from data.errors import UserError
+
+ORDERS = {  # seed 1993: the first and the last ten labels
+    100: ([68, 56, 78, 8, 23, 84, 90, 65, 74, 76], [51, 48, 73, 93, 39, 67, 29, 49, 57, 33]),
+    1000: ([54, 7, 894, 512, 126, 337, 988, 11, 284, 493],
+           [329, 349, 295, 95, 451, 285, 225, 945, 697, 417]),
+}
+
+
+def write_list(path, lines):
+    path.write_text(''.join('{} {}\n'.format(*line) for line in lines))
+    return str(path)
+
+
+def mixed_lines(num_classes, stream, low=6, high=14, name='image'):
+    """Images of all labels in mixed order, from `low` to `high` of each."""
+    labels = np.repeat(np.arange(num_classes), stream.randint(low, high + 1, num_classes))
+    stream.shuffle(labels)
+    return [('{}/{}.png'.format(label, name + str(i)), int(label))
+            for i, label in enumerate(labels)]
+
+
+def make_split(folder, train, test, num_classes, pool, seed=1993):
+    train_list = lists.read_list(write_list(folder / 'train.txt', train), num_classes)
+    test_list = lists.read_list(write_list(folder / 'val.txt', test), num_classes)
+    found = lists.split(train_list, test_list, num_classes, pool, seed)
+
+    def names(image_list, by_class):
+        return [[path.decode() for path in image_list.paths[images]] for images in by_class]
+
+    return found, names(train_list, found.train), names(train_list, found.validation), (
+        names(test_list, found.test))
+
+
+@pytest.mark.parametrize('num_classes', sorted(ORDERS))
+def test_class_order(tmp_path, num_classes):
+    lines = [('{}.png'.format(i), i % num_classes) for i in range(2 * num_classes)]
+    found = make_split(tmp_path, lines, lines, num_classes, 1)[0]
+    first, last = ORDERS[num_classes]
+    assert found.order[:10].tolist() == first and found.order[-10:].tolist() == last
+    assert sorted(found.order) == list(range(num_classes))
+
+
+@pytest.mark.parametrize('seed, pool', [(1993, 4), (1993, 1), (1993, 0), (5, 4)])
+def test_split_image_for_image(tmp_path, seed, pool):
+    stream = np.random.RandomState(8)
+    train = mixed_lines(30, stream)
+    test = mixed_lines(30, stream, 1, 3, 'test')
+    found, training, validation, testing = make_split(tmp_path, train, test, 30, pool, seed)
+    expected, pools = oracles.split(train, 30, pool, seed)
+    assert training == expected
+    assert validation == pools
+    order = oracles.class_order(30, seed)[0]
+    assert testing == [[path for path, label in test if label == order[c]] for c in range(30)]
+    assert found.test_classes.tolist() == [order.index(label) for _, label in test]
+
+
+def test_validation_images_are_never_trained_on(tmp_path):
+    train = mixed_lines(20, np.random.RandomState(1))
+    _, training, validation, _ = make_split(tmp_path, train, train, 20, 5)
+    for c in range(20):
+        assert len(validation[c]) == 5 and not set(training[c]) & set(validation[c])
+    assert sorted(sum(training + validation, [])) == sorted(path for path, _ in train)
+
+
+def test_same_list_same_split(tmp_path):
+    train = mixed_lines(20, np.random.RandomState(2))
+    first = make_split(tmp_path, train, train, 20, 4)[1:]
+    assert make_split(tmp_path, train, train, 20, 4)[1:] == first
+    assert make_split(tmp_path, train, train, 20, 4, seed=1)[1:] != first
+    swapped = [train[1], train[0]] + train[2:]
+    if train[0][1] != train[1][1]:  # only the order within a class matters
+        assert make_split(tmp_path, swapped, train, 20, 4)[1:3] == first[:2]
+
+
+def test_a_longer_class_leaves_earlier_classes_alone(tmp_path):
+    train = mixed_lines(20, np.random.RandomState(3))
+    order = oracles.class_order(20)[0]
+    _, before, pools, _ = make_split(tmp_path, train, train, 20, 4)
+    changed = train + [('more/{}.png'.format(i), order[12]) for i in range(5)]
+    _, after, pools_after, _ = make_split(tmp_path, changed, train, 20, 4)
+    assert after[:12] == before[:12] and pools_after[:12] == pools[:12]
+    assert len(after[12]) == len(before[12]) + 5
+    assert after[13:] != before[13:]  # the stream went on from another place
+
+
+def test_samples_of_a_step(tmp_path):
+    """Class by class, then the exemplars; a validation set of the first v_t of each pool."""
+    train = mixed_lines(6, np.random.RandomState(4))
+    test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
+    found, training, validation, _ = make_split(tmp_path, train, test, 6, 4)
+    paths = np.array([path for path, _ in train])
+    exemplars = [found.train[c][[2, 0]] for c in range(4)]
+    samples = lists.training_samples(found, range(4, 6), exemplars)
+    assert paths[samples.images].tolist() == training[4] + training[5] + [
+        training[c][i] for c in range(4) for i in (2, 0)]
+    assert samples.classes.tolist() == (
+        [4] * len(training[4]) + [5] * len(training[5]) + [0, 0, 1, 1, 2, 2, 3, 3])
+    first = lists.training_samples(found, range(2), [])
+    assert paths[first.images].tolist() == training[0] + training[1]
+    assert first.classes.tolist() == [0] * len(training[0]) + [1] * len(training[1])
+    held = lists.validation_samples(found, 4, 3)
+    assert paths[held.images].tolist() == sum([validation[c][:3] for c in range(4)], [])
+    assert held.classes.tolist() == np.repeat(range(4), 3).tolist()
+
+
+def test_test_samples_are_the_groups_so_far_each_in_list_order(tmp_path):
+    train = mixed_lines(6, np.random.RandomState(4))
+    test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
+    found = make_split(tmp_path, train, test, 6, 4)[0]
+    order = oracles.class_order(6)[0]
+    samples = lists.test_samples(found, 2, 2)
+    expected = [i for group in ([0, 1], [2, 3])
+                for i, (_, label) in enumerate(test) if order.index(label) in group]
+    assert samples.images.tolist() == expected
+    assert samples.classes.tolist() == [order.index(test[i][1]) for i in expected]
+
+
+def test_stored_exemplars_are_found_again(tmp_path):
+    train = mixed_lines(6, np.random.RandomState(4))
+    found, training, _, _ = make_split(tmp_path, train, train, 6, 4)
+    train_list = lists.read_list(str(tmp_path / 'train.txt'), 6)
+    paths = [[training[0][1], training[0][0]], []]
+    images = lists.find_images(train_list, found.train, paths)
+    assert [[train[i][0] for i in own] for own in images] == paths
+    with pytest.raises(UserError, match='gone.png'):
+        lists.find_images(train_list, found.train, [['gone.png']])
+
+
+@pytest.mark.parametrize('content', [
+    b'a.png 0\nb.png 1\n', b'a.png 0\nb.png 1', b'a.png 0\r\nb.png 1\r\n\r\n',
+    b'\xef\xbb\xbfa.png 0\nb.png 1\n\n\n', b'a.png\t0\nb.png   1 \n',
+    b'./a.png 0\nc//../b.png 1\n'])
+def test_list_file_forms(tmp_path, content):
+    (tmp_path / 'train.txt').write_bytes(content)
+    found = lists.read_list(str(tmp_path / 'train.txt'), 2)
+    assert found.paths.tolist() == [b'a.png', b'b.png'] and found.labels.tolist() == [0, 1]
+
+
+def test_label_follows_the_last_space(tmp_path):
+    (tmp_path / 'train.txt').write_bytes('my cats 1/été 2.png 1\n../x.png 0\n'.encode('utf-8'))
+    found = lists.read_list(str(tmp_path / 'train.txt'), 2)
+    assert found.paths.tolist() == ['my cats 1/été 2.png'.encode('utf-8'), b'../x.png']
+    assert found.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize('content, line', [
+    (b'a.png 0\nb.png\n', 2), (b'a.png 0\nb.png 2\n', 2), (b'a.png 0\nb.png -1\n', 2),
+    (b'a.png 0\nb.png 1.0\n', 2), (b'a.png 0\n\nb.png 1\n', 2), (b'a.png 0\nb.png 1\na.png 1\n', 3),
+    (b'a.png 0\nb.png 1\n./a.png 0\n', 3), (b'a.png x\n', 1), (b'a\0.png 0\n', 1),
+    (b'a.png 99999999999999999999\n', 1)])
+def test_a_bad_line_is_named(tmp_path, content, line):
+    (tmp_path / 'train.txt').write_bytes(content)
+    with pytest.raises(UserError) as error:
+        lists.read_list(str(tmp_path / 'train.txt'), 2)
+    assert 'train.txt, line {}:'.format(line) in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('content', [b'', b'\n\n', None])
+def test_no_list_is_an_error_of_its_own(tmp_path, content):
+    if content is not None:
+        (tmp_path / 'train.txt').write_bytes(content)
+    with pytest.raises(UserError, match='train.txt'):
+        lists.read_list(str(tmp_path / 'train.txt'), 2)
+
+
+def test_a_class_without_enough_images_is_named(tmp_path):
+    lines = [('{}.png'.format(i), i % 2) for i in range(8)]
+    with pytest.raises(UserError, match='label 2'):
+        make_split(tmp_path, lines, lines, 3, 1)
+    with pytest.raises(UserError, match='4 images'):
+        make_split(tmp_path, lines, lines, 2, 4)
