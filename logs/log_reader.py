@@ -155,6 +155,7 @@ class _Segment:
         self.step = step  # None where its first line is lost and nothing since told it
         self.headless = headless  # no `Batch of classes number` line
         self.opens_file = False
+        self.restarts = False  # it is the first since the run was started
         self.disputed = False  # two lines disagree on which step this is
         self.counts = None
         self.evaluations = []  # the original's dicts, None for one that is damaged
@@ -316,9 +317,11 @@ class _PrintedReader:
                 run = self._add_run()
             else:
                 self._take_back(step)
+        segment = self._add_segment(step, headless)
         if announced is not None:
+            segment.restarts = True
             run.settings, run.original, self.announced = announced, False, None
-        return self._add_segment(step, headless)
+        return segment
 
     def _other_experiment(self, step):
         old, new = self.run.settings, self.announced
@@ -549,7 +552,8 @@ def _fill(figures, pair):
 def _resolve(run):
     """Fills run.steps from its segments and lists."""
     for segment, following in zip(run.segments, run.segments[1:] + [None]):
-        if segment.step is None and following and following.step and not following.headless:
+        if (segment.step is None and following and following.step
+                and not following.headless and not following.restarts):
             step = following.step - 1
             if step and all(other.step != step for other in run.segments):
                 segment.step = step

@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from data.errors import UserError
-from logs import log_reader
+from logs import log_reader, report
 
 NUM_STEPS = 10
 
@@ -231,6 +231,9 @@ def run_log(text):
         assert '\n' not in str(error)
         return False
     for run in runs:
+        summary = report.summarise(run, 1, len(runs))
+        report.markdown(summary)
+        json.dumps(summary, allow_nan=False)
         assert all('\n' not in note for note in run.notes)
         for figures in run.steps.values():
             for name, value in figures.items():
