@@ -6,6 +6,7 @@ bilinear interpolation is evaluated at the crop's own pixels.
 'cifar': the image padded, cropped at random and standardised.
 """
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 CHANNEL_MEANS = (123.68, 116.78, 103.94)  # of RGB; no division by a deviation (VGG)
@@ -13,6 +14,10 @@ CHANNEL_MEANS = (123.68, 116.78, 103.94)  # of RGB; no division by a deviation (
 # The published sides, for a crop of 224 pixels; other crops scale them.
 CROP = 224
 RESIZE_MIN, RESIZE_MAX = 256, 512
+# libjpeg smooths chroma across pixels; without neighbours a window's edge would look different.
+MARGIN = 2
+# Pixels by which float32 may miss a coordinate in an image of some thousand pixels.
+ROUNDING = 5e-4
 # CIFAR: 32x32 images are padded to 40x40, that is by an eighth on every side.
 CIFAR_PAD = 1 / 8
 
@@ -33,38 +38,26 @@ def _resized_side(side, ratio):
     return tf.cast(tf.cast(side, tf.float32) * ratio, tf.int32)
 
 
-def _source_pixels(side, new_side, offset, image_size):
+def _source_window(side, new_side, offset, image_size):
     """Where the crop's pixels lie on one axis of the source.
 
     Bilinear resizing with align_corners False reads source coordinate y * side/new_side at pixel
     y, and there the two pixels around it.
 
     Returns:
-        (first, count, start, scale): the source pixels `first ... first+count-1` are needed; the
-        crop's pixel j is at `start + j * scale`, counted from `first`.
+        (first, count, start, end): the source pixels `first ... first+count-1` are needed; the
+        crop's first and last pixel are at the coordinates `start` and `end`, counted from `first`.
     """
     scale = tf.cast(side, tf.float32) / tf.cast(new_side, tf.float32)
     start = tf.cast(offset, tf.float32) * scale
     end = tf.cast(offset + image_size - 1, tf.float32) * scale
-    first = tf.cast(start, tf.int32)
-    last = tf.minimum(tf.cast(end, tf.int32) + 1, side - 1)
-    return first, last - first + 1, start - tf.cast(first, tf.float32), scale
+    first = tf.maximum(tf.cast(start, tf.int32) - MARGIN, 0)
+    last = tf.minimum(tf.cast(end, tf.int32) + 1 + MARGIN, side - 1)
+    origin = tf.cast(first, tf.float32)
+    return first, last - first + 1, start - origin, end - origin
 
 
-def _decode_window(contents, is_jpeg, window):
-    """uint8 [height, width, 3], the window [y, x, height, width] of the image."""
-    def crop_jpeg():
-        # libjpeg interpolates chroma across the window's edge unless a margin is decoded with it.
-        return tf.image.decode_and_crop_jpeg(contents, window, channels=3)
-
-    def crop_whole():
-        y, x, height, width = tf.unstack(window)
-        return tf.image.decode_png(contents, channels=3)[y:y + height, x:x + width]
-
-    return tf.cond(is_jpeg, crop_jpeg, crop_whole)
-
-
-def _resized_crop(contents, side, place, image_size):
+def _resized_crop(contents, side, place, image_size, flip):
     """A crop of the image resized so that its shorter side is `side`.
 
     Args:
@@ -73,6 +66,7 @@ def _resized_crop(contents, side, place, image_size):
         place: function from the room that the crop has on an axis (int32 scalar, 0 or more) and
             the number of that axis to the crop's offset.
         image_size: side of the crop in pixels.
+        flip: bool scalar, whether the crop is mirrored.
 
     Returns:
         float32 [image_size, image_size, 3] in 0 ... 255.
@@ -81,38 +75,55 @@ def _resized_crop(contents, side, place, image_size):
     shape = tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(contents),
                     lambda: tf.shape(tf.image.decode_png(contents, channels=3)))
     ratio = tf.cast(side, tf.float32) / tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
-    firsts, counts, starts, scales = [], [], [], []
+    axes = []
     for axis in range(2):
         new_side = _resized_side(shape[axis], ratio)
-        offset = place(new_side - image_size, axis)
-        first, count, start, scale = _source_pixels(shape[axis], new_side, offset, image_size)
-        firsts.append(first)
-        counts.append(count)
-        starts.append(start)
-        scales.append(scale)
-    window = _decode_window(contents, is_jpeg, tf.stack(firsts + counts))
+        axes.append(_source_window(shape[axis], new_side, place(new_side - image_size, axis),
+                                   image_size))
+    first, count, start, end = map(tf.stack, zip(*axes))
+
+    def crop_whole():
+        image = tf.image.decode_png(contents, channels=3)
+        return tf.slice(image, tf.concat([first, [0]], 0), tf.concat([count, [3]], 0))
+
+    window = tf.cond(
+        is_jpeg,
+        lambda: tf.image.decode_and_crop_jpeg(contents, tf.concat([first, count], 0), channels=3),
+        crop_whole)
     # At the image's own edge the pixel beyond is the edge pixel again, as in resizing.
-    window = tf.pad(window, [[0, 1], [0, 1], [0, 0]], mode='SYMMETRIC')
-    # crop_and_resize takes its corners as shares of the window's last coordinate, count pixels on.
-    last = tf.cast(tf.stack(counts), tf.float32)
-    starts, scales = tf.stack(starts), tf.stack(scales)
-    ends = starts + scales * (image_size - 1)
-    box = tf.concat([starts / last, tf.minimum(ends / last, 1)], axis=0)
+    beyond = tf.reduce_any(end > tf.cast(count - 1, tf.float32) - ROUNDING)
+    window = tf.cond(
+        beyond, lambda: tf.pad(window, [[0, 1], [0, 1], [0, 0]], mode='SYMMETRIC'), lambda: window)
+    # Corners are shares of the window's last coordinate; swapped, they mirror. Read backwards, the
+    # first pixel must not fall short of 0 by a rounding error.
+    last = tf.cast(tf.shape(window)[:2] - 1, tf.float32)
+    top, left = tf.unstack(start / last)
+    bottom, right = tf.unstack(end / last)
+    left, right = tf.cond(flip, lambda: (right, tf.maximum(left, ROUNDING / last[1])),
+                          lambda: (left, right))
+    box = tf.stack([top, left, bottom, right])
     crop = tf.image.crop_and_resize(window[tf.newaxis], box[tf.newaxis], [0],
                                     [image_size, image_size])
-    return tf.reshape(crop, [image_size, image_size, 3])
+    return crop[0]
 
 
-def _vgg_train(contents, uniform, settings):
+def _minus_means(image, image_size):
+    """Subtracts CHANNEL_MEANS, row by row: TensorFlow is slow at broadcasting over 3 channels."""
+    means = np.tile(np.float32(CHANNEL_MEANS), image_size)
+    rows = tf.reshape(image, [image_size, image_size * 3]) - means
+    return tf.reshape(rows, [image_size, image_size, 3])
+
+
+def _vgg_train(contents, uniform, flip, settings):
     low, high = resize_range(settings.image_size)
     return _resized_crop(contents, _uniform_int(uniform[0], low, high),
                          lambda room, axis: _uniform_int(uniform[1 + axis], 0, room),
-                         settings.image_size)
+                         settings.image_size, flip)
 
 
 def _vgg_evaluate(contents, settings):
     return _resized_crop(contents, tf.constant(resize_range(settings.image_size)[0]),
-                         lambda room, axis: room // 2, settings.image_size)
+                         lambda room, axis: room // 2, settings.image_size, tf.constant(False))
 
 
 def _cifar_image(contents, image_size):
@@ -121,11 +132,12 @@ def _cifar_image(contents, image_size):
     return tf.image.resize_image_with_crop_or_pad(image, image_size, image_size)
 
 
-def _cifar_train(contents, uniform, settings):
+def _cifar_train(contents, uniform, flip, settings):
     size, pad = settings.image_size, int(settings.image_size * CIFAR_PAD)
     image = tf.pad(_cifar_image(contents, size), [[pad, pad], [pad, pad], [0, 0]])
     y, x = (_uniform_int(uniform[1 + axis], 0, 2 * pad) for axis in range(2))
-    return tf.slice(image, [y, x, 0], [size, size, 3])
+    image = tf.slice(image, [y, x, 0], [size, size, 3])
+    return tf.cond(flip, lambda: tf.reverse(image, axis=[1]), lambda: image)
 
 
 def training_image(contents, uniform, settings):
@@ -139,17 +151,14 @@ def training_image(contents, uniform, settings):
     Returns:
         float32 [image_size, image_size, 3].
     """
+    flip = tf.logical_and(settings.random_flip, uniform[3] < 0.5)
     if settings.preprocessing == 'vgg':
-        image = _vgg_train(contents, uniform, settings) - CHANNEL_MEANS
-    else:
-        image = tf.image.per_image_standardization(_cifar_train(contents, uniform, settings))
-    if settings.random_flip:
-        image = tf.cond(uniform[3] < 0.5, lambda: tf.reverse(image, axis=[1]), lambda: image)
-    return image
+        return _minus_means(_vgg_train(contents, uniform, flip, settings), settings.image_size)
+    return tf.image.per_image_standardization(_cifar_train(contents, uniform, flip, settings))
 
 
 def evaluation_image(contents, settings):
     """One image as every pass but training sees it: float32 [image_size, image_size, 3]."""
     if settings.preprocessing == 'vgg':
-        return _vgg_evaluate(contents, settings) - CHANNEL_MEANS
+        return _minus_means(_vgg_evaluate(contents, settings), settings.image_size)
     return tf.image.per_image_standardization(_cifar_image(contents, settings.image_size))
