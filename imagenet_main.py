@@ -27,6 +27,7 @@ from logs import run_log
 from logs.run_log import LOG
 
 FLAGS = flags.FLAGS
+CHECK_LINE_SECONDS = 10  # between two lines on how far a check of images is
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 # What to run, and where.
@@ -38,6 +39,8 @@ flags.DEFINE_string('log_file', None, 'the log (default: logs/runs/<name of mode
 flags.DEFINE_bool('overwrite', False, 'delete another experiment found in model_dir')
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
 flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
+flags.DEFINE_bool('eval_only', False,
+                  'evaluate the checkpoints in model_dir (also the original\'s), and stop')
 flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and say which')
 
 # The experiment: fields of data/settings.py. Where none is given, the data set's own value.
@@ -159,11 +162,12 @@ class Run:
         self.train_list, self.test_list = lists.read_lists(data_dir, settings.num_classes)
         self.split = lists.split(self.train_list, self.test_list, settings.num_classes,
                                  exemplar.validation_pool(settings), settings.seed)
-        self.data_format = FLAGS.data_format
+        self.data_format = FLAGS.data_format or resnet_model.default_data_format()
         self.session_config = tf.ConfigProto(
             allow_soft_placement=True, intra_op_parallelism_threads=FLAGS.intra_op_threads,
             inter_op_parallelism_threads=FLAGS.inter_op_threads)
         self.run_time = None
+        self.checked_groups = 0  # of whose images the bad ones are left out
 
     def samples(self, step, exemplars):
         """The (training, validation, test) Samples of `step`; `exemplars` of its old classes."""
@@ -176,13 +180,13 @@ class Run:
         validation = lists.validation_samples(self.split, (step + 1) * m, per_class)
         return training, validation, lists.test_samples(self.split, step + 1, m)
 
-    def train_files(self, samples):
-        """The files of Samples of the train list."""
-        return pipeline.absolute_paths(self.data_dir, self.train_list, samples.images)
+    def train_files(self, images):
+        """The files of indices into the train list."""
+        return pipeline.absolute_paths(self.data_dir, self.train_list, images)
 
-    def test_files(self, samples):
-        """The files of Samples of the test list."""
-        return pipeline.absolute_paths(self.data_dir, self.test_list, samples.images)
+    def test_files(self, images):
+        """The files of indices into the test list."""
+        return pipeline.absolute_paths(self.data_dir, self.test_list, images)
 
 
 def planned_exemplars(run):
@@ -231,14 +235,20 @@ def train_classifier(run, step, training, schedule, teacher_bias):
             raise UserError('{}: no readable checkpoint of step {}; put it back, or start anew in '
                             'another --model_dir'.format(
                                 state.classifier_dir(run.model_dir, step - 1), step))
-    files, classes = run.train_files(training), training.classes
+    files, classes = run.train_files(training.images), training.classes
     batches = pipeline.Batches(schedule, [settings.seed, step])
 
     def input_fn():
         return pipeline.training_dataset(files, classes, batches, settings, done,
                                          FLAGS.num_parallel_calls)
 
+    def files_read_last():
+        ahead = range(done, min(done + pipeline.READ_AHEAD, schedule.num_updates))
+        return files[np.concatenate([batches.images(update) for update in ahead])]
+
     def every_update(update, loss, context):
+        nonlocal done
+        done = update
         if not np.isfinite(loss):
             raise UserError(
                 'the loss is {} in step {}, update {} (epoch {}), learning rate {:g}, images {} '
@@ -269,7 +279,7 @@ def train_classifier(run, step, training, schedule, teacher_bias):
     try:
         estimator.train(input_fn, hooks=[hook], max_steps=schedule.num_updates)
     except tf.errors.OpError as error:
-        raise image_error(run, files, error) from error
+        raise image_error(run, files_read_last(), error) from error
     STOP.check()
     return verified_checkpoint(directory)
 
@@ -328,7 +338,7 @@ def fit_bias(run, step, checkpoint, validation, schedule):
     found = bic_layer.load(directory)
     if found is not None:
         return found
-    files = run.train_files(validation)
+    files = run.train_files(validation.images)
     if settings.bias_batch_norm == 'batch':
         batches = bic_layer.batches(schedule)
         num_full, num_short = batches.num_distinct, batches.num_short
@@ -362,19 +372,23 @@ def fit_bias(run, step, checkpoint, validation, schedule):
                          run.session_config, watch)
 
 
-def evaluate_and_select(run, step, checkpoint, bias, training, validation, test):
-    """One pass over validation, test and, but for the last step, training images.
+def evaluate(run, step, checkpoint, bias, samples, with_features):
+    """One pass over validation, test and, for herding, training images.
+
+    Args:
+        samples: (training, validation, test) Samples.
+        with_features: bool, whether to go over the training images as well.
 
     Returns:
-        (results, exemplars): a dict for state.save_step, and an array of indices into the train
-        list for each seen class.
+        (results, confusions, features): a dict of metrics, a dict of two confusion matrices (with
+        the correction and '_before' it), float32 [training images, dimensions] or None.
     """
     settings = run.settings
-    last = step == settings.num_increments - 1
-    parts = [run.train_files(validation) if step else [], run.test_files(test),
-             [] if last else run.train_files(training)]
+    training, validation, test = samples
+    parts = [run.train_files(validation.images) if step else [], run.test_files(test.images),
+             run.train_files(training.images) if with_features else []]
     classes = np.concatenate([validation.classes if step else [], test.classes,
-                              [] if last else training.classes]).astype(np.int64)
+                              training.classes if with_features else []]).astype(np.int64)
     files = np.concatenate(parts)
 
     def dataset():
@@ -384,7 +398,7 @@ def evaluate_and_select(run, step, checkpoint, bias, training, validation, test)
                       batch_norm='moving', bias=bias)
     num_val, num_test = len(parts[0]), len(parts[1])
     on_test = slice(num_val, num_val + num_test)
-    results = {}
+    results, confusions = {}, {}
     for prefix, part in (('', on_test), ('val_', slice(0, num_val))):
         for name, value in resnet_model.metrics(outputs, classes, part).items():
             results[prefix + name] = value
@@ -392,14 +406,28 @@ def evaluate_and_select(run, step, checkpoint, bias, training, validation, test)
         predicted = outputs['predicted' + suffix][on_test]
         results['group_top1' + suffix] = resnet_model.group_top1(
             predicted, classes[on_test], settings.classes_per_increment).tolist()
-        state.write_array(
-            os.path.join(run.model_dir, 'confusion{}_{}.npy'.format(suffix, step + 1)),
-            resnet_model.confusion(predicted, classes[on_test], step, settings))
-    if last:
-        return results, []
-    chosen = exemplar.select(settings, step, training.classes,
-                             outputs['features'][num_val + num_test:])
-    return results, [training.images[rows] for rows in chosen]
+        confusions[suffix] = resnet_model.confusion(predicted, classes[on_test], step, settings)
+    return results, confusions, (outputs['features'][num_val + num_test:] if with_features
+                                 else None)
+
+
+def summary(settings, step, samples, bias, accuracies):
+    """A step's results: the row of results.csv and the accuracies by group."""
+    results = {'step': step + 1, 'classes': (step + 1) * settings.classes_per_increment}
+    for name, part in zip(('training_samples', 'val_samples', 'test_samples'), samples):
+        results[name] = len(part.images)
+    results['beta'], results['gamma'] = bias or (1., 0.)
+    results.update(accuracies)
+    return results
+
+
+def log_results(settings, rows):
+    """The lines of the step that has just been finished; `rows`: the results of all so far."""
+    step = len(rows) - 1
+    run_log.accuracy_lines(step, settings.num_increments, rows[-1])
+    run_log.group_line(step, settings.num_increments, rows[-1]['group_top1'],
+                       rows[-1]['group_top1_before'])
+    run_log.original_lines(rows)
 
 
 def write_results(run, records):
@@ -429,24 +457,24 @@ def run_step(run, step, exemplars, teacher_bias):
         (results, exemplars of the seen classes).
     """
     settings, started, trained = run.settings, time.time(), run.run_time.training_seconds
-    training, validation, test = run.samples(step, exemplars)
-    counts = [len(samples.images) for samples in (training, validation, test)]
-    run_log.counts_lines(step, *counts)
+    last = step == settings.num_increments - 1
+    samples = run.samples(step, exemplars)
+    training, validation, _ = samples
+    run_log.counts_lines(step, *(len(part.images) for part in samples))
     stage1, stage2 = schedules(settings, training, validation)
     checkpoint = train_classifier(run, step, training, stage1, teacher_bias)
     bias = None
     if step and settings.bias_correction:
         bias = fit_bias(run, step, checkpoint, validation, stage2)
-    accuracies, chosen = evaluate_and_select(run, step, checkpoint, bias, training, validation,
-                                             test)
-    results = {
-        'step': step + 1,
-        'classes': (step + 1) * settings.classes_per_increment,
-        'training_samples': counts[0], 'val_samples': counts[1], 'test_samples': counts[2],
-        'beta': bias[0] if bias else 1., 'gamma': bias[1] if bias else 0.}
-    results.update(accuracies)
+    herding = settings.exemplar_selection == 'herding' and not last
+    accuracies, confusions, features = evaluate(run, step, checkpoint, bias, samples, herding)
+    for suffix, matrix in confusions.items():
+        state.write_array(os.path.join(run.model_dir, 'confusion{}_{}.npy'.format(
+            suffix, step + 1)), matrix)
+    chosen = [] if last else exemplar.select(settings, step, training.classes, features)
     run.run_time.finished_step(time.time() - started - (run.run_time.training_seconds - trained))
-    return results, chosen
+    return (summary(settings, step, samples, bias, accuracies),
+            [training.images[rows] for rows in chosen])
 
 
 def run_experiment(run):
@@ -463,26 +491,86 @@ def run_experiment(run):
     run.run_time = run_log.RunTime([schedule.num_images * schedule.epochs for schedule in planned])
     for step in range(len(records), settings.num_increments):
         STOP.check()
-        exemplars = []
+        if FLAGS.skip_bad_images:
+            leave_out_bad_images(run, step)
+        exemplars, teacher_bias = [], None
         if step:
             exemplars = lists.find_images(run.train_list, run.split.train,
                                           records[-1]['exemplars'])
-        teacher_bias = None
         if step >= 2 and settings.bias_correction:
             teacher_bias = (records[-1]['results']['beta'], records[-1]['results']['gamma'])
         results, chosen = run_step(run, step, exemplars, teacher_bias)
         paths = [[os.fsdecode(path) for path in run.train_list.paths[images]] for images in chosen]
         records.append(state.save_step(run.model_dir, step, results, paths))
         write_results(run, records)
-        rows = [record['results'] for record in records]
         run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
-        run_log.accuracy_lines(step, settings.num_increments, results)
-        run_log.group_line(step, settings.num_increments, results['group_top1'],
-                           results['group_top1_before'])
-        run_log.original_lines(rows)
+        log_results(settings, [record['results'] for record in records])
         if step and not FLAGS.keep_checkpoints:
             state.prune(state.classifier_dir(run.model_dir, step - 1))
     run_log.table([record['results'] for record in records])
+
+
+def evaluate_checkpoints(run):
+    """Evaluates every step's checkpoints in model_dir, this system's or the original's."""
+    rows = []
+    for step, exemplars in enumerate(planned_exemplars(run)):
+        checkpoint = tf.train.latest_checkpoint(state.classifier_dir(run.model_dir, step))
+        if checkpoint is None:
+            break
+        bias = bic_layer.load(state.bias_dir(run.model_dir, step)) if step else None
+        samples = run.samples(step, exemplars)
+        run_log.counts_lines(step, *(len(part.images) for part in samples))
+        accuracies, _, _ = evaluate(run, step, checkpoint, bias, samples, False)
+        rows.append(summary(run.settings, step, samples, bias, accuracies))
+        log_results(run.settings, rows)
+    if not rows:
+        raise UserError('{}: no checkpoint of the first step'.format(
+            state.classifier_dir(run.model_dir, 0)))
+    run_log.table(rows)
+
+
+def bad_images(run, files, what):
+    """The positions in `files` of what does not decode; says how far it is."""
+    started = shown = time.time()
+
+    def watch(done):
+        nonlocal shown
+        STOP.check()
+        if time.time() - shown > CHECK_LINE_SECONDS or done == len(files):
+            shown = time.time()
+            rate = done / (shown - started)
+            LOG.info('%s: %d of %d images, %.0f/s, %s left', what, done, len(files), rate,
+                     run_log.duration((len(files) - done) / rate))
+
+    bad = pipeline.bad_images(files, FLAGS.num_parallel_calls, watch)
+    for position in bad:
+        LOG.info('bad image: %s', os.fsdecode(files[position]))
+    return bad
+
+
+def check_data(run):
+    """Decodes every listed image; raises UserError where one is bad."""
+    files = np.concatenate([run.train_files(slice(None)), run.test_files(slice(None))])
+    bad = bad_images(run, files, 'check')
+    if bad:
+        raise UserError('{} of {} images do not decode: mend them, take them out of the lists, or '
+                        'use --skip_bad_images'.format(len(bad), len(files)))
+
+
+def leave_out_bad_images(run, step):
+    """Takes what does not decode out of the split of the groups up to `step`."""
+    m = run.settings.classes_per_increment
+    for group in range(run.checked_groups, step + 1):
+        classes = slice(group * m, (group + 1) * m)
+        train = np.concatenate(run.split.train[classes] + run.split.validation[classes])
+        test = np.concatenate(run.split.test[classes])
+        files = np.concatenate([run.train_files(train), run.test_files(test)])
+        bad = np.array(bad_images(run, files, 'check of group {}'.format(group + 1)), np.int64)
+        if len(bad):
+            LOG.info('left out: %d of %d images', len(bad), len(files))
+        run.split = lists.without(run.split, train[bad[bad < len(train)]],
+                                  test[bad[bad >= len(train)] - len(train)])
+    run.checked_groups = step + 1
 
 
 def main(_):
@@ -492,10 +580,13 @@ def main(_):
     data_dir = find_data(settings)
     model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', settings.dataset)
     run = Run(settings, data_dir, model_dir)
-    if FLAGS.dry_run:
-        run_log.open_log(None)
-        dry_run(run)
-        return
+    for flag, function in (('dry_run', dry_run), ('check_data', check_data),
+                           ('eval_only', evaluate_checkpoints)):
+        if FLAGS[flag].value:
+            run_log.open_log(None)
+            STOP.install()
+            function(run)
+            return
     digests = {name: image_list.digest for name, image_list in (
         (lists.TRAIN_LIST, run.train_list), (lists.TEST_LIST, run.test_list))}
     with state.experiment(model_dir, settings, digests, FLAGS.overwrite):
@@ -504,7 +595,6 @@ def main(_):
         run_log.settings_line(settings)
         for path in lists.in_both(run.train_list, run.test_list):
             LOG.info('warning: %s is in both lists', os.fsdecode(path))
-        run.data_format = run.data_format or resnet_model.default_data_format()
         LOG.info('TensorFlow %s, %s', tf.__version__, run.data_format)
         STOP.install()
         run_experiment(run)

@@ -195,6 +195,16 @@ def split(train, test, num_classes, validation_pool, seed):
                  class_of[test.labels])
 
 
+def without(split_, train_images, test_images):
+    """The Split with these images taken out: indices into the train and the test list."""
+    def kept(by_class, images):
+        return [those[~np.isin(those, images)] for those in by_class]
+
+    return split_._replace(
+        train=kept(split_.train, train_images), validation=kept(split_.validation, train_images),
+        test=kept(split_.test, test_images))
+
+
 def class_by_class(images_by_class):
     """Samples of the given classes 0, 1, ...: one array of images a class, in this order."""
     counts = [len(images) for images in images_by_class]
@@ -228,8 +238,10 @@ def validation_samples(split_, seen, images_per_class):
 
 def test_samples(split_, num_groups, classes_per_group):
     """The test images of the first groups, group after group, within a group in list order."""
-    groups = split_.test_classes // classes_per_group
-    images = np.concatenate([np.flatnonzero(groups == group) for group in range(num_groups)])
+    images = np.concatenate([
+        np.sort(np.concatenate(split_.test[group * classes_per_group:
+                                           (group + 1) * classes_per_group]))
+        for group in range(num_groups)])
     return Samples(images, split_.test_classes[images])
 
 

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from data import preprocessing
 
 EVALUATION_BATCH = 256  # any size gives the same figures; this one keeps a GPU busy
+READ_AHEAD = 8  # batches: more than the pipeline ever holds
 CACHE_BYTES = 2 ** 30  # decoded validation images up to this are kept, more are decoded again
 
 
@@ -52,10 +53,11 @@ class Batches:
 
 
 def absolute_paths(data_dir, image_list, images):
-    """Object array of bytes: the files of `images` (indices into the ImageList)."""
+    """Object array of bytes: the files of `images` (an index array or slice)."""
     root = os.fsencode(data_dir)
-    files = np.empty(len(images), object)
-    files[:] = [os.path.join(root, path) for path in image_list.paths[images]]
+    paths = image_list.paths[images]
+    files = np.empty(len(paths), object)
+    files[:] = [os.path.join(root, path) for path in paths]
     return files
 
 
