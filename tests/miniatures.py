@@ -1,0 +1,78 @@
+"""Small pictures, and archives made of them, for the tests of the prepare scripts."""
+
+import base64
+import io
+import os
+import tarfile
+
+JPEG = base64.b64decode(  # 16x12, RGB
+    '''/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4
+    UG1RV19iZ2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2Nj
+    Y2NjY2NjY2NjY2NjY2NjY2NjY2P/wAARCAAMABADASIAAhEBAxEB/8QAFgABAQEAAAAAAAAAAAAAAAAAAAME/8QAGBAA
+    AgMAAAAAAAAAAAAAAAAAAAESE2H/xAAUAQEAAAAAAAAAAAAAAAAAAAAE/8QAFhEAAwAAAAAAAAAAAAAAAAAAAAMV/9oA
+    DAMBAAIRAxEAPwCl2i7TFJiTESVi4aj/2Q==''')
+GRAY_JPEG = base64.b64decode(  # 16x12
+    '''/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4
+    UG1RV19iZ2hnPk1xeXBkeFxlZ2P/wAALCAAMABABAREA/8QAFgABAQEAAAAAAAAAAAAAAAAAAAUH/8QAGhAAAQUBAAAA
+    AAAAAAAAAAAAAAMUFlJiof/aAAgBAQAAPwCTH8cEfxw0hkhUMkKn/9k=''')
+CMYK_JPEG = base64.b64decode(  # 16x12
+    '''/9j/7gAOQWRvYmUAZAAAAAAA/9sAQwAbEhQXFBEbFxYXHhwbIChCKyglJShROj0wQmBVZWRfVV1baniZgWpxkHNbXYW1
+    hpCeo6utq2eAvMm6pseZqKuk/8AAFAgADAAQBEMRAE0RAFkRAEsRAP/EABYAAQEBAAAAAAAAAAAAAAAAAAAGBP/EABkQ
+    AAEFAAAAAAAAAAAAAAAAAAADFBVSYv/aAA4EQwBNAFkASwAAPwDFGZNsnoxRmSmEZkSehGZBVt06ko4UsVbdOoDdOocK
+    WDdOoP/Z''')
+PNG = base64.b64decode(  # 16x12, RGB
+    '''iVBORw0KGgoAAAANSUhEUgAAABAAAAAMCAIAAADkharWAAAAMklEQVR42mPk/sLNQApgEXkjQpoGsVdipGkQfS1Kog2v
+    SbXhlegIdBKJ8cD4hfsLSRoAV6kN/Xn3hDgAAAAASUVORK5CYII=''')
+
+
+def numbered(picture, number):
+    """The same picture with other bytes: a PNG gets a text chunk's worth, a JPEG a comment."""
+    note = '{:08d}'.format(number).encode()
+    if picture[:2] == b'\xff\xd8':
+        return picture[:2] + b'\xff\xfe\x00\x0a' + note + picture[2:]
+    return picture + note  # decoders ignore what follows the end of a PNG
+
+
+def tar(members, mode='w', **options):
+    """Returns the bytes of a tar of {name: bytes, or a TarInfo}; `mode` 'w' or 'w:gz'."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode, **options) as file:
+        for name, data in members.items():
+            if isinstance(data, tarfile.TarInfo):
+                file.addfile(data)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                file.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def write(path, data):
+    """Writes bytes to `path`, a py.path or pathlib one or a string; returns it as a string."""
+    path = str(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'wb') as file:
+        file.write(data)
+    return path
+
+
+def tree(folder):
+    """Returns {path relative to folder: (bytes, inode, mtime in ns)} of all files under it.
+
+    Locks and journals, which are hidden, are left out; links are followed.
+    """
+    found = {}
+    for where, _, names in os.walk(str(folder), followlinks=True):
+        for name in names:
+            path = os.path.join(where, name)
+            relative = os.path.relpath(path, str(folder))
+            if relative not in ('.lock', '.checked'):
+                with open(path, 'rb') as file:
+                    status = os.stat(path)
+                    found[relative] = (file.read(), status.st_ino, status.st_mtime_ns)
+    return found
+
+
+def lines(path):
+    with open(str(path)) as file:
+        return file.read().split('\n')[:-1]

@@ -1,0 +1,359 @@
+"""Archives that are not trusted, pictures that are none, full disks, and runs that are stopped."""
+
+import errno
+import gzip
+import io
+import os
+import signal
+import stat
+import tarfile
+import time
+import zipfile
+
+import miniatures
+import pytest
+from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, tar, write
+
+from data import archives
+from data.errors import UserError
+
+FILES = {'a/one.JPEG': JPEG, 'a/two.JPEG': PNG, 'b/empty': b'', 'b/block': b'x' * 512,
+         'c/' + 'long' * 60 + '/name.JPEG': GRAY_JPEG, 'umläut/ß.JPEG': CMYK_JPEG}
+
+
+def zipped(files):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as file:
+        for name, data in files.items():
+            file.writestr(name, data)
+    return out.getvalue()
+
+
+def contents(path):
+    return {member.name: member.read() for member in archives.Archive(path).members()}
+
+
+@pytest.mark.parametrize('mode', ['w', 'w:gz'])
+@pytest.mark.parametrize('form', [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_tar_is_read_whole_and_in_order(tmp_path, mode, form):
+    path = write(tmp_path / 'a', tar(FILES, mode, format=form))
+    found = contents(path)
+    assert found == FILES
+    assert list(found) == list(FILES)
+
+
+def test_ustar_prefix_directories_and_large_numbers(tmp_path):
+    folder = tarfile.TarInfo('x' * 90)
+    folder.type = tarfile.DIRTYPE
+    name = 'x' * 90 + '/' + 'y' * 50
+    data = bytearray(tar({'folder': folder, name: b'abc'}, format=tarfile.USTAR_FORMAT))
+    assert contents(write(tmp_path / 'a', data)) == {name: b'abc'}
+    # The same size in base 256, as tars write files above 8 GiB.
+    header = bytearray(data[512:1024])
+    header[124:136] = b'\x80' + (3).to_bytes(11, 'big')
+    header[148:156] = b' ' * 8
+    header[148:156] = b'%06o\0 ' % sum(header)
+    assert contents(write(tmp_path / 'b', bytes(data[:512] + header + data[1024:]))) == {
+        name: b'abc'}
+
+
+def test_zip_is_read(tmp_path):
+    assert contents(write(tmp_path / 'a.zip', zipped(FILES))) == FILES
+
+
+def test_tar_in_tar_skips_what_is_not_read(tmp_path):
+    inner = tar(FILES)
+    for mode in ('w', 'w:gz'):
+        path = write(tmp_path / 'outer', tar({'1.tar': inner, '2.tar': inner, 'end': b'end'}, mode))
+        seen = []
+        for member in archives.Archive(path).members():
+            if member.name == '1.tar':
+                for position, file in enumerate(member.members()):
+                    seen.append(file.name)
+                    if position % 2:
+                        assert file.read() == FILES[file.name]
+            elif member.name == 'end':
+                assert member.read() == b'end'
+            seen.append(member.name)
+        assert seen == list(FILES) + ['1.tar', '2.tar', 'end']
+
+
+@pytest.mark.parametrize('name', ['../out.JPEG', '/out.JPEG', 'a/../../out.JPEG', 'a/..',
+                                  'a\nb.JPEG', '..\\out.JPEG'])
+@pytest.mark.parametrize('make', [tar, zipped])
+def test_member_that_would_land_outside(tmp_path, name, make):
+    path = write(tmp_path / 'bad', make({'fine.JPEG': JPEG, name: JPEG}))
+    with pytest.raises(UserError) as error:
+        contents(path)
+    assert 'bad' in str(error.value) and 'outside' in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('kind', [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,
+                                  tarfile.BLKTYPE, tarfile.FIFOTYPE, b'S', b'V'])
+def test_member_that_is_no_file(tmp_path, kind):
+    info = tarfile.TarInfo('odd.JPEG')
+    info.type = kind
+    info.linkname = '/etc/passwd'
+    with pytest.raises(UserError, match='odd.JPEG.*not a file or folder'):
+        contents(write(tmp_path / 'bad', tar({'fine.JPEG': JPEG, 'odd.JPEG': info})))
+
+
+def test_link_in_zip(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, 'w') as file:
+        info = zipfile.ZipInfo('odd.JPEG')
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(info, '/etc/passwd')
+    with pytest.raises(UserError, match='odd.JPEG.*a link'):
+        contents(write(tmp_path / 'bad', out.getvalue()))
+
+
+@pytest.mark.parametrize('make', [
+    lambda: tar(FILES).rstrip(b'\0') + b'\0' * 512, lambda: tar(FILES, 'w:gz'),
+    lambda: zipped(FILES)], ids=['tar', 'gz', 'zip'])
+def test_truncated_anywhere_is_an_error(tmp_path, make):
+    whole = make()
+    for length in list(range(0, len(whole) - 512, 101)) + [len(whole) - 513]:
+        with pytest.raises(UserError) as error:
+            contents(write(tmp_path / 'cut', whole[:length]))
+        assert str(tmp_path / 'cut') in str(error.value) or 'cut:' in str(error.value)
+
+
+def test_truncated_at_the_border_between_two_members(tmp_path):
+    # No end mark follows: the standard library would take this for a whole archive.
+    path = write(tmp_path / 'cut', tar({'a': b'x' * 512, 'b': b'x' * 512})[:1024])
+    with pytest.raises(UserError, match='damaged or truncated'):
+        contents(path)
+
+
+def test_inner_tar_cannot_read_beyond_itself(tmp_path):
+    inner = tar({'one': b'x' * 2000})[:1024]  # claims 2,000 bytes, has 512
+    path = write(tmp_path / 'outer', tar({'in.tar': inner, 'secret': b's' * 4096}))
+    with pytest.raises(UserError, match='in.tar.*damaged or truncated'):
+        for member in archives.Archive(path).members():
+            for file in member.members():
+                file.read()
+
+
+def test_bad_header_in_the_middle_is_no_end(tmp_path):
+    data = bytearray(tar({'a': b'x' * 512, 'b': b'y' * 512}))
+    data[1024 + 3] ^= 1
+    with pytest.raises(UserError, match='damaged or truncated'):
+        contents(write(tmp_path / 'bad', bytes(data)))
+
+
+@pytest.mark.parametrize('where', [-5, 40])
+def test_flipped_bits_in_gzip(tmp_path, where):
+    data = bytearray(gzip.compress(tar({'a': os.urandom(5000)})))
+    data[where] ^= 0x10
+    with pytest.raises(UserError):
+        contents(write(tmp_path / 'bad.tar.gz', bytes(data)))
+
+
+def test_neither_tar_nor_zip(tmp_path):
+    for data in (b'', b'<html>not found</html>', os.urandom(3000), gzip.compress(b'text' * 500)):
+        with pytest.raises(UserError):
+            contents(write(tmp_path / 'page.tar', data))
+
+
+def test_size_that_is_a_lie(tmp_path):
+    for size in (b'77777777777\0', b'-0000000001\0', b'\xff' * 12, b'\x80' + b'\xff' * 11):
+        header = bytearray(tar({'a': b'x'})[:512])
+        header[124:136] = size
+        header[148:156] = b' ' * 8
+        header[148:156] = b'%06o\0 ' % sum(header)
+        with pytest.raises(UserError):
+            contents(write(tmp_path / 'bad', bytes(header) + b'\0' * 2048))
+
+
+@pytest.mark.parametrize('picture', [JPEG, GRAY_JPEG, CMYK_JPEG, PNG, JPEG + b'camera notes',
+                                     miniatures.numbered(JPEG, 7),
+                                     JPEG[:2] + b'\xff\x00stray' + JPEG[2:]],
+                         ids=['rgb', 'gray', 'cmyk', 'png', 'bytes after the end', 'comment',
+                              'bytes between segments'])
+def test_pictures_pass(picture):
+    assert archives.picture_fault(picture) is None
+
+
+@pytest.mark.parametrize('data', [b'', b'<html>not found</html>', b'\0' * 500, JPEG[2:], b'GIF89a'])
+def test_other_files_are_no_pictures(data):
+    assert 'not a picture' in archives.picture_fault(data)
+
+
+@pytest.mark.parametrize('data', [JPEG[:-2], JPEG[:-20], JPEG[:100], JPEG[:3], JPEG[:4],
+                                  PNG[:-15], PNG[:8]])
+def test_cut_pictures_are_named_as_such(data):
+    assert 'truncated' in archives.picture_fault(data)
+
+
+def test_end_mark_of_a_thumbnail_is_not_the_end():
+    thumbnail = b'\xff\xe1' + (len(JPEG) + 2).to_bytes(2, 'big') + JPEG
+    picture = JPEG[:2] + thumbnail + JPEG[2:]
+    assert archives.picture_fault(picture) is None
+    assert 'truncated' in archives.picture_fault(picture[:-40])
+
+
+@pytest.fixture
+def member(tmp_path):
+    members = archives.Archive(write(tmp_path / 'a.tar', tar({'n/one.JPEG': JPEG}))).members()
+    yield next(members)
+    members.close()
+
+
+def full_disk(monkeypatch, after):
+    """The disk takes `after` bytes more of a file and is full then."""
+    real = os.write
+
+    def write_some(file, data):
+        if len(data) <= after:
+            return real(file, data)
+        real(file, data[:after])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, 'write', write_some)
+
+
+def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, member):
+    full_disk(monkeypatch, 100)
+    extraction = archives.Extraction()
+    with pytest.raises(UserError, match='disk is full'):
+        extraction.picture(member, str(tmp_path / 'out'), 'one.JPEG')
+    assert not (tmp_path / 'out').exists()
+    with pytest.raises(UserError, match='disk is full'):
+        archives.write_file(str(tmp_path / 'train.txt'), b'x' * 200)
+    assert [file for _, _, files in os.walk(str(tmp_path)) for file in files] == ['a.tar']
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = write(tmp_path / 'train.txt', b'old')
+    full_disk(monkeypatch, 100)
+    with pytest.raises(UserError):
+        archives.write_file(path, b'x' * 200)
+    with open(path, 'rb') as file:
+        assert file.read() == b'old'
+
+
+def test_folder_gets_its_name_when_it_is_whole(tmp_path, member):
+    extraction = archives.Extraction()
+    folder = str(tmp_path / 'train' / 'n')
+    extraction.picture(member, folder, 'one.JPEG')
+    assert not os.path.exists(folder)
+    extraction.finish()
+    assert os.listdir(folder) == ['one.JPEG']
+
+
+@pytest.mark.parametrize('half', [b'', JPEG[:50], b'\0' * len(JPEG), JPEG[:-4] + b'\0' * 4],
+                         ids=['empty', 'short', 'zeros', 'zeros at the end'])
+@pytest.mark.parametrize('place', ['n', '.n.part'])
+def test_what_a_crash_left_short_is_written_again(tmp_path, member, half, place):
+    write(tmp_path / 'train' / place / 'one.JPEG', half)
+    extraction = archives.Extraction()
+    extraction.picture(member, str(tmp_path / 'train' / 'n'), 'one.JPEG')
+    extraction.finish()
+    assert (tmp_path / 'train' / 'n' / 'one.JPEG').read_bytes() == JPEG
+
+
+def test_checked_folders_are_not_read_again(tmp_path, monkeypatch):
+    folder = tmp_path / 'n'
+    for number in range(3):
+        write(folder / '{}.JPEG'.format(number), JPEG)
+    folders = [(str(folder), archives.pictures(str(folder)))]
+    archives.check_pictures(folders, str(tmp_path / '.checked'), archives.Progress('checking'))
+    monkeypatch.setattr(archives, 'is_there', lambda path: pytest.fail('read again: ' + path))
+    progress = archives.Progress('checking')
+    archives.check_pictures(folders, str(tmp_path / '.checked'), progress)
+    assert progress.done == 3
+
+
+def test_file_that_is_no_picture_in_a_folder(tmp_path):
+    path = write(tmp_path / 'n' / 'one.JPEG', b'<html>')
+    with pytest.raises(UserError, match='one.JPEG: it is not a picture'):
+        archives.check_pictures([(os.path.dirname(path), ['one.JPEG'])],
+                                str(tmp_path / '.checked'), archives.Progress('checking'))
+
+
+def test_names_are_sorted_by_code_point_and_hidden_ones_left_out(tmp_path):
+    for name in ('b.JPEG', 'B.JPEG', 'a_10.png', 'a_9.png', '._b.JPEG', 'notes.txt', 'ä.png'):
+        write(tmp_path / name, PNG)
+    assert archives.pictures(str(tmp_path)) == ['B.JPEG', 'a_10.png', 'a_9.png', 'b.JPEG', 'ä.png']
+
+
+def test_name_that_a_list_cannot_hold(tmp_path):
+    write(tmp_path / 'a\n.JPEG', JPEG)
+    with pytest.raises(UserError, match='rename it'):
+        archives.pictures(str(tmp_path))
+
+
+def test_progress_says_rate_and_time_left(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(time, 'monotonic', lambda: now[0])
+    progress = archives.Progress('train', 1281167)
+    for _ in range(12):
+        progress.add(1000)
+        now[0] += 1
+    progress.add(11000)
+    assert capsys.readouterr().out == (
+        'train: 11000 of 1281167 images, 1100/s, 0:19:14 left\n')
+    progress.finish()
+    assert capsys.readouterr().out == 'train: 23000 of 1281167 images, 1917/s, 0:00:12 in all\n'
+
+
+def test_progress_without_a_total_goes_by_the_archive(monkeypatch, capsys):
+    now, share = [0.0], [0.0]
+    monkeypatch.setattr(time, 'monotonic', lambda: now[0])
+    progress = archives.Progress('train', share=lambda: share[0])
+    progress.add()
+    now[0], share[0] = 10.0, 0.25
+    progress.add(99)
+    assert capsys.readouterr().out == 'train: 100 images, 10/s, 0:00:30 left\n'
+
+
+def test_two_runs_do_not_mix(tmp_path):
+    with archives.target_folder(str(tmp_path)):
+        with pytest.raises(UserError, match='another run'):
+            with archives.target_folder(str(tmp_path)):
+                pass
+    with archives.target_folder(str(tmp_path)):
+        pass
+
+
+def test_link_to_the_same_place_stays(tmp_path):
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+    path = str(tmp_path / 'out' / 'link')
+    archives.link('../one', path)
+    archives.link('../one', path)
+    with pytest.raises(UserError, match='--target'):
+        archives.link(str(tmp_path / 'two'), path)
+    assert os.path.realpath(path) == str(tmp_path / 'one')
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize('error, code, text', [
+    (UserError('a.tar: damaged'), 1, 'error: a.tar: damaged\n'),
+    (PermissionError(errno.EACCES, 'Permission denied', 'a.tar'), 1,
+     'error: a.tar: Permission denied\n'),
+    (KeyboardInterrupt(), 130,
+     '\ninterrupted: start the same command again and it goes on from here\n')])
+def test_scripts_end_in_one_line(capsys, error, code, text):
+    with pytest.raises(SystemExit) as ended:
+        archives.run(lambda: fail(error))
+    assert ended.value.code == code
+    assert capsys.readouterr().err == text
+
+
+def test_terminated_is_interrupted(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminated():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            archives.run(terminated)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 130
