@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import tarfile
+import zipfile
 
 JPEG = base64.b64decode(  # 16x12, RGB
     '''/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4
@@ -44,6 +45,15 @@ def tar(members, mode='w', **options):
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 file.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def zipped(members):
+    """Returns the bytes of a zip of {name: bytes}."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
     return out.getvalue()
 
 

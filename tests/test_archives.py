@@ -12,21 +12,13 @@ import zipfile
 
 import miniatures
 import pytest
-from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, tar, write
+from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, tar, write, zipped
 
 from data import archives
 from data.errors import UserError
 
 FILES = {'a/one.JPEG': JPEG, 'a/two.JPEG': PNG, 'b/empty': b'', 'b/block': b'x' * 512,
          'c/' + 'long' * 60 + '/name.JPEG': GRAY_JPEG, 'umläut/ß.JPEG': CMYK_JPEG}
-
-
-def zipped(files):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as file:
-        for name, data in files.items():
-            file.writestr(name, data)
-    return out.getvalue()
 
 
 def contents(path):

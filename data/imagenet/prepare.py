@@ -135,8 +135,6 @@ def extract(path, target, synsets, facts, progress):
     archive = archives.Archive(path)
     for split in progress.values():
         split.share = archive.share_read
-    for split in ('train', 'val'):
-        archives.own_folder(os.path.join(target, split))
     wanted = set(synsets)
     sorted_before = {
         name: wnid for wnid in synsets for form in ('{}', '.{}.part')
@@ -144,10 +142,14 @@ def extract(path, target, synsets, facts, progress):
     waiting = os.path.join(target, WAITING)
     os.makedirs(waiting, exist_ok=True)
     extraction = archives.Extraction()
+    own = set()  # splits whose folder is known to be no link
     useful = False
 
     def keep(member, split, wnid, name):
         if wnid in wanted and archives.is_picture_name(name):
+            if split not in own:
+                archives.own_folder(os.path.join(target, split))
+                own.add(split)
             extraction.picture(member, '{}/{}/{}'.format(target, split, wnid), name)
             progress[split].add()
 

@@ -1,0 +1,463 @@
+"""data/imagenet/prepare.py on miniature archives of exactly the published structures."""
+
+import io
+import os
+import subprocess
+import sys
+
+import miniatures
+import numpy as np
+import pytest
+from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, lines, numbered, tar, tree, write, zipped
+
+from data import archives
+from data.errors import UserError
+from data.imagenet import prepare
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SYNSETS = ['n01440764', 'n01443537', 'n02105855', 'n15075141']  # sorted: labels 0, 1, 2, 3
+KIT_ORDER = ['n02105855', 'n15075141', 'n01440764', 'n01443537']  # ids 1, 2, 3, 4
+TRAIN = {(wnid, '{}_{}.JPEG'.format(wnid, number)): numbered(JPEG, index * 100 + number)
+         for index, wnid in enumerate(SYNSETS) for number in (2, 10, 33)[:2 + index % 2]}
+# ImageNet's own oddities.
+TRAIN['n02105855', 'n02105855_2933.JPEG'] = PNG
+TRAIN['n01440764', 'n01440764_10.JPEG'] = CMYK_JPEG
+TRAIN['n01443537', 'n01443537_2.JPEG'] = GRAY_JPEG
+VAL_CLASSES = [SYNSETS[index] for index in (3, 0, 2, 1, 1, 0, 3, 2)]  # of pictures 1, 2, ...
+VAL = {'ILSVRC2012_val_{:08d}.JPEG'.format(number): numbered(JPEG, 1000 + number)
+       for number in range(1, len(VAL_CLASSES) + 1)}
+VAL_CLASS = dict(zip(sorted(VAL), VAL_CLASSES))
+
+TRAIN_LIST = ['train/{}/{} {}'.format(wnid, name, SYNSETS.index(wnid))
+              for wnid, name in sorted(TRAIN)]
+VAL_LIST = ['val/{}/{} {}'.format(wnid, name, SYNSETS.index(wnid))
+            for wnid, name in sorted((wnid, name) for name, wnid in VAL_CLASS.items())]
+PICTURES = {'train/{}/{}'.format(*key): data for key, data in TRAIN.items()}
+PICTURES.update(('val/{}/{}'.format(VAL_CLASS[name], name), data) for name, data in VAL.items())
+
+
+def meta_mat(counts=True):
+    """The bytes of a meta.mat: the classes first, in an order of their own, then inner nodes."""
+    from scipy import io as scipy_io
+    fields = [('ILSVRC2012_ID', 'O'), ('WNID', 'O'), ('words', 'O'), ('gloss', 'O'),
+              ('num_children', 'O'), ('children', 'O'), ('wordnet_height', 'O'),
+              ('num_train_images', 'O')]
+    synsets = np.zeros((len(KIT_ORDER) + 1, 1), dtype=fields)
+    for index, wnid in enumerate(KIT_ORDER + ['n00001740']):
+        children = [[]] if wnid in SYNSETS else [[1.0, 2.0, 3.0, 4.0]]
+        count = sum(key[0] == wnid for key in TRAIN) if counts else 0
+        synsets[index, 0] = (float(index + 1), wnid, 'some words', 'a gloss',
+                             float(len(children[0])), np.array(children), 0.0, float(count))
+    out = io.BytesIO()
+    scipy_io.savemat(out, {'synsets': synsets})
+    return out.getvalue()
+
+
+def devkit(counts=True):
+    truth = ''.join('{}\n'.format(KIT_ORDER.index(wnid) + 1) for wnid in VAL_CLASSES)
+    return tar({'ILSVRC2012_devkit_t12/COPYING': b'terms',
+                'ILSVRC2012_devkit_t12/data/meta.mat': meta_mat(counts),
+                'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt':
+                    truth.encode(),
+                'ILSVRC2012_devkit_t12/evaluation/demo_eval.m': b'%'}, 'w:gz')
+
+
+def train_tar(pictures=TRAIN):
+    return tar({wnid + '.tar': tar({name: data for (owner, name), data in pictures.items()
+                                    if owner == wnid}) for wnid in reversed(SYNSETS)})
+
+
+def annotation(name, wnid):
+    box = ('\t<object>\n\t\t<name>{}</name>\n\t\t<bndbox>\n\t\t\t<xmin>1</xmin>\n\t\t</bndbox>\n'
+           '\t</object>\n'.format(wnid))
+    return ('<annotation>\n\t<folder>val</folder>\n\t<filename>{}</filename>\n'
+            '{}</annotation>\n'.format(name, box * 2)).encode()
+
+
+def cls_loc(annotations_first=True):
+    """{member: bytes} of ILSVRC2016_CLS-LOC.tar.gz and its like."""
+    xml = {'ILSVRC/Annotations/CLS-LOC/val/{}.xml'.format(name[:-5]): annotation(name[:-5], wnid)
+           for name, wnid in VAL_CLASS.items()}
+    xml['ILSVRC/Annotations/CLS-LOC/train/n01440764/n01440764_2.xml'] = b'<annotation/>'
+    data = {'ILSVRC/Data/CLS-LOC/train/{}/{}'.format(*key): TRAIN[key] for key in sorted(
+        TRAIN, reverse=True)}
+    data.update(('ILSVRC/Data/CLS-LOC/val/' + name, VAL[name]) for name in VAL)
+    data['ILSVRC/Data/CLS-LOC/test/ILSVRC2012_test_00000001.JPEG'] = JPEG
+    names = ''.join('{}/{} {}\n'.format(wnid, name[:-5], number)
+                    for number, (wnid, name) in enumerate(sorted(TRAIN), 1))
+    sets = {'ILSVRC/ImageSets/CLS-LOC/train_cls.txt': names.encode(),
+            'ILSVRC/ImageSets/CLS-LOC/val.txt': b'ILSVRC2012_val_00000001 1\n'}
+    members = {}
+    for part in (xml, data, sets) if annotations_first else (sets, data, xml):
+        members.update(part)
+    return members
+
+
+def extracted(folder, prefix, class_folders):
+    """Writes the folders of (c) and returns the one to give to prepare."""
+    for (wnid, name), data in TRAIN.items():
+        write(folder / prefix / 'train' / wnid / name, data)
+    for name, data in VAL.items():
+        write(folder / prefix / 'val' / (VAL_CLASS[name] if class_folders else '') / name, data)
+    return str(folder)
+
+
+def give_cls_loc(tmp_path):
+    return [write(tmp_path / 'ILSVRC2016_CLS-LOC.tar.gz', tar(cls_loc(), 'w:gz'))]
+
+
+def give_cls_loc_annotations_last(tmp_path):
+    return [write(tmp_path / 'ILSVRC2017_CLS-LOC.tar.gz', tar(cls_loc(False), 'w:gz'))]
+
+
+def give_kaggle_zip(tmp_path):
+    return [write(tmp_path / 'imagenet-object-localization-challenge.zip', zipped(cls_loc()))]
+
+
+def give_three_archives(tmp_path):
+    return [write(tmp_path / 'ILSVRC2012_img_train.tar', train_tar()),
+            write(tmp_path / 'ILSVRC2012_img_val.tar', tar(VAL)),
+            write(tmp_path / 'ILSVRC2012_devkit_t12.tar.gz', devkit())]
+
+
+def give_class_folders(tmp_path):
+    return [extracted(tmp_path / 'imagenet', '', class_folders=True)]
+
+
+def give_flat_folder_and_annotations(tmp_path):
+    for name, wnid in VAL_CLASS.items():
+        write(tmp_path / 'i' / 'ILSVRC/Annotations/CLS-LOC/val' / (name[:-5] + '.xml'),
+              annotation(name[:-5], wnid))
+    return [extracted(tmp_path / 'i', 'ILSVRC/Data/CLS-LOC', class_folders=False)]
+
+
+def give_flat_folder_and_devkit(tmp_path):
+    return [extracted(tmp_path / 'i', '', class_folders=False),
+            write(tmp_path / 'ILSVRC2012_devkit_t12.tar.gz', devkit())]
+
+
+GIVE = [give_cls_loc, give_cls_loc_annotations_last, give_kaggle_zip, give_three_archives,
+        give_class_folders, give_flat_folder_and_annotations, give_flat_folder_and_devkit]
+
+
+def run(sources, target, **options):
+    return prepare.prepare(sources, str(target), SYNSETS, train_images=None,
+                           val_per_class=len(VAL) // len(SYNSETS), **options)
+
+
+def lists(target):
+    return {name for name in ('train.txt', 'val.txt', 'imagenet100/train.txt')
+            if os.path.exists(os.path.join(str(target), name))}
+
+
+def pictures(target):
+    return {path: data for path, (data, _, _) in tree(target).items()
+            if not path.endswith('.txt') and not path.startswith('imagenet100')}
+
+
+@pytest.mark.parametrize('give', GIVE)
+def test_every_source_gives_the_same_pictures_and_lists(tmp_path, give):
+    target = tmp_path / 'images'
+    run(give(tmp_path / 'sources'), target)
+    assert lines(target / 'train.txt') == TRAIN_LIST
+    assert lines(target / 'val.txt') == VAL_LIST
+    assert pictures(target) == PICTURES
+
+
+@pytest.mark.parametrize('give', GIVE)
+def test_imagenet100_is_lists_over_the_same_pictures(tmp_path, give, monkeypatch):
+    target = tmp_path / 'images'
+    run(give(tmp_path / 'sources'), target)
+    hundred = target / 'imagenet100'
+    assert lines(hundred / 'train.txt') == TRAIN_LIST  # all four classes are among the first 100
+    assert {name: os.readlink(str(hundred / name)) for name in ('train', 'val')} == {
+        'train': os.path.join('..', 'train'), 'val': os.path.join('..', 'val')}
+    for line in lines(hundred / 'val.txt'):
+        assert (hundred / line.rsplit(' ', 1)[0]).read_bytes()
+
+
+def test_only_the_first_hundred_classes_are_in_imagenet100(tmp_path):
+    synsets = prepare.read_synsets(prepare.SYNSETS)[:102]
+    source = tmp_path / 'imagenet'
+    for wnid in synsets:
+        write(source / 'train' / wnid / (wnid + '_1.JPEG'), JPEG)
+        write(source / 'val' / wnid / (wnid + '_2.JPEG'), JPEG)
+    prepare.prepare([str(source)], str(tmp_path / 'images'), synsets, None, 1)
+    found = lines(tmp_path / 'images' / 'imagenet100' / 'train.txt')
+    assert found == lines(tmp_path / 'images' / 'train.txt')[:100]
+    assert found[-1].endswith(' 99')
+
+
+@pytest.mark.parametrize('give', [give_class_folders, give_flat_folder_and_annotations])
+def test_folders_are_linked_not_copied(tmp_path, give):
+    sources = give(tmp_path / 'sources')
+    before = tree(sources[0])
+    run(sources, tmp_path / 'images')
+    for path, (_, inode, _) in tree(tmp_path / 'images').items():
+        if path.endswith('.JPEG'):
+            assert inode in [status[1] for status in before.values()]
+    assert tree(sources[0]) == before
+
+
+def test_nothing_but_pictures_and_lists_is_left(tmp_path):
+    run(give_cls_loc_annotations_last(tmp_path / 'sources'), tmp_path / 'images')
+    found = {os.path.join(where, name) for where, _, names in os.walk(str(tmp_path / 'images'))
+             for name in names}
+    expected = set(PICTURES) | {'.lock', 'train.txt', 'val.txt', 'imagenet100/train.txt',
+                                'imagenet100/val.txt'}
+    assert {os.path.relpath(path, str(tmp_path / 'images')) for path in found} == expected
+    assert sorted(os.listdir(str(tmp_path / 'images'))) == [
+        '.lock', 'imagenet100', 'train', 'train.txt', 'val', 'val.txt']
+
+
+@pytest.mark.parametrize('give', GIVE)
+def test_again_does_nothing_again(tmp_path, give):
+    sources = give(tmp_path / 'sources')
+    run(sources, tmp_path / 'images')
+    before = tree(tmp_path / 'images')
+    run(sources, tmp_path / 'images')
+    after = tree(tmp_path / 'images')
+    assert {path: status for path, status in after.items() if path.endswith('.JPEG')} == {
+        path: status for path, status in before.items() if path.endswith('.JPEG')}
+    assert {path: status[0] for path, status in after.items()} == {
+        path: status[0] for path, status in before.items()}
+
+
+@pytest.mark.parametrize('give', GIVE[:4])
+@pytest.mark.parametrize('stop_at', [1, 5, 12, len(TRAIN) + 4])
+def test_interrupted_and_started_again(tmp_path, monkeypatch, give, stop_at):
+    sources = give(tmp_path / 'sources')
+    target = tmp_path / 'images'
+    written = []
+    real = archives._write
+
+    def interrupted(path, data, sync=False):
+        if len(written) == stop_at:
+            raise KeyboardInterrupt
+        real(path, data, sync)
+        written.append(os.path.basename(path))
+    monkeypatch.setattr(archives, '_write', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(sources, target)
+    assert not lists(target)
+    first = list(written)
+
+    def goes_on(path, data, sync=False):
+        real(path, data, sync)
+        written.append(os.path.basename(path))
+    monkeypatch.setattr(archives, '_write', goes_on)
+    run(sources, target)
+    assert pictures(target) == PICTURES
+    again = [name for name in written[len(first):] if name in first]
+    assert again == [] and len(first) == stop_at
+
+
+def test_archives_one_after_the_other(tmp_path):
+    train, val, kit = give_three_archives(tmp_path / 'sources')
+    target = tmp_path / 'images'
+    for sources, message in (([val], 'class of 8 images is not known.*devkit'),
+                             ([train], 'class of 8 images is not known.*devkit')):
+        with pytest.raises(UserError, match=message):
+            run(sources, target)
+        assert not lists(target)
+    run([kit], target)
+    assert lines(target / 'train.txt') == TRAIN_LIST
+    assert pictures(target) == PICTURES
+
+
+def missing(tmp_path, sources, **options):
+    with pytest.raises(UserError) as error:
+        run(sources, tmp_path / 'images', **options)
+    assert not lists(tmp_path / 'images')
+    assert '\n' not in str(error.value)
+    return str(error.value), lines(tmp_path / 'images' / 'missing.txt')
+
+
+def test_missing_training_picture_is_named_by_the_image_set(tmp_path):
+    members = cls_loc()
+    del members['ILSVRC/Data/CLS-LOC/train/n02105855/n02105855_2.JPEG']
+    message, named = missing(tmp_path, [write(tmp_path / 'a.tar.gz', tar(members, 'w:gz'))])
+    assert 'train: 10 images' in message
+    assert 'train/n02105855/n02105855_2.JPEG' in message
+    assert named == ['train/n02105855/n02105855_2.JPEG']
+
+
+def test_missing_training_pictures_are_counted_by_the_devkit(tmp_path):
+    sources = give_three_archives(tmp_path)
+    some = {key: data for key, data in TRAIN.items() if key[1] != 'n15075141_33.JPEG'}
+    write(sources[0], train_tar(some))
+    message, named = missing(tmp_path, sources)
+    assert 'train: 10 of 11 images' in message
+    assert named == ['train/n15075141 (2 of 3 images)']
+    write(sources[0], train_tar())
+    run(sources, tmp_path / 'images')
+    assert not (tmp_path / 'images' / 'missing.txt').exists()
+
+
+def test_missing_validation_picture_is_named(tmp_path):
+    sources = give_three_archives(tmp_path)
+    name = 'ILSVRC2012_val_00000002.JPEG'
+    write(sources[1], tar({key: data for key, data in VAL.items() if key != name}))
+    message, named = missing(tmp_path, sources)
+    assert 'val: 7 of 8 images' in message
+    assert named == ['val/n01440764/' + name]
+
+
+def test_missing_class_and_wrong_share_of_validation(tmp_path):
+    source = give_class_folders(tmp_path)[0]
+    os.rename(os.path.join(source, 'train', SYNSETS[1]), str(tmp_path / 'away'))
+    os.unlink(os.path.join(source, 'val', SYNSETS[3], sorted(
+        name for name in VAL if VAL_CLASS[name] == SYNSETS[3])[0]))
+    message, named = missing(tmp_path, [source])
+    assert named == ['train/' + SYNSETS[1], 'val/{} (1 of 2 images)'.format(SYNSETS[3])]
+    assert '--allow_missing' in message
+
+
+def test_missing_pictures_can_be_allowed(tmp_path, capsys):
+    sources = give_three_archives(tmp_path)
+    write(sources[1], tar({name: data for name, data in VAL.items() if '2.JPEG' not in name}))
+    run(sources, tmp_path / 'images', allow_missing=True)
+    assert lines(tmp_path / 'images' / 'val.txt') == [
+        line for line in VAL_LIST if '2.JPEG' not in line]
+    assert 'val: 7 of 8 images' in capsys.readouterr().err
+
+
+def test_published_counts_are_the_default(tmp_path):
+    assert (prepare.TRAIN_IMAGES, prepare.VAL_PER_CLASS) == (1281167, 50)
+    synsets = prepare.read_synsets(prepare.SYNSETS)
+    assert len(synsets) == 1000 and synsets == sorted(set(synsets))
+    ended = subprocess.run(
+        [sys.executable, 'data/imagenet/prepare.py', '--target', str(tmp_path / 'images')]
+        + give_three_archives(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        universal_newlines=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith('error: train: 11 of 1281167 images') \
+        and 'val: 8 of 50000 images' in ended.stderr and ended.stderr.count('\n') == 1
+    assert not lists(tmp_path / 'images')
+
+
+def test_script_says_what_to_type_next(tmp_path):
+    write(tmp_path / 'synsets.txt', '\n'.join(reversed(SYNSETS)).encode())
+    ended = subprocess.run(
+        [sys.executable, 'data/imagenet/prepare.py', '--target', str(tmp_path / 'images'),
+         '--synsets', str(tmp_path / 'synsets.txt'), '--val_per_class=2']
+        + give_cls_loc(tmp_path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        universal_newlines=True)
+    assert (ended.returncode, ended.stderr) == (0, '')
+    said = ended.stdout.split('\n')
+    assert said[0].startswith('train: 11 images, ') and said[1].startswith('val: 8 of 8 images, ')
+    assert said[2].startswith('4 classes, 11 training and 8 test images')
+    assert said[3] == ('next: python imagenet_main.py --dataset=folder --data_dir={} '
+                       '--num_classes=4'.format(tmp_path / 'images'))
+    assert lines(tmp_path / 'images' / 'train.txt') == TRAIN_LIST
+
+
+def test_other_classes_are_left_out(tmp_path):
+    synsets = [SYNSETS[0], SYNSETS[2]]
+    for number, give in enumerate((give_cls_loc_annotations_last, give_three_archives)):
+        target = str(tmp_path / str(number))
+        prepare.prepare(give(tmp_path / 'sources'), target, synsets, None, 2)
+        assert {path.split('/')[1] for path in pictures(target)} == set(synsets)
+        assert {line[-1] for line in lines(os.path.join(target, 'val.txt'))} == {'0', '1'}
+
+
+def add_member(tmp_path, name, data):
+    members = cls_loc()
+    members[name] = data
+    return [write(tmp_path / 'a.tar.gz', tar(members, 'w:gz'))]
+
+
+def link_member(name):
+    info = miniatures.tarfile.TarInfo(name)
+    info.type = miniatures.tarfile.SYMTYPE
+    info.linkname = '/'
+    return info
+
+
+@pytest.mark.parametrize('name, data, message', [
+    ('ILSVRC/Data/CLS-LOC/train/n01440764/../../../../../../out.JPEG', JPEG, 'outside'),
+    ('/ILSVRC/Data/CLS-LOC/train/n01440764/out.JPEG', JPEG, 'outside'),
+    ('ILSVRC/Data/CLS-LOC/train/n01440764', link_member('ILSVRC/Data/CLS-LOC/train/n01440764'),
+     'a link'),
+    ('ILSVRC/Data/CLS-LOC/train/n01440764/n01440764_9.JPEG', b'<html>', 'not a picture'),
+    ('ILSVRC/Data/CLS-LOC/train/n01440764/n01440764_9.JPEG', JPEG[:-9], 'truncated picture'),
+    ('ILSVRC/Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml', b'<annotation/>', 'one class'),
+    ('ILSVRC2012_devkit_t12/data/meta.mat', b'MATLAB 5.0 MAT-file', 'meta.mat: it is damaged')])
+def test_archive_that_cannot_be_trusted(tmp_path, name, data, message):
+    with pytest.raises(UserError, match=message) as error:
+        run(add_member(tmp_path / 'sources', name, data), tmp_path / 'images')
+    assert 'a.tar.gz' in str(error.value) or 'meta.mat' in str(error.value) \
+        or 'val_00000001.xml' in str(error.value)
+    assert not lists(tmp_path / 'images')
+    assert not [path for path in tree(tmp_path) if 'out.JPEG' in path]
+
+
+def test_bad_picture_in_the_inner_tar_is_named_with_its_tars(tmp_path):
+    sources = give_three_archives(tmp_path)
+    pictures_ = dict(TRAIN)
+    pictures_['n01443537', 'n01443537_10.JPEG'] = b'oops'
+    write(sources[0], train_tar(pictures_))
+    with pytest.raises(UserError, match='ILSVRC2012_img_train.tar: n01443537.tar: '
+                                        'n01443537_10.JPEG: it is not a picture'):
+        run(sources, tmp_path / 'images')
+
+
+@pytest.mark.parametrize('share', [0.2, 0.5, 0.9, 0.99])
+def test_truncated_archives(tmp_path, share):
+    for give in (give_cls_loc, give_three_archives):
+        sources = give(tmp_path / 'sources')
+        with open(sources[0], 'rb') as file:
+            whole = file.read()
+        whole = whole.rstrip(b'\0')
+        write(sources[0], whole[:int(len(whole) * share)])
+        target = tmp_path / give.__name__
+        with pytest.raises(UserError, match='damaged or truncated'):
+            run(sources, target)
+        assert not lists(target)
+        for path, data in pictures(target).items():  # what is there is whole
+            assert data in PICTURES.values(), path
+
+
+def test_bad_archive_loses_nothing(tmp_path):
+    target = tmp_path / 'images'
+    sources = give_three_archives(tmp_path / 'sources')
+    run(sources, target)
+    before = tree(target)
+    write(sources[0], b'not a tar' * 1000)
+    with pytest.raises(UserError, match='ILSVRC2012_img_train.tar: it is not an archive'):
+        run(sources, target)
+    assert tree(target) == before
+
+
+def test_target_that_links_elsewhere_is_not_written_through(tmp_path):
+    target = tmp_path / 'images'
+    folder = give_class_folders(tmp_path / 'sources')
+    run(folder, target)
+    before = tree(folder[0])
+    with pytest.raises(UserError, match='is a link to'):
+        run(give_three_archives(tmp_path / 'archives'), target)
+    assert tree(folder[0]) == before
+
+
+def test_other_sources(tmp_path):
+    for make, message in (
+            (lambda path: str(path), 'no such file'),
+            (lambda path: write(path / 'a.tar', tar({'readme': b'x'})), 'nothing of ImageNet'),
+            (lambda path: os.path.dirname(write(path / 'readme', b'x')), 'no train/ and val/'),
+            (lambda path: extracted(path, '', class_folders=False), 'not known.*devkit')):
+        with pytest.raises(UserError, match=message):
+            run([make(tmp_path / message[:5])], tmp_path / 'images')
+
+
+@pytest.mark.parametrize('text, message', [
+    ('n01440764\nn0144', "line 2: 'n0144'"), ('', 'each of its classes once'),
+    ('n01440764\nn01440764', 'each of its classes once')])
+def test_synsets_file(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        prepare.read_synsets(write(tmp_path / 's', text.encode()))
+
+
+def test_class_folder_names_decide_the_label_not_the_ids_of_the_devkit(tmp_path):
+    # Picture 1 is of id 2 in the kit, n15075141: the last label of four.
+    run(give_three_archives(tmp_path / 'sources'), tmp_path / 'images')
+    assert 'val/n15075141/ILSVRC2012_val_00000001.JPEG 3' in lines(tmp_path / 'images' / 'val.txt')
