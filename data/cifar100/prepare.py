@@ -146,11 +146,14 @@ def write_pictures(images, paths, progress):
     for folder in sorted({os.path.dirname(path) for path in paths}):
         os.makedirs(folder, exist_ok=True)
     with tf.Graph().as_default(), tf.Session() as session:
-        batch = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        encoded = tf.map_fn(tf.io.encode_png, batch, dtype=tf.string)
+        pixels = tf.placeholder(tf.uint8, [None, 32, 32, 3])
+        encoded = tf.data.Dataset.from_tensor_slices(pixels).map(
+            tf.image.encode_png, num_parallel_calls=os.cpu_count()).batch(BATCH)
+        iterator = tf.data.make_initializable_iterator(encoded)
+        session.run(iterator.initializer, {pixels: images[wanted]})
+        following = iterator.get_next()
         for start in range(0, len(wanted), BATCH):
-            indices = wanted[start:start + BATCH]
-            for index, data in zip(indices, session.run(encoded, {batch: images[indices]})):
+            for index, data in zip(wanted[start:start + BATCH], session.run(following)):
                 archives.write_file(paths[index], data, sync=False)
                 progress.add()
 

@@ -1,0 +1,194 @@
+"""data/celeb10000/prepare.py on small folders and archives of faces."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from miniatures import JPEG, PNG, lines, numbered, tar, tree, write, zipped
+
+from data import archives
+from data.celeb10000 import prepare
+from data.errors import UserError
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Person p has 3 + p % 4 faces: 12 of 16 people have at least 4.
+FACES = {'m.{:03d}/{}-FaceId-0.jpg'.format(person, face): numbered(JPEG, person * 100 + face)
+         for person in range(16) for face in range(3 + person % 4)}
+OPTIONS = {'num_classes': 8, 'test_images': 2, 'min_images': 4}
+
+
+def faces(folder, prefix=''):
+    for name, data in FACES.items():
+        write(folder / prefix / name, data)
+    write(folder / 'readme.txt', b'terms')
+    return str(folder)
+
+
+def run(sources, target, **options):
+    prepare.prepare(sources, str(target), **dict(OPTIONS, **options))
+    return lines(target / 'train.txt'), lines(target / 'val.txt')
+
+
+def people(lists):
+    return {line.split('/')[1]: int(line.rsplit(' ', 1)[1]) for part in lists for line in part}
+
+
+def test_people_labels_and_split(tmp_path):
+    train, test = lists = run([faces(tmp_path / 'faces')], tmp_path / 'images')
+    chosen = people(lists)
+    assert len(chosen) == 8
+    assert [chosen[person] for person in sorted(chosen)] == list(range(8))
+    # Every face of the chosen is in one list, two of each in the test list; both are sorted.
+    listed = [line.rsplit(' ', 1)[0] for line in train + test]
+    assert sorted(listed) == sorted('faces/' + name for name in FACES
+                                    if name.split('/')[0] in chosen)
+    assert sorted(int(line.rsplit(' ', 1)[1]) for line in test) == sorted(list(range(8)) * 2)
+    assert train == sorted(train) and test == sorted(test)
+    for person in chosen:
+        assert sum(name.startswith(person) for name in FACES) >= 4
+    for path in listed:
+        assert (tmp_path / 'images' / path).read_bytes() == FACES[path[len('faces/'):]]
+
+
+def test_same_seed_same_lists_other_seed_other_ones(tmp_path):
+    source = faces(tmp_path / 'faces')
+    first = run([source], tmp_path / '1')
+    assert run([source], tmp_path / '2') == first
+    others = [run([source], tmp_path / 'seed', seed=seed) for seed in range(5)]
+    assert len({tuple(people(lists)) for lists in others}) > 1
+    assert len({tuple(lists[1]) for lists in others}) > 1
+
+
+def test_lists_do_not_depend_on_the_order_of_the_folder(tmp_path, monkeypatch):
+    source = faces(tmp_path / 'faces')
+    first = run([source], tmp_path / '1')
+    listdir, walk = os.listdir, os.walk
+    monkeypatch.setattr(os, 'listdir', lambda path: listdir(path)[::-1])
+    monkeypatch.setattr(os, 'walk', lambda *args, **kwargs: reversed(list(walk(*args, **kwargs))))
+    assert run([source], tmp_path / '2') == first
+
+
+def test_lists_are_these(tmp_path):
+    """Written down: another NumPy, another machine must choose the same."""
+    train, test = run([faces(tmp_path / 'faces')], tmp_path / 'images')
+    assert sorted(people((train, test))) == ['m.001', 'm.003', 'm.005', 'm.006', 'm.007', 'm.009',
+                                             'm.010', 'm.011']
+    assert test[:4] == ['faces/m.001/0-FaceId-0.jpg 0', 'faces/m.001/2-FaceId-0.jpg 0',
+                        'faces/m.003/2-FaceId-0.jpg 1', 'faces/m.003/4-FaceId-0.jpg 1']
+
+
+def test_folder_is_linked_not_copied(tmp_path):
+    source = faces(tmp_path / 'source')
+    before = tree(source)
+    run([source], tmp_path / 'images')
+    assert sorted(os.listdir(str(tmp_path / 'images'))) == [
+        '.checked', '.lock', 'faces', 'train.txt', 'val.txt']
+    assert os.path.realpath(str(tmp_path / 'images' / 'faces')) == os.path.realpath(source)
+    assert tree(source) == before
+
+
+@pytest.mark.parametrize('make', [
+    lambda: tar(FACES), lambda: tar(FACES, 'w:gz'), lambda: zipped(FACES),
+    lambda: tar({'./' + name: FACES[name] for name in sorted(FACES, reverse=True)})],
+    ids=['tar', 'tar.gz', 'zip', 'other order'])
+def test_archive_gives_the_lists_of_the_folder_and_only_the_chosen(tmp_path, make):
+    first = run([faces(tmp_path / 'faces')], tmp_path / '1')
+    assert run([write(tmp_path / 'faces.tar', make())], tmp_path / '2') == first
+    chosen = people(first)
+    assert {path: status[0] for path, status in tree(tmp_path / '2').items()
+            if path.startswith('faces')} == {
+        'faces/' + name: data for name, data in FACES.items() if name.split('/')[0] in chosen}
+
+
+def test_several_sources(tmp_path):
+    one = faces(tmp_path / 'one')
+    two = write(tmp_path / 'two.tar', tar({'test/n1/{}.png'.format(face): PNG + bytes([face])
+                                           for face in range(9)}))
+    lists = run([one, two], tmp_path / 'images', num_classes=13)
+    assert people(lists)['test'] == 12  # faces2/ is sorted after faces/
+    assert sum(line.startswith('faces2/test/n1/') for line in lists[0]) == 7
+    for part in lists:
+        for line in part:
+            assert (tmp_path / 'images' / line.rsplit(' ', 1)[0]).is_file()
+
+
+def test_interrupted_and_started_again(tmp_path, monkeypatch):
+    path = write(tmp_path / 'faces.tar', tar(FACES))
+    expected = run([path], tmp_path / 'whole')
+    written = []
+    real = archives._write
+
+    def interrupted(where, data, sync=False):
+        if len(written) == 20:
+            raise KeyboardInterrupt
+        real(where, data, sync)
+        written.append(os.path.basename(where))
+    monkeypatch.setattr(archives, '_write', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run([path], tmp_path / 'images')
+    assert not (tmp_path / 'images' / 'train.txt').exists()
+    count = []
+    monkeypatch.setattr(archives, '_write', lambda where, data, sync=False: (
+        count.append(where), real(where, data, sync)))
+    assert run([path], tmp_path / 'images') == expected
+    assert len(count) == len(expected[0] + expected[1]) - 20 + 2  # and the two lists
+
+
+@pytest.mark.parametrize('bad, message', [(b'<html>', 'not a picture'), (JPEG[:-9], 'truncated')])
+def test_face_that_is_no_picture(tmp_path, bad, message):
+    source = faces(tmp_path / 'faces')
+    chosen = sorted(people(run([source], tmp_path / 'images')))
+    name = chosen[3] + '/0-FaceId-0.jpg'
+    write(tmp_path / 'faces' / name, bad)
+    archive = write(tmp_path / 'faces.tar', tar(dict(FACES, **{name: bad})))
+    for number, given in enumerate((source, archive)):
+        target = tmp_path / str(number)
+        with pytest.raises(UserError, match='0-FaceId-0.jpg: .*' + message) as error:
+            run([given], target)
+        assert chosen[3] in str(error.value)
+        assert not (target / 'train.txt').exists()
+
+
+def test_too_few_people_name_the_way_out(tmp_path):
+    source = faces(tmp_path / 'faces')
+    with pytest.raises(UserError, match=r'4 of 16 people have at least 6 images, 8 are needed: '
+                                        r'give another source too, or --min_images=5 '):
+        run([source], tmp_path / 'images', min_images=6)
+    with pytest.raises(UserError, match='16 people.*17 are needed'):
+        run([source], tmp_path / 'images', num_classes=17)
+    with pytest.raises(UserError, match='nothing to train on'):
+        run([source], tmp_path / 'images', min_images=2)
+    with pytest.raises(UserError, match='no such file'):
+        run([str(tmp_path / 'none')], tmp_path / 'images')
+
+
+def test_archive_that_cannot_be_trusted(tmp_path):
+    for name in ('../m.001/out.jpg', '/m.001/out.jpg'):
+        with pytest.raises(UserError, match='outside'):
+            run([write(tmp_path / 'a.tar', tar(dict(FACES, **{name: JPEG})))], tmp_path / 'images')
+    assert not [path for path in tree(tmp_path) if 'out.jpg' in path]
+
+
+def test_defaults_leave_the_driver_enough():
+    """V = 10 images are held back for the bias correction, with r = 0.2, G = 10 and P = 5."""
+    assert prepare.NUM_CLASSES == 10000
+    assert prepare.MIN_IMAGES - prepare.TEST_IMAGES > 10
+
+
+def test_ten_thousand_people(tmp_path):
+    found = {'{:05d}'.format(person): ['1.jpg', '2.jpg'] for person in range(40000)}
+    chosen = prepare.choose(found, 10000, 2, seed=1)
+    assert len(set(chosen)) == 10000 and chosen == sorted(chosen)
+
+
+def test_script_says_what_to_type_next(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, 'data/celeb10000/prepare.py', '--target', str(tmp_path / 'images'),
+         '--num_classes=8', '--test_images=2', '--min_images=4', faces(tmp_path / 'faces')],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    assert (ended.returncode, ended.stderr) == (0, '')
+    said = ended.stdout.split('\n')
+    assert said[-3].startswith('8 people, ')
+    assert said[-2] == ('next: python imagenet_main.py --dataset=celeb10000 --num_classes=8 '
+                        '--data_dir={}'.format(tmp_path / 'images'))
