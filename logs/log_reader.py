@@ -17,8 +17,10 @@ A figure whose place is not certain is left out and named in the notes. A line w
 file is cut there) is not read where a longer number could have stood.
 """
 
+import bisect
 import csv
 import functools
+import itertools
 import json
 import math
 import os
@@ -34,7 +36,7 @@ FIELDS = COUNTS + ('beta', 'gamma') + RESULTS + VAL_RESULTS
 SETS = ('imagenet100', 'imagenet1000')
 _UPDATES_AN_IMAGE = 100 / 256  # the published run's epochs and batch
 
-_NUMBER = r'[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf'
+_NUMBER = r'[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf'
 _TENSORFLOW_START = (
     r'(?:DEBUG|INFO|WARN|WARNING|ERROR|FATAL):tensorflow:'
     r'|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}: [IWEF] '
@@ -46,6 +48,9 @@ _PRINTED_START = (
     r"|\{'[a-z]\w*': (?:np\.|[-+.\dni])")
 _START = re.compile('(?P<tensorflow>{})|{}'.format(_TENSORFLOW_START, _PRINTED_START))
 _PRINTED = re.compile(_PRINTED_START)
+# Most lines by far, while a step trains; nothing else can stand in one.
+_TRAINING = re.compile(
+    r'INFO:tensorflow:[\w/]+(?: = |: )[-+.\w]+(?:, [\w/]+ = [-+.\w]+)*(?: \([\d.]+ sec\))?')
 
 _BATCH = re.compile(r'Batch of classes number (\d{1,6}) arrives \.\.\.\s*')
 _COUNTS = re.compile(
@@ -56,7 +61,7 @@ _ELEMENT = re.compile(r'\s*\[\s*({})\s*'.format(_NUMBER))
 _DICT_ITEM = re.compile(r"\s*'(\w+)'\s*:\s*(?:np\.\w+\(({0})\)|({0}))\s*".format(_NUMBER))
 _STEP = re.compile(
     r'(validation|test by group|test|progress): step (\d{1,6}) of (\d{1,6}), (.*)')
-_ITEM = re.compile(r'([A-Za-z][\w -]*?)((?: (?:{}))+)\s*'.format(_NUMBER))
+_WORD_NUMBER = re.compile(_NUMBER)
 _SAVED = re.compile(r'Saving dict for global step \d+: (.*)')
 _SAVED_ITEM = re.compile(r'\s*(\w+) = ({})\s*'.format(_NUMBER))
 _CHECKPOINT = re.compile(
@@ -69,6 +74,9 @@ _RESULT_NAMES = {'top-5': 'top5', 'top-5 before': 'top5_before',
 
 # Two prints of one float32 differ by less; two shares of at most 50,000 images differ by more.
 _SAME = 2e-6
+
+# Evaluations after the same number of updates: a few a run, and a log has few runs.
+_MAX_SAME_UPDATE = 100
 
 
 @functools.lru_cache(maxsize=None)
@@ -180,6 +188,8 @@ def _find_streams(text):
     lines = text.split('\n')
     for number, line in enumerate(lines, 1):
         ended = number < len(lines)
+        if ended and _TRAINING.fullmatch(line):
+            continue
         starts = list(_START.finditer(line))
         head = line[:starts[0].start()] if starts else line
         if head:
@@ -255,10 +265,15 @@ def _parse_list(text):
 
 def _parse_items(text):
     """{name: list of floats} of 'name number number, name number', None where it is not that."""
-    items = [_ITEM.fullmatch(item) for item in text.split(', ')]
-    if not all(items):
-        return None
-    return {item.group(1): [float(value) for value in item.group(2).split()] for item in items}
+    found = {}
+    for item in text.rstrip().split(', '):
+        words = item.split(' ')
+        values = list(itertools.takewhile(_WORD_NUMBER.fullmatch, reversed(words)))
+        name = ' '.join(words[:len(words) - len(values)])
+        if not name or not values:
+            return None
+        found[name] = [float(value) for value in reversed(values)]
+    return found
 
 
 def _parse_saved(text):
@@ -632,8 +647,10 @@ def _match_printed(runs, saved):
     for run in runs:
         for segment in run.segments:
             for evaluation in filter(None, segment.evaluations):
-                for index in by_update.get(evaluation['global_step'], []):
-                    if index > position and _same(evaluation, saved[index].evaluation):
+                same_update = by_update.get(evaluation['global_step'], [])
+                start = bisect.bisect_right(same_update, position)
+                for index in same_update[start:start + _MAX_SAME_UPDATE]:
+                    if _same(evaluation, saved[index].evaluation):
                         position = index
                         saved[index].run, saved[index].step = run, segment.step
                         saved[index].placed = True

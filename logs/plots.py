@@ -24,7 +24,8 @@ RUN_COLOURS = (BLUE, VERMILLION, PURPLE, ORANGE, SKY)
 WITH = {'marker': 'o', 'linestyle': '-'}
 BEFORE = {'marker': 'o', 'markerfacecolor': 'white', 'linestyle': '--'}
 PAPER = {'color': BLACK, 'marker': 'x', 'linestyle': ':', 'linewidth': 1.}
-PUBLISHED = {'color': GREEN, 'marker': 's', 'linestyle': '-.', 'linewidth': 1.}
+PUBLISHED = {'color': GREEN, 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
+             'markerfacecolor': 'none', 'markersize': 5.5}
 MAX_RUNS = 12
 WIDTH = 7.2  # inches
 MAX_CELLS = 200  # a side of a drawn confusion matrix; beyond, neighbouring classes are summed
@@ -81,8 +82,8 @@ def _bias(axes, summaries):
     for value in (0, 1):  # what leaves the logits as they are
         axes.axhline(value, color=GREY, linewidth=0.6)
     for summary in _with_published(summaries):
-        for column in ('published_beta', 'published_gamma'):
-            _draw(axes, summary, column, x='step', **PUBLISHED)
+        _draw(axes, summary, 'published_beta', x='step', **dict(PUBLISHED, marker='o'))
+        _draw(axes, summary, 'published_gamma', x='step', **dict(PUBLISHED, marker='^'))
     for summary, colour in zip(summaries, _colours(summaries)):
         _draw(axes, summary, 'beta', x='step', color=colour, **WITH)
         _draw(axes, summary, 'gamma', x='step', color=colour, **dict(WITH, marker='^'))

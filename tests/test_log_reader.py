@@ -1,17 +1,10 @@
 """logs/log_reader.py: both formats, whole, cut at any byte, appended, garbled."""
 
 import json
-import os
 import random
-import sys
 
 import pytest
-
-from data.errors import UserError
-from logs import log_reader
-
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fuzz_log_reader import (  # noqa: E402
+from fuzz_log_reader import (
     check_against_truth,
     make_original,
     make_own,
@@ -19,6 +12,9 @@ from fuzz_log_reader import (  # noqa: E402
     mutate,
     run_log,
 )
+
+from data.errors import UserError
+from logs import log_reader
 
 # The original's two streams for two steps of ImageNet-100, in the order in which each is written.
 PRINTED = """\
@@ -273,6 +269,14 @@ def test_garbage_ends_in_one_line(text):
         log_reader.parse(text, 'a.log')
     assert str(error.value).startswith('a.log: no run in it')
     assert '\n' not in str(error.value)
+
+
+def test_hostile_lines_take_no_longer_than_others():
+    """Each of these would take an expression with two ways to split a number years."""
+    for line in ('test: step 1 of 2, top-5' + ' 11' * 10000 + 'x',
+                 'INFO:tensorflow:a = ' + 'bbbb = ' * 10000 + '!',
+                 'beta    :  [' + '1' * 10000 + 'x]', 'beta    :' + '  [1.]' * 10000 + 'x'):
+        assert only(PRINTED + line + '\n').steps[2] == STEP_2
 
 
 def test_files_that_cannot_be_read(tmp_path):
