@@ -7,6 +7,8 @@ the decimal fraction that was typed), so that no floor or ceiling depends on bin
 
 import fractions
 import math
+import os
+from concurrent import futures
 
 import numpy as np
 
@@ -54,8 +56,8 @@ def herd(features, count):
     that are not normalised.)
 
     With s the sum of the chosen and everything centred on mu, (k+1)^2 times the squared distance is
-    ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share: the Gram matrix of the class
-    turns each pick into one column addition.
+    ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share: each pick adds 2 x.(the chosen),
+    one column of the Gram matrix, to the costs.
 
     Args:
         features: float array [images, dimensions] of one class.
@@ -65,17 +67,16 @@ def herd(features, count):
         int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
         is the best choice of its length.
     """
-    features = np.asarray(features, np.float64)
-    features = features - features.mean(axis=0)  # centred on mu = 0 nothing large cancels
-    gram = features.dot(features.T)
-    cost = np.diagonal(gram).copy()
-    # Equal distances differ by the rounding of the matrix product; this is far above it and far
-    # below any gap between images that are not alike.
+    features = np.array(features, np.float64)
+    features -= features.mean(axis=0)  # centred on mu = 0 nothing large cancels
+    cost = np.einsum('ij,ij->i', features, features)
+    # Equal distances differ by the rounding of the products; this is far above it and far below any
+    # gap between images that are not alike.
     tie = 1e-12 * len(features) * cost.max(initial=0)
     chosen = np.empty(min(count, len(features)), np.int64)
     for k in range(len(chosen)):
         chosen[k] = np.argmax(cost <= cost.min() + tie)
-        cost += 2 * gram[chosen[k]]
+        cost += features.dot(2 * features[chosen[k]])
         cost[chosen[k]] = np.inf
     return chosen
 
@@ -97,7 +98,8 @@ def select(settings, step, classes, features):
     by_class = np.split(np.argsort(classes, kind='stable'),
                         np.searchsorted(np.sort(classes), np.arange(1, seen)))
     if settings.exemplar_selection == 'herding':
-        return [rows[herd(features[rows], count)] for rows in by_class]
+        with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
+            return list(pool.map(lambda rows: rows[herd(features[rows], count)], by_class))
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.
     first_new = step * settings.classes_per_increment

@@ -5,7 +5,7 @@
     python imagenet_main.py --dataset=glyphs100    # embedded images, minutes on two CPU cores
 """
 
-import logs.quiet  # noqa: F401, I001 (before TensorFlow, whose import is loud)
+import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 
 import os
 import signal

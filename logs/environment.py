@@ -1,0 +1,12 @@
+"""What must be set before NumPy and TensorFlow are imported."""
+
+import os
+import warnings
+
+# Herding takes its classes in parallel; threads of the BLAS inside each would only get in the way.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+# TensorFlow's C++ notes; failed operations still raise. Set it to 0 to see them.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# TensorFlow 1.15 spells NumPy types in a way that later NumPy versions warn about.
+warnings.filterwarnings('ignore', category=FutureWarning)
+warnings.filterwarnings('ignore', category=DeprecationWarning)
