@@ -56,8 +56,8 @@ def herd(features, count):
     that are not normalised.)
 
     With s the sum of the chosen and everything centred on mu, (k+1)^2 times the squared distance is
-    ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share: each pick adds 2 x.(the chosen),
-    one column of the Gram matrix, to the costs.
+    ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share: each pick adds one column of
+    the Gram matrix, 2 x.(the chosen), to the costs.
 
     Args:
         features: float array [images, dimensions] of one class.
