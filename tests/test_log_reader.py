@@ -174,6 +174,38 @@ def test_a_second_run_is_not_counted_on_to_the_first():
     assert set(run.steps) == {1, 2}
     assert run.steps[2] == STEP_2
     assert '3 of TensorFlow' in run.notes[0]
+    # Step 1 on two sets, as a pair of the next step would look; fewer updates tell it apart.
+    pair = [line for line in second.splitlines(True) if 'step 5000' in line] * 2
+    run = only(PRINTED + TENSORFLOW + ''.join(pair))
+    assert set(run.steps) == {1, 2}
+    assert '2 of TensorFlow' in run.notes[0]
+
+
+def test_two_logs_cut_and_glued_do_not_lend_each_other_figures():
+    first = PRINTED[:PRINTED.index("{'accuracy': 0.961")]
+    other = PRINTED.replace('0.59001338', '0.7').replace('[1.]', '[1.5]')
+    runs = log_reader.parse(first + other[other.index("{'accuracy': 0.961"):])
+    assert runs[0].steps[1] == STEP_1
+    assert runs[1].steps[2] == {'beta': 0.7, 'gamma': -0.44165498, 'top5': 0.96100003}
+    # Cut in a count, then TensorFlow's lines of another run, which begins with an empty line.
+    cut = PRINTED.index('#test: 1000') + len('#test: 10')
+    runs = log_reader.parse(PRINTED[:cut] + TENSORFLOW + '\n' + PRINTED)
+    assert 'test_samples' not in runs[0].steps[2]
+    assert runs[1].steps[2] == STEP_2
+
+
+def test_a_step_number_that_the_lists_contradict_is_not_believed():
+    run = only(PRINTED.replace('number 2', 'number 7'))
+    assert set(run.steps) == {1, 2}
+    assert run.steps[2] == {'beta': 0.59001338, 'gamma': -0.44165498, 'top5': 0.96100003}
+    assert 'step cannot be known' in run.notes[0]
+
+
+def test_one_dict_of_two_is_the_test_sets_only_where_it_cannot_be_the_other():
+    validation, test = [line for line in PRINTED.splitlines(True) if '5632' in line]
+    assert only(PRINTED.replace(validation, '')).steps[2]['top5_before'] == 0.957  # 384.4 of 400
+    same = PRINTED.replace(test, '').replace('0.9775', '0.96').replace('0.96100003', '0.96')
+    assert 'top5_before' not in only(same).steps[2]  # 384 of 400
 
 
 def test_runs_appended_to_one_file_stay_apart():
@@ -190,7 +222,7 @@ def test_runs_appended_to_one_file_stay_apart():
 
 
 def test_evaluations_that_contradict_the_list_are_left_out():
-    run = only(PRINTED.replace("'accuracy': 0.961", "'accuracy': 0.861"))
+    run = only(PRINTED.replace("'accuracy': 0.961", "'accuracy': 0.962"))
     assert run.steps[2]['top5'] == 0.96100003
     assert 'top5_before' not in run.steps[2]
     assert any('told apart' in note for note in run.notes)

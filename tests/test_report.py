@@ -177,6 +177,16 @@ def test_own_log_with_top1_and_forgetting(run_report):
     assert 'Forgetting: the mean over the old groups' in out
 
 
+def test_forgetting_is_negative_where_a_group_is_better_at_the_end():
+    def of(*rows):
+        return report.forgetting([{'step': step, 'top1': row}
+                                  for step, row in enumerate(rows, 1)], 'top1')
+    assert of([.5], [.7, .9]) == pytest.approx(-0.2)
+    assert of([.5], [.7, .9], [.6, .8, 1.]) == pytest.approx(0.1)
+    assert of([.5]) is None and of() is None
+    assert of([.5], None, [.6, .8, 1.]) is None
+
+
 def test_no_figure_is_made_up_for_a_step_that_is_missing(run_report):
     text = own_log()
     begin = text.index('test: step 2')
