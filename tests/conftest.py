@@ -1,13 +1,22 @@
 """Shared by the tests of the method. TensorFlow is imported only where a test needs it."""
+import os
+
 import pytest
+
+import logs.environment  # noqa: F401 (before NumPy and TensorFlow)
+
+# The networks here are tiny: more threads would wait for each other, spinning, and not help.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('KMP_BLOCKTIME', '0')
 
 
 @pytest.fixture
 def session():
     """A TensorFlow 1 session on a fresh graph, which is the default graph."""
-    import logs.quiet  # noqa: F401, I001 (before TensorFlow)
     import tensorflow.compat.v1 as tf
 
+    tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
-    with tf.Graph().as_default(), tf.Session() as open_session:
+    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    with tf.Graph().as_default(), tf.Session(config=config) as open_session:
         yield open_session

@@ -105,7 +105,8 @@ def softmax(logits):
 
 def cross_entropy(logits, labels):
     """The mean of -log p(label)."""
-    return -np.mean([log_softmax(logits)[i, label] for i, label in enumerate(labels)])
+    log_p = log_softmax(logits)
+    return -np.mean([log_p[i, label] for i, label in enumerate(labels)])
 
 
 def distillation(teacher, student, temperature=2.):
@@ -218,7 +219,8 @@ def conv(images, kernel, stride=1):
         for x in range(size):
             part = padded[:, y:y + stride * (height - 1) + 1:stride,
                           x:x + stride * (width - 1) + 1:stride]
-            out += part.dot(np.asarray(kernel[y, x], np.float64))
+            out += part.reshape(-1, part.shape[3]).dot(
+                np.asarray(kernel[y, x], np.float64)).reshape(out.shape)
     return out
 
 

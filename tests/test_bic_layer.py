@@ -1,0 +1,205 @@
+"""The bias correction layer: its loss, its training on stored logits, its checkpoint."""
+import os
+
+import numpy as np
+import oracles
+import pytest
+import tensorflow.compat.v1 as tf
+
+import bic_layer
+from data import settings as settings_lib
+
+BASE = settings_lib.Settings('folder', num_classes=8, num_increments=4)
+
+
+def random_case(seed, batch=9, seen=6, size=3.):
+    stream = np.random.RandomState(seed)
+    return size * stream.randn(batch, seen), np.append(
+        np.arange(seen), stream.randint(0, seen, batch - seen)).astype(np.int32)
+
+
+def compact(session, logits, labels, num_new):
+    """What the driver stores of the logits of one batch."""
+    with session.graph.as_default():
+        tensors = bic_layer.compact_logits(tf.constant(logits, tf.float32),
+                                           tf.constant(labels, tf.int32), num_new)
+        return session.run(tensors)
+
+
+@pytest.mark.parametrize('num_new', [1, 2, 3])
+def test_only_the_newest_classes_are_corrected(session, num_new):
+    logits, _ = random_case(0)
+    found = session.run(bic_layer.correct(tf.constant(logits, tf.float32), 0.6, -0.4, num_new))
+    np.testing.assert_allclose(found, oracles.correct(logits, 0.6, -0.4, 6 - num_new), rtol=1e-6)
+    np.testing.assert_array_equal(found[:, :6 - num_new], np.float32(logits[:, :6 - num_new]))
+
+
+@pytest.mark.parametrize('beta, gamma', [(1., 0.), (0.59, -0.4416), (-0.3, 2.), (3., 1.)])
+@pytest.mark.parametrize('size', [0.1, 3., 30.])
+def test_loss_and_gradient(session, beta, gamma, size):
+    """CE over seen classes + 0.1 * gamma^2 / 2, on what is stored of the logits."""
+    logits, labels = random_case(1, size=size)
+    stored = compact(session, logits, labels, 2)
+    betas, gammas = tf.constant([beta]), tf.constant([gamma])
+    loss = bic_layer._loss(tf.constant(stored['logits']), tf.constant(stored['label']),
+                           tf.constant(stored['constant']), betas, gammas)
+    value, gradient = session.run([loss, tf.gradients(loss, [betas, gammas])])
+    exact = np.float32(logits).astype(np.float64)
+    scale = max(1, size)
+    assert value == pytest.approx(oracles.bias_loss(exact, labels, beta, gamma, 4),
+                                  rel=1e-5, abs=1e-5)
+    gradient = np.ravel(gradient)
+    np.testing.assert_allclose(gradient, oracles.bias_gradient(exact, labels, beta, gamma, 4),
+                               rtol=1e-5, atol=1e-5 * scale)
+    np.testing.assert_allclose(gradient, oracles.finite_differences(
+        lambda point: oracles.bias_loss(exact, labels, point[0], point[1], 4),
+        np.array([beta, gamma])), rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_what_is_stored_is_small(session):
+    logits, labels = random_case(2, batch=12, seen=8)
+    stored = compact(session, logits, labels, 2)
+    assert {name: value.shape for name, value in stored.items()} == {
+        'logits': (12, 3), 'label': (12,), 'constant': (12,)}
+
+
+# images, batch, epochs of stage 1: period 1; longer; batches longer than the images; only a short
+# batch; a last batch that is short; one image.
+STREAMS = [(8, 4, 3), (10, 4, 3), (9, 6, 4), (3, 8, 5), (3, 64, 2), (7, 5, 3), (1, 2, 2),
+           (12, 8, 1)]
+
+
+def batch_schedule(images, batch, epochs, rate=0.5):
+    settings = BASE._replace(
+        batch_size=batch, train_epochs=epochs, learning_rate=rate, learning_rate_batch=batch,
+        lr_boundaries=tuple(epochs * share for share in (0.3, 0.6, 0.8)))
+    return settings_lib.schedule(settings, images, bic_layer.EPOCHS_FACTOR), settings
+
+
+@pytest.mark.parametrize('images, batch, epochs', STREAMS)
+def test_batches_run_over_epoch_borders(images, batch, epochs):
+    schedule, _ = batch_schedule(images, batch, epochs)
+    stream = list(range(images)) * (2 * epochs)
+    plain = [stream[i:i + batch] for i in range(0, len(stream), batch)]
+    assert schedule.num_updates == len(plain)
+    batches = bic_layer.batches(schedule)
+    assert batches.num_distinct <= images // np.gcd(images, batch)  # lcm(images, batch) / batch
+    stored = [i % images for i in range(batches.num_distinct * batch)]
+    short = batches.num_full * batch
+    stored += [i % images for i in range(short, short + batches.num_short)]
+    for update, chosen in enumerate(plain):
+        rows = bic_layer.rows(batches, update, 'batch')
+        assert [stored[row] for row in rows] == chosen
+        assert bic_layer.rows(batches, update, 'moving').tolist() == chosen
+
+
+@pytest.mark.parametrize('images, batch, epochs, batch_norm', [
+    case + ('batch',) for case in STREAMS] + [(10, 4, 3, 'moving'), (3, 8, 5, 'moving')])
+def test_fit_on_stored_logits_is_plain_training(session, tmp_path, images, batch, epochs,
+                                                batch_norm):
+    """Update by update as on full logits, which differ with the batch where it counts."""
+    schedule, settings = batch_schedule(images, batch, epochs)
+    stream = np.random.RandomState(images)
+    base, labels = 2 * stream.randn(images, 6), (np.arange(images) * 6 // images).astype(np.int32)
+    labels[-1] = 5
+
+    def batch_logits(chosen):
+        mean = base[chosen].mean(axis=0) if batch_norm == 'batch' else 0
+        return np.float32(base[chosen] + 0.7 * mean)
+
+    batches = bic_layer.batches(schedule)
+    if batch_norm == 'batch':
+        places = [np.arange(i * batch, (i + 1) * batch) for i in range(batches.num_distinct)]
+        if batches.num_short:
+            places.append(batches.num_full * batch + np.arange(batches.num_short))
+    else:
+        places = [np.arange(images)]
+    parts = [compact(session, batch_logits(place % images), labels[place % images], 2)
+             for place in places]
+    stored = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    losses = []
+    found = bic_layer.fit(stored, schedule, batch_norm, str(tmp_path),
+                          watch=lambda update, loss: losses.append((update, loss)))
+    beta, gamma, expected = oracles.train_bias(
+        batch_logits, labels, batch, epochs, settings.lr_boundaries, 0.5, 4)
+    assert [update for update, _ in losses] == list(range(1, schedule.num_updates + 1))
+    np.testing.assert_allclose([loss for _, loss in losses], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, (beta, gamma), rtol=1e-4, atol=1e-6)
+
+
+def test_fit_at_the_published_schedule(session, tmp_path):
+    """200 epochs, batch 256, falls after 60, 120, 160 and 180: 300 images, 235 updates."""
+    settings = settings_lib.DATASETS['imagenet100']
+    schedule = settings_lib.schedule(settings, 300, bic_layer.EPOCHS_FACTOR)
+    assert schedule.boundaries == [70, 140, 187, 210] and schedule.num_updates == 235
+    stream = np.random.RandomState(5)
+    labels = np.repeat(np.arange(6), 50).astype(np.int32)
+    logits = np.float32(stream.randn(300, 6) + 2 * np.eye(6)[labels] + [0, 0, 0, 0, 1, 1])
+    stored = compact(session, logits, labels, 2)
+    found = bic_layer.fit(stored, schedule, 'moving', str(tmp_path))
+    beta, gamma, _ = oracles.train_bias(lambda chosen: logits[chosen], labels, 256, 100,
+                                        settings.lr_boundaries, 0.1, 4)
+    np.testing.assert_allclose(found, (beta, gamma), rtol=1e-4)
+
+
+def test_a_planted_bias_is_found_and_undone(session, tmp_path):
+    """New classes' logits scaled and shifted: beta and gamma invert it.
+
+    The labels are drawn from the true logits, so that the cross-entropy alone is least at the
+    planted pair; the penalty pulls gamma towards 0, as far as the exact optimum tells.
+    """
+    stream, images, seen, new = np.random.RandomState(6), 6000, 4, 2
+    true = 2 * stream.randn(images, seen)
+    cumulated = np.cumsum(oracles.softmax(true), axis=1)
+    labels = (cumulated < stream.uniform(size=(images, 1))).sum(axis=1).astype(np.int32)
+    planted_beta, planted_gamma = 0.5, -0.6
+    biased = true.copy()
+    biased[:, -new:] = (true[:, -new:] - planted_gamma) / planted_beta
+
+    optimum = np.array([planted_beta, planted_gamma])
+    for _ in range(20):  # Newton's method on the penalised loss
+        def gradient(point):
+            return np.array(oracles.bias_gradient(biased, labels, point[0], point[1], seen - new))
+        hessian = np.array([(gradient(optimum + shift) - gradient(optimum - shift)) / 2e-4
+                            for shift in 1e-4 * np.eye(2)])
+        optimum = optimum - np.linalg.solve(hessian, gradient(optimum))
+
+    settings = settings_lib.DATASETS['imagenet100']._replace(batch_size=1000,
+                                                             learning_rate_batch=1000)
+    schedule = settings_lib.schedule(settings, images, bic_layer.EPOCHS_FACTOR)
+    beta, gamma = bic_layer.fit(compact(session, biased, labels, new), schedule, 'moving',
+                                str(tmp_path))
+    np.testing.assert_allclose((beta, gamma), optimum, atol=5e-3)
+    assert 0.85 < beta / planted_beta < 1.05 and 0.4 < gamma / planted_gamma < 1.05
+    before = oracles.top_k(biased, labels, 1)
+    unbiased = oracles.top_k(true, labels, 1)
+    after = oracles.top_k(oracles.correct(biased, beta, gamma, seen - new), labels, 1)
+    assert before < unbiased - 0.05 and abs(after - unbiased) < 0.01
+
+
+def test_the_checkpoint_holds_the_pair(session, tmp_path):
+    logits, labels = random_case(3)
+    schedule, _ = batch_schedule(9, 4, 2)
+    found = bic_layer.fit(compact(session, logits, labels, 2), schedule, 'moving', str(tmp_path))
+    assert bic_layer.load(str(tmp_path)) == found
+    assert found != (1., 0.)
+    reader = tf.train.load_checkpoint(str(tmp_path))
+    shapes = reader.get_variable_to_shape_map()
+    assert {name: tuple(shape) for name, shape in shapes.items() if 'Momentum' not in name} == {
+        'bias_opt/beta': (1,), 'bias_opt/gamma': (1,), 'global_step': ()}
+    assert reader.get_tensor('global_step') == schedule.num_updates
+
+
+@pytest.mark.parametrize('shape', [(), (1,)])
+def test_a_pair_written_by_plain_tensorflow_is_read(session, tmp_path, shape):
+    with tf.variable_scope('bias_opt'):
+        tf.get_variable('beta', shape, initializer=tf.constant_initializer(0.59001338))
+        tf.get_variable('gamma', shape, initializer=tf.constant_initializer(-0.44165498))
+    session.run(tf.global_variables_initializer())
+    tf.train.Saver().save(session, str(tmp_path / 'model.ckpt'), global_step=400)
+    assert bic_layer.load(str(tmp_path)) == (np.float32(0.59001338), np.float32(-0.44165498))
+
+
+def test_no_pair_where_there_is_none(tmp_path):
+    assert bic_layer.load(str(tmp_path)) is None
+    assert bic_layer.load(os.path.join(str(tmp_path), 'missing')) is None

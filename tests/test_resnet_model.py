@@ -1,0 +1,553 @@
+"""The network against NumPy, stage 1's loss term by term, and what is counted of the logits."""
+import collections
+
+import numpy as np
+import oracles
+import pytest
+import tensorflow.compat.v1 as tf
+
+import bic_layer
+import resnet_model
+from data import settings as settings_lib
+
+FORMATS = ['channels_last', 'channels_first']
+
+
+@pytest.fixture(scope='module')
+def channels_first_runs():
+    """Whether this TensorFlow build has convolutions over channels_first maps on this machine."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        outputs = tf.nn.conv2d(tf.ones([1, 1, 3, 3]), tf.ones([1, 1, 1, 1]), [1, 1, 1, 1], 'SAME',
+                               data_format='NCHW')
+        try:
+            session.run(outputs)
+            return True
+        except tf.errors.OpError:
+            return False
+
+
+@pytest.fixture(params=FORMATS)
+def data_format(request, channels_first_runs):
+    if request.param == 'channels_first' and not channels_first_runs:
+        pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
+    return request.param
+
+
+def network_settings(family, size, **given):
+    return settings_lib.Settings('folder', num_classes=given.pop('num_classes', 10), network=family,
+                                 resnet_size=size, **given)
+
+
+def assign(session, weights):
+    """Gives the graph's variables of these names these values."""
+    session.run(tf.global_variables_initializer(), {
+        variable.initializer.inputs[1]: weights[variable.op.name]
+        for variable in tf.global_variables() if variable.op.name in weights})
+
+
+def values_by_name(session):
+    variables = tf.global_variables()
+    return dict(zip([variable.op.name for variable in variables], session.run(variables)))
+
+
+def close(found, expected, tolerance=1e-4):
+    """Within a share of the largest value."""
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+# -- variables --------------------------------------------------------------------------------
+
+# All variables, trained ones; with C classes.
+PARAMETERS = [
+    ('imagenet', 18, 1000, 11699624, 11691816), ('imagenet', 34, 1000, 21815208, 21799976),
+    ('imagenet', 50, 1000, 25594792, 25549352), ('cifar', 32, 100, 475092, 472820)]
+
+
+@pytest.mark.parametrize('family, size, num_classes, total, trained', PARAMETERS)
+def test_names_shapes_and_number_of_parameters(session, family, size, num_classes, total, trained):
+    settings = network_settings(family, size, num_classes=num_classes)
+    images = tf.zeros([1, settings.image_size, settings.image_size, 3])
+    for scope in ('resnet', 'store_resnet'):
+        features, logits = resnet_model.network(images, settings, scope == 'resnet', scope,
+                                                'channels_last')
+        assert logits.shape.as_list() == [1, num_classes]
+        assert features.shape.as_list() == [
+            1, 64 if family == 'cifar' else 2048 if size >= 50 else 512]
+        variables = [v for v in tf.global_variables() if v.op.name.startswith(scope + '/')]
+        assert [(v.op.name, tuple(v.shape.as_list())) for v in variables] == oracles.variables(
+            family, size, num_classes, scope)
+        assert sum(int(np.prod(v.shape.as_list())) for v in variables) == total
+        assert sum(int(np.prod(v.shape.as_list()))
+                   for v in tf.trainable_variables(scope + '/')) == trained
+
+
+def test_some_names_written_out(session):
+    """Batch norm, projection, convolution, batch norm, convolution."""
+    resnet_model.network(tf.zeros([1, 64, 64, 3]), network_settings('imagenet', 18), True, 'resnet',
+                         'channels_last')
+    shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
+    assert shapes['resnet/conv2d/kernel'] == [7, 7, 3, 64]
+    assert shapes['resnet/conv2d_1/kernel'] == [1, 1, 64, 64]  # the projection at stride 1
+    assert shapes['resnet/conv2d_2/kernel'] == [3, 3, 64, 64]
+    assert shapes['resnet/conv2d_6/kernel'] == [1, 1, 64, 128]
+    assert shapes['resnet/conv2d_20/kernel'] == [3, 3, 512, 512]
+    assert shapes['resnet/batch_normalization_16/moving_variance'] == [512]
+    assert shapes['resnet/dense/kernel'] == [512, 10]
+    assert 'resnet/conv2d_21/kernel' not in shapes and 'resnet/conv2d/bias' not in shapes
+
+
+def test_initial_values(session):
+    resnet_model.network(tf.zeros([1, 32, 32, 3]), network_settings('cifar', 32), True, 'resnet',
+                         'channels_last')
+    session.run(tf.global_variables_initializer())
+    for name, value in values_by_name(session).items():
+        if 'conv2d' in name:  # variance scaling: fan in, scale 1, truncated normal
+            fan_in = np.prod(value.shape[:3])
+            if value.size > 2000:
+                assert value.std() == pytest.approx(fan_in ** -0.5, rel=0.1)
+            assert np.abs(value).max() <= 2 * fan_in ** -0.5 / 0.87962566103423978 * 1.0001
+        elif name.endswith('dense/kernel'):  # Glorot uniform
+            limit = np.sqrt(6. / sum(value.shape))
+            assert 0.98 * limit < np.abs(value).max() <= limit * 1.0001
+            assert value.std() == pytest.approx(limit / np.sqrt(3), rel=0.1)
+        else:
+            ones = name.endswith('gamma') or name.endswith('moving_variance')
+            np.testing.assert_array_equal(value, np.full(value.shape, 1. if ones else 0.))
+
+
+# -- forward pass -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('batch_statistics', [True, False])
+@pytest.mark.parametrize('channels, filters, stride, project, bottleneck, side', [
+    (6, 6, 1, False, False, 7), (6, 6, 1, True, False, 8), (6, 12, 2, True, False, 8),
+    (6, 12, 2, True, False, 7), (6, 3, 2, True, True, 8), (12, 3, 1, False, True, 5)])
+def test_block(session, data_format, batch_statistics, channels, filters, stride, project,
+               bottleneck, side):
+    stream = np.random.RandomState(side)
+    images = stream.randn(3, side, side, channels).astype(np.float32)
+    first = data_format == 'channels_first'
+    outputs = resnet_model.block(
+        tf.constant(images.transpose(0, 3, 1, 2) if first else images), filters, stride, project,
+        bottleneck, batch_statistics, 0.9, data_format)
+    values = collections.OrderedDict()
+    for variable in tf.global_variables():
+        shape = variable.shape.as_list()
+        signs = 1 if variable.op.name.endswith('variance') else stream.choice([-1, 1], shape)
+        values[variable.op.name] = signs * stream.uniform(0.3, 1.3, shape)
+    assign(session, values)
+    kernels = [value for name, value in values.items() if 'conv2d' in name]
+    norms = [{part: values['{}/{}'.format(oracles.numbered('batch_normalization', i), part)]
+              for part in oracles.BATCH_NORM} for i in range(3 if bottleneck else 2)]
+    found = session.run(outputs)
+    expected = oracles.block(images, stride, project, norms, kernels, batch_statistics)
+    close(found.transpose(0, 2, 3, 1) if first else found, expected)
+
+
+@pytest.mark.parametrize('batch_statistics', [True, False])
+@pytest.mark.parametrize('family, size, side', [
+    ('imagenet', 18, 64), ('imagenet', 18, 75), ('imagenet', 50, 33), ('cifar', 32, 32),
+    ('cifar', 8, 13)])
+def test_whole_network(session, family, size, side, batch_statistics):
+    check_whole_network(session, family, size, (3, side, side, 3), batch_statistics,
+                        'channels_last')
+
+
+@pytest.mark.parametrize('batch_statistics', [True, False])
+@pytest.mark.parametrize('family, size, side', [('imagenet', 18, 56), ('cifar', 8, 14)])
+def test_channels_first(session, channels_first_runs, family, size, side, batch_statistics):
+    """On maps of sizes of its own: TensorFlow 2.15 for CPUs mixes the two layouts up where one
+    process has a pooling of the same sizes in both."""
+    if not channels_first_runs:
+        pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
+    check_whole_network(session, family, size, (2, side, side, 3), batch_statistics,
+                        'channels_first')
+
+
+def check_whole_network(session, family, size, shape, batch_statistics, data_format):
+    images = np.random.RandomState(shape[1]).uniform(-2, 2, shape).astype(np.float32)
+    weights = oracles.random_weights(family, size, 10, seed=1)
+    outputs = resnet_model.network(tf.constant(images), network_settings(family, size),
+                                   batch_statistics, 'resnet', data_format)
+    assign(session, weights)
+    for found, expected in zip(session.run(outputs), oracles.forward(
+            images, weights, family, size, batch_statistics)):
+        close(found, expected)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_channels_first_equals_channels_last(channels_first_runs, training):
+    if not channels_first_runs:
+        pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
+    images = np.random.RandomState(3).uniform(-2, 2, (3, 16, 16, 3)).astype(np.float32)
+    found = []
+    for data_format in FORMATS:
+        with tf.Graph().as_default(), tf.Session() as session:
+            outputs = resnet_model.network(tf.constant(images), network_settings('cifar', 14),
+                                           training, 'resnet', data_format)
+            assign(session, oracles.random_weights('cifar', 14, 10, seed=2))
+            found.append(session.run(outputs))
+    for last, first in zip(*found):
+        close(first, last)
+
+
+@pytest.mark.parametrize('kernel, side, differ', [(3, 8, True), (7, 8, True), (7, 64, True),
+                                                  (3, 7, False)])
+def test_explicit_padding_is_not_same(session, kernel, side, differ):
+    """SAME pads an even input on one side more; explicit padding looks at the kernel alone."""
+    images = np.random.RandomState(4).randn(2, side, side, 3).astype(np.float32)
+    found = resnet_model.conv2d(tf.constant(images), 5, kernel, 2, 'channels_last')
+    session.run(tf.global_variables_initializer())
+    variable, = tf.global_variables()
+    same = tf.nn.conv2d(tf.constant(images), variable, [1, 2, 2, 1], 'SAME')
+    found, same, values = session.run([found, same, variable])
+    close(found, oracles.conv(images, values, 2))
+    assert (np.abs(found - same).max() > 0.1) == differ
+
+
+@pytest.mark.parametrize('decay', [0.997, 0.9])
+def test_moving_statistics_of_the_first_layer(session, decay):
+    """decay * old + (1 - decay) * batch; TensorFlow's moving variance is the unbiased one."""
+    images = np.random.RandomState(5).randn(4, 8, 8, 3).astype(np.float32)
+    settings = network_settings('cifar', 8, batch_norm_decay=decay)
+    resnet_model.network(tf.constant(images), settings, True, 'resnet', 'channels_last')
+    weights = oracles.random_weights('cifar', 8, 10, seed=3)
+    assign(session, weights)
+    session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+    maps = oracles.conv(images, weights['resnet/conv2d/kernel']).reshape(-1, 16)
+    name = 'resnet/batch_normalization/'
+    for part, batch in (('moving_mean', maps.mean(axis=0)),
+                        ('moving_variance', maps.var(axis=0, ddof=1))):
+        variable, = [v for v in tf.global_variables() if v.op.name == name + part]
+        np.testing.assert_allclose(
+            session.run(variable), decay * weights[name + part] + (1 - decay) * batch, rtol=1e-4,
+            atol=1e-6)
+
+
+def test_nothing_moves_on_moving_statistics(session):
+    resnet_model.network(tf.zeros([1, 8, 8, 3]), network_settings('cifar', 8), False, 'resnet',
+                         'channels_last')
+    assert tf.get_collection(tf.GraphKeys.UPDATE_OPS) == []
+
+
+# -- stage 1 ----------------------------------------------------------------------------------
+
+C, G, M, BATCH = 10, 5, 2, 7
+
+
+def fake_network(images, settings, training, scope, data_format):
+    """Logits fed directly ([batch, 2C]: this network's, the stored one's), and one of each kind of
+    variable that a network has."""
+    with tf.variable_scope(scope):
+        for name in ('conv2d/kernel', 'conv2d_1/kernel', 'dense/kernel', 'dense/bias',
+                     'batch_normalization/gamma', 'batch_normalization/beta',
+                     'batch_normalization_1/gamma'):
+            tf.get_variable(name, [3], initializer=tf.random_normal_initializer(seed=1))
+        tf.get_variable('batch_normalization/moving_mean', [3], trainable=False)
+    assert training == (scope == 'resnet')  # the stored network is on its moving statistics
+    own = images[:, :C] if scope == 'resnet' else images[:, C:]
+    return own, own
+
+
+DECAYED = ['conv2d/kernel', 'conv2d_1/kernel', 'dense/kernel', 'dense/bias']
+
+
+class Stage1:
+    """Stage 1's graph at a step, on logits that are fed."""
+
+    def __init__(self, monkeypatch, session, step, bias=None, images=100, **given):
+        monkeypatch.setattr(resnet_model, 'network', fake_network)
+        self.settings = settings_lib.Settings('folder', num_classes=C, num_increments=G, **given)
+        self.step, self.bias, self.session = step, bias, session
+        self.schedule = settings_lib.schedule(self.settings, images)
+        self.fed = tf.placeholder(tf.float32, [None, 2 * C])
+        self.labels = tf.placeholder(tf.int32, [None])
+        self.spec = resnet_model.classifier_fn(
+            self.fed, self.labels, tf.estimator.ModeKeys.TRAIN,
+            {'settings': self.settings, 'step': step, 'schedule': self.schedule, 'start': None,
+             'teacher_bias': bias, 'data_format': 'channels_last'})
+        self.gradient = tf.gradients(self.spec.loss, self.fed)[0]
+        session.run(tf.global_variables_initializer())
+        stream = np.random.RandomState(step)
+        self.logits = (3 * stream.randn(BATCH, 2 * C)).astype(np.float32)
+        self.classes = stream.randint(0, (step + 1) * M, BATCH)
+        self.classes[0] = 0
+
+    def run(self, fetches, logits=None):
+        return self.session.run(fetches, {
+            self.fed: self.logits if logits is None else logits, self.labels: self.classes})
+
+    def watched(self, name):
+        return tf.get_default_graph().get_tensor_by_name(name + ':0')
+
+    def values(self):
+        return values_by_name(self.session)
+
+
+STEPS = [(0, None), (1, None), (2, (0.6, -0.4)), (2, None), (3, (1.7, 0.5)), (4, (0.39, -0.46))]
+
+
+@pytest.mark.parametrize('step, bias', STEPS)
+@pytest.mark.parametrize('temperature', [2., 1.])
+def test_loss_and_gradient(monkeypatch, session, step, bias, temperature):
+    stage = Stage1(monkeypatch, session, step, bias, temperature=temperature)
+    student, teacher = np.split(stage.logits.astype(np.float64), 2, axis=1)
+    total, ce, kd, wd, gradient = stage.run([stage.spec.loss] + [stage.watched('losses/' + name)
+                                            for name in ('xe', 'kd', 'wd')] + [stage.gradient])
+
+    def loss(point):
+        return oracles.classifier_loss(point, teacher, stage.classes, step, M, bias, temperature)
+
+    assert total - wd == pytest.approx(loss(student), rel=1e-5)
+    seen = (step + 1) * M
+    assert ce == pytest.approx(oracles.cross_entropy(student[:, :seen], stage.classes), rel=1e-5)
+    old = teacher[:, :step * M]
+    if bias is not None:
+        old = oracles.correct(old, bias[0], bias[1], (step - 1) * M)
+    expected_kd = oracles.distillation(old, student[:, :step * M], temperature) if step else 0
+    assert kd == pytest.approx(expected_kd, rel=1e-5)
+    exact = oracles.classifier_gradient(student, teacher, stage.classes, step, M, bias, temperature)
+    np.testing.assert_allclose(gradient[:, :C], exact, atol=1e-5 * np.abs(exact).max())
+    np.testing.assert_allclose(gradient[:, :C], oracles.finite_differences(loss, student),
+                               atol=1e-5 * np.abs(exact).max())
+    np.testing.assert_array_equal(gradient[:, C:], np.zeros((BATCH, C)))  # nothing to the teacher
+
+
+@pytest.mark.parametrize('step, bias', STEPS)
+def test_unseen_classes_have_no_influence_on_the_loss(monkeypatch, session, step, bias):
+    stage = Stage1(monkeypatch, session, step, bias)
+    old, seen = step * M, (step + 1) * M
+    changed = stage.logits.copy()
+    changed[:, seen:C] = 1e6
+    changed[:, C + old:] = -1e6  # the stored network knows the old classes alone
+    loss, gradient = stage.run([stage.spec.loss, stage.gradient])
+    loss_changed, gradient_changed = stage.run([stage.spec.loss, stage.gradient], changed)
+    assert loss == loss_changed
+    np.testing.assert_array_equal(gradient, gradient_changed)
+    np.testing.assert_array_equal(gradient[:, seen:], 0 * gradient[:, seen:])
+
+
+@pytest.mark.parametrize('step', [1, 2, 4])
+def test_without_distillation_the_loss_is_cross_entropy(monkeypatch, session, step):
+    """The paper's baseline-1."""
+    stage = Stage1(monkeypatch, session, step, distillation=False)
+    loss, wd = stage.run([stage.spec.loss, stage.watched('losses/wd')])
+    student = stage.logits[:, :(step + 1) * M].astype(np.float64)
+    assert loss - wd == pytest.approx(oracles.cross_entropy(student, stage.classes), rel=1e-5)
+    assert not [v for v in tf.global_variables() if v.op.name.startswith('store_resnet')]
+
+
+@pytest.mark.parametrize('step', range(G))
+def test_weight_decay(monkeypatch, session, step):
+    """1e-4 * G/(t+1) * half the squared norm of all but batch norm's variables of this network."""
+    stage = Stage1(monkeypatch, session, step)
+    values, factor = stage.values(), 1e-4 * G / (step + 1)
+    tensor = stage.watched('losses/wd')
+    variables = tf.trainable_variables()
+    gradients = dict(zip([v.op.name for v in variables], tf.gradients(tensor, variables)))
+    assert stage.run(tensor) == pytest.approx(
+        factor * sum((values['resnet/' + name].astype(np.float64) ** 2).sum() / 2
+                     for name in DECAYED), rel=1e-5)
+    for name, gradient in gradients.items():
+        if name in ['resnet/' + decayed for decayed in DECAYED]:
+            np.testing.assert_allclose(session.run(gradient), factor * values[name], rtol=1e-5)
+        else:
+            assert gradient is None, name
+
+
+def test_weight_decay_of_a_real_network(session):
+    settings = network_settings('cifar', 8, num_increments=5, weight_decay=2e-4)
+    for scope in ('resnet', 'store_resnet'):
+        resnet_model.network(tf.zeros([1, 8, 8, 3]), settings, True, scope, 'channels_last')
+    weights = oracles.random_weights('cifar', 8, 10, seed=6)
+    assign(session, weights)
+    decayed = [value for name, value in weights.items() if 'batch_norm' not in name]
+    assert len(decayed) == 12  # the first kernel, 3 blocks of 3, the dense layer's two
+    expected = 2e-4 * 5 / 2 * sum((value.astype(np.float64) ** 2).sum() / 2 for value in decayed)
+    assert session.run(resnet_model.weight_decay(settings, 1)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('step', [0, 2])
+def test_learning_rate_in_the_graph(monkeypatch, session, step):
+    """At every boundary and one update before and after."""
+    stage = Stage1(monkeypatch, session, step, images=14417)
+    borders = [int(14417 / 256 * epoch) for epoch in (30, 60, 80, 90)]
+    for update in [0] + [border + i for border in borders for i in (-1, 0, 1)]:
+        tf.train.get_global_step().load(update, session)
+        assert session.run(stage.watched('monitors/lr')) == pytest.approx(
+            oracles.rate(update, 14417, 256, (30, 60, 80, 90), 0.1), rel=1e-6)
+
+
+def test_momentum(monkeypatch, session):
+    """v <- 0.9 v + gradient; w <- w - rate * v. The gradient is the weight decay's alone here."""
+    stage = Stage1(monkeypatch, session, 1, weight_decay=0.5, batch_size=1, learning_rate_batch=1,
+                   train_epochs=1, lr_boundaries=(0.02, 0.04), images=100)
+    start, factor = stage.values(), 0.5 * G / 2
+    for _ in range(6):
+        stage.run(stage.spec.train_op)
+    end = stage.values()
+    for name in DECAYED:
+        weights = start['resnet/' + name].astype(np.float64)
+        velocity = 0
+        for update in range(6):
+            velocity = 0.9 * velocity + factor * weights
+            weights = weights - oracles.rate(update, 100, 1, (0.02, 0.04), 0.1) * velocity
+        np.testing.assert_allclose(end['resnet/' + name], weights, rtol=1e-5)
+    assert end['global_step'] == 6
+    for name, value in start.items():
+        if name.startswith('store_resnet/') or 'batch_norm' in name:
+            np.testing.assert_array_equal(end[name], value)
+    assert not [name for name in end if name.startswith('store_resnet') and 'Momentum' in name]
+
+
+def test_both_networks_start_from_the_classifier_before(tmp_path):
+    """The checkpoint of step t-1, momentum and its own stored network in it; momentum is anew."""
+    stream = np.random.RandomState(7)
+    weights = oracles.random_weights('cifar', 8, C, seed=8)
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in weights.items():
+            tf.get_variable(name, initializer=value)
+            tf.get_variable(name + '/Momentum', initializer=stream.randn(*value.shape))
+            tf.get_variable('store_' + name, initializer=stream.randn(*value.shape))
+        tf.get_variable('global_step', initializer=np.int64(5000))
+        session.run(tf.global_variables_initializer())
+        start = tf.train.Saver().save(session, str(tmp_path / 'model.ckpt'), 5000)
+    settings = network_settings('cifar', 8, num_classes=C, num_increments=G)
+    images = stream.randn(4, 8, 8, 3).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.train.create_global_step()
+        spec = resnet_model.classifier_fn(
+            tf.constant(images), tf.constant([0, 1, 2, 3]), tf.estimator.ModeKeys.TRAIN,
+            {'settings': settings, 'step': 1, 'schedule': settings_lib.schedule(settings, 100),
+             'start': start, 'teacher_bias': None, 'data_format': 'channels_last'})
+        session.run(tf.global_variables_initializer())
+
+        before = values_by_name(session)
+        for name, value in weights.items():
+            np.testing.assert_array_equal(before[name], value)
+            np.testing.assert_array_equal(before['store_' + name], value)
+        assert before['global_step'] == 0
+        momenta = [name for name in before if name.endswith('/Momentum')]
+        assert len(momenta) == len(tf.trainable_variables('resnet/'))
+        for name in momenta:
+            assert not before[name].any()
+        session.run(spec.train_op)
+        after = values_by_name(session)
+    for name in weights:  # statistics move as well; the stored network does not
+        assert (after[name] != weights[name]).any(), name
+        np.testing.assert_array_equal(after['store_' + name], weights[name])
+
+
+# -- evaluation -------------------------------------------------------------------------------
+
+
+def test_metrics_of_logits(session):
+    stream = np.random.RandomState(9)
+    logits = (2 * stream.randn(200, 12)).astype(np.float32)
+    labels = stream.randint(0, 12, 200).astype(np.int32)
+    for bias in (None, (0.5, -0.7), (1., 0.), (2., 1.)):
+        outputs = session.run(resnet_model.evaluate(tf.constant(logits), tf.constant(labels), bias,
+                                                    4))
+        corrected = oracles.correct(logits, bias[0], bias[1], 8) if bias else logits
+        found = resnet_model.metrics(outputs, labels, slice(0, 200))
+        assert found == {
+            'top1': pytest.approx(oracles.top_k(corrected, labels, 1)),
+            'top5': pytest.approx(oracles.top_k(corrected, labels, 5)),
+            'top1_before': pytest.approx(oracles.top_k(logits, labels, 1)),
+            'top5_before': pytest.approx(oracles.top_k(logits, labels, 5)),
+            'cross_entropy': pytest.approx(
+                oracles.cross_entropy(corrected.astype(np.float64), labels), rel=1e-5)}
+
+
+def test_no_correction_is_beta_1_and_gamma_0(session):
+    stream = np.random.RandomState(10)
+    logits = tf.constant(stream.randn(300, 6).astype(np.float32))
+    labels = tf.constant(stream.randint(0, 6, 300).astype(np.int32))
+    without, with_one = session.run([resnet_model.evaluate(logits, labels, None, 2),
+                                     resnet_model.evaluate(logits, labels, (1., 0.), 2)])
+    for name in without:
+        np.testing.assert_array_equal(without[name], with_one[name])
+        if name.endswith('_before'):
+            np.testing.assert_array_equal(without[name], with_one[name[:-len('_before')]])
+
+
+@pytest.mark.parametrize('seen', [1, 2, 4, 5, 6])
+def test_top_k_is_of_the_seen_classes_at_most(session, seen):
+    logits = np.random.RandomState(seen).randn(50, seen).astype(np.float32)
+    labels = np.full(50, seen - 1, np.int32)
+    outputs = session.run(resnet_model.evaluate(tf.constant(logits), tf.constant(labels), None, 1))
+    assert outputs['top5'].mean() == pytest.approx(oracles.top_k(logits, labels, 5))
+    assert outputs['top5'].all() == (seen <= 5)
+
+
+@pytest.mark.parametrize('step', [0, 1, 3])
+def test_unseen_classes_have_no_influence_on_metrics_or_bias(monkeypatch, session, step):
+    def network(images, settings, training, scope, data_format):
+        return images, images
+
+    monkeypatch.setattr(resnet_model, 'network', network)
+    settings = settings_lib.Settings('folder', num_classes=C, num_increments=G)
+    stream, seen = np.random.RandomState(step), (step + 1) * M
+    logits = stream.randn(40, C).astype(np.float32)
+    changed = logits.copy()
+    changed[:, seen:] = 1e6
+    labels = stream.randint(0, seen, 40)
+    for outputs in ('evaluation', 'bias') if step else ('evaluation',):
+        found = [session.run({
+            name: value for name, value in resnet_model.forward_fn(
+                {'image': tf.constant(fed), 'class': tf.constant(labels, tf.int32)}, None,
+                tf.estimator.ModeKeys.PREDICT,
+                {'settings': settings, 'step': step, 'data_format': 'channels_last',
+                 'batch_norm': 'moving', 'outputs': outputs,
+                 'bias': (0.5, 0.1) if step else None}).predictions.items()
+            if name != 'features'}) for fed in (logits, changed)]
+        for name in found[0]:
+            np.testing.assert_array_equal(found[0][name], found[1][name])
+        if outputs == 'evaluation':
+            assert found[0]['predicted'].max() < seen
+            assert found[0]['predicted_before'].tolist() == logits[:, :seen].argmax(1).tolist()
+
+
+@pytest.mark.parametrize('batch_norm', ['batch', 'moving'])
+def test_statistics_of_a_pass_without_training(session, batch_norm):
+    settings = network_settings('cifar', 8, num_classes=C, num_increments=G)
+    stream = np.random.RandomState(11)
+    images, labels = stream.randn(5, 8, 8, 3).astype(np.float32), np.array([0, 1, 2, 3, 3])
+    spec = resnet_model.forward_fn(
+        {'image': tf.constant(images), 'class': tf.constant(labels, tf.int32)}, None,
+        tf.estimator.ModeKeys.PREDICT,
+        {'settings': settings, 'step': 1, 'data_format': 'channels_last',
+         'batch_norm': batch_norm, 'outputs': 'evaluation', 'bias': None})
+    weights = oracles.random_weights('cifar', 8, C, seed=12)
+    assign(session, weights)
+    found = session.run(spec.predictions)
+    features, logits = oracles.forward(images, weights, 'cifar', 8, batch_norm == 'batch')
+    close(found['features'], features)
+    for i in range(5):
+        assert found['cross_entropy'][i] == pytest.approx(
+            oracles.cross_entropy(logits[i:i + 1, :2 * M], labels[i:i + 1]), rel=1e-4)
+
+
+def test_confusion_and_accuracy_by_group():
+    settings = settings_lib.Settings('folder', num_classes=C, num_increments=G)
+    stream = np.random.RandomState(13)
+    labels, predicted = stream.randint(0, 6, 100), stream.randint(0, 6, 100)
+    found = resnet_model.confusion(predicted, labels, 2, settings)
+    assert found.dtype == np.int64
+    assert found.tolist() == [[int(np.sum((labels == i) & (predicted == j))) for j in range(6)]
+                              for i in range(6)]
+    assert resnet_model.group_top1(predicted, labels, M).tolist() == pytest.approx(
+        [np.mean(predicted[labels // 2 == g] == labels[labels // 2 == g]) for g in range(3)])
+    many = settings._replace(num_classes=2000)  # 400 a group: the groups are counted
+    found = resnet_model.confusion(predicted * 200, labels * 200, 2, many)
+    assert found.tolist() == [[int(np.sum((labels // 2 == i) & (predicted // 2 == j)))
+                               for j in range(3)] for i in range(3)]
+
+
+def test_the_correction_is_of_the_newest_group(session):
+    """Step 2's pair leaves groups 0 and 1 as they are."""
+    logits = np.random.RandomState(14).randn(5, 3 * M).astype(np.float32)
+    found = session.run(bic_layer.correct(tf.constant(logits), 3., -1., M))
+    np.testing.assert_array_equal(found[:, :2 * M], logits[:, :2 * M])
+    np.testing.assert_allclose(found[:, 2 * M:], 3 * logits[:, 2 * M:] - 1, rtol=1e-6)
