@@ -133,5 +133,5 @@ def load(bias_dir):
     try:
         reader = tf.train.load_checkpoint(bias_dir)
         return tuple(float(np.ravel(reader.get_tensor(name))[0]) for name in (BETA, GAMMA))
-    except (ValueError, tf.errors.OpError):
+    except (ValueError, IndexError, tf.errors.OpError):  # TensorFlow 2's for a file cut short
         return None

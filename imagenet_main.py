@@ -228,6 +228,7 @@ def train_classifier(run, step, training, schedule, teacher_bias):
         return checkpoint
     if done:
         LOG.info('step %d goes on after update %d of %d', step + 1, done, schedule.num_updates)
+    state.discard(state.bias_dir(run.model_dir, step))  # learnt on a classifier lost since
     start = None
     if step and not checkpoint:
         start = verified_checkpoint(state.classifier_dir(run.model_dir, step - 1))
@@ -250,12 +251,15 @@ def train_classifier(run, step, training, schedule, teacher_bias):
         nonlocal done
         done = update
         if not np.isfinite(loss):
+            for file in files[batches.images(update - 1)]:
+                LOG.info('image of the last batch: %s', os.fsdecode(file))
             raise UserError(
-                'the loss is {} in step {}, update {} (epoch {}), learning rate {:g}, images {} '
-                '...; lower --learning_rate; the last checkpoint is kept'.format(
-                    loss, step + 1, update, batches.positions(update - 1)[0] // len(files) + 1,
-                    settings_lib.learning_rate(schedule, update - 1),
-                    ' '.join(os.fsdecode(name) for name in files[batches.images(update - 1)][:3])))
+                'the loss is {} in step {} of {}, epoch {}, update {} of {}, learning rate {:g}; '
+                'the images of this batch are listed above; the last checkpoint is kept; a lower '
+                '--learning_rate needs another --model_dir'.format(
+                    loss, step + 1, settings.num_increments,
+                    batches.positions(update - 1)[0] // len(files) + 1, update,
+                    schedule.num_updates, settings_lib.learning_rate(schedule, update - 1)))
         if STOP.signal_number is not None:
             context.request_stop()
 
@@ -277,11 +281,17 @@ def train_classifier(run, step, training, schedule, teacher_bias):
     hook = run_log.ProgressHook(every_update, FLAGS.progress_every, report, schedule.batch_size,
                                 directory)
     try:
-        estimator.train(input_fn, hooks=[hook], max_steps=schedule.num_updates)
+        estimator.train(input_fn, hooks=[hook], max_steps=schedule.num_updates,
+                        saving_listeners=[state.FlushCheckpoints(directory)])
     except tf.errors.OpError as error:
-        raise image_error(run, files_read_last(), error) from error
+        raise data_error(run, files_read_last(), error) from error
     STOP.check()
-    return verified_checkpoint(directory)
+    checkpoint = verified_checkpoint(directory)
+    if checkpoint is None or state.checkpoint_update(checkpoint) != schedule.num_updates:
+        raise UserError('{}: the checkpoint of update {} cannot be read back; start again with the '
+                        'same flags to go on from the one before'.format(
+                            directory, schedule.num_updates))
+    return checkpoint
 
 
 def verified_checkpoint(directory):
@@ -292,18 +302,20 @@ def verified_checkpoint(directory):
     return checkpoint
 
 
-def image_error(run, files, error):
-    """The UserError behind a failed TensorFlow operation: the image that does not decode first."""
-    first_line = (error.message or str(error)).strip().splitlines()[0]
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return UserError('out of memory or disk space: {}'.format(first_line))
+def data_error(run, files, error):
+    """What to raise for a failed TensorFlow operation: a UserError if the data is the cause."""
     if not os.path.isdir(run.data_dir):
-        return UserError('{}: the data folder is gone'.format(run.data_dir))
+        return UserError('{}: the data folder is gone; once it is back, start again with the same '
+                         'flags to go on'.format(run.data_dir))
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return error
     bad = pipeline.bad_images(files, FLAGS.num_parallel_calls, stop_at_first=True)
-    if bad:
-        return UserError('{}: cannot be read as an image; mend it, or use --skip_bad_images'.format(
-            os.fsdecode(files[bad[0]])))
-    return UserError('TensorFlow failed: {}'.format(first_line))
+    if not bad:
+        return error
+    return UserError('{}: cannot be read as an image; {}, then start again with the same flags to '
+                     'go on'.format(os.fsdecode(files[bad[0]]),
+                                    'it will be left out' if FLAGS.skip_bad_images else
+                                    'mend it or add --skip_bad_images'))
 
 
 def forward(run, step, checkpoint, files, dataset, **params):
@@ -328,7 +340,7 @@ def forward(run, step, checkpoint, files, dataset, **params):
             STOP.check()
             parts.append(outputs)
     except tf.errors.OpError as error:
-        raise image_error(run, files, error) from error
+        raise data_error(run, files, error) from error
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -486,6 +498,7 @@ def run_experiment(run):
     write_results(run, records)
     if records:
         LOG.info('going on after step %d of %d', len(records), settings.num_increments)
+    prune(run, len(records))
     planned = [settings_lib.schedule(settings, len(run.samples(step, exemplars)[0].images))
                for step, exemplars in enumerate(planned_exemplars(run))]
     run.run_time = run_log.RunTime([schedule.num_images * schedule.epochs for schedule in planned])
@@ -496,18 +509,26 @@ def run_experiment(run):
         exemplars, teacher_bias = [], None
         if step:
             exemplars = lists.find_images(run.train_list, run.split.train,
-                                          records[-1]['exemplars'])
+                                          records[-1]['exemplars'],
+                                          missing_ok=FLAGS.skip_bad_images)
         if step >= 2 and settings.bias_correction:
             teacher_bias = (records[-1]['results']['beta'], records[-1]['results']['gamma'])
         results, chosen = run_step(run, step, exemplars, teacher_bias)
+        # Logged before it is saved: killed in between, the log has it twice rather than never.
+        log_results(settings, [record['results'] for record in records] + [results])
+        run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
         paths = [[os.fsdecode(path) for path in run.train_list.paths[images]] for images in chosen]
         records.append(state.save_step(run.model_dir, step, results, paths))
         write_results(run, records)
-        run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
-        log_results(settings, [record['results'] for record in records])
-        if step and not FLAGS.keep_checkpoints:
-            state.prune(state.classifier_dir(run.model_dir, step - 1))
+        prune(run, len(records))
     run_log.table([record['results'] for record in records])
+
+
+def prune(run, num_finished):
+    """Deletes the classifiers of finished steps but the last, which the next one starts from."""
+    if not FLAGS.keep_checkpoints:
+        for step in range(num_finished - 1):
+            state.prune(state.classifier_dir(run.model_dir, step))
 
 
 def evaluate_checkpoints(run):
@@ -573,6 +594,14 @@ def leave_out_bad_images(run, step):
     run.checked_groups = step + 1
 
 
+def warn_of_shared_images(run):
+    """Says which images stand in both lists."""
+    shared = lists.in_both(run.train_list, run.test_list)
+    if shared:
+        LOG.info('warning: images in both lists: %d (%s%s)', len(shared),
+                 ', '.join(map(os.fsdecode, shared[:3])), ', ...' if len(shared) > 3 else '')
+
+
 def main(_):
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
@@ -584,6 +613,7 @@ def main(_):
                            ('eval_only', evaluate_checkpoints)):
         if FLAGS[flag].value:
             run_log.open_log(None)
+            warn_of_shared_images(run)
             STOP.install()
             function(run)
             return
@@ -593,23 +623,40 @@ def main(_):
         run_log.open_log(FLAGS.log_file or os.path.join(
             ROOT, 'logs', 'runs', os.path.basename(os.path.abspath(model_dir)) + '.log'))
         run_log.settings_line(settings)
-        for path in lists.in_both(run.train_list, run.test_list):
-            LOG.info('warning: %s is in both lists', os.fsdecode(path))
+        warn_of_shared_images(run)
         LOG.info('TensorFlow %s, %s', tf.__version__, run.data_format)
         STOP.install()
         run_experiment(run)
 
 
+def failure(error):
+    """One line on what ended the program: what it was and the way out."""
+    go_on = 'start again with the same flags to go on'
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return 'out of memory; free some or lower --batch_size, ' + go_on
+    if isinstance(error, OSError):
+        return '{}: {}; mend it, then {}'.format(error.filename or 'the system',
+                                                 error.strerror or error, go_on)
+    line = (error.message or str(error)).strip().splitlines()[0]
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return 'out of memory or disk space ({}); free some, then {}'.format(line, go_on)
+    return 'TensorFlow failed: {}; mend it, then {}'.format(line, go_on)
+
+
 def run_main():
-    """Runs `main`; a user's mistake ends in one line and status 1, a signal in 128 + its number."""
+    """Runs `main`; what stops it ends in one line and status 1, a signal in 128 + its number."""
     try:
         app.run(main)
-    except UserError as error:
-        sys.exit('error: {}'.format(error))
-    except Stopped as stopped:
-        print('stopped by signal {}; start it again with the same flags to go on'.format(
-            stopped.signal_number))
-        sys.exit(128 + stopped.signal_number)
+    except (UserError, OSError, MemoryError, tf.errors.OpError) as error:
+        run_log.last_line('error: ' + failure(error))
+        sys.exit(1)
+    except (Stopped, KeyboardInterrupt) as stopped:
+        number = getattr(stopped, 'signal_number', signal.SIGINT)
+        run_log.last_line('stopped by signal {}; start again with the same flags to go on'.format(
+            number))
+        sys.exit(128 + number)
 
 
 if __name__ == '__main__':

@@ -196,13 +196,23 @@ def split(train, test, num_classes, validation_pool, seed):
 
 
 def without(split_, train_images, test_images):
-    """The Split with these images taken out: indices into the train and the test list."""
-    def kept(by_class, images):
-        return [those[~np.isin(those, images)] for those in by_class]
+    """The Split with these images taken out: indices into the train and the test list.
+
+    Raises:
+        UserError: a class would have no image left to train on or to test with.
+    """
+    def kept(by_class, images, what):
+        by_class = [those[~np.isin(those, images)] for those in by_class]
+        for c, those in enumerate(by_class):
+            if what and not len(those):
+                raise UserError('label {} would have no image left to {}'.format(
+                    split_.order[c], what))
+        return by_class
 
     return split_._replace(
-        train=kept(split_.train, train_images), validation=kept(split_.validation, train_images),
-        test=kept(split_.test, test_images))
+        train=kept(split_.train, train_images, 'train on'),
+        validation=kept(split_.validation, train_images, None),
+        test=kept(split_.test, test_images, 'test with'))
 
 
 def class_by_class(images_by_class):
@@ -245,13 +255,14 @@ def test_samples(split_, num_groups, classes_per_group):
     return Samples(images, split_.test_classes[images])
 
 
-def find_images(image_list, images_by_class, paths_by_class):
+def find_images(image_list, images_by_class, paths_by_class, missing_ok=False):
     """The indices of stored paths: for each class, those of its `images_by_class` named.
 
     Args:
         image_list: the train ImageList.
         images_by_class: one array of image indices a class.
         paths_by_class: one list of paths (str) a class.
+        missing_ok: bool, whether paths that are not among them are passed over.
 
     Returns:
         One int64 array a class of `paths_by_class`, in its order.
@@ -262,8 +273,10 @@ def find_images(image_list, images_by_class, paths_by_class):
     found = []
     for images, paths in zip(images_by_class, paths_by_class):
         index = dict(zip(image_list.paths[images], images))
+        paths = [os.fsencode(path) for path in paths]
         try:
-            found.append(np.array([index[os.fsencode(path)] for path in paths], np.int64))
+            found.append(np.array([index[path] for path in paths
+                                   if path in index or not missing_ok], np.int64))
         except KeyError as error:
             raise UserError('{}: the stored exemplar {} is not listed for its class'.format(
                 image_list.path, os.fsdecode(error.args[0]))) from None

@@ -8,7 +8,8 @@
     *.npy                accuracy by group, confusion matrices
 
 Every file is written under a temporary name, flushed to disk and renamed, so that what a name
-shows is always complete.
+shows is always complete. TensorFlow writes its checkpoints otherwise: they are flushed before
+anything relies on them, and read back before they are used.
 """
 
 import contextlib
@@ -33,8 +34,11 @@ _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
 _RESULTS = 'results.csv'
 _OWN_NAMES = re.compile(
-    r'(experiment\.json|results\.csv|lock|summary|\d+_(classifier|bias|step\.json)'
-    r'|(group_accuracy|confusion)\w*\.npy|.*\.tmp)$')
+    r'((experiment\.json|results\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)(\.tmp)?'
+    r'|lock|summary|\d+_(classifier|bias))$')
+_CHECKPOINT_FILE = re.compile(r'(model\.ckpt-\d+)\.(index|meta|data-\d+-of-\d+)$')
+# Stands in experiment.json while what was there is being deleted.
+_DELETING = {'deleting': True}
 
 
 def write_atomically(path, content):
@@ -50,11 +54,16 @@ def write_atomically(path, content):
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
-    directory = os.open(os.path.dirname(path) or '.', os.O_RDONLY)
+    _flush(os.path.dirname(path) or '.')
+
+
+def _flush(path):
+    """Waits until a file, or the names in a folder, are on disk."""
+    opened = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(opened)
     finally:
-        os.close(directory)
+        os.close(opened)
 
 
 def write_array(path, array):
@@ -78,11 +87,11 @@ def _read_checked(path):
         content = file.read()
     try:
         value = json.loads(content.decode('utf-8'))
+        if not isinstance(value, dict) or _with_checksum(
+                {name: item for name, item in value.items() if name != 'checksum'}) != value:
+            raise ValueError('checksum does not fit')
     except RecursionError:
         raise ValueError('nested too deeply') from None
-    if not isinstance(value, dict) or _with_checksum(
-            {name: item for name, item in value.items() if name != 'checksum'}) != value:
-        raise ValueError('checksum does not fit')
     return value
 
 
@@ -99,9 +108,21 @@ def _differences(old, new):
     return found
 
 
+def _what_differs(found, identity):
+    """Why an experiment with another identity is not this one; None: damaged."""
+    if found is None:
+        return 'is damaged'
+    if found.get('state_version') != identity['state_version']:
+        return ('was written by another version of this program (state version {}, here {})'.format(
+            str(found.get('state_version'))[:40], identity['state_version']))
+    return 'another experiment was made here: ' + ', '.join(_differences(found, identity))
+
+
 def _claim(model_dir, identity, overwrite):
     """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not."""
     path = os.path.join(model_dir, _EXPERIMENT)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path + '.tmp')  # of a process killed while it wrote
     others = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
     if os.path.exists(path):
         try:
@@ -111,21 +132,17 @@ def _claim(model_dir, identity, overwrite):
             found = None
         if found == identity:
             return
-        if not overwrite:
+        if not overwrite and found != _DELETING:
             raise UserError('{}: {}; choose another --model_dir, or --overwrite to delete what is '
-                            'there'.format(path, 'is damaged' if found is None else
-                                           'another experiment was made here: '
-                                           + ', '.join(_differences(found, identity))))
+                            'there'.format(path, _what_differs(found, identity)))
     foreign = [name for name in others if not _OWN_NAMES.match(name)]
     if foreign or (others and not os.path.exists(path)):
         raise UserError('{}: holds {}, which no experiment made here; choose another '
                         '--model_dir'.format(model_dir, (foreign or others)[0]))
+    if others:
+        write_atomically(path, _json_bytes(_with_checksum(_DELETING)))
     for name in others:
-        entry = os.path.join(model_dir, name)
-        if os.path.isdir(entry) and not os.path.islink(entry):
-            shutil.rmtree(entry)
-        else:
-            os.remove(entry)
+        _delete(os.path.join(model_dir, name))
     write_atomically(path, _json_bytes(_with_checksum(identity)))
 
 
@@ -159,7 +176,34 @@ def experiment(model_dir, settings, digests, overwrite):
             raise UserError('--model_dir={}: another process is running this experiment; wait for '
                             'it or choose another folder'.format(model_dir)) from None
         _claim(model_dir, identity, overwrite)
+        _remove_leftovers(model_dir)
         yield
+
+
+def _remove_leftovers(model_dir):
+    """Deletes what processes that were killed left behind: half-written files, parts of them."""
+    for name in os.listdir(model_dir):
+        path = os.path.join(model_dir, name)
+        if name.endswith('.tmp') and _OWN_NAMES.match(name):
+            os.remove(path)
+        elif re.match(r'\d+_(classifier|bias)$', name) and os.path.isdir(path):
+            entries = os.listdir(path)
+            for entry in entries:
+                parts = _CHECKPOINT_FILE.match(entry)
+                # TensorFlow's temporary names: model.ckpt-12_temp_5c0f/, checkpoint.tmp5c0f, ...;
+                # its index is written last.
+                if (re.search(r'\.tmp[0-9a-f]+$|_temp(_[0-9a-f]+)?$|\.tempstate\d+$', entry)
+                        or parts and parts.group(1) + '.index' not in entries):
+                    _delete(os.path.join(path, entry))
+
+
+def _delete(path):
+    """Deletes a file or a folder, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 def classifier_dir(model_dir, step):
@@ -192,23 +236,33 @@ def save_step(model_dir, step, results, exemplars):
 
 
 def finished_steps(model_dir):
-    """(records, damaged): the finished steps from 0 on, and the first file that was unreadable.
+    """(records, damaged): the finished steps from 0 on, and the newest record if it is unreadable.
 
     A record is a dict with 'step', 'results', 'exemplars', as save_step wrote it; a damaged one
     counts as not finished: the step's evaluation and selection are done again.
+
+    Raises:
+        UserError: a record is damaged or missing and a later one is there. What the step could be
+            evaluated with is deleted by then.
     """
-    records = []
-    while True:
+    records, damaged = [], None
+    while damaged is None and os.path.exists(_record_path(model_dir, len(records))):
         path = _record_path(model_dir, len(records))
-        if not os.path.exists(path):
-            return records, None
         try:
             record = _read_checked(path)
             if record.get('step') != len(records):
                 raise ValueError('another step')
+            records.append(record)
         except ValueError:
-            return records, path
-        records.append(record)
+            damaged = path
+    later = [name for name in os.listdir(model_dir) if re.match(r'\d+_step\.json$', name)
+             and int(name.split('_')[0]) > len(records)]
+    if later:
+        raise UserError('{}: is {}, but a later step is finished ({}); put it back, or start anew '
+                        'with another --model_dir'.format(
+                            _record_path(model_dir, len(records)),
+                            'damaged' if damaged else 'missing', min(later)))
+    return records, damaged
 
 
 def write_results(model_dir, rows):
@@ -221,14 +275,32 @@ def write_results(model_dir, rows):
 
 
 def _readable(prefix):
-    """Whether every tensor of a checkpoint can be read (its checksums are verified on the way)."""
+    """Whether every tensor of a checkpoint can be read and is finite.
+
+    TensorFlow verifies its checksums on the way. Weights that are no numbers are written where a
+    checkpoint is due at the update that spoilt them; nothing can go on from there.
+    """
     try:
         reader = tf.train.load_checkpoint(prefix)
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)
-        return True
-    except (ValueError, tf.errors.OpError, MemoryError):
+        return all(np.all(np.isfinite(reader.get_tensor(name)))
+                   for name in reader.get_variable_to_shape_map())
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError):
+        raise  # not the file's fault
+    except (ValueError, TypeError, IndexError, tf.errors.OpError):
         return False
+
+
+class FlushCheckpoints(tf.train.CheckpointSaverListener):
+    """Flushes each checkpoint of a stage to disk, so that the newest but one survives anything."""
+
+    def __init__(self, directory):
+        self._directory = directory
+
+    def after_save(self, session, global_step_value):
+        prefix = os.path.join(self._directory, 'model.ckpt-{}'.format(global_step_value))
+        for path in glob.glob(glob.escape(prefix) + '.*'):
+            _flush(path)
+        _flush(self._directory)
 
 
 def checkpoint_update(prefix):
@@ -250,16 +322,11 @@ def latest_checkpoint(directory):
         damaged.append(prefixes.pop())
         for path in glob.glob(glob.escape(damaged[-1]) + '.*'):
             os.replace(path, path + '.damaged')
-    note = os.path.join(directory, 'checkpoint')
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(directory, 'checkpoint'))
     if not prefixes:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(note)
         return None, damaged
-    if damaged or tf.train.latest_checkpoint(directory) != prefixes[-1]:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(note)
-        tf.train.update_checkpoint_state(directory, prefixes[-1],
-                                         [os.path.basename(prefix) for prefix in prefixes])
+    tf.train.update_checkpoint_state(directory, prefixes[-1], prefixes)
     return prefixes[-1], damaged
 
 
@@ -267,5 +334,9 @@ def prune(directory):
     """Deletes the checkpoints of a stage that no later step needs; its event files stay."""
     for path in (glob.glob(os.path.join(glob.escape(directory), 'model.ckpt-*'))
                  + [os.path.join(directory, name) for name in ('checkpoint', 'graph.pbtxt')]):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+        _delete(path)
+
+
+def discard(directory):
+    """Deletes all that a stage wrote, if it wrote anything."""
+    _delete(directory)

@@ -1,5 +1,6 @@
 """What a run says: the log on the console and in a file, progress, the final table, TensorBoard."""
 
+import contextlib
 import json
 import logging
 import os
@@ -12,6 +13,12 @@ import tensorflow.compat.v1 as tf
 LOG = logging.getLogger('bic')
 
 
+class _LogFile(logging.FileHandler):
+
+    def handleError(self, record):
+        raise  # what the handler caught: a full disk must not pass unseen
+
+
 def open_log(path):
     """Sends the same plain lines to the console and to the end of the file `path`."""
     LOG.setLevel(logging.INFO)
@@ -19,17 +26,30 @@ def open_log(path):
     for handler in list(LOG.handlers):
         LOG.removeHandler(handler)
         handler.close()
-    handlers = [logging.StreamHandler(sys.stdout)]
+    console = logging.StreamHandler(sys.stdout)
+    console.addFilter(lambda record: record.levelno < logging.ERROR)  # those go to stderr
+    console.handleError = lambda record: None  # a run outlives its terminal
+    handlers = [console]
     if path is not None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handlers.append(logging.FileHandler(path, encoding='utf-8'))
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        handlers.append(_LogFile(path, encoding='utf-8'))
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(message)s'))
         LOG.addHandler(handler)
 
 
+def last_line(line):
+    """The line that ends a program: to stderr, and to the log where it is open."""
+    print(line, file=sys.stderr)
+    if LOG.handlers:
+        with contextlib.suppress(OSError):
+            LOG.error('%s', line)
+
+
 def duration(seconds):
-    """h:mm:ss."""
+    """h:mm:ss; None is unknown."""
+    if seconds is None:
+        return 'unknown'
     minutes, seconds = divmod(int(round(seconds)), 60)
     return '{}:{:02}:{:02}'.format(minutes // 60, minutes % 60, seconds)
 
@@ -110,7 +130,9 @@ class RunTime:
         self._finished += 1
 
     def left(self, step, images_left):
-        """(seconds left in this step, in the whole run)."""
+        """(seconds left in this step, in the whole run), None before anything was measured."""
+        if not self._trained:
+            return None, None
         speed = self._trained / max(self.training_seconds, 1e-9)
         other = self._other_seconds / self._finished if self._finished else 0.
         in_step = images_left / max(speed, 1e-9) + other
