@@ -62,9 +62,9 @@ DATASETS = {
         lr_boundaries=(100, 150, 200), weight_decay=2e-4),
     # P*C = 50,000; r leaves one validation image a person at the last step.
     'celeb10000': Settings('celeb10000', num_classes=10000, memory_per_class=5, val_share=0.2),
-    # Not the paper's. A mirrored letter is no letter, hence no flip; the memory is small enough that
-    # old classes soon have a tenth of the new ones' images, as in the paper's long runs;
-    # some hundred updates a step need a smaller batch-norm decay than 0.997.
+    # Not the paper's. A mirrored letter is no letter, hence no flip. The memory is so small that
+    # old classes soon have a tenth of the new ones' images. Some hundred updates a step need a
+    # smaller batch-norm decay than 0.997.
     'glyphs100': Settings(
         'glyphs100', num_classes=100, memory_per_class=5, val_share=0.2, image_size=32,
         preprocessing='cifar', random_flip=False, network='cifar', resnet_size=8,
