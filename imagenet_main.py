@@ -318,30 +318,24 @@ def data_error(run, files, error):
                                     'mend it or add --skip_bad_images'))
 
 
-def forward(run, step, checkpoint, files, dataset, **params):
+def forward(run, step, checkpoint, files, dataset, num_images, **params):
     """One pass of the classifier of `step` without training.
 
     Args:
         files: those the dataset reads, to name one that does not decode.
         dataset: function that makes a tf.data.Dataset of batches of {'image', 'class'}.
+        num_images: images in it.
         params: of resnet_model.forward_fn.
 
     Returns:
         A dict of arrays, in the order of the dataset.
     """
     params.update(settings=run.settings, step=step, data_format=run.data_format)
-    config = tf.estimator.RunConfig(session_config=run.session_config)
-    estimator = tf.estimator.Estimator(
-        resnet_model.forward_fn, state.classifier_dir(run.model_dir, step), config, params=params)
-    parts = []
     try:
-        for outputs in estimator.predict(dataset, checkpoint_path=checkpoint,
-                                         yield_single_examples=False):
-            STOP.check()
-            parts.append(outputs)
+        return resnet_model.forward(state.classifier_dir(run.model_dir, step), checkpoint, dataset,
+                                    num_images, run.session_config, STOP.check, params)
     except tf.errors.OpError as error:
         raise data_error(run, files, error) from error
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def fit_bias(run, step, checkpoint, validation, schedule):
@@ -364,7 +358,8 @@ def fit_bias(run, step, checkpoint, validation, schedule):
             files, validation.classes, settings, num_full, num_short, short_start,
             FLAGS.num_parallel_calls)
 
-    stored = forward(run, step, checkpoint, files, dataset, outputs='bias',
+    stored = forward(run, step, checkpoint, files, dataset,
+                     num_full * schedule.batch_size + num_short, outputs='bias',
                      batch_norm=settings.bias_batch_norm)
     started = time.time()
 
@@ -406,7 +401,7 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
     def dataset():
         return pipeline.evaluation_dataset(files, classes, settings, FLAGS.num_parallel_calls)
 
-    outputs = forward(run, step, checkpoint, files, dataset, outputs='evaluation',
+    outputs = forward(run, step, checkpoint, files, dataset, len(files), outputs='evaluation',
                       batch_norm='moving', bias=bias)
     num_val, num_test = len(parts[0]), len(parts[1])
     on_test = slice(num_val, num_val + num_test)

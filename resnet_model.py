@@ -228,6 +228,37 @@ def forward_fn(features, labels, mode, params):
     return tf.estimator.EstimatorSpec(mode, predictions=predictions)
 
 
+def forward(directory, checkpoint, dataset, num_images, session_config, watch, params):
+    """One pass without training over a data set: the predictions of `forward_fn` as arrays.
+
+    Args:
+        directory: the classifier's; nothing is written.
+        checkpoint: prefix of the checkpoint to restore.
+        dataset: function that makes the tf.data.Dataset of forward_fn's features, in batches.
+        num_images: images in it.
+        session_config: a tf.ConfigProto.
+        watch: function called after every batch.
+        params: of forward_fn.
+
+    Returns:
+        A dict of arrays [num_images, ...].
+    """
+    estimator = tf.estimator.Estimator(
+        forward_fn, directory, tf.estimator.RunConfig(session_config=session_config), params)
+    arrays, done = None, 0
+    for outputs in estimator.predict(dataset, checkpoint_path=checkpoint,
+                                     yield_single_examples=False):
+        watch()
+        if arrays is None:  # filled in place: with 10,000 classes a second copy would not fit
+            arrays = {name: np.empty((num_images,) + value.shape[1:], value.dtype)
+                      for name, value in outputs.items()}
+        size = len(next(iter(outputs.values())))
+        for name, value in outputs.items():
+            arrays[name][done:done + size] = value
+        done += size
+    return arrays
+
+
 def evaluate(logits, labels, bias, num_new):
     """What one image adds to the metrics, with the correction and without.
 
