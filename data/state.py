@@ -74,7 +74,7 @@ def write_array(path, array):
 
 
 def _json_bytes(value):
-    return (json.dumps(value, indent=1, sort_keys=True) + '\n').encode('utf-8')
+    return (json.dumps(value, indent=1) + '\n').encode('utf-8')  # in the order of results.csv
 
 
 def _with_checksum(value):

@@ -1,0 +1,189 @@
+"""Runs of imagenet_main.py that take seconds, in processes of their own, with faults built in.
+
+TensorFlow is imported once, by a process that forks for every run.
+"""
+
+import atexit
+import collections
+import importlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import traceback
+import zlib
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+KILL = 'os.kill(os.getpid(), signal.SIGKILL)'
+TERMINATE = 'os.kill(os.getpid(), signal.SIGTERM)'
+INTERRUPT = 'os.kill(os.getpid(), signal.SIGINT)'
+
+# One thread: the same seed then gives the same figures to the last bit.
+FLAGS = {
+    'dataset': 'folder', 'num_classes': 4, 'num_increments': 2, 'memory_per_class': 4,
+    'val_share': 0.25, 'image_size': 8, 'preprocessing': 'cifar', 'network': 'cifar',
+    'resnet_size': 8, 'train_epochs': 2, 'batch_size': 8, 'learning_rate': 0.1, 'lr_boundaries': 1,
+    'batch_norm_decay': 0.9, 'progress_every': 1, 'intra_op_threads': 1, 'inter_op_threads': 1,
+    'num_parallel_calls': 1}
+
+# status: exit status, or minus the number of the signal that killed it. out, err: str.
+Result = collections.namedtuple('Result', ['status', 'out', 'err'])
+
+
+def png(array):
+    """The bytes of a PNG file: array uint8 or uint16 [height, width, 1 ... 4 channels]."""
+    height, width, channels = array.shape
+    rows = array.astype(array.dtype.newbyteorder('>')).reshape(height, -1)
+
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack(
+            '>I', zlib.crc32(kind + data) & 0xffffffff)
+
+    header = struct.pack('>IIBBBBB', width, height, 8 * array.itemsize,
+                         {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    pixels = zlib.compress(b''.join(b'\0' + row.tobytes() for row in rows))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', pixels) + chunk(
+        b'IEND', b'')
+
+
+def make_folder(folder, num_classes=4, train=10, test=4, side=12):
+    """Writes a folder data set: noisy copies of one random picture a class. Returns its path."""
+    folder, stream = str(folder), np.random.RandomState(0)
+    pictures = stream.randint(0, 256, (num_classes, side, side, 3))
+    for name, count in (('train', train), ('val', test)):
+        os.makedirs(os.path.join(folder, name))
+        with open(os.path.join(folder, name + '.txt'), 'w') as file:
+            for label, picture in enumerate(pictures):
+                for i in range(count):
+                    noisy = np.clip(picture + stream.randint(-60, 61, picture.shape), 0, 255)
+                    path = '{}/{}_{}.png'.format(name, label, i)
+                    with open(os.path.join(folder, path), 'wb') as image:
+                        image.write(png(noisy.astype(np.uint8)))
+                    file.write('{} {}\n'.format(path, label))
+    return folder
+
+
+def final_state(model_dir):
+    """All that a finished run says about itself: {file name: bytes}, without TensorFlow's files."""
+    found = {}
+    for name in sorted(os.listdir(str(model_dir))):
+        path = os.path.join(str(model_dir), name)
+        if os.path.isfile(path):
+            with open(path, 'rb') as file:
+                found[name] = file.read()
+    return found
+
+
+class Process:
+    """A started run; `pid` can be killed at any moment."""
+
+    _server = None
+
+    def __init__(self, data_dir, model_dir, faults=(), **flags):
+        """See `run`."""
+        flags = dict(FLAGS, data_dir=data_dir, model_dir=model_dir,
+                     log_file=str(model_dir) + '.log', **flags)
+        self._output = tempfile.mkdtemp()
+        self.pid = self._ask({
+            'flags': ['--{}={}'.format(*flag) for flag in flags.items() if flag[1] is not None],
+            'faults': faults, 'output': self._output})
+
+    @classmethod
+    def _ask(cls, request):
+        if cls._server is None:
+            cls._server = subprocess.Popen(
+                [sys.executable, os.path.abspath(__file__)], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, universal_newlines=True, start_new_session=True)
+            atexit.register(cls._server.stdin.close)
+        cls._server.stdin.write(json.dumps(request) + '\n')
+        cls._server.stdin.flush()
+        return int(cls._server.stdout.readline())
+
+    def wait(self):
+        """Returns the Result once the process has ended."""
+        status = self._ask({'wait': self.pid})
+        texts = []
+        for name in ('out', 'err'):
+            with open(os.path.join(self._output, name), errors='replace') as file:
+                texts.append(file.read())
+            os.remove(file.name)
+        os.rmdir(self._output)
+        return Result(status, *texts)
+
+
+def run(data_dir, model_dir, *faults, **flags):
+    """Runs imagenet_main.py to its end.
+
+    Args:
+        data_dir, model_dir: flags; the log goes to <model_dir>.log.
+        faults: (where, count, code): `code` runs just before the call number `count` of the
+            function `where`, 'module:name' or 'module:class.name'.
+        flags: in addition to FLAGS; None leaves one out.
+
+    Returns:
+        A Result.
+    """
+    return Process(str(data_dir), str(model_dir), faults, **flags).wait()
+
+
+def _install(where, count, code):
+    module, names = where.split(':')
+    holder = importlib.import_module(module)
+    *path, name = names.split('.')
+    for part in path:
+        holder = getattr(holder, part)
+    function, calls = getattr(holder, name), []
+
+    def faulty(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == count:
+            exec('import os, shutil, signal\n' + code)
+        return function(*args, **kwargs)
+
+    setattr(holder, name, faulty)
+
+
+def _child(request):
+    for number, name in enumerate(('out', 'err'), 1):
+        os.dup2(os.open(os.path.join(request['output'], name), os.O_WRONLY | os.O_CREAT), number)
+    import imagenet_main
+    status = 1
+    try:
+        for fault in request['faults']:
+            _install(*fault)
+        sys.argv = ['imagenet_main.py'] + request['flags']
+        imagenet_main.run_main()
+    except SystemExit as leaving:
+        status = leaving.code or 0
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _serve():
+    sys.path.insert(0, ROOT)
+    os.environ.update(OMP_NUM_THREADS='1', KMP_BLOCKTIME='0')
+    import imagenet_main  # noqa: F401 (what every child needs)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if 'wait' in request:
+            status = os.waitpid(request['wait'], 0)[1]
+            answer = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                _child(request)
+        print(answer, flush=True)
+
+
+if __name__ == '__main__':
+    _serve()
