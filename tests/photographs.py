@@ -1,0 +1,41 @@
+"""Images for tests, made here: pictures with the look of photographs, and encoded files."""
+import numpy as np
+import oracles
+import tensorflow.compat.v1 as tf
+
+
+def photograph(height, width, seed):
+    """uint8 [height, width, 3]: shapes with sharp edges over noise whose power falls with
+    frequency, as in natural images."""
+    stream = np.random.RandomState(seed)
+    image = np.zeros((height, width, 3))
+    for cells in (2, 4, 8, 16, 32, 64):
+        grid = stream.uniform(-1, 1, (cells, cells + 1, 3))
+        image += oracles.resize(grid, height, width) * 128 / cells ** 0.7
+    image += stream.uniform(60, 190, 3)
+    for _ in range(6):
+        top, left = stream.randint(0, height), stream.randint(0, width)
+        bottom, right = top + 1 + height // 5, left + 1 + width // 4
+        image[top:bottom, left:right] += stream.uniform(-70, 70, 3)
+    return np.clip(image + stream.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+
+
+def encode(images, form='png'):
+    """The bytes of each image, encoded by TensorFlow ('png', or 'jpeg' with halved chroma)."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        pixels = tf.placeholder(tf.uint8, [None, None, None])
+        encoded = (tf.image.encode_png(pixels) if form == 'png' else
+                   tf.image.encode_jpeg(pixels, quality=92, chroma_downsampling=True))
+        return [session.run(encoded, {pixels: image}) for image in images]
+
+
+def write_folder(folder, images, train, test):
+    """A data folder. `images`: dict of path and uint8 array; the lists: pairs of path and label."""
+    paths = sorted(images)
+    for path, content in zip(paths, encode([images[path] for path in paths])):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    for name, lines in (('train.txt', train), ('val.txt', test)):
+        (folder / name).write_text(''.join('{} {}\n'.format(*line) for line in lines))
+    return str(folder)

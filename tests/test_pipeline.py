@@ -1,0 +1,151 @@
+"""The input pipeline: which image comes when. An image's grey level tells which one it is."""
+import numpy as np
+import photographs
+import pytest
+import tensorflow.compat.v1 as tf
+
+from data import pipeline
+from data import settings as settings_lib
+
+SETTINGS = settings_lib.Settings('folder', num_classes=4, image_size=8, batch_size=4,
+                                 train_epochs=5, lr_boundaries=(3,))
+
+
+def schedule_of(images, batch=4, epochs=5):
+    return settings_lib.schedule(SETTINGS._replace(batch_size=batch, train_epochs=epochs), images)
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """Ten plain files; the i-th has grey level 20 * i."""
+    folder = tmp_path_factory.mktemp('plain')
+    contents = photographs.encode([np.full((9 + i, 12, 3), 20 * i, np.uint8) for i in range(10)])
+    paths = np.empty(10, object)
+    for i, content in enumerate(contents):
+        (folder / '{}.png'.format(i)).write_bytes(content)
+        paths[i] = str(folder / '{}.png'.format(i)).encode()
+    return paths
+
+
+def run_through(session, dataset):
+    following, parts = tf.data.make_one_shot_iterator(dataset).get_next(), []
+    while True:
+        try:
+            parts.append(session.run(following))
+        except tf.errors.OutOfRangeError:
+            return parts
+
+
+def identities(images):
+    """Which files a batch of plain images shows."""
+    levels = images + [123.68, 116.78, 103.94]
+    assert np.ptp(levels, axis=(1, 2, 3)).max() < 0.01
+    return np.round(levels[:, 0, 0, 0] / 20).astype(int).tolist()
+
+
+@pytest.mark.parametrize('images, batch, epochs', [
+    (10, 4, 5), (8, 4, 3), (3, 8, 5), (1, 2, 3), (257, 256, 2), (5, 64, 2)])
+def test_every_epoch_has_every_image_once_in_a_new_order(images, batch, epochs):
+    schedule = schedule_of(images, batch, epochs)
+    batches = pipeline.Batches(schedule, [1993, 0])
+    parts = [batches.images(update).tolist() for update in range(schedule.num_updates)]
+    assert [len(part) for part in parts[:-1]] == [batch] * (len(parts) - 1)
+    stream = sum(parts, [])
+    assert len(stream) == images * epochs  # over epoch borders; the last may be short
+    orders = [tuple(stream[i:i + images]) for i in range(0, len(stream), images)]
+    assert all(sorted(order) == list(range(images)) for order in orders)
+    if images > 4:
+        assert len(set(orders)) == epochs and tuple(range(images)) not in orders
+    assert np.concatenate([batches.positions(update) for update in range(len(parts))]).tolist() == (
+        list(range(images * epochs)))
+
+
+def test_every_place_is_reached_from_every_other():
+    """A full shuffle, not one within a buffer."""
+    batches = pipeline.Batches(schedule_of(50, 50, 400), [1993, 0])
+    places = np.zeros((50, 50))
+    for epoch in range(400):
+        places[np.arange(50), batches.images(epoch)] += 1
+    chi_square = ((places - 8) ** 2 / 8).sum() / 49 ** 2
+    assert 0.9 < chi_square < 1.1 and places.max() < 30
+
+
+def test_batches_follow_from_seed_and_step_alone():
+    def stream(seed, updates):
+        batches = pipeline.Batches(schedule_of(10), seed)
+        return [batches.images(update).tolist() for update in updates]
+
+    forward = stream([1993, 1], range(13))
+    assert stream([1993, 1], range(12, -1, -1))[::-1] == forward
+    assert stream([1993, 2], range(13)) != forward and stream([7, 1], range(13)) != forward
+    assert pipeline.Batches(schedule_of(10), [1993, 1]).crop_seed != (
+        pipeline.Batches(schedule_of(10), [1993, 2]).crop_seed)
+
+
+def test_training_batches_hold_the_images_named(session, files):
+    schedule = schedule_of(10)
+    batches = pipeline.Batches(schedule, [1993, 0])
+    classes = np.arange(10) % 3
+    parts = run_through(session, pipeline.training_dataset(files, classes, batches, SETTINGS, 0, 2))
+    assert len(parts) == schedule.num_updates == 13
+    for update, (images, labels) in enumerate(parts):
+        named = batches.images(update)
+        assert identities(images) == named.tolist()
+        assert labels.tolist() == classes[named].tolist() and labels.dtype == np.int32
+    assert len(parts[-1][1]) == 2  # 50 images in batches of 4
+
+
+@pytest.mark.parametrize('start', [1, 3, 12, 13])
+def test_a_stage_goes_on_from_any_update(session, tmp_path, start):
+    """The very same pixels as without the interruption."""
+    path = tmp_path / 'photograph.png'
+    path.write_bytes(photographs.encode([photographs.photograph(30, 20, 0)])[0])
+    names = np.array([str(path).encode()] * 10, object)
+
+    def run_from(update):
+        batches = pipeline.Batches(schedule_of(10), [1993, 0])
+        return run_through(session, pipeline.training_dataset(
+            names, np.arange(10), batches, SETTINGS, update, 2))
+
+    whole, rest = run_from(0), run_from(start)
+    assert len(rest) == 13 - start
+    for (images, labels), (images_again, labels_again) in zip(whole[start:], rest):
+        np.testing.assert_array_equal(images, images_again)
+        np.testing.assert_array_equal(labels, labels_again)
+    crops = np.concatenate([images for images, _ in whole]).reshape(50, -1)
+    assert len(np.unique(crops, axis=0)) > 45  # drawn anew every time
+
+
+def test_evaluation_batches_are_in_order(session, files, monkeypatch):
+    monkeypatch.setattr(pipeline, 'EVALUATION_BATCH', 4)
+    order = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3])
+    parts = run_through(session, pipeline.evaluation_dataset(files[order], order % 4, SETTINGS, 2))
+    assert [len(part['class']) for part in parts] == [4, 4, 2]
+    assert sum([identities(part['image']) for part in parts], []) == order.tolist()
+    assert np.concatenate([part['class'] for part in parts]).tolist() == (order % 4).tolist()
+
+
+@pytest.mark.parametrize('images, batch, full, short', [
+    (10, 4, 5, 2), (10, 4, 5, 0), (3, 8, 3, 5), (3, 64, 0, 12), (8, 4, 2, 0), (1, 2, 1, 1)])
+def test_batches_of_stage_2(session, files, images, batch, full, short):
+    """Unshuffled, over epoch borders, then the short batch from its place in the stream."""
+    start = 7 * batch
+    parts = run_through(session, pipeline.periodic_dataset(
+        files[:images], np.arange(images), SETTINGS._replace(batch_size=batch), full, short, start,
+        2))
+    stream = [i % images for i in range(start + short)]
+    expected = [stream[i * batch:(i + 1) * batch] for i in range(full)]
+    if short:
+        expected.append(stream[start:])
+    assert [identities(part['image']) for part in parts] == expected
+    assert [part['class'].tolist() for part in parts] == expected
+
+
+def test_bad_images_are_found(tmp_path, files):
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'no image')
+    mixed = files.copy()
+    mixed[4], mixed[7] = str(broken).encode(), str(tmp_path / 'missing.png').encode()
+    assert pipeline.bad_images(mixed, 2) == [4, 7]
+    assert pipeline.bad_images(mixed, 2, stop_at_first=True) == [4]
+    assert pipeline.bad_images(files, 2) == []

@@ -1,0 +1,205 @@
+"""Preprocessing: against a bilinear resize in NumPy, and what training draws."""
+import numpy as np
+import oracles
+import photographs
+import pytest
+import tensorflow.compat.v1 as tf
+
+from data import pipeline, preprocessing
+from data import settings as settings_lib
+
+VGG = settings_lib.DATASETS['imagenet100']
+CIFAR = settings_lib.DATASETS['cifar100']
+# Full-size photographs lying and standing, odd sizes, sides below the crop's, long strips.
+SIZES = [(375, 500), (500, 375), (333, 499), (257, 641), (256, 256), (101, 67), (49, 300),
+         (812, 613)]
+
+
+class Images:
+    """Both ways of preprocessing in one graph; a whole decoding beside them."""
+
+    def __init__(self, session, settings):
+        self.session = session
+        self.contents = tf.placeholder(tf.string, [])
+        self.uniform = tf.placeholder(tf.float32, [4])
+        self.evaluated = preprocessing.evaluation_image(self.contents, settings)
+        self.trained = preprocessing.training_image(self.contents, self.uniform, settings)
+        self.whole = tf.image.decode_image(self.contents, channels=3)
+
+    def evaluate(self, contents):
+        return self.session.run([self.evaluated, self.whole], {self.contents: contents})
+
+    def train(self, contents, uniform):
+        return self.session.run([self.trained, self.whole],
+                                {self.contents: contents, self.uniform: uniform})
+
+
+def draw(index, count):
+    """The middle of the part of [0, 1) that stands for `index` out of `count`."""
+    return (index + 0.5) / count
+
+
+def check_levels(found, expected, exact):
+    """In grey levels: everywhere, or but for a thousandth of the pixels."""
+    difference = np.abs(found - (expected - oracles.MEANS))
+    assert found.shape == (224, 224, 3) and found.dtype == np.float32
+    if exact:
+        assert difference.max() < 0.05
+    else:
+        assert np.mean(difference.max(axis=2) <= 1) >= 0.999 and difference.mean() < 0.05
+
+
+@pytest.mark.parametrize('form', ['png', 'jpeg'])
+def test_evaluation_image(session, form):
+    """Shorter side 256, central crop, minus the means; only the pixels under it are decoded."""
+    images = Images(session, VGG)
+    for seed, (height, width) in enumerate(SIZES):
+        contents, = photographs.encode([photographs.photograph(height, width, seed)], form)
+        found, whole = images.evaluate(contents)
+        assert whole.shape == (height, width, 3)
+        check_levels(found, oracles.central_crop(whole), form == 'png')
+
+
+def test_grayscale_photographs(session):
+    images = Images(session, VGG)
+    gray = photographs.photograph(375, 500, 1)[:, :, :1]
+    for contents in photographs.encode([gray], 'jpeg') + photographs.encode([gray]):
+        found, whole = images.evaluate(contents)
+        check_levels(found, oracles.central_crop(whole), False)
+        plain = found + oracles.MEANS
+        np.testing.assert_allclose(plain[:, :, 0], plain[:, :, 2], atol=1e-3)
+
+
+def test_the_resize_is_the_legacy_one(session):
+    """Neither pixel centres nor corners are aligned; the oracle agrees with tf.image's default."""
+    image = photographs.photograph(101, 67, 3)
+    resized = tf.image.resize_bilinear(image[np.newaxis].astype(np.float32), [385, 256],
+                                       align_corners=False)
+    np.testing.assert_allclose(session.run(resized)[0], oracles.resize(image, 385, 256), atol=0.01)
+
+
+def test_new_sides_are_truncated_in_single_precision():
+    assert oracles.new_sides(375, 500, 256) == (256, 341)  # 341.33
+    assert oracles.new_sides(333, 499, 256) == (256, 383)  # 383.6, not 384
+    short = [side for side in range(30, 2000) if oracles.new_sides(side, side, 256)[0] == 255]
+    assert short  # float32 falls short of 256 for some sides
+
+
+def test_sides_that_fall_short_in_single_precision(session):
+    """There the central crop lies half a pixel further up; the oracle says where."""
+    images = Images(session, VGG)
+    side = next(side for side in range(60, 2000) if oracles.new_sides(side, side, 256)[0] == 255)
+    contents, = photographs.encode([photographs.photograph(side, side + 40, 5)])
+    found, whole = images.evaluate(contents)
+    check_levels(found, oracles.central_crop(whole), True)
+
+
+# Side, and where the crop lies as a share of the room; the extremes are the image's own corners.
+DRAWS = [(256, 0, 0), (256, 1, 1), (512, 0, 1), (512, 1, 0), (300, 0.5, 0.3), (411, 0.2, 0.9),
+         (257, 0.7, 0), (511, 0.4, 0.6)]
+
+
+@pytest.mark.parametrize('form', ['png', 'jpeg'])
+def test_training_image(session, form):
+    """As decoding, resizing, cropping and mirroring the whole image."""
+    images = Images(session, VGG)
+    for i, (side, vertical, horizontal) in enumerate(DRAWS):
+        height, width = SIZES[i % 4] if i % 3 else (120, 90)
+        contents, = photographs.encode([photographs.photograph(height, width, i)], form)
+        new = oracles.new_sides(height, width, side)
+        y, x = int(vertical * (new[0] - 224)), int(horizontal * (new[1] - 224))
+        for flip in (False, True):
+            found, whole = images.train(contents, [
+                draw(side - 256, 257), draw(y, new[0] - 223), draw(x, new[1] - 223),
+                0.25 if flip else 0.75])
+            crop = oracles.resize(whole, *new)[y:y + 224, x:x + 224]
+            check_levels(found, crop[:, ::-1] if flip else crop, form == 'png')
+
+
+def uniformity(counts):
+    """Chi-square per degree of freedom: about 1 for draws that are uniform."""
+    expected = counts.sum() / len(counts)
+    return ((counts - expected) ** 2 / expected).sum() / (len(counts) - 1)
+
+
+def training_draws(session, folder, image, settings, number, rows=slice(None)):
+    """`rows` of `number` training images of one file through the pipeline, as many epochs."""
+    path = folder / 'image.png'
+    path.write_bytes(photographs.encode([image])[0])
+    schedule = settings_lib.schedule(settings._replace(
+        train_epochs=number, lr_boundaries=(), batch_size=1), 1)
+    dataset = pipeline.training_dataset(
+        np.array([str(path).encode()], object), np.array([0]),
+        pipeline.Batches(schedule, [1993, 0]), settings._replace(batch_size=100), 0, 2)
+    following = tf.data.make_one_shot_iterator(dataset).get_next()[0][:, rows]
+    return np.concatenate([session.run(following) for _ in range(number // 100)])
+
+
+def test_training_draws_of_photographs(session, tmp_path):
+    """Every side from 256 to 512, every part of the room, both flips, each independently.
+
+    Red is the source's x and green its y: bilinear interpolation keeps ramps, so that one pixel
+    tells the offset and two the side.
+    """
+    y, x = np.mgrid[:256, :256]
+    image = np.stack([x, y, 0 * x], axis=2).astype(np.uint8)
+    crops = training_draws(session, tmp_path, image, VGG, 2000, slice(0, 211, 210)) + oracles.MEANS
+    flips = crops[:, 0, 10, 0] > crops[:, 0, 210, 0]
+    crops[flips] = crops[flips][:, :, ::-1]
+    slope = (crops[:, 1, 0, 1] - crops[:, 0, 0, 1]) / 210
+    sides = np.round(256 / slope).astype(int)
+    assert np.abs(256 / slope - sides).max() < 0.1
+    offsets = [crops[:, 0, 0, 1] * sides / 256., crops[:, 0, 0, 0] * sides / 256.]
+    room = sides - 224
+    for offset in offsets:
+        assert np.abs(offset - np.round(offset)).max() < 0.05
+        assert offset.min() > -0.05 and (offset - room).max() < 0.05
+    offsets = [np.round(offset) for offset in offsets]
+
+    assert sides.min() == 256 and sides.max() == 512
+    assert len(set(sides)) > 0.99 * 257
+    assert uniformity(np.bincount(sides - 256, minlength=257)) < 1.3
+    for offset in offsets:
+        assert (offset == 0).any() and (offset == room).any()
+        assert uniformity(np.bincount((10 * offset / (room + 1)).astype(int), minlength=10)) < 2.2
+    assert abs(flips.mean() - 0.5) < 3 * 0.5 / np.sqrt(len(flips))
+    shares = [sides, offsets[0] / room, offsets[1] / room, flips]
+    correlations = np.corrcoef(shares) - np.eye(4)
+    assert np.abs(correlations).max() < 4 / np.sqrt(len(flips))
+
+
+@pytest.mark.parametrize('random_flip', [True, False])
+def test_training_draws_of_cifar(session, tmp_path, random_flip):
+    """Padded to 40x40, each of the 81 crops, mirrored or not, standardised."""
+    number = 2000
+    image = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
+    found = training_draws(session, tmp_path, image, CIFAR._replace(random_flip=random_flip),
+                           number)
+    padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], 'constant')
+    crops = [padded[y:y + 32, x:x + 32] for y in range(9) for x in range(9)]
+    expected = np.array([oracles.standardise(crop) for crop in
+                         crops + [crop[:, ::-1] for crop in crops]])
+    probes = expected.reshape(162, -1)[:, ::7]
+    nearest = np.argmin([np.abs(probes - crop.ravel()[::7]).max(axis=1) for crop in found], axis=1)
+    np.testing.assert_allclose(found, expected[nearest], atol=1e-4)
+    counts = np.bincount(nearest % 81, minlength=81)
+    assert counts.min() > 0 and uniformity(counts) < 1.5
+    flips = nearest >= 81
+    assert abs(flips.mean() - 0.5) < 3 * 0.5 / np.sqrt(number) if random_flip else not flips.any()
+
+
+def test_evaluation_of_cifar(session):
+    """Standardisation alone; the deviation of a plain image counts as 1/sqrt(3072) at least."""
+    images = Images(session, CIFAR)
+    stream = np.random.RandomState(1)
+    faint = np.full((32, 32, 3), 7)
+    faint[0, 0, 0] = 8
+    for image in (stream.randint(0, 256, (32, 32, 3)), np.full((32, 32, 3), 9), faint):
+        contents, = photographs.encode([image.astype(np.uint8)])
+        np.testing.assert_allclose(images.evaluate(contents)[0], oracles.standardise(image),
+                                   atol=1e-3)
+
+
+def test_other_crops_scale_the_sides():
+    assert preprocessing.resize_range(224) == (256, 512)
+    assert preprocessing.resize_range(56) == (64, 128)
