@@ -1,0 +1,131 @@
+"""Kills a small run at random moments, starts it again each time, and compares where it ends.
+
+    python tests/kill_anywhere.py [--kills 40] [--seed 0]
+
+A third of the kills come at a random time, a third in the middle of one of the state's own writes,
+a third while TensorFlow writes a checkpoint. After each, every record on disk must be whole and
+equal to the undisturbed run's; in the end all figures, exemplars, tables and matrices must be, bit
+for bit (one thread, one seed). Exits with status 1 where anything differs.
+"""
+
+import argparse
+import collections
+import csv
+import os
+import random
+import re
+import shutil
+import sys
+import tempfile
+import threading
+import time
+
+import tiny_runs
+
+SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_boundaries': '3,5',
+            'checkpoint_secs': 1}
+# Moments in a write of the state: before the data is flushed, before and after it gets its name.
+WRITES = ('os:fsync', 'os:replace', 'data.state:_flush')
+STAGES = (('progress.*classifier', 'stage 1'), ('progress.*bias', 'stage 2 to selection'),
+          ('accuracy|test|validation|beta|gamma', 'saving the step'),
+          ('first itera|incremental', 'before the first update'))
+
+
+def stage(log):
+    """What the last telling line of a log says the run was at."""
+    for line in reversed(log.splitlines()):
+        for pattern, name in STAGES:
+            if re.match(pattern, line):
+                return name
+    return 'start'
+
+
+def start(rng, data, model, seconds):
+    """One start that is killed: (what kind of kill, Result)."""
+    kind = rng.choice(('time', 'write', 'checkpoint'))
+    if kind == 'write':
+        faults = [(rng.choice(WRITES), rng.randint(1, 12), tiny_runs.KILL)]
+    elif kind == 'checkpoint':
+        delay = rng.expovariate(1 / .03)
+        faults = [('tensorflow.python.training.saver:Saver.save', rng.randint(1, 3),
+                   'import threading\nthreading.Timer({}, lambda: {}).start()'.format(
+                       delay, tiny_runs.KILL))]
+    else:
+        faults = []
+    process = tiny_runs.Process(data, model, faults, **SETTINGS)
+    timer = None
+    if kind == 'time':
+        timer = threading.Timer(rng.uniform(0, seconds / 3), os.kill, (process.pid, 9))
+        timer.start()
+    result = process.wait()
+    if timer is not None:
+        timer.cancel()
+    return kind, result
+
+
+def compare(found, expected, complete):
+    """The names of files that are not as they should be; `complete`: none may be missing."""
+    different = [name for name, content in found.items()
+                 if name.endswith(('.json', '.npy') if complete else '.json')
+                 and content != expected.get(name)]
+    if complete:
+        different += [name for name in expected if found.get(name) != expected[name]]
+    return sorted(set(different))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--kills', type=int, default=40)
+    parser.add_argument('--seed', type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    folder = tempfile.mkdtemp()
+    data = tiny_runs.make_folder(os.path.join(folder, 'data'), 6)
+    started = time.time()
+    result = tiny_runs.run(data, os.path.join(folder, 'whole'), **SETTINGS)
+    seconds = time.time() - started
+    assert result.status == 0, result.err
+    expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
+    print('undisturbed: {:.0f} s, {} files compared'.format(seconds, len(expected)))
+    kinds, stages, problems, rounds, starts = (
+        collections.Counter(), collections.Counter(), [], 0, 0)
+    while sum(kinds.values()) < arguments.kills:
+        rounds += 1
+        model = os.path.join(folder, 'killed{}'.format(rounds))
+        log, status = '', -9
+        while status != 0:
+            starts += 1
+            if sum(kinds.values()) < arguments.kills:
+                kind, result = start(rng, data, model, seconds)
+            else:
+                kind, result = None, tiny_runs.run(data, model, **SETTINGS)
+            status, log = result.status, log + result.out
+            if status == -9:
+                kinds[kind] += 1
+                stages[stage(result.out)] += 1
+            elif status:
+                problems.append('ended with {}: {}'.format(status, result.err[-500:]))
+                break
+            if os.path.isdir(model):
+                problems += ['{} differs after a kill ({})'.format(name, kind) for name in compare(
+                    tiny_runs.final_state(model), expected, False)]
+        problems += ['{} differs at the end'.format(name) for name in compare(
+            tiny_runs.final_state(model), expected, True)]
+        with open(os.path.join(model, 'results.csv')) as file:
+            if [row['step'] for row in csv.DictReader(file)] != ['1', '2', '3']:
+                problems.append('results.csv has not the steps 1, 2, 3')
+        problems += ['the log has no result of step {}'.format(step) for step in (1, 2, 3)
+                     if 'test: step {} of 3'.format(step) not in log]
+        problems += ['left behind: ' + name for _, folders, files in os.walk(model)
+                     for name in folders + files if re.search(r'\.tmp|_temp', name)]
+    print('{} kills in {} runs, {} starts: {}'.format(
+        sum(kinds.values()), rounds, starts,
+        ', '.join('{} at a random {}'.format(*item[::-1]) for item in sorted(kinds.items()))))
+    print('in: {}'.format(', '.join('{} {}'.format(*item) for item in stages.most_common())))
+    print('\n'.join(problems) or 'every run ended with the same bytes as the undisturbed one')
+    shutil.rmtree(folder)
+    sys.exit(bool(problems))
+
+
+if __name__ == '__main__':
+    main()
