@@ -1,0 +1,70 @@
+"""From a published archive through prepare and then the driver, for every set that is prepared."""
+
+import test_prepare_celeb10000 as celeb10000
+import test_prepare_cifar100 as cifar100
+import test_prepare_imagenet as imagenet
+import tiny_runs
+from miniatures import lines, write
+
+from data import lists
+from data.cifar100 import prepare as cifar100_prepare
+
+# The set's own settings, but for a short schedule, a small network and a memory that fits.
+SMALL = {'preprocessing': None, 'memory_per_class': 1, 'val_share': 0.5, 'train_epochs': 1,
+         'batch_size': 32}
+
+
+def table(result):
+    """The last lines of a run: one list of fields a step."""
+    assert result.status == 0, result.err
+    return [line.split() for line in result.out.splitlines()[-2:]]
+
+
+def test_imagenet_archives_with_their_oddities(tmp_path):
+    target = tmp_path / 'images'
+    imagenet.run(imagenet.give_three_archives(tmp_path), target)
+    flags = dict(SMALL, num_classes=4, num_increments=2, image_size=16)
+    rows = table(tiny_runs.run(target, tmp_path / 'model', dataset='imagenet1000', **flags))
+    # 10 training pictures, one of each class held out; 8 test pictures.
+    assert [row[1] for row in rows] == ['2', '4']
+    assert int(rows[0][2]) + int(rows[1][2]) - 2 == len(imagenet.TRAIN) - 4
+    assert [row[3:5] for row in rows] == [['2', '4'], ['4', '8']]
+    planned = [tiny_runs.run(folder, tmp_path / 'none', dataset=name, dry_run=True, **flags)
+               for name, folder in (('imagenet1000', target),
+                                    ('imagenet100', target / 'imagenet100'))]
+    assert planned[0].status == planned[1].status == 0
+    assert planned[0].out == planned[1].out
+    assert '#training: {}, #val: 4, #test: 8'.format(rows[1][2]) in planned[1].out
+
+
+def test_cifar100_archive(tmp_path):
+    target = tmp_path / 'images'
+    cifar100_prepare.prepare(write(tmp_path / 'cifar.tar.gz', cifar100.binary_archive()),
+                             str(target), cifar100.PER_CLASS)
+    rows = table(tiny_runs.run(
+        target, tmp_path / 'model', **dict(SMALL, dataset='cifar100', num_classes=None,
+                                           image_size=None)))
+    assert [row[1:5] for row in rows] == [['50', '50', '50', '50'], ['100', '100', '100', '100']]
+
+
+def test_face_crops(tmp_path):
+    target = tmp_path / 'images'
+    celeb10000.run([celeb10000.faces(tmp_path / 'faces')], target)
+    rows = table(tiny_runs.run(
+        target, tmp_path / 'model',
+        **dict(SMALL, dataset='celeb10000', num_classes=8, image_size=16)))
+    assert [row[1] for row in rows] == ['4', '8']
+    assert int(rows[1][4]) == len(lines(target / 'val.txt'))
+
+
+def test_labels_beyond_int16_survive_the_lists(tmp_path):
+    classes = 40000
+    for name in ('train.txt', 'val.txt'):
+        write(tmp_path / name, ''.join('{}.png {}\n'.format(label, label)
+                                       for label in range(classes)).encode())
+    train, test = lists.read_lists(str(tmp_path), classes)
+    split = lists.split(train, test, classes, 0, 1993)
+    samples = lists.training_samples(split, range(36000, 40000), [])
+    assert samples.classes.tolist() == list(range(36000, 40000))
+    assert [int(path.split(b'.')[0]) for path in train.paths[samples.images]] == list(
+        split.order[36000:])
