@@ -194,7 +194,8 @@ def classifier_fn(features, labels, mode, params):
     watched = [('losses/total', loss), ('losses/xe', ce), ('losses/kd', kd), ('losses/wd', wd),
                ('monitors/lr', learning_rate)]
     for name, value in watched:
-        tf.summary.scalar(name, tf.identity(value, name))
+        tf.summary.scalar(name, value)
+        tf.identity(value, 'watched/' + name)  # for the progress line
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 
@@ -218,6 +219,9 @@ def forward_fn(features, labels, mode, params):
     features_, logits = network(features['image'], settings, params['batch_norm'] == 'batch',
                                 NETWORK, params['data_format'])
     logits = logits[:, :seen]
+    # Restored is the network alone: the original's checkpoints need not hold a global step.
+    restored = tf.get_collection_ref(tf.GraphKeys.GLOBAL_VARIABLES)
+    restored[:] = tf.global_variables(NETWORK + '/')
     if params['outputs'] == 'bias':
         predictions = bic_layer.compact_logits(logits, features['class'],
                                                settings.classes_per_increment)

@@ -4,11 +4,14 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+
+from data.errors import UserError
 
 LOG = logging.getLogger('bic')
 
@@ -44,6 +47,24 @@ def last_line(line):
     if LOG.handlers:
         with contextlib.suppress(OSError):
             LOG.error('%s', line)
+
+
+def failure(error):
+    """One line on what ended a run, UserError, OSError, MemoryError or OpError, and the way out."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        what = 'out of memory; free some or lower --batch_size'
+    elif isinstance(error, OSError):
+        what = '{}: {}; mend it'.format(error.filename or 'the system', error.strerror or error)
+    else:
+        # Neither TensorFlow's stack nor the names of its nodes.
+        line = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
+                      r'|\{\{function_node \S+\}\}', '', error.message or str(error),
+                      flags=re.DOTALL).strip().split('\n')[0]
+        what = ('out of memory or disk space ({}); free some' if isinstance(
+            error, tf.errors.ResourceExhaustedError) else '{}; mend it').format(line)
+    return what + ', then start again with the same flags to go on'
 
 
 def duration(seconds):
@@ -161,8 +182,8 @@ class ProgressHook(tf.train.SessionRunHook):
         batch_size: images an update.
     """
 
-    WATCHED = (('loss', 'losses/total'), ('cross-entropy', 'losses/xe'),
-               ('distillation', 'losses/kd'), ('weight decay', 'losses/wd'))
+    WATCHED = (('loss', 'watched/losses/total'), ('cross-entropy', 'watched/losses/xe'),
+               ('distillation', 'watched/losses/kd'), ('weight decay', 'watched/losses/wd'))
 
     def __init__(self, every_update, interval, report, batch_size, summary_dir):
         self._every_update = every_update

@@ -279,7 +279,7 @@ class Stage1:
             self.fed: self.logits if logits is None else logits, self.labels: self.classes})
 
     def watched(self, name):
-        return tf.get_default_graph().get_tensor_by_name(name + ':0')
+        return tf.get_default_graph().get_tensor_by_name('watched/' + name + ':0')
 
     def values(self):
         return values_by_name(self.session)
