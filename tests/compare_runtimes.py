@@ -1,0 +1,120 @@
+"""Compares what two Python environments compute: the same weights, the same images.
+
+    python tests/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python
+
+Each interpreter runs this file's `figures` on weights and images drawn by NumPy: features and
+logits on moving and on batch statistics, the losses of stage 1 at the third step (with a corrected
+teacher), every gradient and every variable after one update, and beta and gamma after stage 2. Printed is, for each,
+the largest difference as a share of the largest value; above 1e-4 it fails.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+
+TOLERANCE = 1e-4
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [ROOT, os.path.join(ROOT, 'tests')]
+
+
+def figures():
+    """Everything compared, by name: a dict of float arrays."""
+    import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+    import numpy as np
+    import tensorflow.compat.v1 as tf
+
+    import bic_layer
+    import oracles
+    import resnet_model
+    from data import settings as settings_lib
+
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+    found = {'TensorFlow': np.array(tf.__version__)}
+    settings = settings_lib.DATASETS['imagenet100']
+    step, m, batch = 2, settings.classes_per_increment, 16
+    stream = np.random.RandomState(0)
+    images = stream.uniform(-120, 130, (batch, 64, 64, 3)).astype(np.float32)
+    labels = stream.randint(0, (step + 1) * m, batch).astype(np.int32)
+    weights = oracles.random_weights('imagenet', 18, settings.num_classes, seed=1)
+    weights.update(oracles.random_weights('imagenet', 18, settings.num_classes, seed=2,
+                                          scope='store_resnet'))
+
+    def assign(session):
+        session.run(tf.global_variables_initializer(), {
+            variable.initializer.inputs[1]: weights[variable.op.name]
+            for variable in tf.global_variables() if variable.op.name in weights})
+
+    for name, batch_statistics in (('moving', False), ('batch', True)):
+        with tf.Graph().as_default(), tf.Session() as session:
+            outputs = resnet_model.network(tf.constant(images), settings, batch_statistics,
+                                           resnet_model.NETWORK, 'channels_last')
+            assign(session)
+            for output, value in zip(('features', 'logits'), session.run(outputs)):
+                found['{} on {} statistics'.format(output, name)] = value
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.train.create_global_step()
+        spec = resnet_model.classifier_fn(
+            tf.constant(images), tf.constant(labels), tf.estimator.ModeKeys.TRAIN,
+            {'settings': settings, 'step': step, 'start': None, 'teacher_bias': (0.6, -0.4),
+             'schedule': settings_lib.schedule(settings, 1000), 'data_format': 'channels_last'})
+        assign(session)
+        losses = {'loss, ' + name: tf.get_default_graph().get_tensor_by_name(
+            'watched/losses/{}:0'.format(name)) for name in ('total', 'xe', 'kd', 'wd')}
+        values, _ = session.run([losses, spec.train_op])
+        found.update(values)
+        for variable in tf.global_variables():
+            name = variable.op.name
+            if name.startswith(resnet_model.NETWORK + '/'):
+                # The momentum after the first update is the gradient.
+                kind = 'gradient, ' if name.endswith('/Momentum') else 'after an update, '
+                found[kind + name] = session.run(variable)
+
+    logits = found['logits on moving statistics'][:, :(step + 1) * m]
+    schedule = settings_lib.schedule(settings, batch, bic_layer.EPOCHS_FACTOR)
+    with tf.Graph().as_default(), tf.Session() as session:
+        stored = session.run(bic_layer.compact_logits(tf.constant(logits), tf.constant(labels), m))
+    with tempfile.TemporaryDirectory() as folder:
+        found['beta, gamma'] = np.array(bic_layer.fit(stored, schedule, 'moving', folder))
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('python', nargs='*', help='two interpreters')
+    parser.add_argument('--write', help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    import numpy as np
+    if arguments.write:
+        np.savez(arguments.write, **figures())
+        return
+    if len(arguments.python) != 2:
+        parser.error('give two interpreters, one of each environment')
+    with tempfile.TemporaryDirectory() as folder:
+        found = []
+        for i, python in enumerate(arguments.python):
+            path = os.path.join(folder, '{}.npz'.format(i))
+            subprocess.run([python, os.path.abspath(__file__), '--write', path], check=True,
+                           env=dict(os.environ, PYTHONWARNINGS='ignore'))
+            found.append(dict(np.load(path)))
+    first, second = found
+    print('TensorFlow {} and {}'.format(first.pop('TensorFlow'), second.pop('TensorFlow')))
+    if sorted(first) != sorted(second):
+        sys.exit('they have different variables: {}'.format(sorted(set(first) ^ set(second))))
+    worst = {}
+    for name, value in first.items():
+        difference = float(np.abs(value - second[name]).max() / max(np.abs(value).max(), 1e-30))
+        kind = name if not name.startswith(('after', 'gradient')) else (
+            '{}, worst of all variables'.format(name.split(',')[0]))
+        worst[kind] = max(worst.get(kind, (0, '')), (difference, name))
+    for kind, (difference, name) in worst.items():
+        print('{:55} {:.1e}{}'.format(kind, difference, '' if kind == name else '  ' + name))
+    if max(difference for difference, _ in worst.values()) > TOLERANCE:
+        sys.exit('they differ by more than {:g}'.format(TOLERANCE))
+    print('all agree within {:g}'.format(TOLERANCE))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,474 @@
+"""Whole runs: a tiny experiment recomputed in NumPy from what it left on disk, and dry runs."""
+import csv
+import glob
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import oracles
+import photographs
+import pytest
+import tensorflow.compat.v1 as tf
+from absl import flags
+from absl.testing import flagsaver
+
+import bic_layer
+import imagenet_main
+from data import pipeline, state
+from data import settings as settings_lib
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images a class held out; 9, then 4 exemplars
+FLAGS = [
+    '--dataset=folder', '--num_classes=6', '--num_increments=3', '--memory_per_class=4',
+    '--val_share=0.25', '--image_size=8', '--preprocessing=cifar', '--network=cifar',
+    '--resnet_size=8', '--train_epochs=5', '--batch_size=8', '--learning_rate=1.6',
+    '--lr_boundaries=3,4', '--batch_norm_decay=0.9', '--num_parallel_calls=1',
+    '--intra_op_threads=1', '--inter_op_threads=1', '--keep_checkpoints', '--progress_every=1']
+RATE = 1.6 * 8 / 256
+
+
+def run_driver(arguments):
+    """imagenet_main.main in this process; flags and signal handlers are as before afterwards."""
+    saved = flagsaver.save_flag_values()
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        flags.FLAGS(['imagenet_main.py'] + arguments)
+        imagenet_main.main(None)
+    finally:
+        flagsaver.restore_flag_values(saved)
+        for number, handler in handlers:
+            signal.signal(number, handler)
+
+
+def checkpoint(directory, update=None):
+    """All variables of a checkpoint by name: the last one, or that of an update."""
+    prefix = tf.train.latest_checkpoint(directory) if update is None else os.path.join(
+        directory, 'model.ckpt-{}'.format(update))
+    reader = tf.train.load_checkpoint(prefix)
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def network_of(values, scope='resnet/'):
+    return {name[len(scope):]: value for name, value in values.items()
+            if name.startswith(scope) and 'Momentum' not in name}
+
+
+def assert_same(found, expected):
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        assert found[name].tobytes() == value.tobytes(), name
+
+
+def digests(folder, pattern):
+    found = {}
+    for path in sorted(glob.glob(os.path.join(folder, pattern))):
+        with open(path, 'rb') as file:
+            found[path] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
+class Tiny:
+    """A data set of six classes, its split by the oracle, and one run over it."""
+
+    def __init__(self, folder):
+        stream = np.random.RandomState(0)
+        patterns = stream.uniform(0, 255, (C, 8, 8, 3))
+        self.pixels, self.train, self.test = {}, [], []
+        for name, lines, sizes in (('train', self.train, [15, 17, 14, 16, 15, 13]),
+                                   ('test', self.test, [5, 4, 6, 5, 5, 7])):
+            for label, size in enumerate(sizes):
+                for i in range(size):
+                    path = '{}/{}/{}.png'.format(name, label, i)
+                    noisy = 0.35 * patterns[label] + 0.65 * stream.uniform(0, 255, (8, 8, 3))
+                    self.pixels[path] = noisy.astype(np.uint8)
+                    lines.append((path, label))
+            stream.shuffle(lines)
+        self.data_dir = photographs.write_folder(folder / 'data', self.pixels, self.train,
+                                                 self.test)
+        self.folder, self.model_dir = folder, str(folder / 'model')
+        self.log = str(folder / 'run.log')
+        self.training, self.pools = oracles.split(self.train, C, 3)
+        self.order = oracles.class_order(C)[0]
+        self.settings = settings_lib.Settings(
+            'folder', C, G, P, float(R), 8, 'cifar', network='cifar', resnet_size=8,
+            train_epochs=5, batch_size=8, learning_rate=1.6, lr_boundaries=(3., 4.),
+            batch_norm_decay=0.9)
+        self.around = []  # (what ran, step, the classifiers' files before, and after)
+
+    def arguments(self, model_dir, log):
+        return FLAGS + ['--data_dir=' + self.data_dir, '--model_dir=' + model_dir,
+                        '--log_file=' + log]
+
+    def classifier(self, step, update=None):
+        return checkpoint(os.path.join(self.model_dir, '{}_classifier'.format(step)), update)
+
+    def images(self, paths):
+        return np.array([oracles.standardise(self.pixels[path]) for path in paths])
+
+    def test_set(self, step):
+        """(paths, classes) of the groups so far, group after group in list order."""
+        paths, classes = [], []
+        for group in range(step + 1):
+            for path, label in self.test:
+                if self.order.index(label) // M == group:
+                    paths.append(path)
+                    classes.append(self.order.index(label))
+        return paths, np.array(classes)
+
+    def validation_set(self, step):
+        count = oracles.validation_count(R, G, P, step)
+        paths = [path for pool in self.pools[:(step + 1) * M] for path in pool[:count]]
+        return paths, np.repeat(np.arange((step + 1) * M), count)
+
+    def training_set(self, step):
+        """By class, what the step trains on; exemplars as the step before stored them."""
+        by_class = {c: self.training[c] for c in range(step * M, (step + 1) * M)}
+        if step:
+            stored = state.finished_steps(self.model_dir)[0][step - 1]['exemplars']
+            quota = oracles.training_count(R, G, P, step)
+            by_class.update({c: stored[c][:quota] for c in range(step * M)})
+        return by_class
+
+    def results(self):
+        with open(os.path.join(self.model_dir, 'results.csv')) as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    found = Tiny(tmp_path_factory.mktemp('tiny'))
+    patch = pytest.MonkeyPatch()
+
+    def watch(name, original):
+        def watched(run, step, *arguments):
+            before = digests(found.model_dir, '*_classifier/*')
+            returned = original(run, step, *arguments)
+            found.around.append((name, step, before, digests(found.model_dir, '*_classifier/*')))
+            return returned
+        patch.setattr(imagenet_main, name, watched)
+
+    watch('fit_bias', imagenet_main.fit_bias)
+    watch('evaluate', imagenet_main.evaluate)
+    try:
+        run_driver(found.arguments(found.model_dir, found.log))
+    finally:
+        patch.undo()
+    return found
+
+
+# -- what a run did, recomputed ---------------------------------------------------------------
+
+
+def test_counts_of_the_run(tiny):
+    sizes, test_sizes = [[sum(1 for _, label in lines if label == wanted) for wanted in tiny.order]
+                         for lines in (tiny.train, tiny.test)]
+    counts = oracles.sample_counts(sizes, test_sizes, G, P, R)
+    assert [tuple(int(row[name]) for name in ('training_samples', 'val_samples', 'test_samples'))
+            for row in tiny.results()] == counts
+    with open(tiny.log) as file:
+        lines = file.read().splitlines()
+    for step, row in enumerate(counts):
+        at = lines.index('Batch of classes number {} arrives ...'.format(step + 1))
+        assert lines[at + 1] == '{}, #training: {}, #val: {}, #test: {}'.format(
+            'incremental iteras' if step else 'first itera', *row)
+
+
+@pytest.mark.parametrize('step', range(G))
+def test_first_update_of_each_step(tiny, session, step):
+    """Its loss, from the weights before it and the very images of its batch.
+
+    This network is on batch statistics, the teacher on its moving ones and, from the third step on,
+    corrected with the beta and gamma of the step before.
+    """
+    directory = os.path.join(tiny.model_dir, '{}_classifier'.format(step))
+    before = tiny.classifier(step, 0)
+    by_class = tiny.training_set(step)
+    classes = list(range(step * M, (step + 1) * M)) + list(range(step * M))
+    paths = [path for c in classes for path in by_class[c]]
+    labels = np.concatenate([[c] * len(by_class[c]) for c in classes])
+    files = np.array([os.path.join(tiny.data_dir, path).encode() for path in paths], object)
+    schedule = settings_lib.schedule(tiny.settings, len(paths))
+    batches = pipeline.Batches(schedule, [1993, step])
+    images, batch_labels = session.run(tf.data.make_one_shot_iterator(pipeline.training_dataset(
+        files, labels, batches, tiny.settings, 0, 1)).get_next())
+    student = oracles.forward(images, before, 'cifar', 8, True)[1]
+    teacher = bias = None
+    if step:
+        teacher = oracles.forward(images, before, 'cifar', 8, False, 'store_resnet')[1]
+    if step >= 2:
+        bias = bic_layer.load(os.path.join(tiny.model_dir, '{}_bias'.format(step - 1)))
+        assert abs(bias[0] - 1) > 1e-3
+    expected = oracles.classifier_loss(student, teacher, batch_labels, step, M, bias)
+    decay = 1e-4 * G / (step + 1) * sum(
+        (value.astype(np.float64) ** 2).sum() / 2 for name, value in before.items()
+        if re.match(r'resnet/(conv2d|dense)[^/]*/(kernel|bias)$', name))
+    events, = glob.glob(os.path.join(directory, 'events.*'))
+    logged = {value.tag: value.simple_value for event in tf.train.summary_iterator(events)
+              for value in event.summary.value if event.step == 1}
+    assert logged['losses/total'] == pytest.approx(expected + decay, rel=1e-4)
+    assert logged['losses/wd'] == pytest.approx(decay, rel=1e-5)
+    assert logged['losses/xe'] == pytest.approx(oracles.cross_entropy(
+        student[:, :(step + 1) * M], batch_labels), rel=1e-4)
+    assert logged['monitors/lr'] == pytest.approx(RATE)
+    assert int(tiny.classifier(step)['global_step']) == schedule.num_updates
+
+
+@pytest.mark.parametrize('step', range(1, G))
+def test_a_step_starts_from_the_one_before(tiny, step):
+    """Weights and moving statistics; momentum starts anew."""
+    start, last = tiny.classifier(step, 0), tiny.classifier(step - 1)
+    assert_same(network_of(start), network_of(last))
+    assert_same(network_of(start, 'store_resnet/'), network_of(last))
+    momenta = [value for name, value in start.items() if name.endswith('/Momentum')]
+    assert momenta and not any(value.any() for value in momenta)
+    assert any(value.any() for name, value in last.items() if name.endswith('/Momentum'))
+
+
+@pytest.mark.parametrize('step', range(1, G))
+def test_the_teacher_never_changes(tiny, step):
+    assert_same(network_of(tiny.classifier(step), 'store_resnet/'),
+                network_of(tiny.classifier(step, 0), 'store_resnet/'))
+
+
+@pytest.mark.parametrize('step', range(G))
+def test_stage_1_changes_weights_and_statistics(tiny, step):
+    start, end = network_of(tiny.classifier(step, 0)), network_of(tiny.classifier(step))
+    for name, value in end.items():
+        assert (value != start[name]).any(), name
+
+
+def test_nothing_but_stage_1_changes_the_classifier(tiny):
+    """Bit for bit: stage 2 leaves beta and gamma in a file of their own, evaluation nothing."""
+    assert [(name, step) for name, step, _, _ in tiny.around] == [
+        ('evaluate', 0), ('fit_bias', 1), ('evaluate', 1), ('fit_bias', 2), ('evaluate', 2)]
+    for _, step, before, after in tiny.around:
+        assert after == before and any('{}_classifier'.format(step) in path for path in before)
+    for step in range(1, G):
+        values = checkpoint(os.path.join(tiny.model_dir, '{}_bias'.format(step)))
+        assert {name for name in values if 'Momentum' not in name} == {
+            'bias_opt/beta', 'bias_opt/gamma', 'global_step'}
+    assert not os.path.exists(os.path.join(tiny.model_dir, '0_bias'))
+
+
+@pytest.mark.parametrize('step', range(1, G))
+def test_stage_2_is_plain_training(tiny, step):
+    """On the held-out images, in order, batch statistics and all, over epoch borders."""
+    paths, classes = tiny.validation_set(step)
+    images, weights = tiny.images(paths), tiny.classifier(step)
+    beta, gamma, _ = oracles.train_bias(
+        lambda chosen: oracles.forward(images[chosen], weights, 'cifar', 8, True)[1][
+            :, :(step + 1) * M],
+        classes, 8, 5, (3, 4), RATE, step * M)
+    row = tiny.results()[step]
+    assert (float(row['beta']), float(row['gamma'])) == (
+        pytest.approx(beta, rel=1e-4), pytest.approx(gamma, rel=1e-4))
+    assert bic_layer.load(os.path.join(tiny.model_dir, '{}_bias'.format(step))) == (
+        float(row['beta']), float(row['gamma']))
+
+
+def accuracies(tiny, step, weights, bias, paths, classes):
+    logits = oracles.forward(tiny.images(paths), weights, 'cifar', 8, False)[1][:, :(step + 1) * M]
+    corrected = oracles.correct(logits, bias[0], bias[1], step * M)
+    return {'top5': oracles.top_k(corrected, classes, 5), 'top1': oracles.top_k(corrected, classes,
+                                                                               1),
+            'top5_before': oracles.top_k(logits, classes, 5),
+            'top1_before': oracles.top_k(logits, classes, 1),
+            'cross_entropy': oracles.cross_entropy(corrected, classes)}, corrected, logits
+
+
+@pytest.mark.parametrize('step', range(G))
+def test_metrics_of_each_step(tiny, step):
+    row = tiny.results()[step]
+    bias = (float(row['beta']), float(row['gamma']))
+    assert step or bias == (1, 0)
+    for prefix, (paths, classes) in (('', tiny.test_set(step)),
+                                     ('val_', tiny.validation_set(step))):
+        if step == 0 and prefix:
+            assert row['val_top5'] == row['val_top1_before'] == ''
+            continue
+        expected, corrected, logits = accuracies(tiny, step, tiny.classifier(step), bias, paths,
+                                                 classes)
+        for name, value in expected.items():
+            assert float(row[prefix + name]) == pytest.approx(value, rel=1e-4), prefix + name
+        if prefix:
+            continue
+        for suffix, values in (('', corrected), ('_before', logits)):
+            predicted = values.argmax(axis=1)
+            groups = np.load(os.path.join(tiny.model_dir, 'group_accuracy{}.npy'.format(suffix)))
+            for group in range(step + 1):
+                own = classes // M == group
+                assert groups[step, group] == pytest.approx(np.mean((predicted == classes)[own]))
+            assert np.isnan(groups[step, step + 1:]).all()
+            matrix = np.load(os.path.join(tiny.model_dir, 'confusion{}_{}.npy'.format(
+                suffix, step + 1)))
+            assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
+                                        for j in range((step + 1) * M)]
+                                       for i in range((step + 1) * M)]
+
+
+@pytest.mark.parametrize('step', range(G))
+def test_exemplars_of_each_step(tiny, step):
+    """Herded on this step's classifier from this step's images, old classes from exemplars."""
+    stored = state.finished_steps(tiny.model_dir)[0][step]['exemplars']
+    if step == G - 1:
+        assert not any(stored)
+        return
+    count = oracles.stored_count(R, G, P, step)
+    by_class = tiny.training_set(step)
+    weights = tiny.classifier(step)
+    assert len(stored) == (step + 1) * M
+    for c, own in enumerate(stored):
+        features = oracles.forward(tiny.images(by_class[c]), weights, 'cifar', 8, False)[0]
+        assert own == [by_class[c][i] for i in oracles.herd(features, count)]
+        assert len(own) == min(count, len(by_class[c]))
+
+
+def figures(path):
+    """The lines of a log without what a clock decided."""
+    with open(path) as file:
+        text = file.read()
+    return re.sub(r', \d+ images/s, step left .*', '', text).splitlines()
+
+
+def test_same_seed_same_figures(tiny, tmp_path):
+    """A second run, as a user starts it, on one thread."""
+    model_dir, log = str(tmp_path / 'again'), str(tmp_path / 'again.log')
+    subprocess.run([sys.executable, os.path.join(ROOT, 'imagenet_main.py')]
+                   + tiny.arguments(model_dir, log), check=True, stdout=subprocess.DEVNULL)
+    assert figures(log) == figures(tiny.log)
+    assert len([line for line in figures(log) if line.startswith('progress: ')]) > 50
+    with open(os.path.join(model_dir, 'results.csv')) as again:
+        with open(os.path.join(tiny.model_dir, 'results.csv')) as first:
+            assert again.read() == first.read()
+
+
+# -- checkpoints of the original system -------------------------------------------------------
+
+
+def write_original(model_dir, step, weights, bias, shape):
+    """A step's checkpoints as plain TensorFlow code writes them, names and directories alike."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        for scope in ('', 'store_') if step else ('',):
+            for name, value in weights.items():
+                tf.get_variable(scope + name, initializer=value if not scope else value + 1)
+                if not scope and 'moving' not in name:
+                    tf.get_variable(name + '/Momentum', initializer=value * 0 + 1)
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, os.path.join(
+            model_dir, '{}_classifier'.format(step), 'model.ckpt'), 5700)
+    if step:
+        with tf.Graph().as_default(), tf.Session() as session:
+            for name, value in zip(('beta', 'gamma'), bias):
+                tf.get_variable('bias_opt/' + name,
+                                initializer=np.full(shape, value, np.float32))
+            session.run(tf.global_variables_initializer())
+            tf.train.Saver().save(session, os.path.join(
+                model_dir, '{}_bias'.format(step), 'model.ckpt'), 400)
+
+
+def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
+    model_dir = str(tmp_path / 'original')
+    biases = [(1., 0.), (0.59001338, -0.44165498), (0.3, 1.2)]
+    for step, shape in enumerate([None, (), (1,)]):
+        for name in ('{}_classifier', '{}_bias'):
+            os.makedirs(os.path.join(model_dir, name.format(step)))
+        write_original(model_dir, step, oracles.random_weights('cifar', 8, C, seed=20 + step),
+                       biases[step], shape)
+    capsys.readouterr()
+    run_driver(tiny.arguments(model_dir, str(tmp_path / 'log')) + ['--eval_only'])
+    lines = capsys.readouterr().out.splitlines()
+    for step, bias in enumerate(biases):
+        weights = oracles.random_weights('cifar', 8, C, seed=20 + step)
+        for name, (paths, classes) in (('test', tiny.test_set(step)),
+                                       ('validation', tiny.validation_set(step))):
+            expected, _, _ = accuracies(tiny, step, weights, bias, paths, classes)
+            found = [line for line in lines
+                     if line.startswith('{}: step {} of 3'.format(name, step + 1))]
+            if name == 'validation' and step == 0:
+                assert found == []
+                continue
+            logged = re.findall(r'(top-[15](?: before)?|cross-entropy) ([\d.]+)', found[0])
+            assert {key: float(value) for key, value in logged} == {
+                key.replace('top', 'top-').replace('_before', ' before').replace('_', '-'):
+                    pytest.approx(value, abs=6e-5, rel=1e-4) for key, value in expected.items()}
+    assert 'beta    :  [1.] [0.59001338] [0.30000001]' in lines
+    assert 'gamma   :  [0.] [-0.44165498] [1.20000005]' in lines
+
+
+# -- the published tables ---------------------------------------------------------------------
+
+TRAINING_SAMPLES = {
+    'imagenet100': [12800, 14417, 14600, 14600, 14600, 14441, 14600, 14620, 14331, 14566],
+    'imagenet1000': [126856, 144159, 144505, 144301, 143776, 145238, 143391, 144418, 143277,
+                     143046]}
+VAL_SAMPLES = {'imagenet100': [200, 400, 300, 240, 250, 240, 210, 160, 180, 200],
+               'imagenet1000': [2000, 4000, 3000, 2400, 2500, 2400, 2100, 1600, 1800, 2000]}
+TEST_SAMPLES = {'imagenet100': [500 * i for i in range(1, 11)],
+                'imagenet1000': [5000 * i for i in range(1, 11)]}
+
+
+def write_lists(folder, train_sizes, test_sizes):
+    """List files with these sizes of the classes in the order in which they arrive."""
+    order = oracles.class_order(len(train_sizes))[0]
+    for name, sizes in (('train.txt', train_sizes), ('val.txt', test_sizes)):
+        (folder / name).write_text(''.join(
+            '{0}_{1} {0}\n'.format(order[c], i) for c, size in enumerate(sizes)
+            for i in range(size)))
+
+
+def dry_run(folder, capsys, *arguments):
+    """(training, validation, test) samples of every step, as --dry_run prints them."""
+    capsys.readouterr()
+    run_driver(['--dry_run', '--data_dir=' + str(folder)] + list(arguments))
+    text = capsys.readouterr().out
+    numbers = re.findall(r'^Batch of classes number (\d+) arrives', text, re.MULTILINE)
+    assert numbers == [str(i + 1) for i in range(len(numbers))]
+    counts = re.findall(r'^(first itera|incremental iteras), #training: (\d+), #val: (\d+), '
+                        r'#test: (\d+)$', text, re.MULTILINE)
+    assert [opening for opening, _, _, _ in counts] == (
+        ['first itera'] + ['incremental iteras'] * (len(numbers) - 1))
+    return [tuple(map(int, row[1:])) for row in counts]
+
+
+@pytest.mark.parametrize('dataset', ['imagenet100', 'imagenet1000'])
+def test_the_published_columns(tmp_path, capsys, dataset):
+    """From class sizes that the table implies: what is not exemplars is the new group."""
+    m = 10 if dataset == 'imagenet100' else 100
+    sizes = []
+    for step, total in enumerate(TRAINING_SAMPLES[dataset]):
+        old = step * m * oracles.stored_count('0.1', 10, 20, step - 1) if step else 0
+        group = total - old + 20 * m  # and what is held out
+        sizes += [group // m + (i < group % m) for i in range(m)]
+    assert 732 <= min(sizes) and max(sizes) <= 1300  # as ILSVRC's classes are
+    write_lists(tmp_path, sizes, [50] * 10 * m)
+    found = dry_run(tmp_path, capsys, '--dataset=' + dataset)
+    assert found == list(zip(TRAINING_SAMPLES[dataset], VAL_SAMPLES[dataset],
+                             TEST_SAMPLES[dataset]))
+    assert found == oracles.sample_counts(sizes, [50] * 10 * m, 10, 20, '0.1')
+
+
+@pytest.mark.parametrize('increments', [2, 5, 10, 20])
+def test_samples_of_cifar(tmp_path, capsys, increments):
+    write_lists(tmp_path, [500] * 100, [100] * 100)
+    found = dry_run(tmp_path, capsys, '--dataset=cifar100',
+                    '--num_increments={}'.format(increments))
+    assert found == oracles.sample_counts([500] * 100, [100] * 100, increments, 20, '0.1')
+    if increments == 5:  # 10 of a class are held out, 90 stored at first
+        assert found[:2] == [(20 * 490, 200, 2000), (20 * 490 + 20 * 90, 400, 4000)]
+
+
+def test_samples_of_celeb(tmp_path, capsys):
+    """Classes of very different sizes, some with fewer images than exemplars asked for."""
+    stream = np.random.RandomState(0)
+    sizes, test_sizes = [[int(size) for size in stream.randint(low, high, 10000)]
+                         for low, high in ((12, 60), (1, 3))]
+    write_lists(tmp_path, sizes, test_sizes)
+    found = dry_run(tmp_path, capsys, '--dataset=celeb10000')
+    assert found == oracles.sample_counts(sizes, test_sizes, 10, 5, '0.2')
+    assert [val for _, val, _ in found] == [10000, 20000, 15000, 12000, 10000, 12000, 7000, 8000,
+                                            9000, 10000]
