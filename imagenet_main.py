@@ -245,7 +245,7 @@ def train_classifier(run, step, training, schedule, teacher_bias):
 
     def files_read_last():
         ahead = range(done, min(done + pipeline.READ_AHEAD, schedule.num_updates))
-        return files[np.concatenate([batches.images(update) for update in ahead])]
+        return np.concatenate([files[:0]] + [files[batches.images(update)] for update in ahead])
 
     def every_update(update, loss, context):
         nonlocal done
@@ -624,28 +624,12 @@ def main(_):
         run_experiment(run)
 
 
-def failure(error):
-    """One line on what ended the program: what it was and the way out."""
-    go_on = 'start again with the same flags to go on'
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return 'out of memory; free some or lower --batch_size, ' + go_on
-    if isinstance(error, OSError):
-        return '{}: {}; mend it, then {}'.format(error.filename or 'the system',
-                                                 error.strerror or error, go_on)
-    line = (error.message or str(error)).strip().splitlines()[0]
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return 'out of memory or disk space ({}); free some, then {}'.format(line, go_on)
-    return 'TensorFlow failed: {}; mend it, then {}'.format(line, go_on)
-
-
 def run_main():
     """Runs `main`; what stops it ends in one line and status 1, a signal in 128 + its number."""
     try:
         app.run(main)
     except (UserError, OSError, MemoryError, tf.errors.OpError) as error:
-        run_log.last_line('error: ' + failure(error))
+        run_log.last_line('error: ' + run_log.failure(error))
         sys.exit(1)
     except (Stopped, KeyboardInterrupt) as stopped:
         number = getattr(stopped, 'signal_number', signal.SIGINT)

@@ -50,9 +50,10 @@ def write_atomically(path, content):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
+        error.filename = path
         raise
     _flush(os.path.dirname(path) or '.')
 

@@ -19,7 +19,10 @@ LOG = logging.getLogger('bic')
 class _LogFile(logging.FileHandler):
 
     def handleError(self, record):
-        raise  # what the handler caught: a full disk must not pass unseen
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            error.filename = self.baseFilename
+        raise error  # a full disk must not pass unseen
 
 
 def open_log(path):

@@ -1,0 +1,102 @@
+"""Fills the disk under a small run at one moment after another, and compares where it ends.
+
+    sudo python tests/full_disk.py [--rounds 2] [--seed 0]
+
+Everything that the run writes, its log too, is on a tmpfs of its own, which needs the right to
+mount one. At every moment of MOMENTS the disk is filled to the last byte or but for some kilobytes;
+the run must end in one line that says so, with whole records on disk; then room is made and it is
+started again. In the end all must be as in an undisturbed run, bit for bit. Exits with status 1
+where it is not.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import tiny_runs
+from kill_anywhere import compare
+
+SIZE = '48m'
+MOMENTS = (
+    ('data.state:_claim', 1), ('logs.run_log:settings_line', 1),
+    ('imagenet_main:train_classifier', 1), ('logs.run_log:ProgressHook.after_run', 2),
+    ('imagenet_main:evaluate', 1), ('exemplar:select', 1), ('logs.run_log:write_summary', 1),
+    ('data.state:save_step', 1), ('data.state:write_results', 2),
+    ('imagenet_main:train_classifier', 1), ('logs.run_log:ProgressHook.after_run', 2),
+    ('bic_layer:fit', 1), ('tensorflow.python.training.saver:Saver.save', 1),
+    ('imagenet_main:evaluate', 1), ('data.state:write_array', 1), ('data.state:save_step', 1))
+FILL = '''
+with open({path!r}, 'wb', 0) as file:
+    try:
+        while True:
+            file.write(bytes(1024))
+    except OSError:
+        file.truncate(max(0, os.path.getsize({path!r}) - {free}))
+'''
+
+
+def try_moments(folder, data, expected, rng):
+    """One run with the disk filled at every moment: (errors seen, problems)."""
+    model, ballast = os.path.join(folder, 'model'), os.path.join(folder, 'ballast')
+    errors, problems, log = [], [], ''
+    for where, count in MOMENTS:
+        free = rng.choice((0, 0, rng.randint(1, 64) * 1024, rng.randint(64, 640) * 1024))
+        result = tiny_runs.run(data, model, (where, count, FILL.format(path=ballast, free=free)))
+        lines = result.err.splitlines()
+        log += result.out
+        what = '{} with {} KiB free: '.format(where, free // 1024)
+        if result.status == 1 and len(lines) == 1 and 'space' in lines[0]:
+            errors.append(lines[0])
+        elif result.status == 0:
+            errors.append('what was left sufficed')
+        else:
+            problems.append(what + 'status {}, {}'.format(result.status, result.err[-1500:]))
+        if os.path.exists(ballast):
+            os.remove(ballast)
+        if os.path.isdir(model):
+            problems += [what + name + ' differs' for name in compare(
+                tiny_runs.final_state(model), expected, False)]
+    result = tiny_runs.run(data, model)
+    if result.status:
+        problems.append('with room again: ' + result.err[-500:])
+    problems += [name + ' differs at the end' for name in compare(
+        tiny_runs.final_state(model), expected, True)]
+    return errors, problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--rounds', type=int, default=2)
+    parser.add_argument('--seed', type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    folder = tempfile.mkdtemp()
+    data = tiny_runs.make_folder(os.path.join(folder, 'data'))
+    result = tiny_runs.run(data, os.path.join(folder, 'whole'))
+    assert result.status == 0, result.err
+    expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
+    errors, problems = [], []
+    for number in range(arguments.rounds):
+        disk = os.path.join(folder, 'disk{}'.format(number))
+        os.mkdir(disk)
+        subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=' + SIZE, 'tmpfs', disk], check=True)
+        try:
+            found = try_moments(disk, data, expected, rng)
+        finally:
+            subprocess.run(['umount', disk], check=True)
+        errors += found[0]
+        problems += found[1]
+    for line in sorted(set(errors)):
+        print('{:3} x {}'.format(errors.count(line), line))
+    print('{} starts on a disk that filled up'.format(arguments.rounds * len(MOMENTS)))
+    print('\n'.join(problems) or 'every run ended with the same bytes as the undisturbed one')
+    shutil.rmtree(folder)
+    sys.exit(bool(problems))
+
+
+if __name__ == '__main__':
+    main()
