@@ -1,0 +1,75 @@
+"""Herding: the class's candidates one by one, against one product a pick for all of them."""
+
+import measure
+import numpy as np
+
+import exemplar
+from data import settings as settings_lib
+
+IMAGES, DIMENSIONS = 1300, 512
+
+
+def plain(features, count):
+    """The greedy loops as the paper states them: one norm a candidate.
+
+    Args and return value: as exemplar.herd, the rows chosen as a list.
+    """
+    features = features.astype(np.float64)
+    mean, total = features.mean(axis=0), np.zeros(features.shape[1])
+    chosen, left = [], list(range(len(features)))
+    for k in range(min(count, len(features))):
+        nearest, distance = None, np.inf
+        for i in left:
+            candidate = np.linalg.norm(mean - (features[i] + total) / (k + 1))
+            if candidate < distance:
+                nearest, distance = i, candidate
+        chosen.append(nearest)
+        left.remove(nearest)
+        total += features[nearest]
+    return chosen
+
+
+def class_features(counts):
+    """(classes, features) of images of classes 0, 1, ...: float32, not negative as a network's."""
+    classes = np.repeat(np.arange(len(counts)), counts)
+    stream = np.random.RandomState(0)
+    features = stream.standard_normal((len(classes), DIMENSIONS)).astype(np.float32)
+    return classes, np.maximum(features, 0, out=features)
+
+
+def _row(item, settings, step, counts, sampled, target, repeats):
+    """Ours on all classes; plain on the classes `sampled` only, a list of (class, how many like
+    it)."""
+    classes, features = class_features(counts)
+    quota = exemplar.stored_exemplars(settings, step)
+    found = exemplar.select(settings, step, classes, features)
+    own = {c: features[classes == c] for c, _ in sampled}
+    for c, _ in sampled:
+        rows = np.flatnonzero(classes == c)
+        if rows[plain(own[c], quota)].tolist() != found[c].tolist():
+            raise AssertionError('{}: another choice in class {}'.format(item, c))
+    seconds = measure.best(
+        [lambda: exemplar.select(settings, step, classes, features)]
+        + [lambda c=c: plain(own[c], quota) for c, _ in sampled], repeats)
+    ours = seconds[0]
+    loops = sum(s * like for s, (_, like) in zip(seconds[1:], sampled))
+    return measure.Row(item, measure.seconds_text(loops), measure.seconds_text(ours), loops / ours,
+                       target)
+
+
+def first_step(_):
+    """100 classes of 1,300 images, 180 of each; the loops on one class, times 100."""
+    settings = settings_lib.DATASETS['imagenet1000']
+    return [_row('herding, first step: 100 classes x 1,300 images, 180 each', settings, 0,
+                 [IMAGES] * 100, [(0, 100)], '>= 100', 3)]
+
+
+def last_step(_):
+    """The last selection: 800 classes of 22 exemplars, 100 of 1,300 images; one class of each."""
+    settings = settings_lib.DATASETS['imagenet1000']
+    stored = exemplar.stored_exemplars(settings, 7)
+    return [_row('herding, last selection: 900 classes, 20 each', settings, 8,
+                 [stored] * 800 + [IMAGES] * 100, [(0, 800), (800, 100)], '>= 100', 3)]
+
+
+ROWS = {'herding': first_step, 'herding-last': last_step}

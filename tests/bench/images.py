@@ -1,0 +1,128 @@
+"""Input: an image decoded and resized whole, then cropped, against only what the crop needs."""
+
+import measure
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from data import preprocessing
+from data import settings as settings_lib
+
+COUNT = 96  # images a turn
+TURNS = 5
+
+
+def _whole_resized(contents, side):
+    image = tf.image.decode_jpeg(contents, channels=3)
+    height, width = tf.unstack(tf.shape(image)[:2])
+    ratio = tf.cast(side, tf.float32) / tf.cast(tf.minimum(height, width), tf.float32)
+    sides = [tf.cast(tf.cast(old, tf.float32) * ratio, tf.int32) for old in (height, width)]
+    image = tf.image.resize_bilinear(tf.cast(image, tf.float32)[tf.newaxis], tf.stack(sides))[0]
+    return image, sides
+
+
+def plain_training(contents, uniform, settings):
+    """VGG preprocessing step by step; as preprocessing.training_image, JPEG alone."""
+    low, high = preprocessing.resize_range(settings.image_size)
+    size = settings.image_size
+
+    def draw(number, least, most):
+        count = most - least + 1
+        drawn = tf.cast(uniform[number] * tf.cast(count, tf.float32), tf.int32)
+        return least + tf.minimum(drawn, count - 1)
+
+    image, sides = _whole_resized(contents, draw(0, low, high))
+    offsets = [draw(1 + axis, 0, sides[axis] - size) for axis in range(2)]
+    image = tf.slice(image, offsets + [0], [size, size, 3])
+    flip = tf.logical_and(settings.random_flip, uniform[3] < 0.5)
+    image = tf.cond(flip, lambda: tf.reverse(image, axis=[1]), lambda: image)
+    return image - preprocessing.CHANNEL_MEANS
+
+
+def plain_evaluation(contents, settings):
+    """Resized whole, cropped in the middle; as preprocessing.evaluation_image, JPEG alone."""
+    size = settings.image_size
+    image, sides = _whole_resized(contents, preprocessing.resize_range(size)[0])
+    offsets = [(side - size) // 2 for side in sides]
+    return tf.slice(image, offsets + [0], [size, size, 3]) - preprocessing.CHANNEL_MEANS
+
+
+def decoded(contents):
+    """Decoding alone, whole."""
+    return tf.image.decode_jpeg(contents, channels=3)
+
+
+def draws(count):
+    """float32 [count, 4]: what training images draw, the same for every formulation."""
+    return np.random.RandomState(0).uniform(size=[count, 4]).astype(np.float32)
+
+
+class _Reader:
+    """Goes through `files` on one core, without keeping the pixels."""
+
+    def __init__(self, files, function):
+        with tf.Graph().as_default() as graph:
+            dataset = tf.data.Dataset.from_tensor_slices((files.astype(bytes), draws(len(files))))
+            # One pixel leaves the pipeline: copying costs every formulation the same.
+            dataset = dataset.map(lambda file, uniform: function(
+                tf.read_file(file), uniform)[0, 0], 1).batch(len(files)).repeat()
+            options = tf.data.Options()
+            if hasattr(options.experimental_optimization, 'inject_prefetch'):
+                # Or TensorFlow 2 would work ahead while the clock stands.
+                options.experimental_optimization.inject_prefetch = False
+            self._all = tf.data.make_one_shot_iterator(dataset.with_options(options)).get_next()
+        self._session = tf.Session(graph=graph, config=tf.ConfigProto(
+            intra_op_parallelism_threads=1, inter_op_parallelism_threads=1))
+
+    def __call__(self):
+        self._session.run(self._all)
+
+
+def agreement(files, pairs, session):
+    """The share of pixels within one grey level, for each of `pairs` of functions."""
+    contents = tf.placeholder(tf.string, [])
+    uniform = tf.placeholder(tf.float32, [4])
+    tensors = [(plain(contents, uniform), ours(contents, uniform)) for plain, ours in pairs]
+    within = np.zeros([len(files), len(pairs)])
+    for i, (name, drawn) in enumerate(zip(files, draws(len(files)))):
+        with open(name, 'rb') as file:
+            found = session.run(tensors, {contents: file.read(), uniform: drawn})
+        within[i] = [np.mean(np.abs(a - b).max(axis=-1) <= 1) for a, b in found]
+    return within.mean(axis=0)
+
+
+def _rows(options):
+    """CPU seconds on one core, so that what else the machine does matters little."""
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+    settings = settings_lib.DATASETS['imagenet1000']
+    files = measure.photos(options, COUNT)
+    functions = {
+        'decode': lambda contents, uniform: decoded(contents),
+        'plain training': lambda *given: plain_training(*given, settings=settings),
+        'training': lambda *given: preprocessing.training_image(*given, settings=settings),
+        'plain evaluation': lambda contents, uniform: plain_evaluation(contents, settings),
+        'evaluation': lambda contents, uniform: preprocessing.evaluation_image(contents, settings),
+    }
+    kinds = ('training', 'evaluation')
+    with tf.Graph().as_default(), tf.Session() as session:
+        shares = agreement(files, [(functions['plain ' + kind], functions[kind])
+                                   for kind in kinds], session)
+    readers = [_Reader(files, function) for function in functions.values()]
+    for reader in readers:
+        reader()
+    seconds = dict(zip(functions, measure.best(readers, TURNS, measure.time.process_time)))
+    rate = {name: COUNT / value for name, value in seconds.items()}
+    rows = []
+    for kind, share in zip(kinds, shares):
+        rows.append(measure.Row(
+            '{} input, one core; {:.2%} of pixels within 1 grey level'.format(kind, share),
+            '{:.0f} images/s'.format(rate['plain ' + kind]), '{:.0f} images/s'.format(rate[kind]),
+            rate[kind] / rate['plain ' + kind], '>= 1.5'))
+        rows.append(measure.Row(
+            '{} input against decoding alone'.format(kind),
+            '{:.0f} images/s'.format(rate['decode']), '{:.0f} images/s'.format(rate[kind]),
+            rate[kind] / rate['decode'], '>= 0.75'))
+    return rows
+
+
+ROWS = {'images': _rows}

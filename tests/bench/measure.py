@@ -1,0 +1,77 @@
+"""Shared by the benchmarks: rows, clocks, and pictures to read."""
+
+import collections
+import os
+import time
+
+import numpy as np
+
+# plain, ours: text of what was measured; ratio: a number, in which more is better; target: text.
+Row = collections.namedtuple('Row', ['item', 'plain', 'ours', 'ratio', 'target'])
+
+PHOTO_HEIGHT, PHOTO_WIDTH = 375, 500  # ImageNet's commonest size
+PHOTO_QUALITY = 95  # gives these pictures the bytes of ImageNet's, some 110 KB
+
+
+def best(functions, repeats, clock=time.perf_counter):
+    """The least seconds of each function, taken turn about so that a busy machine hits all alike.
+
+    Args:
+        functions: list of functions without arguments.
+        repeats: turns.
+        clock: time.perf_counter, or time.process_time for work whose threads do not wait.
+    """
+    seconds = [float('inf')] * len(functions)
+    for _ in range(repeats):
+        for i, function in enumerate(functions):
+            started = clock()
+            function()
+            seconds[i] = min(seconds[i], clock() - started)
+    return seconds
+
+
+def seconds_text(seconds):
+    """A duration for people."""
+    if seconds < 0.1:
+        return '{:.2f} ms'.format(seconds * 1e3)
+    return '{:.2f} s'.format(seconds) if seconds < 10 else '{:.0f} s'.format(seconds)
+
+
+def photo(stream, height, width):
+    """A textured picture: noise of all scales, stronger the coarser, and some edges; uint8."""
+    image = np.full([height, width, 3], 128.)
+    for cells in (2, 4, 8, 16, 32, 64, 128, 256, 500):
+        rows = np.arange(height) * cells // max(height, width)
+        columns = np.arange(width) * cells // max(height, width)
+        noise = stream.randn(cells, cells, 3) * [1, .9, .8] + stream.randn(cells, cells, 1)
+        image += 60. / cells ** 0.55 * noise[rows][:, columns]
+    return np.uint8(np.clip(image, 0, 255))
+
+
+def write_photos(folder, count, height=PHOTO_HEIGHT, width=PHOTO_WIDTH, quality=PHOTO_QUALITY):
+    """Writes `count` JPEGs of `photo`; returns an object array of their names (bytes)."""
+    import tensorflow.compat.v1 as tf
+
+    os.makedirs(folder, exist_ok=True)
+    stream = np.random.RandomState(0)
+    files = np.empty(count, object)
+    with tf.Graph().as_default(), tf.Session() as session:
+        pixels = tf.placeholder(tf.uint8, [height, width, 3])
+        encoded = tf.image.encode_jpeg(pixels, quality=quality)
+        for i in range(count):
+            name = os.path.join(folder, '{:05}.jpg'.format(i))
+            with open(name, 'wb') as file:
+                file.write(session.run(encoded, {pixels: photo(stream, height, width)}))
+            files[i] = os.fsencode(name)
+    return files
+
+
+def photos(options, count):
+    """`count` full-size photographs: those of --images, in order and over again, or made ones."""
+    if options.images is None:
+        return write_photos(os.path.join(options.folder, 'photos'), count)
+    found = sorted(entry.path for entry in os.scandir(options.images)
+                   if entry.name.lower().endswith(('.jpg', '.jpeg')))
+    files = np.empty(count, object)
+    files[:] = [os.fsencode(found[i % len(found)]) for i in range(count)]
+    return files

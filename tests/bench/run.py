@@ -1,0 +1,77 @@
+"""Prints one Markdown table: plain formulations against this project's, measured in one run.
+
+    python tests/bench/run.py [ROW ...] [--images DIR] [--folder FOLDER] [--list]
+
+A ratio above 1 is in favour of this project; `README.md` beside this file says how each was
+obtained. Every row runs in a process of its own, so that none changes another's threads or memory.
+"""
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.dirname(os.path.dirname(HERE))]
+
+import logs.environment  # noqa: E402, F401 (before NumPy and TensorFlow)
+
+# In the order of the table.
+MODULES = ('herding', 'stage2', 'images', 'start_up', 'evaluation', 'updates', 'archives')
+
+
+def rows_of_modules():
+    """A dict of every row's name and function."""
+    rows = {}
+    for name in MODULES:
+        rows.update(importlib.import_module(name).ROWS)
+    return rows
+
+
+def show(row):
+    """One line of the table."""
+    ratio = row.ratio if isinstance(row.ratio, str) else '{:.3g}'.format(row.ratio)
+    print('| {} |'.format(' | '.join([row.item, row.plain, row.ours, ratio, row.target])),
+          flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('rows', nargs='*', metavar='ROW', help='all if none is named')
+    parser.add_argument('--images', help='folder of full-size JPEGs (default: made ones)')
+    parser.add_argument('--folder', help='where to work (default: a temporary folder)')
+    parser.add_argument('--list', action='store_true', help='print the names of the rows')
+    parser.add_argument('--bare', action='store_true', help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    functions = rows_of_modules()
+    unknown = set(options.rows).difference(functions)
+    if unknown:
+        sys.exit('error: no row {}; there are: {}'.format(
+            ', '.join(sorted(unknown)), ' '.join(functions)))
+    if options.list:
+        print('\n'.join(functions))
+        return 0
+    names = options.rows or list(functions)
+    if not options.bare:
+        print('| item | plain | ours | ratio | target |\n| --- | --- | --- | --- | --- |',
+              flush=True)
+    if options.bare:
+        for name in names:
+            for row in functions[name](options):
+                show(row)
+        return 0
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        failed = 0
+        for name in names:
+            command = [sys.executable, os.path.abspath(__file__), '--bare', '--folder', folder]
+            if options.images:
+                command += ['--images', options.images]
+            failed += subprocess.call(command + [name]) != 0
+    return min(failed, 1)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
