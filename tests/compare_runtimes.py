@@ -4,8 +4,8 @@
 
 Each interpreter runs this file's `figures` on weights and images drawn by NumPy: features and
 logits on moving and on batch statistics, the losses of stage 1 at the third step (with a corrected
-teacher), every gradient and every variable after one update, and beta and gamma after stage 2. Printed is, for each,
-the largest difference as a share of the largest value; above 1e-4 it fails.
+teacher), every gradient, every variable after one update, and beta and gamma after stage 2. Printed
+is, for each, the largest difference as a share of the largest value; above 1e-4 it fails.
 """
 import argparse
 import os

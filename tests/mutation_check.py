@@ -1,0 +1,223 @@
+"""Breaks the method one term at a time, in a copy, and shows that the tests notice each.
+
+    python tests/mutation_check.py                 # all, some minutes
+    python tests/mutation_check.py herding lambda  # those whose title has one of these words
+
+First the tests chosen are run on the unbroken copy, where they must pass. A term counts as caught
+where a test fails; an error before any test (a mutation that is no longer Python) does not count.
+"""
+import collections
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TEST_LIMIT = 900  # seconds
+
+Mutation = collections.namedtuple('Mutation', ['title', 'file', 'old', 'new', 'tests', 'names'])
+
+
+def of(file, tests, *mutations):
+    """Mutations of one file: (title, old text, new text, names of the tests for pytest's -k)."""
+    return [Mutation(title, file, old, new, 'tests/test_{}.py'.format(tests), names)
+            for title, old, new, names in mutations]
+
+
+MUTATIONS = (
+    of('data/settings.py', 'settings',
+       ('a boundary: round for int', 'boundaries=[int(num_images', 'boundaries=[round(num_images',
+        'boundary'),
+       ('a boundary: floor division', 'int(num_images / settings.batch_size * epoch',
+        'int(num_images // settings.batch_size * epoch', 'boundary'),
+       ('the rate falls one update early', 'bisect.bisect_left(', 'bisect.bisect_right(',
+        'boundary'),
+       ('updates: floor for ceiling', 'math.ceil(num_images * epochs', 'int(num_images * epochs',
+        'updates'),
+       ('stage 2 with the boundaries of stage 1', '* epoch * epochs_factor)', '* epoch)',
+        'boundary'),
+       ('first fall at epoch 31', '(30, 60, 80, 90)', '(31, 60, 80, 90)', 'published'),
+       ('weight decay of CIFAR-100', 'weight_decay=2e-4', 'weight_decay=1e-4', 'published'))
+    + of('data/lists.py', 'lists',
+         ('held out: the first V for the last', 'training.append(images[:kept])\n        '
+          'validation.append(images[kept:])', 'training.append(images[validation_pool:])\n        '
+          'validation.append(images[:validation_pool])', 'split'),
+         ('a stream of its own for the split', 'stream.shuffle(order)\n',
+          'stream.shuffle(order)\n    stream = np.random.RandomState(seed)\n', 'split'),
+         ('classes numbered by label', 'stream.shuffle(order)\n', '', 'order'),
+         ('validation: the last v_t of the pool', 'pool[:images_per_class]',
+          'pool[-images_per_class:]', 'samples'),
+         ('exemplars before the new group', 'np.concatenate([new.images, old.images])',
+          'np.concatenate([old.images, new.images])', 'samples'))
+    + of('exemplar.py', 'exemplar',
+         ('V: rounded up', 'return int(_share(settings))', 'return math.ceil(_share(settings))',
+          'counts'),
+         ('v_t: ceiling for floor', 'math.floor(_share(settings) / step)',
+          'math.ceil(_share(settings) / step)', 'counts'),
+         ('exemplars used: floor for ceiling', 'math.ceil(fractions.Fraction(_memory(settings), '
+          'step))', 'math.floor(fractions.Fraction(_memory(settings), step))', 'counts'),
+         ('exemplars stored: floor for ceiling', '- math.ceil(_share(settings) / (step + 1))',
+          '- math.floor(_share(settings) / (step + 1))', 'counts'),
+         ('exemplars stored after the last step', 'return 0\n', 'pass\n', 'counts'),
+         ('herding: the last one wins a tie', 'np.argmax(cost <= cost.min() + tie)',
+          'len(cost) - 1 - np.argmax((cost <= cost.min() + tie)[::-1])', 'herding'),
+         ('herding: ties as rounding has them', 'tie = 1e-12', 'tie = 0e-12', 'herding'),
+         ('herding: the sum of the chosen once', '(2 * features[chosen[k]])',
+          '(features[chosen[k]])', 'herding'),
+         ('herding of normalised features', 'features = np.array(features, np.float64)\n',
+          'features = np.array(features, np.float64)\n'
+          '    features /= np.linalg.norm(features, axis=1, keepdims=True) + 1e-12\n',
+          'herding'))
+    + of('bic_layer.py', 'bic_layer',
+         ('beta and gamma for all but the newest', 'tf.concat([old, beta * new + gamma], axis=1)',
+          'tf.concat([beta * old + gamma, new], axis=1)', 'corrected'),
+         ('gamma subtracted', 'beta * logits[:, 1:] + gamma]', 'beta * logits[:, 1:] - gamma]',
+          'gradient'),
+         ('penalty on gamma: 0.2', 'GAMMA_PENALTY = 0.1', 'GAMMA_PENALTY = 0.2', 'gradient'),
+         ('a penalty on beta', 'tf.nn.l2_loss(gamma))', 'tf.nn.l2_loss(gamma) + '
+          'tf.nn.l2_loss(beta))', 'gradient'),
+         ('beta starts from 0', 'initializer=tf.ones_initializer()',
+          'initializer=tf.zeros_initializer()', 'plain_training'),
+         ('stage 2 momentum 0.8', 'MOMENTUM = 0.9', 'MOMENTUM = 0.8', 'plain_training'),
+         ('stage 2 with as many epochs as stage 1', 'EPOCHS_FACTOR = 2', 'EPOCHS_FACTOR = 1',
+          'borders or plain_training'),
+         ('the constant of old labels left out', 'reduce_mean(ce + constants)', 'reduce_mean(ce)',
+          'gradient'),
+         ('batches cut at epoch borders', 'place = update % batches_.num_distinct',
+          'place = update % max(1, batches_.num_images // batches_.batch_size)', 'borders'))
+    + of('resnet_model.py', 'resnet_model',
+         ('temperature 1 of the teacher', 'tf.nn.softmax(teacher_logits / temperature)',
+          'tf.nn.softmax(teacher_logits)', 'test_loss_and_gradient'),
+         ('temperature 1 of the student', 'logits=logits / temperature', 'logits=logits',
+          'test_loss_and_gradient'),
+         ('distillation times T^2', 'loss = share * kd', 'loss = 4 * share * kd',
+          'test_loss_and_gradient'),
+         ('lambda: new over seen', 'share = old / seen', 'share = 1 - old / seen',
+          'test_loss_and_gradient'),
+         ('lambda: fixed', 'share = old / seen', 'share = 0.5', 'test_loss_and_gradient'),
+         ('cross-entropy over new classes', 'ce = cross_entropy(labels, logits)',
+          'ce = cross_entropy(tf.maximum(labels - old, 0), logits[:, old:])',
+          'test_loss_and_gradient'),
+         ('unseen classes in the loss', 'logits = logits[:, :seen]  # unseen', 'pass  # unseen',
+          'test_loss_and_gradient'),
+         ('the teacher is not corrected', "if params['teacher_bias'] is not None:", 'if False:',
+          'test_loss_and_gradient'),
+         ('weight decay without G/(t+1)', 'settings.num_increments / (step + 1)', '1', 'decay'),
+         ('weight decay of batch norm', "if 'batch_normalization' not in variable.name", 'if True',
+          'decay'),
+         ('weight decay without the dense bias', "if 'batch_normalization' not in variable.name",
+          "if 'kernel' in variable.name", 'decay'),
+         ('stage 1 momentum 0.8', 'MOMENTUM = 0.9', 'MOMENTUM = 0.8', 'test_momentum'),
+         ('the teacher on batch statistics', 'network(features, settings, False, STORED_NETWORK',
+          'network(features, settings, True, STORED_NETWORK', 'test_loss_and_gradient'),
+         ('the teacher starts at random', 'if teacher:\n        tf.train.init_from',
+          'if False:\n        tf.train.init_from', 'start_from'),
+         ('the stored network is trained', "var_list=trained", 'var_list=None', 'test_momentum'),
+         ('moving statistics stand still', 'tf.get_collection(tf.GraphKeys.UPDATE_OPS)', '[]',
+          'start_from'),
+         ('SAME padding at a stride', "padding='SAME' if strides == 1 else 'VALID'",
+          "padding='SAME'", 'padding'),
+         ('more padding before than after', 'before = (kernel_size - 1) // 2',
+          'before = kernel_size // 2 + 1', 'padding or block'),
+         ('the shortcut before batch norm', 'shortcut = conv2d(activation,',
+          'shortcut = conv2d(inputs,', 'test_block'),
+         ('no projection at stride 1', 'i == 0, bottleneck, training',
+          'i == 0 and (stride > 1 or bottleneck), bottleneck, training', 'names'),
+         ('batch norm epsilon 1e-3', 'BATCH_NORM_EPSILON = 1e-5', 'BATCH_NORM_EPSILON = 1e-3',
+          'test_block'),
+         ('the last ReLU left out', 'outputs = _batch_norm_relu(outputs, training, decay, '
+          'data_format)\n        # The', 'outputs = tf.layers.batch_normalization(outputs, axis=3, '
+          'epsilon=1e-5, training=training)\n        # The', 'whole_network and 13'),
+         ('top-4 for top-5', 'k = min(5,', 'k = min(4,', 'metrics or top_k'),
+         ('metrics before for after', "'top5': tf.nn.in_top_k(corrected,",
+          "'top5': tf.nn.in_top_k(logits,", 'metrics'))
+    + of('data/preprocessing.py', 'preprocessing',
+         ('evaluation at side 257', 'tf.constant(resize_range(settings.image_size)[0])',
+          'tf.constant(resize_range(settings.image_size)[0] + 1)', 'evaluation'),
+         ('sides up to 511', 'count = high - low + 1', 'count = high - low', 'photographs'),
+         ('the crop one pixel off the middle', 'room // 2', 'room // 2 + 1', 'evaluation'),
+         ('corners aligned', 'tf.cast(side, tf.float32) / tf.cast(new_side, tf.float32)',
+          'tf.cast(side - 1, tf.float32) / tf.cast(new_side - 1, tf.float32)', 'evaluation'),
+         ('sides rounded up', 'tf.cast(tf.cast(side, tf.float32) * ratio, tf.int32)',
+          'tf.cast(tf.ceil(tf.cast(side, tf.float32) * ratio), tf.int32)', 'evaluation'),
+         ('one mean', '(123.68, 116.78, 103.94)', '(123.68, 116.78, 103.49)', 'evaluation'),
+         ('never mirrored', 'uniform[3] < 0.5', 'uniform[3] < 0.', 'photographs'),
+         ('padding of 3 for CIFAR', 'CIFAR_PAD = 1 / 8', 'CIFAR_PAD = 1 / 10', 'cifar'))
+    + of('data/pipeline.py', 'pipeline',
+         ('one order for all epochs', 'self._seed + [epoch]', 'self._seed + [0]', 'epoch'),
+         ('every epoch draws the same crops', 'tf.stack([batches.crop_seed, position])',
+          'tf.stack([batches.crop_seed, position % 10])', 'goes_on'),
+         ('the short batch from the first image', 'stream.skip(short_start % len(files))',
+          'stream', 'stage_2'))
+    + of('imagenet_main.py', 'imagenet_main',
+         ('stage 2 on moving statistics', 'batch_norm=settings.bias_batch_norm',
+          "batch_norm='moving'", 'stage_2'),
+         ('the pair of two steps before', "records[-1]['results']['beta'], records[-1]",
+          "records[-2]['results']['beta'], records[-2]", 'first_update'),
+         ('no teacher correction at step 2', 'if step >= 2 and', 'if step >= 3 and',
+          'first_update')))
+
+
+def copy_of_the_tree(folder):
+    target = os.path.join(folder, 'tree')
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(
+        '.git', '.venv*', '__pycache__', '.*_cache', 'runs', 'images'))
+    return target
+
+
+def run_tests(tree, tests, names, stop=True):
+    """pytest's exit status: 0 all passed, 1 some failed, others: it came to no verdict."""
+    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', tests, '-k', names]
+    # Without compiled files: one written within a second of the last could be taken for it.
+    environment = dict(os.environ, PYTHONDONTWRITEBYTECODE='1')
+    try:
+        return subprocess.run(command + ['-x'] * stop, cwd=tree, env=environment,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=TEST_LIMIT).returncode
+    except subprocess.TimeoutExpired:
+        return -1
+
+
+def main():
+    words = [word.lower() for word in sys.argv[1:]]
+    chosen = [mutation for mutation in MUTATIONS
+              if not words or any(word in mutation.title.lower() for word in words)]
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        tree = copy_of_the_tree(folder)
+        for mutation in chosen:
+            with open(os.path.join(tree, mutation.file)) as file:
+                count = file.read().count(mutation.old)
+            if count != 1:
+                sys.exit('{}: {!r} stands there {} times; mend the mutation "{}"'.format(
+                    mutation.file, mutation.old, count, mutation.title))
+        names = collections.OrderedDict()
+        for mutation in chosen:
+            names.setdefault(mutation.tests, []).append('({})'.format(mutation.names))
+        for tests, parts in names.items():
+            if run_tests(tree, tests, ' or '.join(sorted(set(parts)))):
+                sys.exit('{}: fails without any mutation'.format(tests))
+        print('the tests pass without a mutation')
+        for i, mutation in enumerate(chosen, 1):
+            path = os.path.join(tree, mutation.file)
+            with open(path) as file:
+                text = file.read()
+            with open(path, 'w') as file:
+                file.write(text.replace(mutation.old, mutation.new))
+            started = time.time()
+            status = run_tests(tree, mutation.tests, mutation.names)
+            with open(path, 'w') as file:
+                file.write(text)
+            verdict = {0: 'MISSED', 1: 'caught'}.get(status, 'NO VERDICT')
+            if status != 1:
+                missed.append(mutation.title)
+            print('{:2} {:10} {:22} {:45} {:3.0f} s'.format(
+                i, verdict, mutation.file, mutation.title, time.time() - started), flush=True)
+    print('{} of {} caught'.format(len(chosen) - len(missed), len(chosen)))
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == '__main__':
+    main()
