@@ -47,7 +47,7 @@ def _parse(line, number, path, num_classes):
             where, fields[1][:80].decode('utf-8', 'replace'))) from None
     if label >= num_classes:
         raise UserError('{}: label {} is outside 0...{} (--num_classes={})'.format(
-            where, label, num_classes - 1, num_classes))
+            where, str(label)[:20], num_classes - 1, num_classes))
     if b'\0' in fields[0]:
         raise UserError('{}: the path holds a zero byte'.format(where))
     return fields[0], label
@@ -124,7 +124,7 @@ def read_list(path, num_classes):
         for position, image_path in enumerate(paths):
             if first.setdefault(image_path, position) != position:
                 raise UserError('{}, line {}: {} is listed twice (first in line {})'.format(
-                    path, position + 1, image_path.decode('utf-8', 'replace'),
+                    path, position + 1, image_path[:500].decode('utf-8', 'replace'),
                     first[image_path] + 1))
     array = np.empty(len(paths), object)
     array[:] = paths
