@@ -2,8 +2,9 @@
 
     python tests/kill_anywhere.py [--kills 40] [--seed 0]
 
-A third of the kills come at a random time, a third in the middle of one of the state's own writes,
-a third while TensorFlow writes a checkpoint. After each, every record on disk must be whole and
+The kills come at a random time, before a random update of stage 1, in a random batch or update of
+what follows, in the middle of one of the state's own writes, or while TensorFlow writes a
+checkpoint. After each, every record on disk must be whole and
 equal to the undisturbed run's; in the end all figures, exemplars, tables and matrices must be, bit
 for bit (one thread, one seed). Exits with status 1 where anything differs.
 """
@@ -42,12 +43,16 @@ def stage(log):
 
 def start(rng, data, model, seconds):
     """One start that is killed: (what kind of kill, Result)."""
-    kind = rng.choice(('time', 'write', 'checkpoint'))
+    kind = rng.choice(('time', 'update', 'batch', 'write', 'checkpoint'))
     if kind == 'write':
         faults = [(rng.choice(WRITES), rng.randint(1, 12), tiny_runs.KILL)]
+    elif kind == 'update':
+        faults = [('logs.run_log:ProgressHook.after_run', rng.randint(1, 40), tiny_runs.KILL)]
+    elif kind == 'batch':
+        faults = [('imagenet_main:StopRequest.check', rng.randint(1, 40), tiny_runs.KILL)]
     elif kind == 'checkpoint':
         delay = rng.expovariate(1 / .03)
-        faults = [('tensorflow.python.training.saver:Saver.save', rng.randint(1, 3),
+        faults = [('tensorflow.compat.v1:train.Saver.save', rng.randint(1, 3),
                    'import threading\nthreading.Timer({}, lambda: {}).start()'.format(
                        delay, tiny_runs.KILL))]
     else:
@@ -55,7 +60,7 @@ def start(rng, data, model, seconds):
     process = tiny_runs.Process(data, model, faults, **SETTINGS)
     timer = None
     if kind == 'time':
-        timer = threading.Timer(rng.uniform(0, seconds / 3), os.kill, (process.pid, 9))
+        timer = threading.Timer(rng.uniform(0, seconds / 2), os.kill, (process.pid, 9))
         timer.start()
     result = process.wait()
     if timer is not None:
