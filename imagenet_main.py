@@ -369,11 +369,14 @@ def fit_bias(run, step, checkpoint, validation, schedule):
             raise UserError('the loss of the bias correction is {} in step {}, update {}; lower '
                             '--learning_rate'.format(loss, step + 1, update))
         if update % FLAGS.progress_every == 0 or update == schedule.num_updates:
-            rate = update * schedule.batch_size / (time.time() - started)
+            speed = update * schedule.batch_size / (time.time() - started)
+            rate = settings_lib.learning_rate(schedule, update - 1)
             run_log.progress_line(
                 step, settings.num_increments, 'bias correction', schedule, update,
-                [('loss', loss)], settings_lib.learning_rate(schedule, update - 1), rate,
-                run.run_time.left(step, 0))
+                [('loss', loss)], rate, speed, run.run_time.left(step, 0))
+            run_log.add_scalars(directory, update, [
+                ('losses/total', loss), ('monitors/lr', rate),
+                (run_log.IMAGES_PER_SECOND, speed)])
 
     return bic_layer.fit(stored, schedule, settings.bias_batch_norm, directory,
                          run.session_config, watch)

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 from data.errors import UserError
 
 LOG = logging.getLogger('bic')
+IMAGES_PER_SECOND = 'monitors/images_per_second'  # TensorBoard's tag
 
 
 class _LogFile(logging.FileHandler):
@@ -217,21 +218,22 @@ class ProgressHook(tf.train.SessionRunHook):
             updates, seconds = self._update - self._since[0], now - self._since[1]
             speed = updates * self._batch_size / seconds
             self._report(self._update, run_values.results, updates * self._batch_size, seconds)
-            tf.summary.FileWriterCache.get(self._summary_dir).add_summary(
-                tf.Summary(value=[tf.Summary.Value(tag='monitors/images_per_second',
-                                                   simple_value=speed)]), self._update)
+            add_scalars(self._summary_dir, self._update, [(IMAGES_PER_SECOND, speed)])
         if self._since is None or len(run_values.results) > 1:
             self._since = self._update, now
 
 
+def add_scalars(directory, position, values):
+    """One point on curves of TensorBoard's; `values`: pairs of tag and number."""
+    writer = tf.summary.FileWriterCache.get(directory)
+    writer.add_summary(tf.Summary(value=[
+        tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]), position)
+    writer.flush()
+
+
 def write_summary(directory, row):
     """The headline curves for TensorBoard, against classes seen: the point of one finished step."""
-    values = [('accuracy/top5', 'top5'), ('accuracy/top5_before', 'top5_before'),
+    curves = (('accuracy/top5', 'top5'), ('accuracy/top5_before', 'top5_before'),
               ('accuracy/top1', 'top1'), ('accuracy/top1_before', 'top1_before'),
-              ('bias/beta', 'beta'), ('bias/gamma', 'gamma')]
-    with tf.Graph().as_default():
-        writer = tf.summary.FileWriter(directory)
-        writer.add_summary(tf.Summary(value=[
-            tf.Summary.Value(tag=tag, simple_value=row[key]) for tag, key in values]),
-            row['classes'])
-        writer.close()
+              ('bias/beta', 'beta'), ('bias/gamma', 'gamma'))
+    add_scalars(directory, row['classes'], [(tag, row[key]) for tag, key in curves])
