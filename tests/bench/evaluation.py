@@ -1,0 +1,100 @@
+"""Evaluation: a pass each for validation and test, with and without correction, against one."""
+
+import os
+
+import measure
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import resnet_model
+from data import pipeline
+from data import settings as settings_lib
+
+STEP, BIAS = 1, (0.6, -0.4)
+SIDE = 64  # pixels, of the files too: network and decoding both shrink with the area
+VALIDATION, TEST = 64, 128  # images, in about the proportion of ImageNet-100's second step
+
+
+def plain(files, classes, num_validation, settings, step, bias, checkpoint, teacher):
+    """One pass for each of validation and test, with the correction and without.
+
+    Args:
+        files, classes: validation images first.
+        checkpoint: of the classifier, or None for fresh weights.
+        teacher: bool, whether the stored network runs along, as in a loss made for training.
+
+    Returns:
+        A dict of the accuracies that the driver calls val_top5, val_top5_before, top5, top5_before.
+    """
+    parts = (('val_', slice(0, num_validation)), ('', slice(num_validation, None)))
+    return {prefix + 'top5' + suffix: _pass(files[part], classes[part], settings, step, pair,
+                                            checkpoint, teacher)
+            for prefix, part in parts for suffix, pair in (('', bias), ('_before', None))}
+
+
+def _pass(files, classes, settings, step, bias, checkpoint, teacher):
+    with tf.Graph().as_default(), tf.Session() as session:
+        features = _next(files, classes, settings)
+        m = settings.classes_per_increment
+        _, logits = resnet_model.network(features['image'], settings, False, resnet_model.NETWORK,
+                                         'channels_last')
+        found = resnet_model.evaluate(logits[:, :(step + 1) * m], features['class'], bias, m)
+        wanted, restored = [found['top5']], tf.global_variables()
+        if teacher:
+            wanted.append(resnet_model.network(features['image'], settings, False,
+                                               resnet_model.STORED_NETWORK, 'channels_last')[1])
+        return float(np.mean(np.concatenate(
+            [values[0] for values in _run(session, wanted, restored, checkpoint)])))
+
+
+def ours(files, classes, num_validation, settings, step, bias, checkpoint):
+    """One pass for all of it, as the driver does; returns what `plain` does."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        outputs = resnet_model.forward_fn(
+            _next(files, classes, settings), None, tf.estimator.ModeKeys.PREDICT, {
+                'settings': settings, 'step': step, 'data_format': 'channels_last',
+                'batch_norm': 'moving', 'outputs': 'evaluation', 'bias': bias}).predictions
+        parts = _run(session, outputs, tf.global_variables(), checkpoint)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    results = {}
+    for prefix, part in (('val_', slice(0, num_validation)),
+                         ('', slice(num_validation, len(files)))):
+        metrics = resnet_model.metrics(joined, classes, part)
+        results.update({prefix + name: metrics[name] for name in ('top5', 'top5_before')})
+    return results
+
+
+def _next(files, classes, settings):
+    dataset = pipeline.evaluation_dataset(files, classes, settings, None)
+    return tf.data.make_one_shot_iterator(dataset).get_next()
+
+
+def _run(session, tensors, restored, checkpoint):
+    session.run(tf.global_variables_initializer())
+    if checkpoint is not None:
+        tf.train.Saver(restored).restore(session, checkpoint)
+    values = []
+    while True:
+        try:
+            values.append(session.run(tensors))
+        except tf.errors.OutOfRangeError:
+            return values
+
+
+def _rows(options):
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+    settings = settings_lib.DATASETS['imagenet100']._replace(image_size=SIDE)
+    files = measure.write_photos(os.path.join(options.folder, 'small'), VALIDATION + TEST, SIDE,
+                                 SIDE)
+    classes = np.arange(len(files), dtype=np.int64) % 20
+    given = (files, classes, VALIDATION, settings, STEP, BIAS, None)
+    seconds = measure.best([lambda: plain(*given, teacher=False),
+                            lambda: plain(*given, teacher=True), lambda: ours(*given)], 2)
+    item = 'evaluation, graphs included; plain: 4 passes{}, ours: 1'
+    return [measure.Row(item.format(text), measure.seconds_text(loops),
+                        measure.seconds_text(seconds[2]), loops / seconds[2], '1 pass')
+            for text, loops in zip(('', ', the teacher running along'), seconds)]
+
+
+ROWS = {'evaluation': _rows}

@@ -1,0 +1,114 @@
+"""Training updates: a plain session loop over constants, against the driver's stage 1 on files."""
+
+import os
+import sys
+import time
+import types
+
+import measure
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import resnet_model
+from data import settings as settings_lib
+
+STEP = 1  # with distillation
+# Side of the network's input, size of the files (height, width), batch, updates a turn.
+CASES = {'update-64': (64, (64, 64), 64, 6),
+         'update-224': (224, (measure.PHOTO_HEIGHT, measure.PHOTO_WIDTH), 16, 4)}
+TURNS = 3
+
+
+def plain_updates(settings, schedule, start, num_updates):
+    """Seconds of each update of classifier_fn's graph on constant images, in a plain session."""
+    stream = np.random.RandomState(0)
+    size = settings.image_size
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.constant(stream.standard_normal(
+            [settings.batch_size, size, size, 3]).astype(np.float32) * 60)
+        labels = tf.constant(np.arange(settings.batch_size, dtype=np.int32) % 20)
+        spec = resnet_model.classifier_fn(images, labels, tf.estimator.ModeKeys.TRAIN, {
+            'settings': settings, 'step': STEP, 'schedule': schedule, 'start': start,
+            'teacher_bias': None, 'data_format': resnet_model.default_data_format()})
+        session.run(tf.global_variables_initializer())
+        seconds = []
+        for _ in range(num_updates + 2):
+            started = time.perf_counter()
+            session.run([spec.loss, spec.train_op])
+            seconds.append(time.perf_counter() - started)
+    return seconds[2:]  # the first ones hold TensorFlow's one-off work
+
+
+def driver_updates(main, run, files, classes, schedule):
+    """Seconds from update to update of the driver's stage 1 of step 2, reading `files`."""
+    times = []
+    hook = main.run_log.ProgressHook
+
+    class Timed(hook):
+        def after_run(self, run_context, run_values):
+            super().after_run(run_context, run_values)
+            times.append(time.perf_counter())
+
+    main.run_log.ProgressHook = Timed
+    try:
+        samples = main.lists.Samples(np.arange(len(files)), classes)
+        main.train_classifier(run, STEP, samples, schedule, None)
+    finally:
+        main.run_log.ProgressHook = hook
+    return np.diff(times)[1:].tolist()
+
+
+def first_checkpoint(settings, directory):
+    """A checkpoint of the first step's classifier, with fresh weights."""
+    os.makedirs(directory)
+    with tf.Graph().as_default(), tf.Session() as session:
+        size = settings.image_size
+        resnet_model.network(tf.zeros([1, size, size, 3]), settings, False, resnet_model.NETWORK,
+                             'channels_last')
+        step = tf.train.get_or_create_global_step()
+        session.run(tf.global_variables_initializer())
+        return tf.train.Saver().save(session, os.path.join(directory, 'model.ckpt'), step)
+
+
+def load_driver():
+    """imagenet_main with its flags' defaults."""
+    import imagenet_main as main
+
+    if not main.FLAGS.is_parsed():
+        main.FLAGS(sys.argv[:1])
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+    return main
+
+
+def _row(options, name, target):
+    main = load_driver()
+    size, (height, width), batch, count = CASES[name]
+    settings = settings_lib.DATASETS['imagenet100']._replace(
+        image_size=size, batch_size=batch, train_epochs=1)
+    if size == 224:
+        files = measure.photos(options, batch * (count + 2))
+    else:
+        files = measure.write_photos(os.path.join(options.folder, name), batch * (count + 2),
+                                     height, width)
+    classes = np.arange(len(files), dtype=np.int64) % 20
+    schedule = settings_lib.schedule(settings, len(files))
+    loops, driver = [], []
+    for turn in range(TURNS):
+        model_dir = os.path.join(options.folder, name + '_run{}'.format(turn))
+        start = first_checkpoint(settings, main.state.classifier_dir(model_dir, STEP - 1))
+        run = types.SimpleNamespace(
+            settings=settings, model_dir=model_dir, train_files=lambda images: files[images],
+            data_format=resnet_model.default_data_format(), session_config=tf.ConfigProto(),
+            data_dir=options.folder, run_time=main.run_log.RunTime([1] * 10))
+        driver += driver_updates(main, run, files, classes, schedule)
+        loops += plain_updates(settings, schedule, start, count)
+    loop, ours = np.min(loops), np.min(driver)
+    return measure.Row(
+        'training update, ResNet-18 with distillation, {0}x{0}, batch {1}, files of {2}x{3}'.format(
+            size, batch, width, height),
+        '{:.1f} images/s'.format(batch / loop), '{:.1f} images/s'.format(batch / ours),
+        loop / ours, target)
+
+
+ROWS = {name: (lambda options, name=name: [_row(options, name, '>= 0.95')]) for name in CASES}
