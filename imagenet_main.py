@@ -15,6 +15,7 @@ import time
 from absl import app, flags
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 import bic_layer
 import exemplar
@@ -77,6 +78,25 @@ flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of sta
                      lower_bound=1)
 flags.DEFINE_bool('keep_checkpoints', False, 'keep the classifiers that no later step needs')
 flags.DEFINE_integer('progress_every', 100, 'updates between progress lines', lower_bound=1)
+
+# GPUs: what may change figures or speed is off until asked for. All applied in session_config.
+flags.DEFINE_bool('mixed_precision', False,
+                  'networks compute in float16 where TensorFlow\'s graph rewrite finds it safe, '
+                  'weights and losses stay float32, the loss is scaled; for GPUs with tensor '
+                  'cores; changes results a little; to be kept for all of a run')
+flags.DEFINE_bool('xla', False,
+                  'XLA compiles parts of the graph into fused kernels: a slower start of every '
+                  'stage, other rounding')
+flags.DEFINE_bool('winograd', False,
+                  'cuDNN may choose its non-fused Winograd convolutions '
+                  '(TF_ENABLE_WINOGRAD_NONFUSED=1): more memory, other rounding')
+flags.DEFINE_bool('prefetch_to_device', False,
+                  'the next training batch is copied to the GPU while an update runs: same '
+                  'results, memory for one batch more')
+flags.DEFINE_integer('gpu_private_threads', 0,
+                     'threads that do nothing but start GPU kernels, so that decoding never delays '
+                     'them (TF_GPU_THREAD_MODE=gpu_private, TF_GPU_THREAD_COUNT); same results; '
+                     '0: shared threads', lower_bound=0)
 
 
 class Stopped(Exception):
@@ -152,6 +172,28 @@ def find_data(settings):
     return data_dir
 
 
+def session_config():
+    """TensorFlow's settings for this machine from the flags, also those it reads elsewhere.
+
+    To be called before TensorFlow first looks for a GPU: it reads the environment only then.
+    """
+    if FLAGS.winograd:
+        os.environ['TF_ENABLE_WINOGRAD_NONFUSED'] = '1'
+    if FLAGS.gpu_private_threads:
+        os.environ['TF_GPU_THREAD_MODE'] = 'gpu_private'
+        os.environ['TF_GPU_THREAD_COUNT'] = str(FLAGS.gpu_private_threads)
+    config = tf.ConfigProto(
+        allow_soft_placement=True, intra_op_parallelism_threads=FLAGS.intra_op_threads,
+        inter_op_parallelism_threads=FLAGS.inter_op_threads)
+    if FLAGS.xla:
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+    if FLAGS.mixed_precision:
+        config.graph_options.rewrite_options.auto_mixed_precision = RewriterConfig.ON
+    if FLAGS.prefetch_to_device and not tf.test.is_gpu_available():
+        raise UserError('--prefetch_to_device: TensorFlow finds no GPU')
+    return config
+
+
 class Run:
     """One experiment while it runs: what is fixed for all of its steps."""
 
@@ -162,10 +204,8 @@ class Run:
         self.train_list, self.test_list = lists.read_lists(data_dir, settings.num_classes)
         self.split = lists.split(self.train_list, self.test_list, settings.num_classes,
                                  exemplar.validation_pool(settings), settings.seed)
+        self.session_config = session_config()
         self.data_format = FLAGS.data_format or resnet_model.default_data_format()
-        self.session_config = tf.ConfigProto(
-            allow_soft_placement=True, intra_op_parallelism_threads=FLAGS.intra_op_threads,
-            inter_op_parallelism_threads=FLAGS.inter_op_threads)
         self.run_time = None
         self.checked_groups = 0  # of whose images the bad ones are left out
 
@@ -241,7 +281,8 @@ def train_classifier(run, step, training, schedule, teacher_bias):
 
     def input_fn():
         return pipeline.training_dataset(files, classes, batches, settings, done,
-                                         FLAGS.num_parallel_calls)
+                                         FLAGS.num_parallel_calls,
+                                         '/gpu:0' if FLAGS.prefetch_to_device else None)
 
     def files_read_last():
         ahead = range(done, min(done + pipeline.READ_AHEAD, schedule.num_updates))
@@ -277,7 +318,8 @@ def train_classifier(run, step, training, schedule, teacher_bias):
     estimator = tf.estimator.Estimator(
         resnet_model.classifier_fn, directory, config,
         params={'settings': settings, 'step': step, 'schedule': schedule, 'start': start,
-                'teacher_bias': teacher_bias, 'data_format': run.data_format})
+                'teacher_bias': teacher_bias, 'data_format': run.data_format,
+                'mixed_precision': FLAGS.mixed_precision})
     hook = run_log.ProgressHook(every_update, FLAGS.progress_every, report, schedule.batch_size,
                                 directory)
     try:

@@ -153,7 +153,8 @@ def classifier_fn(features, labels, mode, params):
         mode: tf.estimator.ModeKeys.TRAIN.
         params: 'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
             'start' (the checkpoint of step t-1's classifier; None at step 0 and where the stage
-            goes on from its own checkpoint), 'teacher_bias' ((beta, gamma) of step t-1, or None).
+            goes on from its own checkpoint), 'teacher_bias' ((beta, gamma) of step t-1, or None);
+            'mixed_precision' (bool, may be missing: whether the loss is scaled for float16).
 
     Returns:
         A tf.estimator.EstimatorSpec.
@@ -187,6 +188,8 @@ def classifier_fn(features, labels, mode, params):
     learning_rate = tf.train.piecewise_constant(
         tf.cast(global_step, tf.int32), schedule.boundaries, schedule.rates)
     optimizer = tf.train.MomentumOptimizer(learning_rate, MOMENTUM)
+    if params.get('mixed_precision'):  # float16 gradients would vanish unscaled
+        optimizer = tf.train.experimental.MixedPrecisionLossScaleOptimizer(optimizer, 'dynamic')
     trained = tf.trainable_variables(NETWORK + '/')
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):  # moving statistics
         train_op = optimizer.minimize(loss, global_step, var_list=trained)

@@ -65,7 +65,8 @@ def _map(dataset, function, num_parallel_calls):
     return dataset.map(function, num_parallel_calls or tf.data.experimental.AUTOTUNE)
 
 
-def training_dataset(files, classes, batches, settings, start_update, num_parallel_calls):
+def training_dataset(files, classes, batches, settings, start_update, num_parallel_calls,
+                     device=None):
     """The rest of a training stage, from `start_update` on.
 
     Args:
@@ -75,6 +76,7 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         settings: an experiment's Settings.
         start_update: updates done already.
         num_parallel_calls: images decoded at the same time; None leaves it to tf.data.
+        device: where the next batch is copied ahead of its update, such as '/gpu:0', or None.
 
     Returns:
         A tf.data.Dataset of (float32 [batch, size, size, 3], int32 [batch]).
@@ -92,7 +94,10 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
     dataset = tf.data.Dataset.from_generator(
         generate, (tf.string, tf.int64, tf.int64), ([None], [None], [None]))
     dataset = dataset.apply(tf.data.experimental.unbatch())
-    return _map(dataset, load, num_parallel_calls).batch(settings.batch_size).prefetch(2)
+    dataset = _map(dataset, load, num_parallel_calls).batch(settings.batch_size).prefetch(2)
+    if device is None:
+        return dataset
+    return dataset.apply(tf.data.experimental.prefetch_to_device(device))
 
 
 def _images(files, classes, settings, num_parallel_calls):

@@ -1,0 +1,99 @@
+"""The flags for GPUs: off until asked for, and without influence on results where they claim it."""
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from absl.testing import flagsaver
+
+import imagenet_main
+import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+import resnet_model
+from data import pipeline
+from data import settings as settings_lib
+from data.errors import UserError
+
+ENVIRONMENT = ('TF_ENABLE_WINOGRAD_NONFUSED', 'TF_GPU_THREAD_MODE', 'TF_GPU_THREAD_COUNT')
+
+
+@pytest.fixture(autouse=True)
+def flags(monkeypatch):
+    """Parsed flags with their defaults, and an environment that is put back."""
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, 'x')  # so that it is put back even where a test sets it
+        monkeypatch.delenv(name)
+    with flagsaver.flagsaver():
+        imagenet_main.FLAGS(['imagenet_main.py'])
+        yield imagenet_main.FLAGS
+
+
+def test_nothing_is_set_by_default():
+    assert imagenet_main.session_config() == tf.ConfigProto(allow_soft_placement=True)
+    assert not set(ENVIRONMENT).intersection(os.environ)
+
+
+def test_each_flag_reaches_tensorflow(flags):
+    flags.winograd = flags.xla = flags.mixed_precision = True
+    flags.gpu_private_threads = 3
+    config = imagenet_main.session_config()
+    assert [os.environ[name] for name in ENVIRONMENT] == ['1', 'gpu_private', '3']
+    assert config.graph_options.optimizer_options.global_jit_level == tf.OptimizerOptions.ON_1
+    assert config.graph_options.rewrite_options.auto_mixed_precision == 1
+
+
+def test_prefetch_to_device_needs_one(flags):
+    if tf.test.is_gpu_available():
+        pytest.skip('there is a GPU')
+    flags.prefetch_to_device = True
+    with pytest.raises(UserError, match='--prefetch_to_device'):
+        imagenet_main.session_config()
+
+
+def trained(mixed_precision, config):
+    """All variables of the network after three updates on random images."""
+    settings = settings_lib.DATASETS['glyphs100']._replace(resnet_size=8, image_size=8)
+    stream = np.random.RandomState(0)
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        tf.set_random_seed(1)
+        images = tf.constant(stream.standard_normal([6, 8, 8, 3]).astype(np.float32))
+        spec = resnet_model.classifier_fn(
+            images, tf.constant(np.arange(6, dtype=np.int32)), tf.estimator.ModeKeys.TRAIN,
+            {'settings': settings, 'step': 0, 'schedule': settings_lib.schedule(settings, 6),
+             'start': None, 'teacher_bias': None, 'data_format': 'channels_last',
+             'mixed_precision': mixed_precision})
+        names = [variable.name for variable in tf.global_variables('resnet/')]
+        session.run(tf.global_variables_initializer())
+        for _ in range(3):
+            session.run(spec.train_op)
+        return session.run(tf.global_variables('resnet/')), names
+
+
+def test_scaling_the_loss_changes_no_update(session, flags):
+    """Where float32 is computed, as on a CPU: the scale is a power of two."""
+    expected, _ = trained(False, imagenet_main.session_config())
+    flags.mixed_precision = True
+    found, names = trained(True, imagenet_main.session_config())
+    for name, a, b in zip(names, found, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_batches_copied_ahead_are_the_same(session, tmp_path):
+    settings = settings_lib.DATASETS['glyphs100']._replace(batch_size=2, train_epochs=2)
+    names = np.empty(3, object)
+    for i in range(3):
+        names[i] = os.fsencode(str(tmp_path / '{}.png'.format(i)))
+        with open(names[i], 'wb') as file:
+            file.write(session.run(tf.image.encode_png(np.full([32, 32, 3], 40 * i + np.arange(
+                32)[:, np.newaxis, np.newaxis], np.uint8))))
+    schedule = settings_lib.schedule(settings, 3)
+    batches = []
+    for device in (None, '/cpu:0'):
+        dataset = pipeline.training_dataset(
+            names, np.arange(3), pipeline.Batches(schedule, [1, 2]), settings, 0, 1, device)
+        iterator = tf.data.make_initializable_iterator(dataset)
+        session.run(iterator.initializer)
+        batches.append([session.run(iterator.get_next()) for _ in range(schedule.num_updates)])
+    assert len(batches[0]) == 3
+    for (images, classes), (expected, expected_classes) in zip(*batches):
+        np.testing.assert_array_equal(images, expected)
+        assert classes.tolist() == expected_classes.tolist()
