@@ -46,7 +46,7 @@ MUTATIONS = (
           'validation.append(images[:validation_pool])', 'split'),
          ('a stream of its own for the split', 'stream.shuffle(order)\n',
           'stream.shuffle(order)\n    stream = np.random.RandomState(seed)\n', 'split'),
-         ('classes numbered by label', 'stream.shuffle(order)\n', '', 'order'),
+         ('classes numbered by label', 'stream.shuffle(order)\n', 'pass\n', 'order'),
          ('validation: the last v_t of the pool', 'pool[:images_per_class]',
           'pool[-images_per_class:]', 'samples'),
          ('exemplars before the new group', 'np.concatenate([new.images, old.images])',
@@ -143,6 +143,7 @@ MUTATIONS = (
          ('sides rounded up', 'tf.cast(tf.cast(side, tf.float32) * ratio, tf.int32)',
           'tf.cast(tf.ceil(tf.cast(side, tf.float32) * ratio), tf.int32)', 'evaluation'),
          ('one mean', '(123.68, 116.78, 103.94)', '(123.68, 116.78, 103.49)', 'evaluation'),
+         ('no margin for JPEG chroma', 'MARGIN = 2', 'MARGIN = 0', 'jpeg'),
          ('never mirrored', 'uniform[3] < 0.5', 'uniform[3] < 0.', 'photographs'),
          ('padding of 3 for CIFAR', 'CIFAR_PAD = 1 / 8', 'CIFAR_PAD = 1 / 10', 'cifar'))
     + of('data/pipeline.py', 'pipeline',

@@ -14,8 +14,8 @@ PUBLISHED = [
     ('celeb10000', 10000, 10, 5, '0.2'), ('cifar100', 100, 2, 20, '0.1'),
     ('cifar100', 100, 5, 20, '0.1'), ('cifar100', 100, 10, 20, '0.1'),
     ('cifar100', 100, 20, 20, '0.1')]
-# The paper's other shares of validation, and shares that no binary fraction holds.
-OTHERS = [('imagenet100', 100, 10, 20, r) for r in ('0.2', '0.3', '0.4', '0.15', '0.07', '0.29')]
+# The paper's other shares of validation; shares of which r*G*P is no whole number.
+OTHERS = [('imagenet100', 100, 10, 20, r) for r in ('0.2', '0.3', '0.4', '0.29', '0.123', '0.999')]
 
 
 def case(dataset, num_increments, r):

@@ -154,10 +154,19 @@ def tiny(tmp_path_factory):
 
     watch('fit_bias', imagenet_main.fit_bias)
     watch('evaluate', imagenet_main.evaluate)
+    # Beside it a second run, as a user starts it.
+    again = subprocess.Popen(
+        [sys.executable, os.path.join(ROOT, 'imagenet_main.py')] + found.arguments(
+            str(found.folder / 'again'), str(found.folder / 'again.log')),
+        stdout=subprocess.DEVNULL)
     try:
         run_driver(found.arguments(found.model_dir, found.log))
+        assert again.wait(timeout=600) == 0
     finally:
         patch.undo()
+        if again.poll() is None:
+            again.kill()
+            again.wait()
     return found
 
 
@@ -335,14 +344,12 @@ def figures(path):
     return re.sub(r', \d+ images/s, step left .*', '', text).splitlines()
 
 
-def test_same_seed_same_figures(tiny, tmp_path):
-    """A second run, as a user starts it, on one thread."""
-    model_dir, log = str(tmp_path / 'again'), str(tmp_path / 'again.log')
-    subprocess.run([sys.executable, os.path.join(ROOT, 'imagenet_main.py')]
-                   + tiny.arguments(model_dir, log), check=True, stdout=subprocess.DEVNULL)
+def test_same_seed_same_figures(tiny):
+    """On one thread, in another process and folder."""
+    log = str(tiny.folder / 'again.log')
     assert figures(log) == figures(tiny.log)
     assert len([line for line in figures(log) if line.startswith('progress: ')]) > 50
-    with open(os.path.join(model_dir, 'results.csv')) as again:
+    with open(str(tiny.folder / 'again' / 'results.csv')) as again:
         with open(os.path.join(tiny.model_dir, 'results.csv')) as first:
             assert again.read() == first.read()
 
