@@ -27,8 +27,8 @@ Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test',
 # images: int64 array of indices into the step's list; classes: int64 array, their classes.
 Samples = collections.namedtuple('Samples', ['images', 'classes'])
 
-# Lines are parsed this many bytes at a time, so that a long list needs little beside its result.
-_CHUNK = 1 << 24
+# Lines are parsed this many bytes at a time: what is made of them on the way stays in the cache.
+_CHUNK = 1 << 16
 
 
 def _parse(line, number, path, num_classes):
@@ -56,21 +56,25 @@ def _parse(line, number, path, num_classes):
 def _parse_lines(lines, first_number, path, num_classes):
     """Paths and labels of consecutive lines: fast where all are well-formed."""
     fields = [line.rsplit(None, 1) for line in lines]
-    if all(len(pair) == 2 and pair[1].isdigit() and len(pair[1]) <= 9 and b'\0' not in pair[0]
-           for pair in fields):
-        labels = [int(pair[1]) for pair in fields]
-        if max(labels) < num_classes:
-            return [pair[0] for pair in fields], labels
+    if set(map(len, fields)) == {2}:
+        paths, labels = zip(*fields)
+        if (all(map(bytes.isdigit, labels)) and max(map(len, labels)) <= 9
+                and b'\0' not in b''.join(paths)):
+            labels = list(map(int, labels))
+            if max(labels) < num_classes:
+                return list(paths), labels
     pairs = [_parse(line, number, path, num_classes)
              for number, line in enumerate(lines, first_number)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def _normalised(image_path):
-    """The same path without detours, so that one image has one name."""
-    if b'./' in image_path or b'//' in image_path:
-        return posixpath.normpath(image_path)
-    return image_path
+def _normalised(paths):
+    """The same paths without detours, so that one image has one name."""
+    joined = b'\n'.join(paths)
+    if b'./' in joined or b'//' in joined:
+        return [posixpath.normpath(path) if b'./' in path or b'//' in path else path
+                for path in paths]
+    return paths
 
 
 def read_list(path, num_classes):
@@ -110,7 +114,7 @@ def read_list(path, num_classes):
                     raise UserError('{}, line {}: blank line inside the list'.format(path, blank))
                 if filled:
                     chunk = _parse_lines(lines[:filled], number + 1, path, num_classes)
-                    paths.extend(map(_normalised, chunk[0]))
+                    paths.extend(_normalised(chunk[0]))
                     labels.append(np.array(chunk[1], np.int32))
                 if filled < len(lines) and blank is None:
                     blank = number + filled + 1
