@@ -196,6 +196,7 @@ class ProgressHook(tf.train.SessionRunHook):
         self._batch_size = batch_size
         self._summary_dir = summary_dir
         self._since = None  # (updates done, time) of the last line
+        self._update = None  # updates done
 
     def begin(self):
         self._global_step = tf.train.get_global_step()
@@ -204,6 +205,10 @@ class ProgressHook(tf.train.SessionRunHook):
                          for title, name in self.WATCHED}
 
     def after_create_session(self, session, coord):
+        if self._update is not None:
+            # TensorFlow would go back to its last checkpoint, but not to that checkpoint's images.
+            raise UserError('TensorFlow lost its session (a network file system that failed, for '
+                            'one); start again with the same flags to go on')
         self._update = session.run(self._global_step)
 
     def before_run(self, run_context):

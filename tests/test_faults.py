@@ -1,0 +1,310 @@
+"""What goes wrong while a run goes on: kills, signals, full disks, lost data, bad images.
+
+Runs are tiny and in processes of their own (tests/tiny_runs.py).
+"""
+import csv
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+
+import miniatures
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+import tiny_runs
+
+from data import lists, pipeline, preprocessing, state
+from data import settings as settings_lib
+from data.errors import UserError
+
+AFTER_UPDATE = 'logs.run_log:ProgressHook.after_run'
+GO_ON = 'start again with the same flags to go on'
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tiny_runs.make_folder(tmp_path_factory.mktemp('faults') / 'data')
+
+
+@pytest.fixture(scope='module')
+def whole(data, tmp_path_factory):
+    """What an undisturbed run leaves."""
+    model = tmp_path_factory.mktemp('whole') / 'model'
+    result = tiny_runs.run(data, model)
+    assert result.status == 0, result.err
+    return tiny_runs.final_state(model)
+
+
+def failed(result, *expected):
+    """The run ended with status 1 and one line, which says all that is expected."""
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
+        result.err)
+
+
+def assert_goes_on_to_the_same_end(data, model, whole):
+    result = tiny_runs.run(data, model)
+    assert result.status == 0, result.err
+    assert tiny_runs.final_state(model) == whole
+    return result
+
+
+def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
+    """Killed or told to stop in one stage after the other, started again each time."""
+    model, log = tmp_path / 'model', ''
+    for where, count, how in (
+            ('data.state:write_atomically', 1, tiny_runs.KILL),  # its first file
+            (AFTER_UPDATE, 3, tiny_runs.TERMINATE),  # inside stage 1
+            ('exemplar:select', 1, tiny_runs.KILL),
+            ('data.state:write_results', 1, tiny_runs.KILL),  # right after the first step's record
+            (AFTER_UPDATE, 4, tiny_runs.INTERRUPT),
+            ('bic_layer:fit', 1, tiny_runs.KILL),  # between the stages
+            ('imagenet_main:evaluate', 1, tiny_runs.TERMINATE),  # after stage 2
+            ('data.state:save_step', 1, tiny_runs.KILL)):
+        result = tiny_runs.run(data, model, (where, count, how))
+        log += result.out
+        if how == tiny_runs.KILL:
+            assert result.status == -9
+        else:
+            number = 15 if how == tiny_runs.TERMINATE else 2
+            assert result.status == 128 + number
+            assert result.err == 'stopped by signal {}; {}\n'.format(number, GO_ON)
+    log += assert_goes_on_to_the_same_end(data, model, whole).out
+    assert 'step 1 goes on after update 3 of 4' in log
+    assert 'step 2 goes on after update 4 of 7' in log
+    # Each update was done once: what came before a stop was saved.
+    assert re.findall('step 2 of 2, classifier, .*update (.) of 7', log) == list('234' '67')
+    assert (tmp_path / 'model.log').read_text().count('stopped by signal') == 3
+    assert not [name for _, _, names in os.walk(str(model)) for name in names if '.tmp' in name]
+    with open(str(model / 'results.csv')) as file:
+        assert [row['step'] for row in csv.DictReader(file)] == ['1', '2']
+
+
+def test_a_finished_run_prints_its_table_and_stops(data, whole, tmp_path):
+    model = tmp_path / 'model'
+    model.mkdir()
+    for name, content in whole.items():
+        (model / name).write_bytes(content)
+    result = tiny_runs.run(data, model)
+    assert result.status == 0 and 'progress' not in result.out
+    assert result.out.splitlines()[-3].split()[:3] == ['step', 'classes', 'training']
+    assert [line.split()[0] for line in result.out.splitlines()[-2:]] == ['1', '2']
+    assert tiny_runs.final_state(model) == whole
+
+
+def test_a_folder_in_use_is_refused(data, whole, tmp_path):
+    model = tmp_path / 'model'
+    model.mkdir()
+    (model / 'experiment.json').write_bytes(whole['experiment.json'])
+    with open(str(model / 'lock'), 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        failed(tiny_runs.run(data, model), '--model_dir', 'another process')
+    failed(tiny_runs.run(data, model, seed=5), 'seed is 1993 there and 5 here', '--overwrite')
+
+
+def test_faults_of_disk_data_and_memory_leave_a_run_that_goes_on(data, whole, tmp_path):
+    data = shutil.copytree(data, str(tmp_path / 'data'))
+    model, away = tmp_path / 'model', str(tmp_path / 'away')
+    image = os.path.join(data, 'train', '0_3.png')
+    begin, end = 'data.pipeline:training_dataset', 'data.state:save_step'
+    failed(tiny_runs.run(data, model, (AFTER_UPDATE, 3, (
+        'import tensorflow.compat.v1 as tf\nraise tf.errors.AbortedError(None, None, "stale")'))),
+        'lost its session', GO_ON)  # it would go on with images that had their turn
+    failed(tiny_runs.run(data, model, (begin, 1, 'raise MemoryError')),
+           'out of memory', '--batch_size', GO_ON)
+    failed(tiny_runs.run(data, model, (begin, 1, 'os.rename({!r}, {!r})'.format(data, away))),
+           data + ':', 'gone', GO_ON)
+    os.rename(away, data)
+    failed(tiny_runs.run(data, model, (end, 1, 'raise OSError(5, "Input/output error", "/there")')),
+           '/there: Input/output error', GO_ON)
+    # The log says why as well.
+    assert '/there: Input/output error' in (tmp_path / 'model.log').read_text()
+    for name in os.listdir(os.path.join(data, 'train')):  # whichever come first in step 2
+        if name.startswith(tuple('0123')):
+            shutil.copy(os.path.join(data, 'train', name), str(tmp_path / name))
+    failed(tiny_runs.run(data, model, (begin, 1, (
+        'for name in os.listdir({0!r}):\n    open(os.path.join({0!r}, name), "w").write("<html>")'
+    ).format(os.path.join(data, 'train')))), 'train/', '.png: cannot be read as an image',
+        '--skip_bad_images', GO_ON)
+    for name in os.listdir(os.path.join(data, 'train')):
+        shutil.copy(str(tmp_path / name), os.path.join(data, 'train', name))
+    assert os.path.getsize(image) > 100
+    assert_goes_on_to_the_same_end(data, model, whole)
+
+
+def mounted(folder, *options):
+    """Mounts a tmpfs, or skips the test where that is not allowed."""
+    folder.mkdir()
+    if not shutil.which('mount') or subprocess.run(
+            ['mount', '-t', 'tmpfs', *options, 'tmpfs', str(folder)], stderr=subprocess.DEVNULL,
+            check=False).returncode:
+        pytest.skip('no right to mount a small disk')
+    return folder
+
+
+def test_a_full_and_a_read_only_disk_leave_a_run_that_goes_on(data, whole, tmp_path):
+    disk = mounted(tmp_path / 'disk', '-o', 'size=16m')
+    try:
+        model, ballast = disk / 'model', disk / 'ballast'
+        fill = ('try:\n    with open({!r}, "wb", 0) as file:\n        while True:\n'
+                '            file.write(bytes(512))\n'
+                'except OSError:\n    pass').format(str(ballast))
+        for where, count in (('data.state:_claim', 1), (AFTER_UPDATE, 2)):
+            failed(tiny_runs.run(data, model, (where, count, fill)), 'No space left', GO_ON)
+            ballast.unlink()
+        subprocess.run(['mount', '-o', 'remount,ro', str(disk)], check=True)
+        failed(tiny_runs.run(data, model), '--model_dir', 'Read-only')
+        subprocess.run(['mount', '-o', 'remount,rw', str(disk)], check=True)
+        assert_goes_on_to_the_same_end(data, model, whole)
+    finally:
+        subprocess.run(['umount', str(disk)], check=True)
+
+
+def test_a_loss_that_is_no_number_stops_with_what_was_seen(data, tmp_path):
+    result = tiny_runs.run(data, tmp_path / 'model', learning_rate=1e30)
+    failed(result, 'the loss is', 'step 1 of 2', 'epoch ', 'update ', ' of 4',
+           'learning rate 3.125e+28', '--learning_rate')
+    named = re.findall('image of the last batch: (.*)', result.out)
+    assert len(named) == 8 and all(os.path.isfile(name) for name in named)
+
+
+def one_frame_gif(frames=1):
+    frame = b',\0\0\0\0\1\0\1\0\0\2\2D\1\0'
+    return b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0' + frame * frames + b';'
+
+
+def noise(height, width, channels=3, depth=np.uint8):
+    return tiny_runs.png(np.random.RandomState(0).randint(
+        0, np.iinfo(depth).max + 1, (height, width, channels)).astype(depth))
+
+
+GOOD = {
+    '1x1': noise(1, 1), '20,000x3': noise(3, 20000), '3x20,000': noise(20000, 3),
+    'CMYK': miniatures.CMYK_JPEG, 'gray JPEG': miniatures.GRAY_JPEG,
+    '16 bit': noise(20, 30, 3, np.uint16), '16-bit gray': noise(20, 30, 1, np.uint16),
+    'gray with alpha': noise(20, 30, 2), 'alpha': noise(20, 30, 4), 'GIF': one_frame_gif(),
+    'JPEG and more': miniatures.JPEG + b'more'}
+BAD = {
+    'empty': b'', 'HTML': b'<!DOCTYPE html><html><body>404</body></html>',
+    'truncated JPEG': miniatures.JPEG[:-60], 'JPEG without its last bytes': miniatures.JPEG[:-2],
+    'JPEG header': miniatures.JPEG[:30], 'truncated PNG': miniatures.PNG[:-30],
+    'PNG header': miniatures.PNG[:8], 'animated GIF': one_frame_gif(2),
+    'BMP': b'BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\1\0\0\0\1\0\0\0\1\0\x18\0' + bytes(28)}
+
+
+@pytest.fixture(scope='module')
+def uses():
+    """A function from the bytes of an image to whether each use of it succeeds."""
+    with tf.Graph().as_default():
+        contents, uniform = tf.placeholder(tf.string, []), tf.placeholder(tf.float32, [4])
+        operations = []
+        for name in ('imagenet100', 'cifar100'):
+            settings = settings_lib.DATASETS[name]
+            operations += [preprocessing.training_image(contents, uniform, settings),
+                           preprocessing.evaluation_image(contents, settings)]
+        with tf.Session() as session:
+            def try_all(content):
+                found = []
+                for operation in operations:
+                    for draw in ([0] * 4, [.999] * 4):
+                        try:
+                            image = session.run(operation, {contents: content, uniform: draw})
+                            found.append(bool(np.all(np.isfinite(image))))
+                        except tf.errors.OpError:
+                            found.append(False)
+                return found
+            yield try_all
+
+
+@pytest.mark.parametrize('kind', sorted(GOOD) + sorted(BAD))
+def test_what_the_check_calls_good_trains_and_what_it_calls_bad_does_not(tmp_path, uses, kind):
+    content = GOOD.get(kind, BAD.get(kind))
+    (tmp_path / 'image.JPEG').write_bytes(content)
+    bad = pipeline.bad_images(np.array([os.fsencode(str(tmp_path / 'image.JPEG'))], object), 1)
+    assert bad == ([] if kind in GOOD else [0])
+    assert set(uses(content)) == {kind in GOOD}
+
+
+def test_no_damaged_jpeg_that_the_check_calls_good_fails_in_training(uses, tmp_path):
+    """The other direction does not hold: a crop above the place of the damage decodes."""
+    stream, good = np.random.RandomState(0), 0
+    for i in range(60):
+        content = bytearray((miniatures.JPEG, miniatures.PNG, miniatures.CMYK_JPEG)[i % 3])
+        content[stream.randint(len(content))] = stream.randint(256)
+        (tmp_path / str(i)).write_bytes(bytes(content))
+    files = np.array([os.fsencode(str(tmp_path / str(i))) for i in range(60)], object)
+    bad = pipeline.bad_images(files, 2)
+    for i in set(range(60)) - set(bad):
+        assert all(uses((tmp_path / str(i)).read_bytes())), i
+        good += 1
+    assert 0 < good < 60
+
+
+def test_missing_files_and_folders_are_bad_images(tmp_path):
+    (tmp_path / 'a.png').write_bytes(noise(4, 4))
+    (tmp_path / 'folder.png').mkdir()
+    files = np.array([os.fsencode(str(tmp_path / name)) for name in (
+        'missing.png', 'a.png', 'folder.png', 'a.png')], object)
+    assert pipeline.bad_images(files, 2) == [0, 2]
+    assert pipeline.bad_images(files[1:], 2, stop_at_first=True) == [1]
+
+
+def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
+    data = shutil.copytree(data, str(tmp_path / 'data'))
+    spoilt = {'train/0_3.png': BAD['truncated PNG'], 'train/2_7.png': BAD['HTML'],
+              'val/1_0.png': b''}
+    for name, content in spoilt.items():
+        with open(os.path.join(data, name), 'wb') as file:
+            file.write(content)
+    result = tiny_runs.run(data, tmp_path / 'model', check_data=True)
+    failed(result, '3 of 56 images do not decode', '--skip_bad_images')
+    assert sorted(re.findall('bad image: (.*)', result.out)) == [
+        os.path.join(data, name) for name in sorted(spoilt)]
+    assert 'check: 56 of 56 images' in result.out
+    assert not (tmp_path / 'model').exists()  # a check touches no experiment
+    before_training = 'imagenet_main:train_classifier'
+    result = tiny_runs.run(data, tmp_path / 'model', (before_training, 2, tiny_runs.KILL),
+                           skip_bad_images=True)
+    assert result.status == -9, result.err
+    assert sorted(re.findall('bad image: (.*)', result.out)) == [
+        os.path.join(data, name) for name in sorted(spoilt)]
+    left_out = sum(int(count) for count in re.findall('left out: (.) of 28 images', result.out))
+    assert left_out == 3
+    # An exemplar that has gone bad since is left out as well.
+    record = state.finished_steps(str(tmp_path / 'model'))[0][0]
+    with open(os.path.join(data, record['exemplars'][0][0]), 'wb'):
+        pass
+    result = tiny_runs.run(data, tmp_path / 'model', (before_training, 1, tiny_runs.KILL),
+                           skip_bad_images=True)
+    assert result.status == -9, result.err
+    counts = re.findall('incremental iteras, #training: (.*?),',
+                        (tmp_path / 'model.log').read_text())
+    assert int(counts[1]) == int(counts[0]) - 1
+
+
+def test_a_class_whose_images_are_all_bad_is_an_error():
+    images = [np.array([0, 1]), np.array([2])]
+    split = lists.Split(np.array([1, 0]), images, images, images, np.array([0, 0, 1]))
+    assert [len(own) for own in lists.without(split, [0], []).train] == [1, 1]
+    with pytest.raises(UserError, match='label 0 .* train on'):
+        lists.without(split, [2], [])
+    with pytest.raises(UserError, match='label 1 .* test with'):
+        lists.without(split, [], [0, 1])
+
+
+def test_absolute_paths_detours_and_images_in_both_lists(data, tmp_path):
+    """Paths are used as they stand, from the folder of the lists; shared images are warned of."""
+    folder = tmp_path / 'lists'
+    folder.mkdir()
+    (tmp_path / 'data').symlink_to(data)
+    for name, prefix in (('train.txt', data + '/'), ('val.txt', '../data/')):
+        with open(os.path.join(data, name)) as file:
+            (folder / name).write_text(''.join(prefix + line for line in file))
+    found = tiny_runs.run(str(folder), tmp_path / 'model', check_data=True)
+    assert found.status == 0 and 'warning' not in found.out, found.err
+    shutil.copy(str(folder / 'train.txt'), str(folder / 'val.txt'))
+    found = tiny_runs.run(str(folder), tmp_path / 'model', dry_run=True)
+    assert found.status == 0
+    assert 'warning: images in both lists: 40 ({}'.format(data) in found.out
