@@ -1,0 +1,152 @@
+"""The benchmarks' plain formulations and this project's give the same, at small sizes."""
+import os
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import bic_layer
+import exemplar
+import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+import resnet_model
+from data import lists, pipeline, preprocessing
+from data import settings as settings_lib
+
+BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'bench')
+sys.path.insert(0, BENCH)
+
+import evaluation  # noqa: E402
+import herding  # noqa: E402
+import images as images_bench  # noqa: E402
+import measure  # noqa: E402
+import run as run_bench  # noqa: E402
+import stage2  # noqa: E402
+import start_up  # noqa: E402
+
+SETTINGS = settings_lib.DATASETS['glyphs100']._replace(
+    num_classes=6, num_increments=3, resnet_size=8, image_size=8, batch_size=4, train_epochs=6,
+    lr_boundaries=(2, 4), learning_rate_batch=4)
+STEP = 1  # four classes seen, two of them new
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    tf.disable_v2_behavior()
+    return measure.write_photos(str(tmp_path_factory.mktemp('photos')), 10, 60, 80)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """A classifier with weights and moving statistics of all sizes."""
+    tf.disable_v2_behavior()
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(3)
+        resnet_model.network(tf.zeros([1, 8, 8, 3]), SETTINGS, False, resnet_model.NETWORK,
+                             'channels_last')
+        session.run(tf.global_variables_initializer())
+        stream = np.random.RandomState(3)
+        for variable in tf.global_variables():
+            if 'moving' in variable.name or 'dense' in variable.name:
+                variable.load(stream.uniform(0.2, 1.5, variable.shape.as_list()), session)
+        return tf.train.Saver().save(
+            session, os.path.join(str(tmp_path_factory.mktemp('classifier')), 'model.ckpt'))
+
+
+def test_herding():
+    stream = np.random.RandomState(0)
+    for images, count in ((60, 20), (9, 9), (5, 8)):
+        features = np.maximum(stream.standard_normal([images, 16]), 0).astype(np.float32)
+        assert herding.plain(features, count) == exemplar.herd(features, count).tolist()
+
+
+def test_features_are_held_once():
+    """Selection adds the class at hand to the features, not a second copy of all."""
+    settings = settings_lib.DATASETS['imagenet100']
+    classes, features = herding.class_features([200] * 10 * (os.cpu_count() + 1))
+    settings = settings._replace(num_classes=100 * (os.cpu_count() + 1))
+    tracemalloc.start()
+    exemplar.select(settings, 0, classes, features)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    of_a_class = 200 * herding.DIMENSIONS * 4
+    # A thread holds its class as float32 and, centred, as float64.
+    assert peak < os.cpu_count() * 4 * of_a_class + 0.1 * features.nbytes
+
+
+@pytest.mark.parametrize('num_images', [10, 3])
+def test_stage_2_on_stored_logits(session, photos, checkpoint, num_images):
+    """Distinct batches through the network once, or the network in every update: beta and gamma."""
+    files = photos[:num_images]
+    classes = np.arange(num_images, dtype=np.int64) * 4 // num_images
+    schedule = settings_lib.schedule(SETTINGS, num_images, bic_layer.EPOCHS_FACTOR)
+    batches = bic_layer.batches(schedule)
+    stored = stage2.stored_logits(
+        lambda: pipeline.periodic_dataset(files, classes, SETTINGS, batches.num_distinct,
+                                          batches.num_short, batches.num_full * 4, 1),
+        SETTINGS, STEP, checkpoint)
+    found = bic_layer.fit(stored, schedule, 'batch', os.path.dirname(checkpoint) + '_bias')
+    contents = tf.placeholder(tf.string, [])
+    pixels = preprocessing.evaluation_image(contents, SETTINGS)
+    decoded = []
+    for file in files:
+        with open(file, 'rb') as open_file:
+            decoded.append(session.run(pixels, {contents: open_file.read()}))
+    plain = stage2.plain(np.array(decoded), classes.astype(np.int32), SETTINGS, STEP, checkpoint)
+    assert abs(plain[0] - 1) > 1e-3 and abs(plain[1]) > 1e-3
+    np.testing.assert_allclose(found, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize('height, width', [(375, 500), (500, 375), (256, 256), (97, 301)])
+def test_crops(session, tmp_path, height, width):
+    """Only the crop decoded and resized, or the whole image: within 1 grey level, 99.9 %."""
+    settings = settings_lib.DATASETS['imagenet1000']._replace(image_size=112)
+    files = measure.write_photos(str(tmp_path), 3, height, width)
+    shares = images_bench.agreement(files, [
+        (lambda *given: images_bench.plain_training(*given, settings=settings),
+         lambda *given: preprocessing.training_image(*given, settings=settings)),
+        (lambda contents, _: images_bench.plain_evaluation(contents, settings),
+         lambda contents, _: preprocessing.evaluation_image(contents, settings))], session)
+    assert (shares >= 0.999).all()
+
+
+def test_lists_and_split(tmp_path):
+    folder = start_up.write_lists(str(tmp_path), train_lines=230, test_lines=40, classes=10)
+    train, validation, test = start_up.plain(folder, 10, 4, 1993)
+    train_list, test_list, split = start_up.ours(folder, 10, 4, 1993)
+    for expected, samples in (
+            (train, lists.training_samples(split, range(10), [])),
+            (validation, lists.validation_samples(split, 10, 4))):
+        paths = [os.fsdecode(path) for path in train_list.paths[samples.images]]
+        assert list(zip(paths, samples.classes.tolist())) == expected
+    assert [(os.fsdecode(path), c) for path, c in zip(
+        test_list.paths, split.test_classes.tolist())] == test
+
+
+def test_the_graph_does_not_grow_with_the_images(session):
+    assert abs(start_up.graph_bytes(20000, False) - start_up.graph_bytes(20, False)) < 100
+    assert start_up.graph_bytes(20000, True) > 10 * start_up.graph_bytes(20, True)
+
+
+def test_evaluation_in_one_pass(session, photos, checkpoint):
+    settings = SETTINGS._replace(num_classes=20, num_increments=2)
+    with tf.Graph().as_default(), tf.Session() as other:  # of 20 classes
+        resnet_model.network(tf.zeros([1, 8, 8, 3]), settings, False, resnet_model.NETWORK,
+                             'channels_last')
+        tf.set_random_seed(1)
+        other.run(tf.global_variables_initializer())
+        checkpoint = tf.train.Saver().save(other, checkpoint + '20')
+    classes = np.arange(10, dtype=np.int64) * 2
+    given = (photos, classes, 4, settings, STEP, (0.2, 3.), checkpoint)
+    found = evaluation.ours(*given)
+    assert found == pytest.approx(evaluation.plain(*given, teacher=False))
+    assert found['top5'] != found['top5_before']
+
+
+def test_each_row_is_known_by_name_and_printed(capsys):
+    names = list(run_bench.rows_of_modules())
+    assert {'herding', 'stage2', 'images', 'start-up', 'evaluation', 'update-224', 'step',
+            'archives'} <= set(names)
+    run_bench.show(measure.Row('item', '2 s', '1 s', 2., '>= 2'))
+    assert capsys.readouterr().out == '| item | 2 s | 1 s | 2 | >= 2 |\n'
