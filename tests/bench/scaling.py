@@ -7,6 +7,7 @@ CPU seconds, so that what else the machine does matters little.
 """
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
@@ -67,8 +68,8 @@ def bookkeeping(settings, folder, train, test, split):
     return run
 
 
-def graph_seconds(settings):
-    """Building the graph of stage 1 with the stored network."""
+def stage1_graph(settings):
+    """Builds the graph of stage 1 with the stored network; returns its variables' bytes."""
     with tf.Graph().as_default():
         resnet_model.classifier_fn(
             tf.zeros([4, 32, 32, 3]), tf.zeros([4], tf.int32), tf.estimator.ModeKeys.TRAIN,
@@ -99,9 +100,8 @@ def main():
             for step in (0, LAST):
                 classes, features = features_of(settings, step)
                 herding.append(cpu_seconds(
-                    lambda step=step, classes=classes, features=features:
-                    exemplar.select(settings, step, classes, features)))
-            size = graph_seconds(settings)
+                    functools.partial(exemplar.select, settings, step, classes, features)))
+            size = stage1_graph(settings)
             columns.append([
                 '{:,} classes'.format(count), '{:,}'.format(count * TRAIN),
                 '{:.2f} s'.format(fresh['seconds']), '{:.0f} MB'.format(fresh['megabytes']),
@@ -109,8 +109,8 @@ def main():
                 '{:.0f} MB'.format(features.nbytes / 1e6),
                 measure.seconds_text(cpu_seconds(bookkeeping(settings, folder, train, test,
                                                              split))),
-                measure.seconds_text(cpu_seconds(lambda settings=settings: graph_seconds(
-                    settings))),
+                measure.seconds_text(cpu_seconds(functools.partial(stage1_graph,
+                                                                   settings))),
                 '{:.0f} MB'.format(size / 1e6)])
     rows = list(zip(*columns))
     rows.insert(1, ['---'] * len(columns))
