@@ -1,7 +1,7 @@
 """Stage 2: the network on every batch of 200 epochs, against stored logits of the distinct ones."""
 
+import contextlib
 import os
-import time
 
 import measure
 import numpy as np
@@ -11,8 +11,9 @@ import bic_layer
 import resnet_model
 from data import settings as settings_lib
 
-SIDE = 32  # pixels: the smaller, the more beta and gamma alone weigh, so larger ones gain more
+SIDE = 64  # pixels: the smaller, the more beta and gamma alone weigh; larger ones gain more
 STEP = 1
+TURNS = 8
 
 
 def start_session():
@@ -22,25 +23,17 @@ def start_session():
     return tf.Session()
 
 
-def _load(session, checkpoint):
-    """The network's variables from a checkpoint, or fresh ones where it is None."""
-    session.run(tf.global_variables_initializer())
-    if checkpoint is not None:
-        tf.train.Saver(tf.global_variables(resnet_model.NETWORK + '/')).restore(session, checkpoint)
-
-
-def plain(images, classes, settings, step, checkpoint, num_updates=None, every_update=None):
+@contextlib.contextmanager
+def plain_stage(images, classes, settings, step, checkpoint):
     """Stage 2 as it is defined: each update runs the network on its batch.
 
     Args:
         images: float32 [images, size, size, 3], preprocessed, in the order of the validation set.
         classes: int32 [images].
         checkpoint: of the classifier, or None for fresh weights.
-        num_updates: as many of the updates, or None for all.
-        every_update: function called after each.
 
-    Returns:
-        (beta, gamma).
+    Yields:
+        (a function that does the update of that number, a function that returns (beta, gamma)).
     """
     schedule = settings_lib.schedule(settings, len(images), bic_layer.EPOCHS_FACTOR)
     m = settings.classes_per_increment
@@ -64,83 +57,83 @@ def plain(images, classes, settings, step, checkpoint, num_updates=None, every_u
         session.run(tf.global_variables_initializer())
         if checkpoint is not None:
             tf.train.Saver(network).restore(session, checkpoint)
-        for update in range(num_updates or schedule.num_updates):
-            first = update * settings.batch_size
+
+        def update(number):
+            first = number * settings.batch_size
             rows = np.arange(first, min(first + settings.batch_size, total)) % len(images)
             session.run(train, {batch: images[rows], labels: classes[rows]})
-            if every_update is not None:
-                every_update()
-        return tuple(float(value[0]) for value in session.run([beta, gamma]))
+
+        yield update, lambda: tuple(float(value[0]) for value in session.run([beta, gamma]))
 
 
-def stored_logits(dataset, settings, step, checkpoint, every_batch=None):
-    """What the driver stores: resnet_model.forward_fn on each batch of `dataset` (a function)."""
+def plain(images, classes, settings, step, checkpoint):
+    """All of plain_stage; returns (beta, gamma)."""
+    schedule = settings_lib.schedule(settings, len(images), bic_layer.EPOCHS_FACTOR)
+    with plain_stage(images, classes, settings, step, checkpoint) as (update, pair):
+        for number in range(schedule.num_updates):
+            update(number)
+        return pair()
+
+
+@contextlib.contextmanager
+def network_pass(dataset, settings, step, checkpoint):
+    """What the driver does: resnet_model.forward_fn on the batches of `dataset` (a function).
+
+    Yields:
+        A function that returns what is stored of the next batch.
+    """
     with tf.Graph().as_default(), start_session() as session:
         features = tf.data.make_one_shot_iterator(dataset()).get_next()
         outputs = resnet_model.forward_fn(features, None, tf.estimator.ModeKeys.PREDICT, {
             'settings': settings, 'step': step, 'data_format': 'channels_last',
             'batch_norm': 'batch', 'outputs': 'bias'}).predictions
-        _load(session, checkpoint)
-        parts = []
+        session.run(tf.global_variables_initializer())
+        if checkpoint is not None:
+            tf.train.Saver().restore(session, checkpoint)
+        yield lambda: session.run(outputs)
+
+
+def stored_logits(dataset, settings, step, checkpoint):
+    """All of network_pass: a dict of arrays, as bic_layer.fit takes it."""
+    parts = []
+    with network_pass(dataset, settings, step, checkpoint) as following:
         while True:
             try:
-                parts.append(session.run(outputs))
+                parts.append(following())
             except tf.errors.OutOfRangeError:
                 return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            if every_batch is not None:
-                every_batch()
 
 
-def _sample(settings, num_images):
-    """Images, in a file each would be read once; here constants, so that the network is timed."""
-    stream = np.random.RandomState(0)
-    images = stream.standard_normal([num_images, SIDE, SIDE, 3]).astype(np.float32) * 60
-    classes = np.sort(np.arange(num_images, dtype=np.int32) % (
-        (STEP + 1) * settings.classes_per_increment))
-    return images, classes
-
-
-class _Clock:
-    """Seconds of each call after the first, which holds TensorFlow's one-off work."""
-
-    def __init__(self):
-        self._last, self.seconds = None, []
-
-    def __call__(self):
-        now = time.perf_counter()
-        if self._last is not None:
-            self.seconds.append(now - self._last)
-        self._last = now
-
-
-def _row(options, num_images, target, sampled=5, turns=3):
+def _row(options, num_images, target):
+    """Updates and batches turn about; times their numbers; and all updates of beta and gamma."""
     settings = settings_lib.DATASETS['imagenet100']._replace(image_size=SIDE)
     schedule = settings_lib.schedule(settings, num_images, bic_layer.EPOCHS_FACTOR)
     batches = bic_layer.batches(schedule)
-    images, classes = _sample(settings, num_images)
+    stream = np.random.RandomState(0)
+    images = stream.standard_normal([num_images, SIDE, SIDE, 3]).astype(np.float32) * 60
+    classes = np.arange(num_images, dtype=np.int32) % (
+        (STEP + 1) * settings.classes_per_increment)
 
-    def dataset():
-        source = tf.data.Dataset.from_tensors({
-            'image': images[np.arange(settings.batch_size) % num_images],
-            'class': classes[np.arange(settings.batch_size) % num_images]})
-        return source.repeat(sampled)
+    def dataset():  # one batch, over again: reading and decoding are not what is compared
+        rows = np.arange(settings.batch_size) % num_images
+        return tf.data.Dataset.from_tensors({'image': images[rows],
+                                             'class': classes[rows]}).repeat()
 
-    update, forward = _Clock(), _Clock()
-    for _ in range(turns):
-        plain(images, classes, settings, STEP, None, sampled, update)
-        update._last = None
-        stored = stored_logits(dataset, settings, STEP, None, forward)
-        forward._last = None
+    with plain_stage(images, classes, settings, STEP, None) as (update, _), \
+            network_pass(dataset, settings, STEP, None) as following:
+        update_seconds, batch_seconds = measure.best([lambda: update(0), following], TURNS)
+        stored = following()
     rows = batches.num_distinct * settings.batch_size + batches.num_short
     stored = {name: np.resize(value, (rows,) + value.shape[1:]) for name, value in stored.items()}
     fit = measure.best([lambda: bic_layer.fit(
-        stored, schedule, 'batch', os.path.join(options.folder, 'bias'))], turns)[0]
-    num_forward = batches.num_distinct + (batches.num_short > 0)
-    loops = min(update.seconds) * schedule.num_updates
-    ours = min(forward.seconds) * num_forward + fit
+        stored, schedule, 'batch', os.path.join(options.folder, 'bias'))], 3)[0]
+    # A short batch takes its share of a full one.
+    ours = batch_seconds * rows / settings.batch_size + fit
+    loops = update_seconds * num_images * schedule.epochs / settings.batch_size
     return measure.Row(
         'stage 2, {:,} images: {:,} updates, {} distinct batches, fit {}'.format(
-            num_images, schedule.num_updates, num_forward, measure.seconds_text(fit)),
+            num_images, schedule.num_updates, batches.num_distinct + (batches.num_short > 0),
+            measure.seconds_text(fit)),
         measure.seconds_text(loops), measure.seconds_text(ours), loops / ours, target)
 
 
