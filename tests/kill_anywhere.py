@@ -1,6 +1,6 @@
 """Kills a small run at random moments, starts it again each time, and compares where it ends.
 
-    python tests/kill_anywhere.py [--kills 40] [--seed 0]
+    python tests/kill_anywhere.py [--kills 40] [--seed 0] [--kinds checkpoint ...]
 
 The kills come at a random time, before a random update of stage 1, in a random batch or update of
 what follows, in the middle of one of the state's own writes, or while TensorFlow writes a
@@ -25,6 +25,7 @@ import tiny_runs
 
 SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_boundaries': '3,5',
             'checkpoint_secs': 1}
+KINDS = ('time', 'update', 'batch', 'write', 'checkpoint')
 # Moments in a write of the state: before the data is flushed, before and after it gets its name.
 WRITES = ('os:fsync', 'os:replace', 'data.state:_flush')
 STAGES = (('progress.*classifier', 'stage 1'), ('progress.*bias', 'stage 2 to selection'),
@@ -41,9 +42,9 @@ def stage(log):
     return 'start'
 
 
-def start(rng, data, model, seconds):
+def start(rng, kinds, data, model, seconds):
     """One start that is killed: (what kind of kill, Result)."""
-    kind = rng.choice(('time', 'update', 'batch', 'write', 'checkpoint'))
+    kind = rng.choice(kinds)
     if kind == 'write':
         faults = [(rng.choice(WRITES), rng.randint(1, 12), tiny_runs.KILL)]
     elif kind == 'update':
@@ -82,6 +83,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--kills', type=int, default=40)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--kinds', nargs='+', default=KINDS, choices=KINDS)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     folder = tempfile.mkdtemp()
@@ -101,7 +103,7 @@ def main():
         while status != 0:
             starts += 1
             if sum(kinds.values()) < arguments.kills:
-                kind, result = start(rng, data, model, seconds)
+                kind, result = start(rng, arguments.kinds, data, model, seconds)
             else:
                 kind, result = None, tiny_runs.run(data, model, **SETTINGS)
             status, log = result.status, log + result.out

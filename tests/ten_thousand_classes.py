@@ -17,7 +17,7 @@ import numpy as np
 import tiny_runs
 
 CLASSES, TRAIN, TEST = 10000, 12, 1
-EPOCHS = 8  # twice as many in stage 2 are enough for all 1,250 distinct batches of step 2
+EPOCHS = 8  # more than enough for all 625 distinct batches of stage 2 at step 2
 LIMIT = 2 * 2 ** 30  # bytes
 
 

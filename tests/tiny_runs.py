@@ -141,7 +141,7 @@ def _install(where, count, code):
     def faulty(*args, **kwargs):
         calls.append(None)
         if len(calls) == count:
-            exec('import os, shutil, signal\n' + code)
+            exec('import os, shutil, signal\n' + code, {})
         return function(*args, **kwargs)
 
     setattr(holder, name, faulty)
