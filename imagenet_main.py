@@ -7,6 +7,8 @@
 
 import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 
+import contextlib
+import logging
 import os
 import signal
 import sys
@@ -20,7 +22,7 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 import bic_layer
 import exemplar
 import resnet_model
-from data import lists, pipeline, state
+from data import cluster, lists, pipeline, state
 from data import settings as settings_lib
 from data.errors import UserError
 from data.glyphs100 import prepare as glyphs100
@@ -79,6 +81,10 @@ flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of sta
 flags.DEFINE_bool('keep_checkpoints', False, 'keep the classifiers that no later step needs')
 flags.DEFINE_integer('progress_every', 100, 'updates between progress lines', lower_bound=1)
 
+flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine that share each batch, on one machine '
+                     'without a GPU parts of its CPU; several machines: TF_CONFIG (README.md)',
+                     lower_bound=1)
+
 # GPUs: what may change figures or speed is off until asked for. All applied in session_config.
 flags.DEFINE_bool('mixed_precision', False,
                   'networks compute in float16 where TensorFlow\'s graph rewrite finds it safe, '
@@ -92,7 +98,7 @@ flags.DEFINE_bool('winograd', False,
                   '(TF_ENABLE_WINOGRAD_NONFUSED=1): more memory, other rounding')
 flags.DEFINE_bool('prefetch_to_device', False,
                   'the next training batch is copied to the GPU while an update runs: same '
-                  'results, memory for one batch more')
+                  'results, memory for one batch more; several GPUs always do so')
 flags.DEFINE_integer('gpu_private_threads', 0,
                      'threads that do nothing but start GPU kernels, so that decoding never delays '
                      'them (TF_GPU_THREAD_MODE=gpu_private, TF_GPU_THREAD_COUNT); same results; '
@@ -121,6 +127,15 @@ class StopRequest:
     def _remember(self, number, _):
         signal.signal(number, signal.SIG_DFL)
         self.signal_number = number
+
+    def asked(self):
+        """Whether a stop was asked for."""
+        return self.signal_number is not None
+
+    def follow(self, number):
+        """Another process of the run is asked to stop, by this signal; so is this one."""
+        if self.signal_number is None:
+            self.signal_number = number
 
     def check(self):
         """Raises Stopped where a stop was asked for."""
@@ -191,13 +206,49 @@ def session_config():
         config.graph_options.rewrite_options.auto_mixed_precision = RewriterConfig.ON
     if FLAGS.prefetch_to_device and not tf.test.is_gpu_available():
         raise UserError('--prefetch_to_device: TensorFlow finds no GPU')
+    if not tf.test.is_gpu_available():
+        config.device_count['CPU'] = FLAGS.num_gpus
     return config
+
+
+def find_replicas(task, batch_size):
+    """The Replicas that share each batch; `task`: this process's place among several, or None.
+
+    Raises:
+        UserError: they are not there, or do not divide the batch.
+    """
+    gpus = len(tf.config.experimental.list_physical_devices('GPU'))
+    if gpus and FLAGS.num_gpus > gpus:
+        raise UserError('--num_gpus={}: TensorFlow finds {}'.format(FLAGS.num_gpus, gpus))
+    if task is not None and FLAGS.num_gpus != max(gpus, 1):
+        raise UserError(
+            '--num_gpus={}: with {}, all GPUs that TensorFlow finds take part, here {}; name those '
+            'in CUDA_VISIBLE_DEVICES that it may find'.format(
+                FLAGS.num_gpus, cluster.ENVIRONMENT, gpus) if gpus else
+            '--num_gpus={}: with {}, a machine without a GPU is one replica'.format(
+                FLAGS.num_gpus, cluster.ENVIRONMENT))
+    machines, index = (len(task.machines), task.index) if task else (1, 0)
+    replicas = pipeline.Replicas(FLAGS.num_gpus * machines, FLAGS.num_gpus * index, FLAGS.num_gpus)
+    if batch_size % replicas.total:
+        raise UserError('--batch_size={} cannot be divided among {} replicas (--num_gpus={} on {} '
+                        'machine(s))'.format(batch_size, replicas.total, FLAGS.num_gpus, machines))
+    return replicas
+
+
+def distribution(run):
+    """The tf.distribute.Strategy of stage 1; None for one replica."""
+    if run.replicas.total == 1:
+        return None
+    if run.cluster is not None:
+        return tf.distribute.experimental.MultiWorkerMirroredStrategy()
+    device = '/gpu:{}' if tf.test.is_gpu_available() else '/cpu:{}'
+    return tf.distribute.MirroredStrategy([device.format(i) for i in run.replicas.here])
 
 
 class Run:
     """One experiment while it runs: what is fixed for all of its steps."""
 
-    def __init__(self, settings, data_dir, model_dir):
+    def __init__(self, settings, data_dir, model_dir, task=None):
         self.settings = settings
         self.data_dir = data_dir
         self.model_dir = model_dir
@@ -206,6 +257,8 @@ class Run:
                                  exemplar.validation_pool(settings), settings.seed)
         self.session_config = session_config()
         self.data_format = FLAGS.data_format or resnet_model.default_data_format()
+        self.replicas = find_replicas(task, settings.batch_size)
+        self.cluster = None  # where several machines take part: the cluster.Cluster
         self.run_time = None
         self.checked_groups = 0  # of whose images the bad ones are left out
 
@@ -260,7 +313,6 @@ def dry_run(run):
 
 def train_classifier(run, step, training, schedule, teacher_bias):
     """Stage 1 of `step`; returns the classifier's checkpoint."""
-    settings = run.settings
     directory = state.classifier_dir(run.model_dir, step)
     checkpoint = verified_checkpoint(directory)
     done = state.checkpoint_update(checkpoint) if checkpoint else 0
@@ -276,19 +328,40 @@ def train_classifier(run, step, training, schedule, teacher_bias):
             raise UserError('{}: no readable checkpoint of step {}; put it back, or start anew in '
                             'another --model_dir'.format(
                                 state.classifier_dir(run.model_dir, step - 1), step))
+    if run.cluster is not None:
+        run.cluster.tell(step=step, update=done if checkpoint else None)
+    train_from(run, step, training, schedule, teacher_bias, done, start)
+    checkpoint = verified_checkpoint(directory)
+    if checkpoint is None or state.checkpoint_update(checkpoint) != schedule.num_updates:
+        raise UserError('{}: the checkpoint of update {} cannot be read back; start again with the '
+                        'same flags to go on from the one before'.format(
+                            directory, schedule.num_updates))
+    return checkpoint
+
+
+def train_from(run, step, training, schedule, teacher_bias, done, start):
+    """Stage 1 of `step` from update `done` on, with all that take part in the run.
+
+    Args:
+        start: the checkpoint of step t-1's classifier; None at step 0 and where the stage goes on
+            from its own.
+    """
+    settings, directory = run.settings, state.classifier_dir(run.model_dir, step)
     files, classes = run.train_files(training.images), training.classes
     batches = pipeline.Batches(schedule, [settings.seed, step])
+    writes = run.cluster is None or run.cluster.is_chief
 
     def input_fn():
-        return pipeline.training_dataset(files, classes, batches, settings, done,
-                                         FLAGS.num_parallel_calls,
-                                         '/gpu:0' if FLAGS.prefetch_to_device else None)
+        return pipeline.training_dataset(
+            files, classes, batches, settings, done, FLAGS.num_parallel_calls,
+            '/gpu:0' if FLAGS.prefetch_to_device and run.replicas.total == 1 else None,
+            run.replicas)
 
     def files_read_last():
         ahead = range(done, min(done + pipeline.READ_AHEAD, schedule.num_updates))
         return np.concatenate([files[:0]] + [files[batches.images(update)] for update in ahead])
 
-    def every_update(update, loss, context):
+    def every_update(update, loss, stop, context):
         nonlocal done
         done = update
         if not np.isfinite(loss):
@@ -301,7 +374,8 @@ def train_classifier(run, step, training, schedule, teacher_bias):
                     loss, step + 1, settings.num_increments,
                     batches.positions(update - 1)[0] // len(files) + 1, update,
                     schedule.num_updates, settings_lib.learning_rate(schedule, update - 1)))
-        if STOP.signal_number is not None:
+        if stop if run.cluster is not None else STOP.asked():
+            STOP.follow(signal.SIGTERM)  # of another machine's process
             context.request_stop()
 
     def report(update, values, images, seconds):
@@ -311,29 +385,32 @@ def train_classifier(run, step, training, schedule, teacher_bias):
             settings_lib.learning_rate(schedule, update - 1), images / seconds,
             run.run_time.left(step, (schedule.num_updates - update) * schedule.batch_size))
 
-    config = tf.estimator.RunConfig(
-        tf_random_seed=settings.seed, session_config=run.session_config,
-        save_checkpoints_secs=FLAGS.checkpoint_secs, keep_checkpoint_max=2,
-        save_summary_steps=FLAGS.progress_every, log_step_count_steps=None)
-    estimator = tf.estimator.Estimator(
-        resnet_model.classifier_fn, directory, config,
-        params={'settings': settings, 'step': step, 'schedule': schedule, 'start': start,
-                'teacher_bias': teacher_bias, 'data_format': run.data_format,
-                'mixed_precision': FLAGS.mixed_precision})
-    hook = run_log.ProgressHook(every_update, FLAGS.progress_every, report, schedule.batch_size,
-                                directory)
-    try:
-        estimator.train(input_fn, hooks=[hook], max_steps=schedule.num_updates,
-                        saving_listeners=[state.FlushCheckpoints(directory)])
-    except tf.errors.OpError as error:
-        raise data_error(run, files_read_last(), error) from error
+    hooks = [run_log.ProgressHook(every_update, FLAGS.progress_every, report, schedule.batch_size,
+                                  directory if writes else None, STOP.asked)]
+    if writes:
+        hooks.append(tf.train.CheckpointSaverHook(
+            directory, FLAGS.checkpoint_secs, listeners=[state.FlushCheckpoints(directory)]))
+    with cluster.announced(run.cluster and run.cluster.task):
+        config = tf.estimator.RunConfig(
+            tf_random_seed=settings.seed, session_config=run.session_config,
+            save_checkpoints_secs=None, keep_checkpoint_max=2,
+            save_summary_steps=FLAGS.progress_every if writes else 0, log_step_count_steps=None,
+            train_distribute=distribution(run))
+        estimator = tf.estimator.Estimator(
+            resnet_model.classifier_fn, directory, config,
+            params={'settings': settings, 'step': step, 'schedule': schedule, 'start': start,
+                    'teacher_bias': teacher_bias, 'data_format': run.data_format,
+                    'mixed_precision': FLAGS.mixed_precision, 'num_replicas': run.replicas.total})
+        try:
+            if run.cluster is None:
+                estimator.train(input_fn, hooks, max_steps=schedule.num_updates)
+            else:  # the one function that trains on several machines; nothing evaluates in it
+                tf.estimator.train_and_evaluate(
+                    estimator, tf.estimator.TrainSpec(input_fn, schedule.num_updates, hooks),
+                    tf.estimator.EvalSpec(input_fn))
+        except tf.errors.OpError as error:
+            raise data_error(run, files_read_last(), error) from error
     STOP.check()
-    checkpoint = verified_checkpoint(directory)
-    if checkpoint is None or state.checkpoint_update(checkpoint) != schedule.num_updates:
-        raise UserError('{}: the checkpoint of update {} cannot be read back; start again with the '
-                        'same flags to go on from the one before'.format(
-                            directory, schedule.num_updates))
-    return checkpoint
 
 
 def verified_checkpoint(directory):
@@ -539,20 +616,10 @@ def run_experiment(run):
     if records:
         LOG.info('going on after step %d of %d', len(records), settings.num_increments)
     prune(run, len(records))
-    planned = [settings_lib.schedule(settings, len(run.samples(step, exemplars)[0].images))
-               for step, exemplars in enumerate(planned_exemplars(run))]
-    run.run_time = run_log.RunTime([schedule.num_images * schedule.epochs for schedule in planned])
+    run.run_time = planned_time(run)
     for step in range(len(records), settings.num_increments):
         STOP.check()
-        if FLAGS.skip_bad_images:
-            leave_out_bad_images(run, step)
-        exemplars, teacher_bias = [], None
-        if step:
-            exemplars = lists.find_images(run.train_list, run.split.train,
-                                          records[-1]['exemplars'],
-                                          missing_ok=FLAGS.skip_bad_images)
-        if step >= 2 and settings.bias_correction:
-            teacher_bias = (records[-1]['results']['beta'], records[-1]['results']['gamma'])
+        exemplars, teacher_bias = passed_on(run, step, records)
         results, chosen = run_step(run, step, exemplars, teacher_bias)
         # Logged before it is saved: killed in between, the log has it twice rather than never.
         log_results(settings, [record['results'] for record in records] + [results])
@@ -562,6 +629,69 @@ def run_experiment(run):
         write_results(run, records)
         prune(run, len(records))
     run_log.table([record['results'] for record in records])
+
+
+def planned_time(run):
+    """The RunTime of a run, from the images that each step is planned to train on."""
+    planned = [settings_lib.schedule(run.settings, len(run.samples(step, exemplars)[0].images))
+               for step, exemplars in enumerate(planned_exemplars(run))]
+    return run_log.RunTime([schedule.num_images * schedule.epochs for schedule in planned])
+
+
+def passed_on(run, step, records):
+    """What `step` has from those before it: (exemplars, teacher_bias) of run_step.
+
+    Where bad images are skipped, takes those of the step's classes out of the split first.
+    """
+    if FLAGS.skip_bad_images:
+        leave_out_bad_images(run, step)
+    exemplars, teacher_bias = [], None
+    if step:
+        exemplars = lists.find_images(run.train_list, run.split.train, records[-1]['exemplars'],
+                                      missing_ok=FLAGS.skip_bad_images)
+    if step >= 2 and run.settings.bias_correction:
+        teacher_bias = (records[-1]['results']['beta'], records[-1]['results']['gamma'])
+    return exemplars, teacher_bias
+
+
+def follow_chief(run):
+    """A worker's part of a run on several machines: stage 1 of each step that the chief names."""
+    run.run_time = planned_time(run)
+    while True:
+        LOG.info('waiting for the chief')
+        word = run.cluster.hear()
+        if word is None:
+            return
+        step, update = word['step'], word['update']
+        records, start = wait_for_state(run, step, update)
+        exemplars, teacher_bias = passed_on(run, step, records)
+        training = run.samples(step, exemplars)[0]
+        schedule = settings_lib.schedule(run.settings, len(training.images))
+        LOG.info('step %d of %d, from update %d of %d', step + 1, run.settings.num_increments,
+                 update or 0, schedule.num_updates)
+        train_from(run, step, training, schedule, teacher_bias, update or 0, start)
+
+
+def wait_for_state(run, step, update):
+    """Waits until what the chief has found on disk shows here too: the shared folder may lag.
+
+    Returns:
+        (records of the steps before, start as train_from takes it).
+    """
+    while True:
+        STOP.check()
+        records, _ = state.finished_steps(run.model_dir)
+        # Where the stage goes on, its own checkpoint is needed; else that of the step before.
+        needed = None
+        if update is not None:
+            needed = state.classifier_dir(run.model_dir, step)
+        elif step:
+            needed = state.classifier_dir(run.model_dir, step - 1)
+        checkpoint = needed and tf.train.latest_checkpoint(needed)
+        if len(records) >= step and (
+                not needed or checkpoint and update in (None, state.checkpoint_update(checkpoint))):
+            return records[:step], checkpoint if update is None else None
+        time.sleep(cluster.POLL_SECONDS)
 
 
 def prune(run, num_finished):
@@ -642,45 +772,76 @@ def warn_of_shared_images(run):
                  ', '.join(map(os.fsdecode, shared[:3])), ', ...' if len(shared) > 3 else '')
 
 
+def peer_ended(name, how):
+    """Another process of the run has ended: so must this one, which may wait for it forever."""
+    if how and 'signal' in how:
+        STOP.follow(how['signal'])
+        return
+    run_log.last_line('error: {} {}; start all again with the same flags to go on'.format(
+        name, 'is gone' if how is None else 'ended: ' + how['error']))
+    os._exit(1)  # TensorFlow may be waiting for that process; what is on disk is whole
+
+
 def main(_):
+    STOP.install()
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
     settings = experiment_settings()
     data_dir = find_data(settings)
     model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', settings.dataset)
-    run = Run(settings, data_dir, model_dir)
+    task = cluster.take_task()
+    run = Run(settings, data_dir, model_dir, task)
     for flag, function in (('dry_run', dry_run), ('check_data', check_data),
                            ('eval_only', evaluate_checkpoints)):
         if FLAGS[flag].value:
             run_log.open_log(None)
             warn_of_shared_images(run)
-            STOP.install()
             function(run)
             return
     digests = {name: image_list.digest for name, image_list in (
         (lists.TRAIN_LIST, run.train_list), (lists.TEST_LIST, run.test_list))}
-    with state.experiment(model_dir, settings, digests, FLAGS.overwrite):
+    with contextlib.ExitStack() as stack:
+        if task is not None:
+            run_log.open_log(None)
+            run.cluster = stack.enter_context(cluster.Cluster(
+                task, model_dir, state.identity(settings, digests), STOP.check, peer_ended))
+            run.cluster.join()
+            if not run.cluster.is_chief:
+                follow_chief(run)
+                return
+        stack.enter_context(state.experiment(model_dir, settings, digests, FLAGS.overwrite))
         run_log.open_log(FLAGS.log_file or os.path.join(
             ROOT, 'logs', 'runs', os.path.basename(os.path.abspath(model_dir)) + '.log'))
         run_log.settings_line(settings)
         warn_of_shared_images(run)
-        LOG.info('TensorFlow %s, %s', tf.__version__, run.data_format)
-        STOP.install()
+        LOG.info('TensorFlow %s, %s%s', tf.__version__, run.data_format,
+                 ', {} replicas'.format(run.replicas.total) if run.replicas.total > 1 else '')
         run_experiment(run)
 
 
 def run_main():
     """Runs `main`; what stops it ends in one line and status 1, a signal in 128 + its number."""
+    several_machines = cluster.ENVIRONMENT in os.environ
     try:
         app.run(main)
     except (UserError, OSError, MemoryError, tf.errors.OpError) as error:
         run_log.last_line('error: ' + run_log.failure(error))
-        sys.exit(1)
+        status = 1
     except (Stopped, KeyboardInterrupt) as stopped:
         number = getattr(stopped, 'signal_number', signal.SIGINT)
         run_log.last_line('stopped by signal {}; start again with the same flags to go on'.format(
             number))
-        sys.exit(128 + number)
+        status = 128 + number
+    except SystemExit as end:
+        if not several_machines:
+            raise
+        status = end.code or 0
+    if several_machines:  # TensorFlow's server cannot be stopped, and complains of being tidied up
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 1)
+    sys.exit(status)
 
 
 if __name__ == '__main__':

@@ -113,20 +113,46 @@ def network(images, settings, training, scope, data_format):
         return features, tf.layers.dense(features, settings.num_classes)
 
 
-def cross_entropy(labels, logits):
+def cross_entropy(labels, logits, mean=tf.reduce_mean):
     """CE: the mean over the batch of -log softmax(logits)[label]."""
-    return tf.reduce_mean(
-        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+    return mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
-def distillation(teacher_logits, logits, temperature):
+def distillation(teacher_logits, logits, temperature, mean=tf.reduce_mean):
     """KD: the mean over the batch of the cross-entropy between both softmaxes at `temperature`.
 
     Paper, section 3, equation 2; not multiplied by T^2.
     """
     targets = tf.stop_gradient(tf.nn.softmax(teacher_logits / temperature))
-    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(
+    return mean(tf.nn.softmax_cross_entropy_with_logits_v2(
         labels=targets, logits=logits / temperature))
+
+
+def _share_of_mean(labels, schedule, num_replicas):
+    """What a replica takes for the mean over the batch, of which it has a share of the images.
+
+    tf.distribute averages what the replicas found. So that every image weighs the same, also where
+    the last batch is short, the sum over a share is divided by the mean size of the shares.
+
+    Returns:
+        A function from values [share] to a scalar.
+    """
+    done = tf.cast(tf.train.get_or_create_global_step(), tf.int64) * schedule.batch_size
+    batch = tf.minimum(np.int64(schedule.batch_size), schedule.num_images * schedule.epochs - done)
+    size = tf.cast(batch, tf.float32) / num_replicas
+    counts = tf.cast(labels >= 0, tf.float32)  # a filler of data/pipeline.py counts in no loss
+    return lambda values: tf.reduce_sum(values * counts) / size
+
+
+def _mirrored_statistics(next_creator, **kwargs):
+    """Moving statistics that every update averages over the replicas, not only checkpoints.
+
+    The average of the replicas' own moving statistics is the same either way. But TensorFlow's
+    default would read them from all machines for each checkpoint, which one machine alone writes.
+    """
+    if kwargs.get('synchronization') == tf.VariableSynchronization.ON_READ:
+        kwargs['synchronization'] = tf.VariableSynchronization.AUTO
+    return next_creator(**kwargs)
 
 
 def weight_decay(settings, step):
@@ -154,11 +180,22 @@ def classifier_fn(features, labels, mode, params):
         params: 'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
             'start' (the checkpoint of step t-1's classifier; None at step 0 and where the stage
             goes on from its own checkpoint), 'teacher_bias' ((beta, gamma) of step t-1, or None);
-            'mixed_precision' (bool, may be missing: whether the loss is scaled for float16).
+            'mixed_precision' (bool, may be missing: whether the loss is scaled for float16);
+            'num_replicas' (int, may be missing: over how many devices tf.distribute divides a
+            batch; `features` and `labels` are then one replica's share).
 
     Returns:
         A tf.estimator.EstimatorSpec.
     """
+    if params.get('num_replicas', 1) == 1:
+        return _classifier(features, labels, mode, params, tf.reduce_mean)
+    mean = _share_of_mean(labels, params['schedule'], params['num_replicas'])
+    with tf.variable_creator_scope(_mirrored_statistics):
+        return _classifier(features, tf.maximum(labels, 0), mode, params, mean)
+
+
+def _classifier(features, labels, mode, params, mean):
+    """Stage 1 as the paper has it; `mean`: the mean over the batch of values [images]."""
     settings, step, schedule = params['settings'], params['step'], params['schedule']
     old = step * settings.classes_per_increment
     seen = old + settings.classes_per_increment
@@ -166,7 +203,7 @@ def classifier_fn(features, labels, mode, params):
 
     _, logits = network(features, settings, True, NETWORK, params['data_format'])
     logits = logits[:, :seen]  # unseen classes enter no loss
-    ce = cross_entropy(labels, logits)
+    ce = cross_entropy(labels, logits, mean)
     wd = weight_decay(settings, step)
     if teacher:
         _, teacher_logits = network(features, settings, False, STORED_NETWORK,
@@ -175,7 +212,7 @@ def classifier_fn(features, labels, mode, params):
         if params['teacher_bias'] is not None:  # t >= 2: the group learnt last is corrected
             teacher_logits = bic_layer.correct(teacher_logits, *params['teacher_bias'],
                                                num_new=settings.classes_per_increment)
-        kd = distillation(teacher_logits, logits[:, :old], settings.temperature)
+        kd = distillation(teacher_logits, logits[:, :old], settings.temperature, mean)
         share = old / seen  # lambda, equation 3
         loss = share * kd + (1 - share) * ce + wd
     else:
@@ -194,11 +231,20 @@ def classifier_fn(features, labels, mode, params):
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):  # moving statistics
         train_op = optimizer.minimize(loss, global_step, var_list=trained)
 
-    watched = [('losses/total', loss), ('losses/xe', ce), ('losses/kd', kd), ('losses/wd', wd),
-               ('monitors/lr', learning_rate)]
-    for name, value in watched:
-        tf.summary.scalar(name, value)
+    # Whether this process was asked to stop: all stop after the same update.
+    stop = tf.placeholder_with_default(0., [], 'stop')
+    watched = [loss, ce, kd, wd, stop]
+    if params.get('num_replicas', 1) > 1:
+        def mean_of_all(strategy, values):
+            return strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)
+
+        watched = tf.unstack(tf.distribute.get_replica_context().merge_call(
+            mean_of_all, args=(tf.stack(watched),)))
+    names = ('losses/total', 'losses/xe', 'losses/kd', 'losses/wd', 'stop', 'monitors/lr')
+    for name, value in zip(names, watched + [learning_rate]):
         tf.identity(value, 'watched/' + name)  # for the progress line
+        if name != 'stop':
+            tf.summary.scalar(name, value)
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 

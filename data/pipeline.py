@@ -5,6 +5,7 @@ draw follow from the seed, the step and the position in the stage. So a stage ca
 update as if nothing had happened, and its graph does not grow with the number of images.
 """
 
+import collections
 import os
 
 import numpy as np
@@ -13,8 +14,33 @@ import tensorflow.compat.v1 as tf
 from data import preprocessing
 
 EVALUATION_BATCH = 256  # any size gives the same figures; this one keeps a GPU busy
+FILLER = -1  # class of an image that counts in no loss
 READ_AHEAD = 8  # batches: more than the pipeline ever holds
 CACHE_BYTES = 2 ** 30  # decoded validation images up to this are kept, more are decoded again
+
+
+class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
+    """Over how many devices a batch is divided: `total` in all, and which of them are here.
+
+    This process has the replicas `first` ... `first + local - 1`.
+    """
+
+    __slots__ = ()
+
+    def bounds(self, size, replica):
+        """(begin, end) within a batch of `size` images: the images of one replica.
+
+        Shares differ by one image at most; each image is in exactly one.
+        """
+        return size * replica // self.total, size * (replica + 1) // self.total
+
+    @property
+    def here(self):
+        """range of the replicas of this process."""
+        return range(self.first, self.first + self.local)
+
+
+ONE = Replicas(1, 0, 1)
 
 
 class Batches:
@@ -28,15 +54,20 @@ class Batches:
     def __init__(self, schedule, seed):
         self._schedule = schedule
         self._seed = list(seed)
-        self._epoch, self._order = None, None
+        self._newest = None, None  # an epoch and its order
         self.num_updates = schedule.num_updates
+        # Updates on whole batches, and the images of the short one after them (0: there is none).
+        self.num_full, self.num_short = divmod(schedule.num_images * schedule.epochs,
+                                               schedule.batch_size)
         self.crop_seed = np.int64(np.random.RandomState(self._seed).randint(2 ** 31))
 
     def _epoch_order(self, epoch):
-        if epoch != self._epoch:
+        newest, order = self._newest  # read and written at once: several threads come here
+        if epoch != newest:
             stream = np.random.RandomState(self._seed + [epoch])
-            self._epoch, self._order = epoch, stream.permutation(self._schedule.num_images)
-        return self._order
+            order = stream.permutation(self._schedule.num_images)
+            self._newest = epoch, order
+        return order
 
     def positions(self, update):
         """The positions in the stage, counted from 0, of the images in batch `update`."""
@@ -66,7 +97,7 @@ def _map(dataset, function, num_parallel_calls):
 
 
 def training_dataset(files, classes, batches, settings, start_update, num_parallel_calls,
-                     device=None):
+                     device=None, replicas=ONE):
     """The rest of a training stage, from `start_update` on.
 
     Args:
@@ -77,24 +108,43 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         start_update: updates done already.
         num_parallel_calls: images decoded at the same time; None leaves it to tf.data.
         device: where the next batch is copied ahead of its update, such as '/gpu:0', or None.
+        replicas: the Replicas that share each batch.
 
     Returns:
-        A tf.data.Dataset of (float32 [batch, size, size, 3], int32 [batch]).
+        A tf.data.Dataset of (float32 [share, size, size, 3], int32 [share]): for each update one
+        element a replica of this process, in their order. A share is the whole batch where there is
+        one replica. A replica to which a last, short batch leaves nothing gets one image of it with
+        class FILLER, since batch norm knows no empty batch.
     """
-    def generate():
-        for update in range(start_update, batches.num_updates):
-            images = batches.images(update)
-            yield files[images], classes[images], batches.positions(update)
-
     def load(file, label, position):
         uniform = tf.random.stateless_uniform([4], seed=tf.stack([batches.crop_seed, position]))
         image = preprocessing.training_image(tf.read_file(file), uniform, settings)
         return image, tf.cast(label, tf.int32)
 
-    dataset = tf.data.Dataset.from_generator(
-        generate, (tf.string, tf.int64, tf.int64), ([None], [None], [None]))
-    dataset = dataset.apply(tf.data.experimental.unbatch())
-    dataset = _map(dataset, load, num_parallel_calls).batch(settings.batch_size).prefetch(2)
+    def shares(updates, begin, end):
+        """The images `begin` ... `end-1` of every batch, one after the other."""
+        def generate():
+            for update in updates:
+                images = batches.images(update)[begin:end]
+                yield files[images], classes[images], batches.positions(update)[begin:end]
+
+        dataset = tf.data.Dataset.from_generator(
+            generate, (tf.string, tf.int64, tf.int64), ([None], [None], [None]))
+        return _map(dataset.apply(tf.data.experimental.unbatch()), load, num_parallel_calls)
+
+    begin = replicas.bounds(settings.batch_size, replicas.here[0])[0]
+    end = replicas.bounds(settings.batch_size, replicas.here[-1])[1]
+    # The last batch may be short: alone it is divided anew, or one replica takes it as it comes.
+    num_equal = batches.num_full if replicas.total > 1 else batches.num_updates
+    dataset = shares(range(start_update, num_equal), begin, end).batch(
+        settings.batch_size // replicas.total)
+    for replica in replicas.here if num_equal < batches.num_updates else ():
+        begin, end = replicas.bounds(batches.num_short, replica)
+        share = shares([num_equal], begin, max(end, begin + 1)).batch(max(end - begin, 1))
+        if begin == end:
+            share = share.map(lambda image, label: (image, tf.fill(tf.shape(label), FILLER)))
+        dataset = dataset.concatenate(share)
+    dataset = dataset.prefetch(2)
     if device is None:
         return dataset
     return dataset.apply(tf.data.experimental.prefetch_to_device(device))

@@ -33,9 +33,10 @@ VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
 _RESULTS = 'results.csv'
+CLUSTER = 'cluster.json'  # where the workers of a job of several machines find its chief
 _OWN_NAMES = re.compile(
-    r'((experiment\.json|results\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)(\.tmp)?'
-    r'|lock|summary|\d+_(classifier|bias))$')
+    r'((experiment\.json|cluster\.json|results\.csv|\d+_step\.json|'
+    r'(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|summary|\d+_(classifier|bias))$')
 _CHECKPOINT_FILE = re.compile(r'(model\.ckpt-\d+)\.(index|meta|data-\d+-of-\d+)$')
 # Stands in experiment.json while what was there is being deleted.
 _DELETING = {'deleting': True}
@@ -96,46 +97,52 @@ def _read_checked(path):
     return value
 
 
-def _differences(old, new):
-    """'settings.seed is 1 there and 2 here, ...' between two nested dicts."""
+def identity(settings, digests):
+    """What an experiment is, as a dict: its Settings, its list files' digests, this layout."""
+    return json.loads(json.dumps({
+        'state_version': VERSION, 'settings': settings._asdict(), 'lists': digests}))
+
+
+def differences(there, here):
+    """'seed is 1 there and 2 here, ...' between two identities (nested dicts)."""
     found = []
-    for name in sorted(set(old) | set(new)):
-        there, here = old.get(name), new.get(name)
-        if isinstance(there, dict) and isinstance(here, dict):
-            found.extend(_differences(there, here))
-        elif there != here:
+    for name in sorted(set(there) | set(here)):
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found.append(differences(old, new))
+        elif old != new:
             found.append('{} is {} there and {} here'.format(
-                name, *(str(value)[:40] for value in (there, here))))
-    return found
+                name, *(str(value)[:40] for value in (old, new))))
+    return ', '.join(filter(None, found))
 
 
-def _what_differs(found, identity):
+def _what_differs(found, wanted):
     """Why an experiment with another identity is not this one; None: damaged."""
     if found is None:
         return 'is damaged'
-    if found.get('state_version') != identity['state_version']:
+    if found.get('state_version') != wanted['state_version']:
         return ('was written by another version of this program (state version {}, here {})'.format(
-            str(found.get('state_version'))[:40], identity['state_version']))
-    return 'another experiment was made here: ' + ', '.join(_differences(found, identity))
+            str(found.get('state_version'))[:40], wanted['state_version']))
+    return 'another experiment was made here: ' + differences(found, wanted)
 
 
-def _claim(model_dir, identity, overwrite):
+def _claim(model_dir, wanted, overwrite):
     """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not."""
     path = os.path.join(model_dir, _EXPERIMENT)
     with contextlib.suppress(FileNotFoundError):
         os.remove(path + '.tmp')  # of a process killed while it wrote
-    others = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
+    others = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK, CLUSTER)]
     if os.path.exists(path):
         try:
             found = _read_checked(path)
             found.pop('checksum')
         except ValueError:
             found = None
-        if found == identity:
+        if found == wanted:
             return
         if not overwrite and found != _DELETING:
             raise UserError('{}: {}; choose another --model_dir, or --overwrite to delete what is '
-                            'there'.format(path, _what_differs(found, identity)))
+                            'there'.format(path, _what_differs(found, wanted)))
     foreign = [name for name in others if not _OWN_NAMES.match(name)]
     if foreign or (others and not os.path.exists(path)):
         raise UserError('{}: holds {}, which no experiment made here; choose another '
@@ -144,7 +151,26 @@ def _claim(model_dir, identity, overwrite):
         write_atomically(path, _json_bytes(_with_checksum(_DELETING)))
     for name in others:
         _delete(os.path.join(model_dir, name))
-    write_atomically(path, _json_bytes(_with_checksum(identity)))
+    write_atomically(path, _json_bytes(_with_checksum(wanted)))
+
+
+def _not_writable(model_dir, error):
+    return UserError('--model_dir={}: cannot be written: {}'.format(model_dir, error.strerror))
+
+
+def make(model_dir):
+    """Makes the folder where it is missing; raises UserError where that fails."""
+    try:
+        os.makedirs(model_dir, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(model_dir, error) from None
+
+
+def _opened_lock(model_dir):
+    try:
+        return open(os.path.join(model_dir, _LOCK), 'a')
+    except OSError as error:
+        raise _not_writable(model_dir, error) from None
 
 
 @contextlib.contextmanager
@@ -160,15 +186,8 @@ def experiment(model_dir, settings, digests, overwrite):
     Raises:
         UserError: the folder is another experiment's, in use, or cannot be written.
     """
-    identity = json.loads(json.dumps({
-        'state_version': VERSION, 'settings': settings._asdict(), 'lists': digests}))
-    try:
-        os.makedirs(model_dir, exist_ok=True)
-        lock = open(os.path.join(model_dir, _LOCK), 'a')
-    except OSError as error:
-        raise UserError('--model_dir={}: cannot be written: {}'.format(
-            model_dir, error.strerror)) from None
-    with lock:
+    make(model_dir)
+    with _opened_lock(model_dir) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -176,7 +195,7 @@ def experiment(model_dir, settings, digests, overwrite):
                 raise
             raise UserError('--model_dir={}: another process is running this experiment; wait for '
                             'it or choose another folder'.format(model_dir)) from None
-        _claim(model_dir, identity, overwrite)
+        _claim(model_dir, identity(settings, digests), overwrite)
         _remove_leftovers(model_dir)
         yield
 

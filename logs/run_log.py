@@ -63,9 +63,10 @@ def failure(error):
         what = '{}: {}; mend it'.format(error.filename or 'the system', error.strerror or error)
     else:
         # Neither TensorFlow's stack nor the names of its nodes.
+        text = getattr(error, 'message', None) or repr(error)
         line = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
-                      r'|\{\{function_node \S+\}\}', '', error.message or str(error),
-                      flags=re.DOTALL).strip().split('\n')[0]
+                      r'|\{\{function_node \S+\}\}', '', text, flags=re.DOTALL)
+        line = line.strip().split('\n')[0]
         what = ('out of memory or disk space ({}); free some' if isinstance(
             error, tf.errors.ResourceExhaustedError) else '{}; mend it').format(line)
     return what + ', then start again with the same flags to go on'
@@ -177,24 +178,28 @@ def progress_line(step, num_steps, stage, schedule, update, values, learning_rat
 
 
 class ProgressHook(tf.train.SessionRunHook):
-    """Stage 1: a progress line every `interval` updates, a stop on a loss that is no number.
+    """Stage 1: a progress line every `interval` updates, a stop where one is asked for.
 
     Args:
-        every_update: function called with the number of updates done and the loss, after each.
+        every_update: function called after each update with (updates done, its loss, whether any
+            process of the run is asked to stop, the SessionRunContext).
         interval: updates between two lines.
-        report: function called with (updates done, dict of the watched values, images/s).
+        report: function called with (updates done, dict of the watched values, images, seconds).
         batch_size: images an update.
+        summary_dir: of TensorBoard's curve of images/s, or None for no curve.
+        stop: function without arguments, whether this process is asked to stop.
     """
 
     WATCHED = (('loss', 'watched/losses/total'), ('cross-entropy', 'watched/losses/xe'),
                ('distillation', 'watched/losses/kd'), ('weight decay', 'watched/losses/wd'))
 
-    def __init__(self, every_update, interval, report, batch_size, summary_dir):
+    def __init__(self, every_update, interval, report, batch_size, summary_dir, stop):
         self._every_update = every_update
         self._interval = interval
         self._report = report
         self._batch_size = batch_size
         self._summary_dir = summary_dir
+        self._stop = stop
         self._since = None  # (updates done, time) of the last line
         self._update = None  # updates done
 
@@ -203,6 +208,8 @@ class ProgressHook(tf.train.SessionRunHook):
         graph = tf.get_default_graph()
         self._watched = {title: graph.get_tensor_by_name(name + ':0')
                          for title, name in self.WATCHED}
+        self._stop_asked = graph.get_tensor_by_name('stop:0')
+        self._stop_anywhere = graph.get_tensor_by_name('watched/stop:0')
 
     def after_create_session(self, session, coord):
         if self._update is not None:
@@ -212,19 +219,22 @@ class ProgressHook(tf.train.SessionRunHook):
         self._update = session.run(self._global_step)
 
     def before_run(self, run_context):
-        due = (self._update + 1) % self._interval == 0
-        return tf.train.SessionRunArgs(self._watched if due else {'loss': self._watched['loss']})
+        return tf.train.SessionRunArgs([self._watched, self._stop_anywhere],
+                                       {self._stop_asked: float(self._stop())})
 
     def after_run(self, run_context, run_values):
         self._update += 1
         now = time.time()
-        self._every_update(self._update, run_values.results['loss'], run_context)
-        if len(run_values.results) > 1 and self._since is not None:
+        values, stop = run_values.results
+        self._every_update(self._update, values['loss'], stop > 0, run_context)
+        due = self._update % self._interval == 0
+        if due and self._since is not None:
             updates, seconds = self._update - self._since[0], now - self._since[1]
             speed = updates * self._batch_size / seconds
-            self._report(self._update, run_values.results, updates * self._batch_size, seconds)
-            add_scalars(self._summary_dir, self._update, [(IMAGES_PER_SECOND, speed)])
-        if self._since is None or len(run_values.results) > 1:
+            self._report(self._update, values, updates * self._batch_size, seconds)
+            if self._summary_dir is not None:
+                add_scalars(self._summary_dir, self._update, [(IMAGES_PER_SECOND, speed)])
+        if due or self._since is None:
             self._since = self._update, now
 
 

@@ -83,14 +83,14 @@ class Process:
 
     _server = None
 
-    def __init__(self, data_dir, model_dir, faults=(), **flags):
-        """See `run`."""
+    def __init__(self, data_dir, model_dir, faults=(), tf_config=None, **flags):
+        """See `run`; `tf_config`: the environment variable TF_CONFIG as a dict, or None."""
         flags = dict(FLAGS, data_dir=data_dir, model_dir=model_dir,
                      log_file=str(model_dir) + '.log', **flags)
         self._output = tempfile.mkdtemp()
         self.pid = self._ask({
             'flags': ['--{}={}'.format(*flag) for flag in flags.items() if flag[1] is not None],
-            'faults': faults, 'output': self._output})
+            'faults': faults, 'output': self._output, 'tf_config': tf_config})
 
     @classmethod
     def _ask(cls, request):
@@ -150,6 +150,8 @@ def _install(where, count, code):
 def _child(request):
     for number, name in enumerate(('out', 'err'), 1):
         os.dup2(os.open(os.path.join(request['output'], name), os.O_WRONLY | os.O_CREAT), number)
+    if request['tf_config'] is not None:
+        os.environ['TF_CONFIG'] = json.dumps(request['tf_config'])
     import imagenet_main
     status = 1
     try:

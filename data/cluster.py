@@ -1,0 +1,262 @@
+"""A run on several machines, found through TF_CONFIG: who takes part, what comes next, who is gone.
+
+tf.distribute trains stage 1 on all machines; everything else is the chief's work. Beside
+TensorFlow's own connections, which exist in stage 1 only, every worker holds one to the chief from
+its start to its end: over it the chief says which step comes next, and each side notices at once
+when the other one is gone. What passes from step to step is not sent but read from model_dir, which
+all share.
+"""
+
+import collections
+import contextlib
+import json
+import os
+import queue
+import secrets
+import socket
+import threading
+import time
+
+from data import state
+from data.errors import UserError
+from logs import run_log
+from logs.run_log import LOG
+
+ENVIRONMENT = 'TF_CONFIG'
+POLL_SECONDS = 0.2
+CONNECT_SECONDS = 10
+SETTLE_SECONDS = 2
+# A machine that vanished is noticed after 10 + 3 * 5 seconds; a process that ended, at once.
+KEEPALIVE = (('TCP_KEEPIDLE', 10), ('TCP_KEEPINTVL', 5), ('TCP_KEEPCNT', 3))
+
+
+# machines: 'host:port' of every process, the chief's first; index: this process's place in it.
+Task = collections.namedtuple('Task', ['machines', 'index', 'tf_config'])
+
+
+def take_task():
+    """The Task that TF_CONFIG describes, which is taken out of the environment; None without one.
+
+    Estimators look for it there as well, but only stage 1 is for all machines (`announced`).
+
+    Raises:
+        UserError: TF_CONFIG is not what tf.distribute's documentation says.
+    """
+    text = os.environ.pop(ENVIRONMENT, '')
+    try:
+        config = json.loads(text or '{}')
+        jobs, task = config.get('cluster', {}), config.get('task', {})
+        others = set(jobs) - {'chief', 'worker'}
+        if others:
+            raise UserError('{}: there is no use for the job {} here; name every machine as a '
+                            'worker'.format(ENVIRONMENT, sorted(others)[0]))
+        machines = list(jobs.get('chief', [])) + list(jobs.get('worker', []))
+        if len(jobs.get('chief', [])) > 1:
+            raise UserError('{}: more than one chief'.format(ENVIRONMENT))
+        if len(machines) <= 1:
+            return None
+        own = jobs[task['type']][int(task['index'])]
+        if int(task['index']) < 0 or len(set(machines)) < len(machines):
+            raise ValueError
+        for machine in machines:
+            int(machine.rsplit(':', 1)[1])
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise UserError(
+            '{0}={1} cannot be understood; it should look like {2}'.format(
+                ENVIRONMENT, text[:200], json.dumps({
+                    'cluster': {'worker': ['host1:2222', 'host2:2222']},
+                    'task': {'type': 'worker', 'index': 0}}))) from None
+    return Task(machines, machines.index(own), text)
+
+
+@contextlib.contextmanager
+def announced(task):
+    """TF_CONFIG as it was given, for an estimator that trains on all machines; None: just here."""
+    if task is not None:
+        os.environ[ENVIRONMENT] = task.tf_config
+    try:
+        yield
+    finally:
+        os.environ.pop(ENVIRONMENT, None)
+
+
+def name_of(task, index):
+    """What messages call a process."""
+    return '{} {}'.format('the chief' if index == 0 else 'worker {}'.format(index),
+                          '({})'.format(task.machines[index]))
+
+
+class _Peer:
+    """The connection to another process: one JSON object a line, in both directions."""
+
+    def __init__(self, connection, name):
+        connection.settimeout(CONNECT_SECONDS)  # until both know each other
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            if hasattr(socket, option):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        self.name = name
+        self._connection = connection
+        self._lines = connection.makefile('r', encoding='utf-8')
+
+    def known(self):
+        """From now on only a loss ends the waiting for the other side's word."""
+        self._connection.settimeout(None)
+
+    def send(self, message):
+        with contextlib.suppress(OSError):  # whoever reads the connection notices the loss
+            self._connection.sendall((json.dumps(message) + '\n').encode('utf-8'))
+
+    def receive(self):
+        """The next message; None where the other side is gone."""
+        try:
+            message = json.loads(self._lines.readline() or 'null')
+        except (OSError, ValueError):
+            return None
+        return message if isinstance(message, dict) else None
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
+class Cluster:
+    """The processes of a job of several machines, as one of them sees it.
+
+    Args:
+        task: the Task.
+        model_dir: the folder that all share.
+        identity: what all have to agree on, as state.identity returns it.
+        check: function called again and again while waiting; raises what ends the waiting.
+        ended: function called from another thread when a process has ended before the job: its name
+            and how: {'error': line}, {'signal': number}, or None where it is gone without a word.
+    """
+
+    def __init__(self, task, model_dir, identity, check, ended):
+        self.task = task
+        self.is_chief = task.index == 0
+        self._path = os.path.join(model_dir, state.CLUSTER)
+        self._identity = identity
+        self._check = check
+        self._ended = ended
+        self._peers = []
+        self._messages = queue.Queue()
+        self._leaving = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if error is None:
+            self.leave()
+        elif hasattr(error, 'signal_number'):
+            self.leave(signal=error.signal_number)
+        else:
+            # Where another process is gone, that is the news, not what TensorFlow says to it.
+            time.sleep(SETTLE_SECONDS)
+            self.leave(error=run_log.failure(error))
+
+    def join(self):
+        """Connects the chief with all workers.
+
+        Raises:
+            UserError: a worker was started with other settings or lists than the chief.
+        """
+        if self.is_chief:
+            self._accept()
+        else:
+            LOG.info('waiting for %s', name_of(self.task, 0))
+            self._connect()
+        for peer in self._peers:
+            peer.known()
+            threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
+
+    def _accept(self):
+        missing = set(range(1, len(self.task.machines)))
+        token = secrets.token_hex(16)
+        with socket.socket() as listener:
+            listener.bind(('', 0))
+            listener.listen(len(missing))
+            listener.settimeout(POLL_SECONDS)
+            address = [self.task.machines[0].rsplit(':', 1)[0].strip('[]'),
+                       listener.getsockname()[1]]
+            state.make(os.path.dirname(self._path))
+            state.write_atomically(self._path, json.dumps(
+                {'address': address, 'token': token}).encode('utf-8'))
+            LOG.info('waiting for %s', ', '.join(name_of(self.task, i) for i in sorted(missing)))
+            while missing:
+                self._check()
+                try:
+                    connection = listener.accept()[0]
+                except socket.timeout:
+                    continue
+                peer = _Peer(connection, '')
+                hello = peer.receive()
+                if not hello or hello.get('token') != token or hello.get('index') not in missing:
+                    peer.close()
+                    continue
+                peer.name = name_of(self.task, hello['index'])
+                self._peers.append(peer)
+                if hello.get('identity') != self._identity:
+                    raise UserError('{} was started with other settings or lists: {}'.format(
+                        peer.name, state.differences(self._identity, hello.get('identity') or {})))
+                peer.send({'welcome': token})
+                missing.remove(hello['index'])
+
+    def _connect(self):
+        while not self._peers:
+            self._check()
+            # No such file: the chief is not there yet. Nobody answers: it is an earlier chief's.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                with open(self._path, encoding='utf-8') as file:
+                    found = json.load(file)
+                connection = socket.create_connection(tuple(found['address']), CONNECT_SECONDS)
+                peer = _Peer(connection, name_of(self.task, 0))
+                peer.send({'index': self.task.index, 'token': found['token'],
+                           'identity': self._identity})
+                answer = peer.receive()
+                if answer and answer.get('welcome') == found['token']:
+                    self._peers.append(peer)
+                    return
+                peer.close()
+                if answer and 'end' in answer:
+                    raise UserError('{} ended: {}'.format(
+                        peer.name, answer['end'].get('error', 'stopped')))
+            time.sleep(POLL_SECONDS)
+
+    def _listen(self, peer):
+        while True:
+            message = peer.receive()
+            if self._leaving:
+                return
+            if message is None or 'end' in message:
+                how = message and message['end']
+                if how == {}:
+                    self._messages.put(None)
+                else:
+                    self._ended(peer.name, how)
+                return
+            self._messages.put(message)
+
+    def tell(self, **message):
+        """The chief's word to all workers."""
+        for peer in self._peers:
+            peer.send(message)
+
+    def hear(self):
+        """The chief's next word, a dict; None where the job is finished."""
+        while True:
+            self._check()
+            with contextlib.suppress(queue.Empty):
+                return self._messages.get(timeout=POLL_SECONDS)
+
+    def leave(self, **how):
+        """Says goodbye to all, why this process ends: error=line or signal=number or nothing."""
+        self._leaving = True
+        for peer in self._peers:
+            peer.send({'end': how})
+            peer.close()
+        if self.is_chief:
+            with contextlib.suppress(OSError):
+                os.remove(self._path)

@@ -1,0 +1,174 @@
+"""Runs on several machines: here two processes that talk over the loopback interface."""
+import csv
+import os
+import re
+import shutil
+import socket
+import threading
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+import test_replicas
+import tiny_runs
+
+from data import cluster
+from data.errors import UserError
+
+SETTINGS = {'train_epochs': 3, 'lr_boundaries': '2', 'checkpoint_secs': 1, 'keep_checkpoints': True}
+AFTER_UPDATE = 'logs.run_log:ProgressHook.after_run'
+GO_ON = 'start all again with the same flags to go on'
+HANGS = 120  # seconds: a job that takes longer waits for something that never comes
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(('127.0.0.1', 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def run_pair(data, model, faults=((), ()), flags=({}, {}), **settings):
+    """Starts the chief and a worker; returns both Results when both have ended."""
+    machines = ['127.0.0.1:{}'.format(port) for port in free_ports(2)]
+    processes = [
+        tiny_runs.Process(
+            str(data), str(model), faults[i], **dict(SETTINGS, **settings, **flags[i]),
+            tf_config={'cluster': {'worker': machines}, 'task': {'type': 'worker', 'index': i}})
+        for i in range(2)]
+    timers = [threading.Timer(HANGS, os.kill, (process.pid, 9)) for process in processes]
+    for timer in timers:
+        timer.start()
+    results = [process.wait() for process in processes]
+    for timer in timers:
+        timer.cancel()
+    return results
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tiny_runs.make_folder(tmp_path_factory.mktemp('cluster') / 'data', train=11)
+
+
+@pytest.fixture(scope='module')
+def whole(data, tmp_path_factory):
+    """What an undisturbed run of two processes leaves: (state, chief's Result, worker's Result)."""
+    model = tmp_path_factory.mktemp('whole') / 'model'
+    results = run_pair(data, model)
+    assert [result.status for result in results] == [0, 0], results
+    return (model,) + tuple(results)
+
+
+def test_two_processes_make_one_table_one_log_one_state(whole):
+    model, chief, worker = whole
+    assert chief.err == worker.err == ''
+    assert [line.split()[0] for line in chief.out.splitlines()[-3:]] == ['step', '1', '2']
+    assert 'test: step' not in worker.out
+    with open(str(model / 'results.csv')) as file:
+        assert [row['step'] for row in csv.DictReader(file)] == ['1', '2']
+    with open(str(model) + '.log') as file:
+        assert file.read() == chief.out.split('\n', 1)[1]
+    names = set(os.listdir(str(model)))
+    assert {'0_classifier', '1_classifier', '1_bias', 'lock', 'summary'} < names
+    assert not [name for _, folders, files in os.walk(str(model)) for name in folders + files
+                if 'tmp' in name or 'cluster' in name]
+
+
+def test_two_machines_train_as_two_devices_of_one(data, whole, tmp_path):
+    """The second step, from the same first one on: sessions before it leave nothing behind."""
+    model = str(tmp_path / 'model')
+    shutil.copytree(str(whole[0]), model, ignore=shutil.ignore_patterns('1_*'))
+    assert tiny_runs.run(data, model, num_gpus=2, **SETTINGS).status == 0
+    found = [test_replicas.weights(tf.train.latest_checkpoint(os.path.join(
+        str(folder), '1_classifier'))) for folder in (model, whole[0])]
+    assert set(found[0]) == set(found[1])
+    for name, value in found[0].items():
+        np.testing.assert_allclose(value, found[1][name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+SLOWED = 'bic_layer:fit', 1, 'import time\ntime.sleep(30)'
+ENDS = (
+    (1, (), (AFTER_UPDATE, 3, tiny_runs.KILL)),  # the worker in stage 1
+    (0, (AFTER_UPDATE, 3, tiny_runs.TERMINATE), ()),  # told to stop, with all after the same update
+    (1, (), (AFTER_UPDATE, 2, tiny_runs.TERMINATE)),
+    (0, ('data.state:save_step', 1, tiny_runs.KILL), ()),  # the chief, while the worker waits
+    (0, (AFTER_UPDATE, 3, tiny_runs.KILL), ()),
+    (0, ('bic_layer:fit', 1, tiny_runs.KILL), ()),
+    (1, SLOWED, ('data.cluster:Cluster.hear', 1, tiny_runs.KILL)),  # while the chief is at work
+    (1, SLOWED, ('data.cluster:Cluster.hear', 1, tiny_runs.TERMINATE)))
+
+
+def test_whoever_ends_all_end_and_go_on_to_the_same_end(data, whole, tmp_path):
+    model, log = tmp_path / 'model', ''
+    for who, *faults in ENDS:
+        results = run_pair(data, model, [(fault,) if fault else () for fault in faults])
+        log += results[0].out
+        own, other = results[who], results[1 - who]
+        name = 'worker 1 (127.0.0.1:' if who else 'the chief (127.0.0.1:'
+        if faults[who][2] == tiny_runs.KILL:
+            assert own.status == -9, results
+            assert other.status == 1 and len(other.err.splitlines()) == 1, other.err
+            assert name in other.err and other.err.endswith(
+                ') is gone; {}\n'.format(GO_ON)), other.err
+        else:
+            assert own.status == other.status == 143, results
+            assert own.err == other.err and own.err.startswith('stopped by signal 15; start again')
+    results = run_pair(data, model)
+    assert [result.status for result in results] == [0, 0], results
+    done = list(map(int, re.findall('step 1 goes on after update (.*?) of', log)))
+    assert done[-1] - done[-2] == 3  # what all did before they stopped together is saved
+    assert tiny_runs.final_state(model) == tiny_runs.final_state(whole[0])
+
+
+def test_what_ends_one_process_is_said_by_the_other(data, tmp_path):
+    data = shutil.copytree(data, str(tmp_path / 'data'))
+    spoil = ('import glob\nfor name in glob.glob({!r}):\n    open(name, "w").close()').format(
+        os.path.join(data, 'train', '*'))
+    results = run_pair(data, tmp_path / 'model', (
+        (), (('data.pipeline:training_dataset', 1, spoil),)))
+    assert [result.status for result in results] == [1, 1]
+    for result in results:
+        assert len(result.err.splitlines()) == 1, result.err
+        assert 'cannot be read as an image' in result.err
+
+
+def test_processes_with_other_settings_are_refused(data, tmp_path):
+    results = run_pair(data, tmp_path / 'model', flags=({}, {'seed': 5}))
+    assert [result.status for result in results] == [1, 1]
+    for result in results:
+        assert 'settings or lists: seed is 1993 there and 5 here' in result.err, result.err
+
+
+@pytest.mark.parametrize('text, expected', [
+    ('{', 'cannot be understood; it should look like {"cluster":'),
+    ('[]', 'cannot be understood'),
+    ('{"cluster": {"worker": ["a:1", "b:2"]}}', 'cannot be understood'),
+    ('{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
+     'cannot be understood'),
+    ('{"cluster": {"worker": ["a", "b:2"]}, "task": {"type": "worker", "index": 1}}',
+     'cannot be understood'),
+    ('{"cluster": {"worker": ["a:1", "b:2"], "ps": ["c:3"]}, "task": {"type": "ps", "index": 0}}',
+     'no use for the job ps'),
+    ('{"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}}',
+     'more than one chief')])
+def test_tf_config_that_makes_no_sense_is_an_error(monkeypatch, text, expected):
+    monkeypatch.setenv('TF_CONFIG', text)
+    with pytest.raises(UserError, match='TF_CONFIG.*' + expected.replace('{', r'\{')):
+        cluster.take_task()
+
+
+def test_tf_config_names_the_chief_first(monkeypatch):
+    def task(text):
+        monkeypatch.setenv('TF_CONFIG', text)
+        found = cluster.take_task()
+        assert 'TF_CONFIG' not in os.environ  # estimators look for it there
+        return found
+
+    assert task('') is None and task('{}') is None
+    assert task('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}') is None
+    found = task('{"cluster": {"worker": ["b:1", "c:1"], "chief": ["a:1"]}, '
+                 '"task": {"type": "worker", "index": 1}}')
+    assert found[:2] == (['a:1', 'b:1', 'c:1'], 2)
