@@ -346,6 +346,7 @@ def verified_checkpoint(directory):
 
 def data_error(run, files, error):
     """What to raise for a failed TensorFlow operation: a UserError if the data is the cause."""
+    state.check_held(run.model_dir)
     if not os.path.isdir(run.data_dir):
         return UserError('{}: the data folder is gone; once it is back, start again with the same '
                          'flags to go on'.format(run.data_dir))
@@ -411,6 +412,7 @@ def fit_bias(run, step, checkpoint, validation, schedule):
             raise UserError('the loss of the bias correction is {} in step {}, update {}; lower '
                             '--learning_rate'.format(loss, step + 1, update))
         if update % FLAGS.progress_every == 0 or update == schedule.num_updates:
+            state.check_held(run.model_dir)  # what follows would make a folder anew
             speed = update * schedule.batch_size / (time.time() - started)
             rate = settings_lib.learning_rate(schedule, update - 1)
             run_log.progress_line(
@@ -554,6 +556,7 @@ def run_experiment(run):
         if step >= 2 and settings.bias_correction:
             teacher_bias = (records[-1]['results']['beta'], records[-1]['results']['gamma'])
         results, chosen = run_step(run, step, exemplars, teacher_bias)
+        state.check_held(run.model_dir)
         # Logged before it is saved: killed in between, the log has it twice rather than never.
         log_results(settings, [record['results'] for record in records] + [results])
         run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
