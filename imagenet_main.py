@@ -330,8 +330,9 @@ def train_classifier(run, step, training, schedule, teacher_bias):
     STOP.check()
     checkpoint = verified_checkpoint(directory)
     if checkpoint is None or state.checkpoint_update(checkpoint) != schedule.num_updates:
-        raise UserError('{}: the checkpoint of update {} cannot be read back; start again with the '
-                        'same flags to go on from the one before'.format(
+        raise UserError('{}: the checkpoint of update {} cannot be read back or holds weights that '
+                        'are no numbers; start again with the same flags to go on from the one '
+                        'before, or with a lower --learning_rate in another --model_dir'.format(
                             directory, schedule.num_updates))
     return checkpoint
 
@@ -340,7 +341,7 @@ def verified_checkpoint(directory):
     """The newest readable checkpoint of a stage, or None; says which damaged ones it set aside."""
     checkpoint, damaged = state.latest_checkpoint(directory)
     for prefix in damaged:
-        LOG.info('warning: %s is damaged and set aside', prefix)
+        LOG.info('warning: %s is damaged or holds weights that are no numbers; set aside', prefix)
     return checkpoint
 
 
@@ -450,6 +451,12 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
 
     outputs = forward(run, step, checkpoint, files, dataset, len(files), outputs='evaluation',
                       batch_norm='moving', bias=bias)
+    numbers = np.isfinite(outputs['cross_entropy'])
+    if not np.all(numbers):
+        raise UserError('{}: the cross-entropy of {} is no number in step {} of {}; start anew '
+                        'with a lower --learning_rate in another --model_dir'.format(
+                            checkpoint, os.fsdecode(files[np.argmin(numbers)]), step + 1,
+                            settings.num_increments))
     num_val, num_test = len(parts[0]), len(parts[1])
     on_test = slice(num_val, num_val + num_test)
     results, confusions = {}, {}
