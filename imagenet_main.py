@@ -595,8 +595,9 @@ def evaluate_checkpoints(run):
         rows.append(summary(run.settings, step, samples, bias, accuracies))
         log_results(run.settings, rows)
     if not rows:
-        raise UserError('{}: no checkpoint of the first step'.format(
-            state.classifier_dir(run.model_dir, 0)))
+        raise UserError('{}: no checkpoint of the first step; a run keeps those of finished steps '
+                        'only with --keep_checkpoints'.format(
+                            state.classifier_dir(run.model_dir, 0)))
     run_log.table(rows)
 
 
@@ -653,6 +654,7 @@ def warn_of_shared_images(run):
 
 
 def main(_):
+    STOP.install()
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
     settings = experiment_settings()
@@ -664,7 +666,6 @@ def main(_):
         if FLAGS[flag].value:
             run_log.open_log(None)
             warn_of_shared_images(run)
-            STOP.install()
             function(run)
             return
     digests = {name: image_list.digest for name, image_list in (
@@ -675,7 +676,6 @@ def main(_):
         run_log.settings_line(settings)
         warn_of_shared_images(run)
         LOG.info('TensorFlow %s, %s', tf.__version__, run.data_format)
-        STOP.install()
         run_experiment(run)
 
 
