@@ -143,7 +143,7 @@ def test_a_finished_run_prints_its_table_and_stops(data, whole, tmp_path):
     assert tiny_runs.final_state(model) == whole
 
 
-def test_a_folder_in_use_is_refused(data, whole, tmp_path):
+def test_a_folder_in_use_or_of_another_experiment_is_refused(data, whole, tmp_path):
     model = tmp_path / 'model'
     model.mkdir()
     (model / 'experiment.json').write_bytes(whole['experiment.json'])
@@ -151,6 +151,14 @@ def test_a_folder_in_use_is_refused(data, whole, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         failed(tiny_runs.run(data, model), '--model_dir', 'another process')
     failed(tiny_runs.run(data, model, seed=5), 'seed is 1993 there and 5 here', '--overwrite')
+    other = shutil.copytree(data, str(tmp_path / 'other'))
+    with open(os.path.join(other, 'val.txt'), 'a') as file:
+        file.write('train/0_0.png 0\n')
+    failed(tiny_runs.run(other, model), 'val.txt is ', '--overwrite')
+    result = tiny_runs.run(other, model, ('imagenet_main:run_step', 1, tiny_runs.KILL),
+                           overwrite=True)
+    assert result.status == -9 and 'images in both lists: 1 (train/0_0.png)' in result.out
+    failed(tiny_runs.run(data, model), 'val.txt is ')
 
 
 def test_faults_of_disk_data_and_memory_leave_a_run_that_goes_on(data, whole, tmp_path):
