@@ -375,6 +375,7 @@ def forward(run, step, checkpoint, files, dataset, num_images, **params):
         A dict of arrays, in the order of the dataset.
     """
     params.update(settings=run.settings, step=step, data_format=run.data_format)
+    state.check_held(run.model_dir)
     try:
         return resnet_model.forward(state.classifier_dir(run.model_dir, step), checkpoint, dataset,
                                     num_images, run.session_config, STOP.check, params)
