@@ -333,8 +333,9 @@ def train_classifier(run, step, training, schedule, teacher_bias):
     train_from(run, step, training, schedule, teacher_bias, done, start)
     checkpoint = verified_checkpoint(directory)
     if checkpoint is None or state.checkpoint_update(checkpoint) != schedule.num_updates:
-        raise UserError('{}: the checkpoint of update {} cannot be read back; start again with the '
-                        'same flags to go on from the one before'.format(
+        raise UserError('{}: the checkpoint of update {} cannot be read back or holds weights that '
+                        'are no numbers; start again with the same flags to go on from the one '
+                        'before, or with a lower --learning_rate in another --model_dir'.format(
                             directory, schedule.num_updates))
     return checkpoint
 
@@ -417,12 +418,13 @@ def verified_checkpoint(directory):
     """The newest readable checkpoint of a stage, or None; says which damaged ones it set aside."""
     checkpoint, damaged = state.latest_checkpoint(directory)
     for prefix in damaged:
-        LOG.info('warning: %s is damaged and set aside', prefix)
+        LOG.info('warning: %s is damaged or holds weights that are no numbers; set aside', prefix)
     return checkpoint
 
 
 def data_error(run, files, error):
     """What to raise for a failed TensorFlow operation: a UserError if the data is the cause."""
+    state.check_held(run.model_dir)
     if not os.path.isdir(run.data_dir):
         return UserError('{}: the data folder is gone; once it is back, start again with the same '
                          'flags to go on'.format(run.data_dir))
@@ -450,6 +452,7 @@ def forward(run, step, checkpoint, files, dataset, num_images, **params):
         A dict of arrays, in the order of the dataset.
     """
     params.update(settings=run.settings, step=step, data_format=run.data_format)
+    state.check_held(run.model_dir)
     try:
         return resnet_model.forward(state.classifier_dir(run.model_dir, step), checkpoint, dataset,
                                     num_images, run.session_config, STOP.check, params)
@@ -488,6 +491,7 @@ def fit_bias(run, step, checkpoint, validation, schedule):
             raise UserError('the loss of the bias correction is {} in step {}, update {}; lower '
                             '--learning_rate'.format(loss, step + 1, update))
         if update % FLAGS.progress_every == 0 or update == schedule.num_updates:
+            state.check_held(run.model_dir)  # what follows would make a folder anew
             speed = update * schedule.batch_size / (time.time() - started)
             rate = settings_lib.learning_rate(schedule, update - 1)
             run_log.progress_line(
@@ -525,6 +529,12 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
 
     outputs = forward(run, step, checkpoint, files, dataset, len(files), outputs='evaluation',
                       batch_norm='moving', bias=bias)
+    numbers = np.isfinite(outputs['cross_entropy'])
+    if not np.all(numbers):
+        raise UserError('{}: the cross-entropy of {} is no number in step {} of {}; start anew '
+                        'with a lower --learning_rate in another --model_dir'.format(
+                            checkpoint, os.fsdecode(files[np.argmin(numbers)]), step + 1,
+                            settings.num_increments))
     num_val, num_test = len(parts[0]), len(parts[1])
     on_test = slice(num_val, num_val + num_test)
     results, confusions = {}, {}
@@ -621,6 +631,7 @@ def run_experiment(run):
         STOP.check()
         exemplars, teacher_bias = passed_on(run, step, records)
         results, chosen = run_step(run, step, exemplars, teacher_bias)
+        state.check_held(run.model_dir)
         # Logged before it is saved: killed in between, the log has it twice rather than never.
         log_results(settings, [record['results'] for record in records] + [results])
         run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
@@ -715,8 +726,9 @@ def evaluate_checkpoints(run):
         rows.append(summary(run.settings, step, samples, bias, accuracies))
         log_results(run.settings, rows)
     if not rows:
-        raise UserError('{}: no checkpoint of the first step'.format(
-            state.classifier_dir(run.model_dir, 0)))
+        raise UserError('{}: no checkpoint of the first step; a run keeps those of finished steps '
+                        'only with --keep_checkpoints'.format(
+                            state.classifier_dir(run.model_dir, 0)))
     run_log.table(rows)
 
 

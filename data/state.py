@@ -40,10 +40,32 @@ _OWN_NAMES = re.compile(
 _CHECKPOINT_FILE = re.compile(r'(model\.ckpt-\d+)\.(index|meta|data-\d+-of-\d+)$')
 # Stands in experiment.json while what was there is being deleted.
 _DELETING = {'deleting': True}
+_held = {}  # absolute model_dir -> (device, inode) of the lock that this process holds there
+
+
+def check_held(model_dir):
+    """Raises UserError where `model_dir` was deleted or moved since this process took hold of it.
+
+    What is written then would end up in a folder that nothing can go on from, or that another
+    process holds by now.
+    """
+    held, found = _held.get(os.path.abspath(model_dir)), None
+    if held is not None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = os.stat(os.path.join(model_dir, _LOCK))
+        if found is None or (found.st_dev, found.st_ino) != held:
+            raise UserError('--model_dir={}: was deleted or moved while the run went on; put it '
+                            'back and start again with the same flags to go on, or start '
+                            'anew'.format(model_dir))
 
 
 def write_atomically(path, content):
-    """Writes bytes so that `path` holds either what it held before or all of `content`."""
+    """Writes bytes so that `path` holds either what it held before or all of `content`.
+
+    Raises:
+        OSError: of the file system. UserError: as check_held does.
+    """
+    check_held(os.path.dirname(path))
     temporary = path + '.tmp'
     try:
         with open(temporary, 'wb') as file:
@@ -197,7 +219,12 @@ def experiment(model_dir, settings, digests, overwrite):
                             'it or choose another folder'.format(model_dir)) from None
         _claim(model_dir, identity(settings, digests), overwrite)
         _remove_leftovers(model_dir)
-        yield
+        status = os.fstat(lock.fileno())
+        _held[os.path.abspath(model_dir)] = status.st_dev, status.st_ino
+        try:
+            yield
+        finally:
+            del _held[os.path.abspath(model_dir)]
 
 
 def _remove_leftovers(model_dir):
@@ -315,6 +342,9 @@ class FlushCheckpoints(tf.train.CheckpointSaverListener):
 
     def __init__(self, directory):
         self._directory = directory
+
+    def before_save(self, session, global_step_value):
+        check_held(os.path.dirname(self._directory))
 
     def after_save(self, session, global_step_value):
         prefix = os.path.join(self._directory, 'model.ckpt-{}'.format(global_step_value))

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import logging
+import logging.handlers
 import os
 import re
 import sys
@@ -17,7 +17,8 @@ LOG = logging.getLogger('bic')
 IMAGES_PER_SECOND = 'monitors/images_per_second'  # TensorBoard's tag
 
 
-class _LogFile(logging.FileHandler):
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """Made anew where it was deleted or moved away, so that nothing is said to nobody."""
 
     def handleError(self, record):
         error = sys.exc_info()[1]

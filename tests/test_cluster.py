@@ -15,7 +15,7 @@ import tiny_runs
 from data import cluster
 from data.errors import UserError
 
-SETTINGS = {'train_epochs': 3, 'lr_boundaries': '2', 'checkpoint_secs': 1, 'keep_checkpoints': True}
+SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'checkpoint_secs': 1, 'keep_checkpoints': True}
 AFTER_UPDATE = 'logs.run_log:ProgressHook.after_run'
 GO_ON = 'start all again with the same flags to go on'
 HANGS = 120  # seconds: a job that takes longer waits for something that never comes

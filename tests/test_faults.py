@@ -56,11 +56,13 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     model, log = tmp_path / 'model', ''
     for where, count, how in (
             ('data.state:write_atomically', 1, tiny_runs.KILL),  # its first file
+            ('data.lists:read_list', 1, tiny_runs.TERMINATE),  # before anything is done
             (AFTER_UPDATE, 3, tiny_runs.TERMINATE),  # inside stage 1
             ('exemplar:select', 1, tiny_runs.KILL),
             ('data.state:write_results', 1, tiny_runs.KILL),  # right after the first step's record
             (AFTER_UPDATE, 4, tiny_runs.INTERRUPT),
             ('bic_layer:fit', 1, tiny_runs.KILL),  # between the stages
+            ('bic_layer:rows', 3, tiny_runs.TERMINATE),  # inside stage 2
             ('imagenet_main:evaluate', 1, tiny_runs.TERMINATE),  # after stage 2
             ('data.state:save_step', 1, tiny_runs.KILL)):
         result = tiny_runs.run(data, model, (where, count, how))
@@ -76,10 +78,57 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     assert 'step 2 goes on after update 4 of 7' in log
     # Each update was done once: what came before a stop was saved.
     assert re.findall('step 2 of 2, classifier, .*update (.) of 7', log) == list('234' '67')
-    assert (tmp_path / 'model.log').read_text().count('stopped by signal') == 3
+    assert (tmp_path / 'model.log').read_text().count('stopped by signal') == 5
     assert not [name for _, _, names in os.walk(str(model)) for name in names if '.tmp' in name]
     with open(str(model / 'results.csv')) as file:
         assert [row['step'] for row in csv.DictReader(file)] == ['1', '2']
+    # Only the classifier that a next step would start from is left.
+    assert state.latest_checkpoint(str(model / '0_classifier')) == (None, [])
+    assert state.latest_checkpoint(str(model / '1_classifier'))[0].endswith('model.ckpt-7')
+
+
+def test_killed_inside_stage_1_a_run_goes_on_from_its_last_checkpoint(data, whole, tmp_path):
+    """One is due every second here; no signal was given in which to save."""
+    model = tmp_path / 'model'
+    result = tiny_runs.run(data, model, (AFTER_UPDATE, 2, 'import time\ntime.sleep(1.1)'),
+                           (AFTER_UPDATE, 4, tiny_runs.KILL), checkpoint_secs=1)
+    assert result.status == -9, result.err
+    result = tiny_runs.run(data, model, ('imagenet_main:run_step', 2, tiny_runs.KILL))
+    assert result.status == -9, result.err
+    assert re.search('step 1 goes on after update [23] of 4', result.out)
+    assert (model / '0_step.json').read_bytes() == whole['0_step.json']
+
+
+def test_a_second_signal_ends_a_run_at_once(data, tmp_path):
+    result = tiny_runs.run(data, tmp_path / 'model', (
+        AFTER_UPDATE, 3, tiny_runs.TERMINATE + '\n' + tiny_runs.TERMINATE))
+    assert result.status == -15
+
+
+@pytest.mark.parametrize('where', [
+    AFTER_UPDATE, 'imagenet_main:evaluate', 'exemplar:select', 'bic_layer:fit'])
+def test_a_folder_lost_during_a_run_is_said_and_not_made_anew(data, tmp_path, where):
+    model, moved = tmp_path / 'model', tmp_path / 'moved'
+    failed(tiny_runs.run(data, model, (where, 1, 'os.rename({!r}, {!r})'.format(
+        str(model), str(moved)))), '--model_dir', 'deleted or moved', GO_ON)
+    assert not (model / 'summary').exists() and not (model / '1_bias').exists()
+    left = sorted(os.listdir(str(moved)))
+    moved.rename(model)
+    result = tiny_runs.run(data, model, ('imagenet_main:run_step', 1, tiny_runs.KILL))
+    assert result.status == -9 and sorted(os.listdir(str(model))) == left
+
+
+def test_a_log_that_was_deleted_is_made_anew(data, tmp_path):
+    model, log = tmp_path / 'model', tmp_path / 'model.log'
+    result = tiny_runs.run(data, model, (AFTER_UPDATE, 3, 'os.remove({!r})'.format(str(log))),
+                           ('imagenet_main:evaluate', 1, tiny_runs.TERMINATE))
+    assert result.status == 143
+    lines = result.out.splitlines(True)
+    rest = next(i for i, line in enumerate(lines) if 'update 3 of 4' in line)
+    assert log.read_text() == ''.join(lines[rest:]) + result.err
+    log.unlink()
+    log.mkdir()
+    failed(tiny_runs.run(data, model), str(log), 'Is a directory', GO_ON)
 
 
 def test_a_finished_run_prints_its_table_and_stops(data, whole, tmp_path):
@@ -94,7 +143,7 @@ def test_a_finished_run_prints_its_table_and_stops(data, whole, tmp_path):
     assert tiny_runs.final_state(model) == whole
 
 
-def test_a_folder_in_use_is_refused(data, whole, tmp_path):
+def test_a_folder_in_use_or_of_another_experiment_is_refused(data, whole, tmp_path):
     model = tmp_path / 'model'
     model.mkdir()
     (model / 'experiment.json').write_bytes(whole['experiment.json'])
@@ -102,6 +151,14 @@ def test_a_folder_in_use_is_refused(data, whole, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         failed(tiny_runs.run(data, model), '--model_dir', 'another process')
     failed(tiny_runs.run(data, model, seed=5), 'seed is 1993 there and 5 here', '--overwrite')
+    other = shutil.copytree(data, str(tmp_path / 'other'))
+    with open(os.path.join(other, 'val.txt'), 'a') as file:
+        file.write('train/0_0.png 0\n')
+    failed(tiny_runs.run(other, model), 'val.txt is ', '--overwrite')
+    result = tiny_runs.run(other, model, ('imagenet_main:run_step', 1, tiny_runs.KILL),
+                           overwrite=True)
+    assert result.status == -9 and 'images in both lists: 1 (train/0_0.png)' in result.out
+    failed(tiny_runs.run(data, model), 'val.txt is ')
 
 
 def test_faults_of_disk_data_and_memory_leave_a_run_that_goes_on(data, whole, tmp_path):
@@ -168,6 +225,18 @@ def test_a_loss_that_is_no_number_stops_with_what_was_seen(data, tmp_path):
            'learning rate 3.125e+28', '--learning_rate')
     named = re.findall('image of the last batch: (.*)', result.out)
     assert len(named) == 8 and all(os.path.isfile(name) for name in named)
+
+
+@pytest.mark.parametrize('decay, expected', [
+    (0, ['the cross-entropy of ', 'val/', 'step 1 of 2']),
+    (1e8, ['0_classifier', 'update 1', 'weights that are no numbers'])])
+def test_weights_spoilt_by_the_last_update_stop_the_run(data, tmp_path, decay, expected):
+    """No loss was computed with them yet."""
+    model = tmp_path / 'model'
+    for _ in range(2):
+        failed(tiny_runs.run(data, model, learning_rate=1e32, weight_decay=decay, train_epochs=1,
+                             batch_size=256, lr_boundaries=None), '--learning_rate', *expected)
+    assert not (model / '0_step.json').exists()
 
 
 def one_frame_gif(frames=1):
@@ -258,11 +327,15 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     for name, content in spoilt.items():
         with open(os.path.join(data, name), 'wb') as file:
             file.write(content)
-    result = tiny_runs.run(data, tmp_path / 'model', check_data=True)
+    often = ('imagenet_main:check_data', 1, 'import imagenet_main\n'
+             'imagenet_main.CHECK_LINE_SECONDS = 0')
+    result = tiny_runs.run(data, tmp_path / 'model', often, check_data=True, num_parallel_calls=2)
     failed(result, '3 of 56 images do not decode', '--skip_bad_images')
     assert sorted(re.findall('bad image: (.*)', result.out)) == [
         os.path.join(data, name) for name in sorted(spoilt)]
-    assert 'check: 56 of 56 images' in result.out
+    progress = re.findall('check: (.*) of 56 images, .*/s, 0:00:.. left', result.out)
+    assert len(progress) > 20 and progress[-1] == '56'
+    assert [int(count) for count in progress] == sorted(map(int, progress))
     assert not (tmp_path / 'model').exists()  # a check touches no experiment
     before_training = 'imagenet_main:train_classifier'
     result = tiny_runs.run(data, tmp_path / 'model', (before_training, 2, tiny_runs.KILL),

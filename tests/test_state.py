@@ -310,3 +310,22 @@ def test_the_identity_is_readable_by_people(tmp_path):
     with hold(tmp_path):
         found = json.loads((tmp_path / 'experiment.json').read_text())
     assert found['settings']['num_classes'] == 100 and found['lists'] == DIGESTS
+
+
+def test_nothing_is_written_to_a_folder_that_took_the_place_of_the_one_held(tmp_path):
+    folder, moved = tmp_path / 'model', tmp_path / 'moved'
+    with hold(str(folder) + '/'):
+        write_steps(folder, 1)
+        folder.rename(moved)
+        folder.mkdir()
+        for lock in (False, True):  # gone, or another process's
+            if lock:
+                (folder / 'lock').write_text('')
+            for write in (lambda: write_steps(folder, 2), lambda: state.FlushCheckpoints(
+                    str(folder / '1_classifier')).before_save(None, 5)):
+                with pytest.raises(UserError, match='deleted or moved'):
+                    write()
+        assert os.listdir(str(folder)) == ['lock']
+    with hold(moved):
+        assert len(state.finished_steps(str(moved))[0]) == 1
+    write_steps(folder, 1)  # nobody's
