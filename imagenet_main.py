@@ -17,20 +17,20 @@ import time
 from absl import app, flags
 import numpy as np
 import tensorflow.compat.v1 as tf
-from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 import bic_layer
 import exemplar
 import resnet_model
-from data import cluster, lists, pipeline, state
+from data import checks, cluster, lists, machine, pipeline, state
 from data import settings as settings_lib
 from data.errors import UserError
 from data.glyphs100 import prepare as glyphs100
 from logs import run_log
 from logs.run_log import LOG
+from logs.stopping import STOP, Stopped
 
 FLAGS = flags.FLAGS
-CHECK_LINE_SECONDS = 10  # between two lines on how far a check of images is
+flags.adopt_module_key_flags(machine)  # --help lists them too
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 # What to run, and where.
@@ -69,82 +69,15 @@ flags.DEFINE_enum('bias_batch_norm', None, ['batch', 'moving'], 'statistics used
 flags.DEFINE_enum('exemplar_selection', None, ['herding', 'random'], 'how exemplars are chosen')
 flags.DEFINE_integer('seed', None, 'of class order, split, initial weights, shuffling, crops')
 
-# The machine.
+# This machine; more of it in data/machine.py.
 flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
                   'layout of the network\'s maps (default: channels_first on a GPU)')
 flags.DEFINE_integer('num_parallel_calls', None, 'images decoded at once; default: tf.data decides',
                      lower_bound=1)
-flags.DEFINE_integer('intra_op_threads', 0, 'threads of one operation; 0: TensorFlow decides')
-flags.DEFINE_integer('inter_op_threads', 0, 'operations at once; 0: TensorFlow decides')
 flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of stage 1',
                      lower_bound=1)
 flags.DEFINE_bool('keep_checkpoints', False, 'keep the classifiers that no later step needs')
 flags.DEFINE_integer('progress_every', 100, 'updates between progress lines', lower_bound=1)
-
-flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine that share each batch, on one machine '
-                     'without a GPU parts of its CPU; several machines: TF_CONFIG (README.md)',
-                     lower_bound=1)
-
-# GPUs: what may change figures or speed is off until asked for. All applied in session_config.
-flags.DEFINE_bool('mixed_precision', False,
-                  'networks compute in float16 where TensorFlow\'s graph rewrite finds it safe, '
-                  'weights and losses stay float32, the loss is scaled; for GPUs with tensor '
-                  'cores; changes results a little; to be kept for all of a run')
-flags.DEFINE_bool('xla', False,
-                  'XLA compiles parts of the graph into fused kernels: a slower start of every '
-                  'stage, other rounding')
-flags.DEFINE_bool('winograd', False,
-                  'cuDNN may choose its non-fused Winograd convolutions '
-                  '(TF_ENABLE_WINOGRAD_NONFUSED=1): more memory, other rounding')
-flags.DEFINE_bool('prefetch_to_device', False,
-                  'the next training batch is copied to the GPU while an update runs: same '
-                  'results, memory for one batch more; several GPUs always do so')
-flags.DEFINE_integer('gpu_private_threads', 0,
-                     'threads that do nothing but start GPU kernels, so that decoding never delays '
-                     'them (TF_GPU_THREAD_MODE=gpu_private, TF_GPU_THREAD_COUNT); same results; '
-                     '0: shared threads', lower_bound=0)
-
-
-class Stopped(Exception):
-    """SIGTERM or Ctrl-C came; `signal_number` says which."""
-
-    def __init__(self, signal_number):
-        super().__init__()
-        self.signal_number = signal_number
-
-
-class StopRequest:
-    """Remembers SIGTERM and Ctrl-C: a stage ends between two updates; a second one kills."""
-
-    def __init__(self):
-        self.signal_number = None
-
-    def install(self):
-        """Takes over both signals."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._remember)
-
-    def _remember(self, number, _):
-        signal.signal(number, signal.SIG_DFL)
-        self.signal_number = number
-
-    def asked(self):
-        """Whether a stop was asked for."""
-        return self.signal_number is not None
-
-    def follow(self, number):
-        """Another process of the run is asked to stop, by this signal; so is this one."""
-        if self.signal_number is None:
-            self.signal_number = number
-
-    def check(self):
-        """Raises Stopped where a stop was asked for."""
-        if self.signal_number is not None:
-            raise Stopped(self.signal_number)
-
-
-STOP = StopRequest()
-
 
 def experiment_settings():
     """The data set's Settings with every given flag; raises UserError naming the flag."""
@@ -187,64 +120,6 @@ def find_data(settings):
     return data_dir
 
 
-def session_config():
-    """TensorFlow's settings for this machine from the flags, also those it reads elsewhere.
-
-    To be called before TensorFlow first looks for a GPU: it reads the environment only then.
-    """
-    if FLAGS.winograd:
-        os.environ['TF_ENABLE_WINOGRAD_NONFUSED'] = '1'
-    if FLAGS.gpu_private_threads:
-        os.environ['TF_GPU_THREAD_MODE'] = 'gpu_private'
-        os.environ['TF_GPU_THREAD_COUNT'] = str(FLAGS.gpu_private_threads)
-    config = tf.ConfigProto(
-        allow_soft_placement=True, intra_op_parallelism_threads=FLAGS.intra_op_threads,
-        inter_op_parallelism_threads=FLAGS.inter_op_threads)
-    if FLAGS.xla:
-        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
-    if FLAGS.mixed_precision:
-        config.graph_options.rewrite_options.auto_mixed_precision = RewriterConfig.ON
-    if FLAGS.prefetch_to_device and not tf.test.is_gpu_available():
-        raise UserError('--prefetch_to_device: TensorFlow finds no GPU')
-    if not tf.test.is_gpu_available():
-        config.device_count['CPU'] = FLAGS.num_gpus
-    return config
-
-
-def find_replicas(task, batch_size):
-    """The Replicas that share each batch; `task`: this process's place among several, or None.
-
-    Raises:
-        UserError: they are not there, or do not divide the batch.
-    """
-    gpus = len(tf.config.experimental.list_physical_devices('GPU'))
-    if gpus and FLAGS.num_gpus > gpus:
-        raise UserError('--num_gpus={}: TensorFlow finds {}'.format(FLAGS.num_gpus, gpus))
-    if task is not None and FLAGS.num_gpus != max(gpus, 1):
-        raise UserError(
-            '--num_gpus={}: with {}, all GPUs that TensorFlow finds take part, here {}; name those '
-            'in CUDA_VISIBLE_DEVICES that it may find'.format(
-                FLAGS.num_gpus, cluster.ENVIRONMENT, gpus) if gpus else
-            '--num_gpus={}: with {}, a machine without a GPU is one replica'.format(
-                FLAGS.num_gpus, cluster.ENVIRONMENT))
-    machines, index = (len(task.machines), task.index) if task else (1, 0)
-    replicas = pipeline.Replicas(FLAGS.num_gpus * machines, FLAGS.num_gpus * index, FLAGS.num_gpus)
-    if batch_size % replicas.total:
-        raise UserError('--batch_size={} cannot be divided among {} replicas (--num_gpus={} on {} '
-                        'machine(s))'.format(batch_size, replicas.total, FLAGS.num_gpus, machines))
-    return replicas
-
-
-def distribution(run):
-    """The tf.distribute.Strategy of stage 1; None for one replica."""
-    if run.replicas.total == 1:
-        return None
-    if run.cluster is not None:
-        return tf.distribute.experimental.MultiWorkerMirroredStrategy()
-    device = '/gpu:{}' if tf.test.is_gpu_available() else '/cpu:{}'
-    return tf.distribute.MirroredStrategy([device.format(i) for i in run.replicas.here])
-
-
 class Run:
     """One experiment while it runs: what is fixed for all of its steps."""
 
@@ -255,11 +130,12 @@ class Run:
         self.train_list, self.test_list = lists.read_lists(data_dir, settings.num_classes)
         self.split = lists.split(self.train_list, self.test_list, settings.num_classes,
                                  exemplar.validation_pool(settings), settings.seed)
-        self.session_config = session_config()
+        self.session_config = machine.session_config()
         self.data_format = FLAGS.data_format or resnet_model.default_data_format()
-        self.replicas = find_replicas(task, settings.batch_size)
+        self.replicas = machine.find_replicas(task, settings.batch_size)
         self.cluster = None  # where several machines take part: the cluster.Cluster
         self.run_time = None
+        self.num_parallel_calls = FLAGS.num_parallel_calls
         self.checked_groups = 0  # of whose images the bad ones are left out
 
     def samples(self, step, exemplars):
@@ -354,8 +230,8 @@ def train_from(run, step, training, schedule, teacher_bias, done, start):
 
     def input_fn():
         return pipeline.training_dataset(
-            files, classes, batches, settings, done, FLAGS.num_parallel_calls,
-            '/gpu:0' if FLAGS.prefetch_to_device and run.replicas.total == 1 else None,
+            files, classes, batches, settings, done, run.num_parallel_calls,
+            machine.prefetch_device(run.replicas),
             run.replicas)
 
     def files_read_last():
@@ -396,7 +272,7 @@ def train_from(run, step, training, schedule, teacher_bias, done, start):
             tf_random_seed=settings.seed, session_config=run.session_config,
             save_checkpoints_secs=None, keep_checkpoint_max=2,
             save_summary_steps=FLAGS.progress_every if writes else 0, log_step_count_steps=None,
-            train_distribute=distribution(run))
+            train_distribute=machine.distribution(run.replicas, run.cluster is not None))
         estimator = tf.estimator.Estimator(
             resnet_model.classifier_fn, directory, config,
             params={'settings': settings, 'step': step, 'schedule': schedule, 'start': start,
@@ -430,7 +306,7 @@ def data_error(run, files, error):
                          'flags to go on'.format(run.data_dir))
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return error
-    bad = pipeline.bad_images(files, FLAGS.num_parallel_calls, stop_at_first=True)
+    bad = pipeline.bad_images(files, run.num_parallel_calls, stop_at_first=True)
     if not bad:
         return error
     return UserError('{}: cannot be read as an image; {}, then start again with the same flags to '
@@ -478,7 +354,7 @@ def fit_bias(run, step, checkpoint, validation, schedule):
     def dataset():
         return pipeline.periodic_dataset(
             files, validation.classes, settings, num_full, num_short, short_start,
-            FLAGS.num_parallel_calls)
+            run.num_parallel_calls)
 
     stored = forward(run, step, checkpoint, files, dataset,
                      num_full * schedule.batch_size + num_short, outputs='bias',
@@ -525,7 +401,7 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
     files = np.concatenate(parts)
 
     def dataset():
-        return pipeline.evaluation_dataset(files, classes, settings, FLAGS.num_parallel_calls)
+        return pipeline.evaluation_dataset(files, classes, settings, run.num_parallel_calls)
 
     outputs = forward(run, step, checkpoint, files, dataset, len(files), outputs='evaluation',
                       batch_norm='moving', bias=bias)
@@ -655,7 +531,7 @@ def passed_on(run, step, records):
     Where bad images are skipped, takes those of the step's classes out of the split first.
     """
     if FLAGS.skip_bad_images:
-        leave_out_bad_images(run, step)
+        checks.leave_out_bad_images(run, step)
     exemplars, teacher_bias = [], None
     if step:
         exemplars = lists.find_images(run.train_list, run.split.train, records[-1]['exemplars'],
@@ -732,65 +608,14 @@ def evaluate_checkpoints(run):
     run_log.table(rows)
 
 
-def bad_images(run, files, what):
-    """The positions in `files` of what does not decode; says how far it is."""
-    started = shown = time.time()
-
-    def watch(done):
-        nonlocal shown
-        STOP.check()
-        if time.time() - shown > CHECK_LINE_SECONDS or done == len(files):
-            shown = time.time()
-            rate = done / (shown - started)
-            LOG.info('%s: %d of %d images, %.0f/s, %s left', what, done, len(files), rate,
-                     run_log.duration((len(files) - done) / rate))
-
-    bad = pipeline.bad_images(files, FLAGS.num_parallel_calls, watch)
-    for position in bad:
-        LOG.info('bad image: %s', os.fsdecode(files[position]))
-    return bad
-
-
-def check_data(run):
-    """Decodes every listed image; raises UserError where one is bad."""
-    files = np.concatenate([run.train_files(slice(None)), run.test_files(slice(None))])
-    bad = bad_images(run, files, 'check')
-    if bad:
-        raise UserError('{} of {} images do not decode: mend them, take them out of the lists, or '
-                        'use --skip_bad_images'.format(len(bad), len(files)))
-
-
-def leave_out_bad_images(run, step):
-    """Takes what does not decode out of the split of the groups up to `step`."""
-    m = run.settings.classes_per_increment
-    for group in range(run.checked_groups, step + 1):
-        classes = slice(group * m, (group + 1) * m)
-        train = np.concatenate(run.split.train[classes] + run.split.validation[classes])
-        test = np.concatenate(run.split.test[classes])
-        files = np.concatenate([run.train_files(train), run.test_files(test)])
-        bad = np.array(bad_images(run, files, 'check of group {}'.format(group + 1)), np.int64)
-        if len(bad):
-            LOG.info('left out: %d of %d images', len(bad), len(files))
-        run.split = lists.without(run.split, train[bad[bad < len(train)]],
-                                  test[bad[bad >= len(train)] - len(train)])
-    run.checked_groups = step + 1
-
-
-def warn_of_shared_images(run):
-    """Says which images stand in both lists."""
-    shared = lists.in_both(run.train_list, run.test_list)
-    if shared:
-        LOG.info('warning: images in both lists: %d (%s%s)', len(shared),
-                 ', '.join(map(os.fsdecode, shared[:3])), ', ...' if len(shared) > 3 else '')
-
-
 def peer_ended(name, how):
     """Another process of the run has ended: so must this one, which may wait for it forever."""
     if how and 'signal' in how:
         STOP.follow(how['signal'])
         return
-    run_log.last_line('error: {} {}; start all again with the same flags to go on'.format(
-        name, 'is gone' if how is None else 'ended: ' + how['error']))
+    run_log.last_line('error: {} {}'.format(
+        name, 'is gone; start all again with the same flags to go on' if how is None else
+        'ended: ' + how['error']))
     os._exit(1)  # TensorFlow may be waiting for that process; what is on disk is whole
 
 
@@ -803,11 +628,11 @@ def main(_):
     model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', settings.dataset)
     task = cluster.take_task()
     run = Run(settings, data_dir, model_dir, task)
-    for flag, function in (('dry_run', dry_run), ('check_data', check_data),
+    for flag, function in (('dry_run', dry_run), ('check_data', checks.check_data),
                            ('eval_only', evaluate_checkpoints)):
         if FLAGS[flag].value:
             run_log.open_log(None)
-            warn_of_shared_images(run)
+            checks.warn_of_shared_images(run)
             function(run)
             return
     digests = {name: image_list.digest for name, image_list in (
@@ -825,7 +650,7 @@ def main(_):
         run_log.open_log(FLAGS.log_file or os.path.join(
             ROOT, 'logs', 'runs', os.path.basename(os.path.abspath(model_dir)) + '.log'))
         run_log.settings_line(settings)
-        warn_of_shared_images(run)
+        checks.warn_of_shared_images(run)
         LOG.info('TensorFlow %s, %s%s', tf.__version__, run.data_format,
                  ', {} replicas'.format(run.replicas.total) if run.replicas.total > 1 else '')
         run_experiment(run)

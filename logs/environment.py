@@ -14,3 +14,5 @@ warnings.filterwarnings('ignore', category=DeprecationWarning)
 warnings.filterwarnings('ignore', '`tf.layers.', UserWarning)
 # TensorFlow 2 recommends Keras; tf.layers is what gives variables their published names.
 warnings.filterwarnings('ignore', message='`tf.layers', category=UserWarning)
+# TensorFlow 2 on what tf.distribute does within it.
+warnings.filterwarnings('ignore', 'To make it possible to preserve tf.data options', UserWarning)

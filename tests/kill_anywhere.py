@@ -50,7 +50,7 @@ def start(rng, kinds, data, model, seconds):
     elif kind == 'update':
         faults = [('logs.run_log:ProgressHook.after_run', rng.randint(1, 40), tiny_runs.KILL)]
     elif kind == 'batch':
-        faults = [('imagenet_main:StopRequest.check', rng.randint(1, 40), tiny_runs.KILL)]
+        faults = [('logs.stopping:StopRequest.check', rng.randint(1, 40), tiny_runs.KILL)]
     elif kind == 'checkpoint':
         delay = rng.expovariate(1 / .03)
         faults = [('tensorflow.compat.v1:train.Saver.save', rng.randint(1, 3),

@@ -327,8 +327,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     for name, content in spoilt.items():
         with open(os.path.join(data, name), 'wb') as file:
             file.write(content)
-    often = ('imagenet_main:check_data', 1, 'import imagenet_main\n'
-             'imagenet_main.CHECK_LINE_SECONDS = 0')
+    often = ('imagenet_main:main', 1, 'from data import checks\nchecks.LINE_SECONDS = 0')
     result = tiny_runs.run(data, tmp_path / 'model', often, check_data=True, num_parallel_calls=2)
     failed(result, '3 of 56 images do not decode', '--skip_bad_images')
     assert sorted(re.findall('bad image: (.*)', result.out)) == [

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 import imagenet_main
 import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import resnet_model
-from data import pipeline
+from data import cluster, machine, pipeline
 from data import settings as settings_lib
 from data.errors import UserError
 
@@ -28,14 +28,14 @@ def flags(monkeypatch):
 
 
 def test_nothing_is_set_by_default():
-    assert imagenet_main.session_config() == tf.ConfigProto(allow_soft_placement=True)
+    assert machine.session_config() == tf.ConfigProto(allow_soft_placement=True)
     assert not set(ENVIRONMENT).intersection(os.environ)
 
 
 def test_each_flag_reaches_tensorflow(flags):
     flags.winograd = flags.xla = flags.mixed_precision = True
     flags.gpu_private_threads = 3
-    config = imagenet_main.session_config()
+    config = machine.session_config()
     assert [os.environ[name] for name in ENVIRONMENT] == ['1', 'gpu_private', '3']
     assert config.graph_options.optimizer_options.global_jit_level == tf.OptimizerOptions.ON_1
     assert config.graph_options.rewrite_options.auto_mixed_precision == 1
@@ -46,7 +46,23 @@ def test_prefetch_to_device_needs_one(flags):
         pytest.skip('there is a GPU')
     flags.prefetch_to_device = True
     with pytest.raises(UserError, match='--prefetch_to_device'):
-        imagenet_main.session_config()
+        machine.session_config()
+
+
+def test_replicas_divide_the_batch_or_are_refused(flags):
+    if tf.test.is_gpu_available():
+        pytest.skip('there is a GPU')
+    pair = cluster.Task(['a:1', 'b:1'], 1, '')
+    assert machine.find_replicas(None, 7) == pipeline.ONE
+    assert machine.find_replicas(pair, 8) == pipeline.Replicas(2, 1, 1)
+    assert machine.distribution(pipeline.ONE, False) is None  # through no strategy at all
+    flags.num_gpus = 3
+    assert machine.find_replicas(None, 9) == pipeline.Replicas(3, 0, 3)
+    assert machine.session_config().device_count['CPU'] == 3
+    with pytest.raises(UserError, match='--batch_size=8 cannot be divided among 3 replicas'):
+        machine.find_replicas(None, 8)
+    with pytest.raises(UserError, match='--num_gpus=3: with TF_CONFIG'):
+        machine.find_replicas(pair, 9)
 
 
 def trained(mixed_precision, config):
@@ -70,9 +86,9 @@ def trained(mixed_precision, config):
 
 def test_scaling_the_loss_changes_no_update(session, flags):
     """Where float32 is computed, as on a CPU: the scale is a power of two."""
-    expected, _ = trained(False, imagenet_main.session_config())
+    expected, _ = trained(False, machine.session_config())
     flags.mixed_precision = True
-    found, names = trained(True, imagenet_main.session_config())
+    found, names = trained(True, machine.session_config())
     for name, a, b in zip(names, found, expected):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=name)
 

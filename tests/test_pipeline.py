@@ -116,6 +116,40 @@ def test_a_stage_goes_on_from_any_update(session, tmp_path, start):
     assert len(np.unique(crops, axis=0)) > 45  # drawn anew every time
 
 
+@pytest.mark.parametrize('total, local', [(2, 2), (2, 1), (4, 4), (4, 2)])
+@pytest.mark.parametrize('epochs', [2, 5])  # 5: a last batch of 2 images, less than 4 replicas
+def test_replicas_share_each_batch(session, files, total, local, epochs):
+    """What all replicas of all machines get is what one replica would, image for image."""
+    schedule = schedule_of(10, 8, epochs)
+    settings = SETTINGS._replace(batch_size=8)
+
+    def elements(replicas, start=0):
+        batches = pipeline.Batches(schedule, [1993, 0])
+        dataset = pipeline.training_dataset(files, np.arange(10), batches, settings, start, 1,
+                                            replicas=replicas)
+        return run_through(session, dataset)
+
+    whole = elements(pipeline.ONE)
+    machines = [elements(pipeline.Replicas(total, first, local))
+                for first in range(0, total, local)]
+    assert all(len(parts) == len(whole) * local for parts in machines)
+    for update, (images, classes) in enumerate(whole):
+        shares = [share for parts in machines
+                  for share in parts[update * local:(update + 1) * local]]
+        sizes = [len(share[0]) for share in shares]
+        if len(classes) == 8:
+            assert sizes == [8 // total] * total
+        assert max(sizes) - min(sizes) <= 1 and min(sizes) > 0
+        counted = [share[1] != pipeline.FILLER for share in shares]
+        assert np.concatenate([share[1][use] for share, use in zip(shares, counted)]).tolist() == (
+            classes.tolist())
+        assert np.array_equal(np.concatenate(
+            [share[0][use] for share, use in zip(shares, counted)]), images)
+    later = elements(pipeline.Replicas(total, 0, local), start=len(whole) - 1)
+    assert [share[1].tolist() for share in later] == [
+        share[1].tolist() for share in machines[0][-local:]]
+
+
 def test_evaluation_batches_are_in_order(session, files, monkeypatch):
     monkeypatch.setattr(pipeline, 'EVALUATION_BATCH', 4)
     order = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3])
