@@ -10,8 +10,6 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # TensorFlow 1.15 spells NumPy types in a way that later NumPy versions warn about.
 warnings.filterwarnings('ignore', category=FutureWarning)
 warnings.filterwarnings('ignore', category=DeprecationWarning)
-# TensorFlow 2 on tf.layers, which both versions have.
-warnings.filterwarnings('ignore', '`tf.layers.', UserWarning)
 # TensorFlow 2 recommends Keras; tf.layers is what gives variables their published names.
 warnings.filterwarnings('ignore', message='`tf.layers', category=UserWarning)
 # TensorFlow 2 on what tf.distribute does within it.

@@ -1,0 +1,86 @@
+"""Runs small glyphs100 experiments on one, two and two times one replica, and compares their ends.
+
+    python tests/replicas_agree.py [--folder FOLDER] [FLAGS of imagenet_main.py ...]
+
+Three runs on one replica with three seeds, one on two parts of the CPU (--num_gpus=2), one in two
+processes over the loopback interface (TF_CONFIG). Exits with status 1 where a run has no whole
+table, or where an accuracy of the last two lies further from the mean of the three than these lie
+apart.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+from test_cluster import free_ports
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FLAGS = ['--dataset=glyphs100', '--num_increments=5', '--train_epochs=8']
+COLUMNS = ('top5', 'top1', 'top5_before', 'top1_before')
+
+
+def start(folder, name, flags, task=None):
+    """One process of a run; its output goes to a file of its own."""
+    command = [sys.executable, os.path.join(ROOT, 'imagenet_main.py'),
+               '--model_dir=' + os.path.join(folder, name),
+               '--log_file=' + os.path.join(folder, name + '.log')] + FLAGS + flags
+    environment = dict(os.environ)
+    if task is not None:
+        environment['TF_CONFIG'] = json.dumps(task)
+        name += '_{}'.format(task['task']['index'])
+    with open(os.path.join(folder, name + '.out'), 'w') as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+
+
+def results(folder, name, processes):
+    """Accuracies in percent: the mean over all steps and the last step's, {name: value}."""
+    statuses = [process.wait() for process in processes]
+    with open(os.path.join(folder, name, 'results.csv')) as file:
+        rows = list(csv.DictReader(file))
+    logs = [entry for entry in os.listdir(folder) if entry == name + '.log']
+    if any(statuses) or len(rows) != 5 or len(logs) != 1:
+        sys.exit('{}: ended with {}, {} rows, {} logs'.format(name, statuses, len(rows), len(logs)))
+    values = {}
+    for column in COLUMNS:
+        numbers = [100 * float(row[column]) for row in rows]
+        values[column + ', all steps'] = np.mean(numbers)
+        values[column + ', last step'] = numbers[-1]
+    return values
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--folder', help='where to work (default: a temporary folder)')
+    options, flags = parser.parse_known_args()
+    folder = options.folder or tempfile.mkdtemp()
+    os.makedirs(folder, exist_ok=True)
+    found = {}
+    for name, own in (('seed 1993', ['--seed=1993']), ('seed 1', ['--seed=1']),
+                      ('seed 2', ['--seed=2']), ('2 devices', ['--num_gpus=2'])):
+        found[name] = results(folder, name, [start(folder, name, flags + own)])
+    machines = ['127.0.0.1:{}'.format(port) for port in free_ports(2)]
+    found['2 processes'] = results(folder, '2 processes', [
+        start(folder, '2 processes', flags, {'cluster': {'worker': machines},
+                                             'task': {'type': 'worker', 'index': index}})
+        for index in range(2)])
+    names = list(found)
+    print('| | {} |\n|{}'.format(' | '.join(names), ' --- |' * (len(names) + 1)))
+    outside = []
+    for column in found['seed 1']:
+        values = [found[name][column] for name in names]
+        print('| {} (%) | {} |'.format(column, ' | '.join(map('{:.2f}'.format, values))))
+        mean, spread = np.mean(values[:3]), np.ptp(values[:3])
+        outside += ['{}: {} lies {:.2f} from the mean of the three, whose spread is {:.2f}'.format(
+            column, name, abs(value - mean), spread)
+            for name, value in zip(names[3:], values[3:]) if abs(value - mean) > spread]
+    print('\n'.join(outside) or 'all within the spread of three runs on one replica')
+    sys.exit(bool(outside))
+
+
+if __name__ == '__main__':
+    main()
