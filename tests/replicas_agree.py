@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 import numpy as np
-from test_cluster import free_ports
+from tiny_runs import free_ports
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FLAGS = ['--dataset=glyphs100', '--num_increments=5', '--train_epochs=8']

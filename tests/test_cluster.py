@@ -3,7 +3,6 @@ import csv
 import os
 import re
 import shutil
-import socket
 import threading
 
 import numpy as np
@@ -21,19 +20,9 @@ GO_ON = 'start all again with the same flags to go on'
 HANGS = 120  # seconds: a job that takes longer waits for something that never comes
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(('127.0.0.1', 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def run_pair(data, model, faults=((), ()), flags=({}, {}), **settings):
     """Starts the chief and a worker; returns both Results when both have ended."""
-    machines = ['127.0.0.1:{}'.format(port) for port in free_ports(2)]
+    machines = ['127.0.0.1:{}'.format(port) for port in tiny_runs.free_ports(2)]
     processes = [
         tiny_runs.Process(
             str(data), str(model), faults[i], **dict(SETTINGS, **settings, **flags[i]),

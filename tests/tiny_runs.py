@@ -8,6 +8,7 @@ import collections
 import importlib
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -128,6 +129,17 @@ def run(data_dir, model_dir, *faults, **flags):
         A Result.
     """
     return Process(str(data_dir), str(model_dir), faults, **flags).wait()
+
+
+def free_ports(count):
+    """Ports of the loopback interface that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(('127.0.0.1', 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
 
 def _install(where, count, code):
