@@ -12,6 +12,7 @@ from concurrent import futures
 
 import numpy as np
 
+HERDED_AT_ONCE = 2 ** 19  # numbers: four megabytes in double precision, as caches hold
 
 def _share(settings):
     """r*G*P as an exact fraction."""
@@ -60,24 +61,37 @@ def herd(features, count):
     the Gram matrix, 2 x.(the chosen), to the costs.
 
     Args:
-        features: float array [images, dimensions] of one class.
+        features: float array [images, dimensions] of one class, or [classes, images, dimensions] of
+            several that have equally many images.
         count: exemplars wanted; all images, in herding order, where there are fewer.
 
     Returns:
-        int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
-        is the best choice of its length.
+        int64 array [min(count, images)] or [classes, min(count, images)]: a class's images in the
+        order chosen, so that a prefix is the best choice of its length.
     """
+    if features.ndim == 2:
+        return herd(features[np.newaxis], count)[0]
     features = np.array(features, np.float64)
-    features -= features.mean(axis=0)  # centred on mu = 0 nothing large cancels
-    cost = np.einsum('ij,ij->i', features, features)
+    images = features.shape[1]
+    features -= np.matmul(np.ones([1, images]), features) / images  # at mu = 0 little cancels
+    # Where most are chosen anyway, the whole Gram matrix at once is cheaper than its columns.
+    gram = None
+    if images < 2 * count:
+        gram = np.matmul(features, np.swapaxes(features, 1, 2))
+    cost = np.einsum('cid,cid->ci', features, features)
     # Equal distances differ by the rounding of the products; this is far above it and far below any
     # gap between images that are not alike.
-    tie = 1e-12 * len(features) * cost.max(initial=0)
-    chosen = np.empty(min(count, len(features)), np.int64)
-    for k in range(len(chosen)):
-        chosen[k] = np.argmax(cost <= cost.min() + tie)
-        cost += features.dot(2 * features[chosen[k]])
-        cost[chosen[k]] = np.inf
+    tie = 1e-12 * images * cost.max(axis=1, keepdims=True, initial=0)
+    classes = np.arange(len(features))
+    chosen = np.empty([len(features), min(count, images)], np.int64)
+    for k in range(chosen.shape[1]):
+        new = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
+        chosen[:, k] = new
+        if gram is not None:
+            cost += 2 * gram[classes, new]
+        else:
+            cost += np.matmul(features, 2 * features[classes, new, :, np.newaxis])[:, :, 0]
+        cost[classes, new] = np.inf
     return chosen
 
 
@@ -98,11 +112,32 @@ def select(settings, step, classes, features):
     by_class = np.split(np.argsort(classes, kind='stable'),
                         np.searchsorted(np.sort(classes), np.arange(1, seen)))
     if settings.exemplar_selection == 'herding':
-        with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
-            return list(pool.map(lambda rows: rows[herd(features[rows], count)], by_class))
+        return _herd_all(by_class, features, count)
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.
     first_new = step * settings.classes_per_increment
     return [(rows if c < first_new else
              np.random.RandomState([settings.seed, c]).permutation(rows))[:count]
             for c, rows in enumerate(by_class)]
+
+
+def _herd_all(by_class, features, count):
+    """For each class its herded rows of `features`; `by_class`: one array of rows a class."""
+    # Old classes have few images: many of them at once, as long as they fit the processor's cache.
+    sizes = np.array([len(rows) for rows in by_class])
+    parts = []
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(sizes == size)
+        step = max(1, HERDED_AT_ONCE // (size * features.shape[1]))
+        parts += [alike[i:i + step] for i in range(0, len(alike), step)]
+
+    def herd_part(classes):
+        rows = np.stack([by_class[c] for c in classes])
+        return np.take_along_axis(rows, herd(features[rows], count), axis=1)
+
+    found = [None] * len(by_class)
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
+        for classes, chosen in zip(parts, pool.map(herd_part, parts)):
+            for c, rows in zip(classes, chosen):
+                found[c] = rows
+    return found

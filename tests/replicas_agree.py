@@ -20,7 +20,7 @@ import numpy as np
 from tiny_runs import free_ports
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-FLAGS = ['--dataset=glyphs100', '--num_increments=5', '--train_epochs=8']
+FLAGS = ['--dataset=glyphs100', '--num_increments=5']
 COLUMNS = ('top5', 'top1', 'top5_before', 'top1_before')
 
 

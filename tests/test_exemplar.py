@@ -144,6 +144,23 @@ def test_selection_is_by_class_from_this_steps_images():
         assert rows.tolist() == own[oracles.herd(features[own], 4)].tolist()
 
 
+def test_classes_herded_together_choose_as_each_alone(monkeypatch):
+    """Classes with equally many images go together, some to a part; few images and many."""
+    settings = settings_lib.Settings('folder', num_classes=40, num_increments=2,
+                                     memory_per_class=6, val_share=0.25)
+    stream = np.random.RandomState(5)
+    counts = stream.choice([5, 5, 7, 40, 41], 20)
+    classes = stream.permutation(np.repeat(np.arange(20), counts))
+    features = np.maximum(stream.standard_normal([len(classes), 16]), 0).astype(np.float32)
+    for at_once in (1, 200, 10 ** 6):
+        monkeypatch.setattr(exemplar, 'HERDED_AT_ONCE', at_once)
+        chosen = exemplar.select(settings, 0, classes, features)
+        assert [len(rows) for rows in chosen] == np.minimum(counts, 9).tolist()
+        for c, rows in enumerate(chosen):
+            own = np.flatnonzero(classes == c)
+            assert rows.tolist() == own[oracles.herd(features[own], 9)].tolist()
+
+
 def test_nothing_is_selected_after_the_last_step():
     settings, classes, features = select_case()
     settings = settings._replace(num_classes=4, num_increments=2)
