@@ -166,7 +166,7 @@ class Cluster:
         if self.is_chief:
             self._accept()
         else:
-            LOG.info('waiting for %s', name_of(self.task, 0))
+            LOG.info('waiting for %s to show in %s', name_of(self.task, 0), self._path)
             self._connect()
         for peer in self._peers:
             peer.known()
