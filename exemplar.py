@@ -12,6 +12,10 @@ from concurrent import futures
 
 import numpy as np
 
+# Small classes are herded together up to this: one by one, NumPy's calls would take most of the
+# time; all at once, their features would not fit the processor's cache.
+BLOCK_BYTES = 2 ** 22
+
 
 def _share(settings):
     """r*G*P as an exact fraction."""
@@ -67,18 +71,74 @@ def herd(features, count):
         int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
         is the best choice of its length.
     """
-    features = np.array(features, np.float64)
-    features -= features.mean(axis=0)  # centred on mu = 0 nothing large cancels
-    cost = np.einsum('ij,ij->i', features, features)
+    return _herd(np.array([features], np.float64), count)[0]
+
+
+def _herd(features, count):
+    """`herd` of several classes with as many images each, pick by pick.
+
+    Args:
+        features: float64 [classes, images, dimensions]; overwritten.
+        count: as for herd.
+
+    Returns:
+        int64 array [classes, min(count, images)].
+    """
+    num_classes, num_images, _ = features.shape
+    chosen = np.empty([num_classes, min(count, num_images)], np.int64)
+    if not chosen.size:
+        return chosen
+    # Centred on mu = 0 nothing large cancels. (Products are the fastest sums.)
+    features -= np.full([1, num_images], 1 / num_images) @ features
+    cost = (features[:, :, np.newaxis] @ features[:, :, :, np.newaxis])[:, :, 0, 0]
     # Equal distances differ by the rounding of the products; this is far above it and far below any
     # gap between images that are not alike.
-    tie = 1e-12 * len(features) * cost.max(initial=0)
-    chosen = np.empty(min(count, len(features)), np.int64)
-    for k in range(len(chosen)):
-        chosen[k] = np.argmax(cost <= cost.min() + tie)
-        cost += features.dot(2 * features[chosen[k]])
-        cost[chosen[k]] = np.inf
+    tie = 1e-12 * num_images * cost.max(axis=1, keepdims=True)
+    each = np.arange(num_classes)
+    for k in range(chosen.shape[1]):
+        if k:
+            last = chosen[:, k - 1]
+            cost += (features @ (2 * features[each, last, :, np.newaxis]))[:, :, 0]
+            cost[each, last] = np.inf
+        chosen[:, k] = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
     return chosen
+
+
+def _blocks(sizes, dimensions):
+    """Numbers of classes with as many images each, grouped so that a group fits BLOCK_BYTES.
+
+    Args:
+        sizes: the number of images of each class.
+        dimensions: of a feature.
+
+    Returns:
+        A list of int arrays; a class too large for BLOCK_BYTES is alone.
+    """
+    blocks = []
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(np.equal(sizes, size))
+        length = max(1, BLOCK_BYTES // max(1, size * dimensions * 8))
+        blocks.extend(alike[first:first + length] for first in range(0, len(alike), length))
+    return blocks
+
+
+def _herd_classes(features, classes, count):
+    """`herd` of some classes with as many images each.
+
+    Args:
+        features: float array [images, dimensions].
+        classes: list of int arrays, the rows of each class, ascending.
+        count: as for herd.
+
+    Returns:
+        A list of int arrays: rows of `features`, in the order chosen.
+    """
+    block = np.empty([len(classes), len(classes[0])] + list(features.shape[1:]))
+    for own, rows in zip(block, classes):
+        # Mostly they lie side by side, where a slice spares a copy.
+        side_by_side = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+        own[:] = features[rows[0]:rows[-1] + 1] if side_by_side else features[rows]
+    return [rows[chosen] for rows, chosen in zip(classes, _herd(block, count))]
 
 
 def select(settings, step, classes, features):
@@ -98,8 +158,17 @@ def select(settings, step, classes, features):
     by_class = np.split(np.argsort(classes, kind='stable'),
                         np.searchsorted(np.sort(classes), np.arange(1, seen)))
     if settings.exemplar_selection == 'herding':
+        chosen = [None] * seen
+
+        def herd_block(block):
+            found = _herd_classes(features, [by_class[c] for c in block], count)
+            for c, rows in zip(block, found):
+                chosen[c] = rows
+
         with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
-            return list(pool.map(lambda rows: rows[herd(features[rows], count)], by_class))
+            list(pool.map(herd_block, _blocks([len(rows) for rows in by_class],
+                                              features.shape[1])))
+        return chosen
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.
     first_new = step * settings.classes_per_increment
