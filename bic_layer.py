@@ -10,6 +10,8 @@ import os
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from data import settings as settings_lib
+
 MOMENTUM = 0.9
 EPOCHS_FACTOR = 2  # stage 2 has twice the epochs of stage 1, its boundaries doubled
 GAMMA_PENALTY = 0.1  # times gamma^2 / 2; nothing on beta
@@ -110,14 +112,14 @@ def fit(stored, schedule, batch_norm, bias_dir, session_config=None, watch=None)
         gamma = tf.get_variable(GAMMA, [1], initializer=tf.zeros_initializer())
         loss = _loss(logits, labels, constants, beta, gamma)
         global_step = tf.train.get_or_create_global_step()
-        learning_rate = tf.train.piecewise_constant(
-            tf.cast(global_step, tf.int32), schedule.boundaries, schedule.rates)
+        learning_rate = tf.placeholder(tf.float32, [])
         optimizer = tf.train.MomentumOptimizer(learning_rate, MOMENTUM)
         train_op = optimizer.minimize(loss, global_step, var_list=[beta, gamma])
         session.run(tf.global_variables_initializer())
         for update in range(schedule.num_updates):
             chosen = rows(batches_, update, batch_norm)
             loss_value, _ = session.run([loss, train_op], {
+                learning_rate: settings_lib.learning_rate(schedule, update),
                 logits: stored['logits'][chosen],
                 labels: stored['label'][chosen],
                 constants: stored['constant'][chosen]})

@@ -12,7 +12,10 @@ from concurrent import futures
 
 import numpy as np
 
-HERDED_AT_ONCE = 2 ** 19  # numbers: four megabytes in double precision, as caches hold
+# Small classes are herded together up to this: one by one, NumPy's calls would take most of the
+# time; all at once, their features would not fit the processor's cache.
+BLOCK_BYTES = 2 ** 22
+
 
 def _share(settings):
     """r*G*P as an exact fraction."""
@@ -61,38 +64,84 @@ def herd(features, count):
     the Gram matrix, 2 x.(the chosen), to the costs.
 
     Args:
-        features: float array [images, dimensions] of one class, or [classes, images, dimensions] of
-            several that have equally many images.
+        features: float array [images, dimensions] of one class.
         count: exemplars wanted; all images, in herding order, where there are fewer.
 
     Returns:
-        int64 array [min(count, images)] or [classes, min(count, images)]: a class's images in the
-        order chosen, so that a prefix is the best choice of its length.
+        int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
+        is the best choice of its length.
     """
-    if features.ndim == 2:
-        return herd(features[np.newaxis], count)[0]
-    features = np.array(features, np.float64)
-    images = features.shape[1]
-    features -= np.matmul(np.ones([1, images]), features) / images  # at mu = 0 little cancels
+    return _herd(np.array([features], np.float64), count)[0]
+
+
+def _herd(features, count):
+    """`herd` of several classes with as many images each, pick by pick.
+
+    Args:
+        features: float64 [classes, images, dimensions]; overwritten.
+        count: as for herd.
+
+    Returns:
+        int64 array [classes, min(count, images)].
+    """
+    num_classes, num_images, _ = features.shape
+    chosen = np.empty([num_classes, min(count, num_images)], np.int64)
+    if not chosen.size:
+        return chosen
+    # Centred on mu = 0 nothing large cancels. (Products are the fastest sums.)
+    features -= np.ones([1, num_images]) @ features / num_images
     # Where most are chosen anyway, the whole Gram matrix at once is cheaper than its columns.
-    gram = None
-    if images < 2 * count:
-        gram = np.matmul(features, np.swapaxes(features, 1, 2))
-    cost = np.einsum('cid,cid->ci', features, features)
+    gram = features @ np.swapaxes(features, 1, 2) if num_images < 2 * count else None
+    cost = (features[:, :, np.newaxis] @ features[:, :, :, np.newaxis])[:, :, 0, 0]
     # Equal distances differ by the rounding of the products; this is far above it and far below any
     # gap between images that are not alike.
-    tie = 1e-12 * images * cost.max(axis=1, keepdims=True, initial=0)
-    classes = np.arange(len(features))
-    chosen = np.empty([len(features), min(count, images)], np.int64)
+    tie = 1e-12 * num_images * cost.max(axis=1, keepdims=True)
+    each = np.arange(num_classes)
     for k in range(chosen.shape[1]):
-        new = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
-        chosen[:, k] = new
-        if gram is not None:
-            cost += 2 * gram[classes, new]
-        else:
-            cost += np.matmul(features, 2 * features[classes, new, :, np.newaxis])[:, :, 0]
-        cost[classes, new] = np.inf
+        if k:
+            last = chosen[:, k - 1]
+            cost += 2 * (gram[each, last] if gram is not None else
+                         (features @ features[each, last, :, np.newaxis])[:, :, 0])
+            cost[each, last] = np.inf
+        chosen[:, k] = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
     return chosen
+
+
+def _blocks(sizes, dimensions):
+    """Numbers of classes with as many images each, grouped so that a group fits BLOCK_BYTES.
+
+    Args:
+        sizes: the number of images of each class.
+        dimensions: of a feature.
+
+    Returns:
+        A list of int arrays; a class too large for BLOCK_BYTES is alone.
+    """
+    blocks = []
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(np.equal(sizes, size))
+        length = max(1, BLOCK_BYTES // max(1, size * dimensions * 8))
+        blocks.extend(alike[first:first + length] for first in range(0, len(alike), length))
+    return blocks
+
+
+def _herd_classes(features, classes, count):
+    """`herd` of some classes with as many images each.
+
+    Args:
+        features: float array [images, dimensions].
+        classes: list of int arrays, the rows of each class, ascending.
+        count: as for herd.
+
+    Returns:
+        A list of int arrays: rows of `features`, in the order chosen.
+    """
+    block = np.empty([len(classes), len(classes[0])] + list(features.shape[1:]))
+    for own, rows in zip(block, classes):
+        # Mostly they lie side by side, where a slice spares a copy.
+        side_by_side = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+        own[:] = features[rows[0]:rows[-1] + 1] if side_by_side else features[rows]
+    return [rows[chosen] for rows, chosen in zip(classes, _herd(block, count))]
 
 
 def select(settings, step, classes, features):
@@ -112,32 +161,20 @@ def select(settings, step, classes, features):
     by_class = np.split(np.argsort(classes, kind='stable'),
                         np.searchsorted(np.sort(classes), np.arange(1, seen)))
     if settings.exemplar_selection == 'herding':
-        return _herd_all(by_class, features, count)
+        chosen = [None] * seen
+
+        def herd_block(block):
+            found = _herd_classes(features, [by_class[c] for c in block], count)
+            for c, rows in zip(block, found):
+                chosen[c] = rows
+
+        with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
+            list(pool.map(herd_block, _blocks([len(rows) for rows in by_class],
+                                              features.shape[1])))
+        return chosen
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.
     first_new = step * settings.classes_per_increment
     return [(rows if c < first_new else
              np.random.RandomState([settings.seed, c]).permutation(rows))[:count]
             for c, rows in enumerate(by_class)]
-
-
-def _herd_all(by_class, features, count):
-    """For each class its herded rows of `features`; `by_class`: one array of rows a class."""
-    # Old classes have few images: many of them at once, as long as they fit the processor's cache.
-    sizes = np.array([len(rows) for rows in by_class])
-    parts = []
-    for size in np.unique(sizes):
-        alike = np.flatnonzero(sizes == size)
-        step = max(1, HERDED_AT_ONCE // (size * features.shape[1]))
-        parts += [alike[i:i + step] for i in range(0, len(alike), step)]
-
-    def herd_part(classes):
-        rows = np.stack([by_class[c] for c in classes])
-        return np.take_along_axis(rows, herd(features[rows], count), axis=1)
-
-    found = [None] * len(by_class)
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
-        for classes, chosen in zip(parts, pool.map(herd_part, parts)):
-            for c, rows in zip(classes, chosen):
-                found[c] = rows
-    return found

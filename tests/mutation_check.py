@@ -62,18 +62,15 @@ MUTATIONS = (
           '- math.floor(_share(settings) / (step + 1))', 'counts'),
          ('exemplars stored after the last step', 'return 0\n', 'pass\n', 'counts'),
          ('herding: the last one wins a tie', 'np.argmax(cost <= cost.min(axis=1, keepdims=True) + '
-          'tie, axis=1)', 'images - 1 - np.argmax((cost <= cost.min(axis=1, keepdims=True) + tie)'
-          '[:, ::-1], axis=1)', 'herding'),
+          'tie, axis=1)', 'num_images - 1 - np.argmax((cost <= cost.min(axis=1, keepdims=True) + '
+          'tie)[:, ::-1], axis=1)', 'herding'),
          ('herding: ties as rounding has them', 'tie = 1e-12', 'tie = 0e-12', 'herding'),
-         ('herding: the sum of the chosen once', '2 * features[classes, new',
-          'features[classes, new', 'herding'),
-         ('herding: the same from the Gram matrix', '2 * gram', 'gram', 'herding'),
-         ('herding: classes herded together change places', 'found[c] = rows',
-          'found[-1 - c] = rows', 'herded_together'),
-         ('herding of normalised features', 'features = np.array(features, np.float64)\n',
-          'features = np.array(features, np.float64)\n'
-          '    features /= np.linalg.norm(features, axis=2, keepdims=True) + 1e-12\n',
-          'herding'))
+         ('herding: the sum of the chosen once', 'cost += 2 * (gram', 'cost += (gram', 'herding'),
+         ('herding: classes herded together change places', 'chosen[c] = rows',
+          'chosen[-1 - c] = rows', 'herded_together'),
+         ('herding of normalised features', '    # Centred on mu = 0',
+          '    features /= np.linalg.norm(features, axis=2, keepdims=True) + 1e-12\n'
+          '    # Centred on mu = 0', 'herding'))
     + of('bic_layer.py', 'bic_layer',
          ('beta and gamma for all but the newest', 'tf.concat([old, beta * new + gamma], axis=1)',
           'tf.concat([beta * old + gamma, new], axis=1)', 'corrected'),

@@ -61,19 +61,17 @@ def test_herding():
         assert herding.plain(features, count) == exemplar.herd(features, count).tolist()
 
 
-def test_features_are_held_once(monkeypatch):
+def test_features_are_held_once():
     """Selection adds the classes at hand to the features, not a second copy of all."""
-    monkeypatch.setattr(exemplar, 'HERDED_AT_ONCE', 1)  # else some small classes go together
     settings = settings_lib.DATASETS['imagenet100']
-    classes, features = herding.class_features([200] * 10 * (os.cpu_count() + 1))
+    classes, features = herding.class_features([500] * 10 * (os.cpu_count() + 1))
     settings = settings._replace(num_classes=100 * (os.cpu_count() + 1))
     tracemalloc.start()
     exemplar.select(settings, 0, classes, features)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    of_a_class = 200 * herding.DIMENSIONS * 4
-    # A thread holds its class as float32 and, centred, as float64.
-    assert peak < os.cpu_count() * 4 * of_a_class + 0.1 * features.nbytes
+    # A thread holds its block as float64.
+    assert peak < os.cpu_count() * 1.1 * exemplar.BLOCK_BYTES + 0.05 * features.nbytes
 
 
 @pytest.mark.parametrize('num_images', [10, 3])

@@ -144,21 +144,24 @@ def test_selection_is_by_class_from_this_steps_images():
         assert rows.tolist() == own[oracles.herd(features[own], 4)].tolist()
 
 
-def test_classes_herded_together_choose_as_each_alone(monkeypatch):
-    """Classes with equally many images go together, some to a part; few images and many."""
-    settings = settings_lib.Settings('folder', num_classes=40, num_increments=2,
-                                     memory_per_class=6, val_share=0.25)
-    stream = np.random.RandomState(5)
-    counts = stream.choice([5, 5, 7, 40, 41], 20)
-    classes = stream.permutation(np.repeat(np.arange(20), counts))
-    features = np.maximum(stream.standard_normal([len(classes), 16]), 0).astype(np.float32)
-    for at_once in (1, 200, 10 ** 6):
-        monkeypatch.setattr(exemplar, 'HERDED_AT_ONCE', at_once)
-        chosen = exemplar.select(settings, 0, classes, features)
-        assert [len(rows) for rows in chosen] == np.minimum(counts, 9).tolist()
-        for c, rows in enumerate(chosen):
-            own = np.flatnonzero(classes == c)
-            assert rows.tolist() == own[oracles.herd(features[own], 9)].tolist()
+@pytest.mark.parametrize('block_bytes', [1, 700, exemplar.BLOCK_BYTES])
+@pytest.mark.parametrize('shuffled', [False, True])
+def test_classes_herded_together_are_herded_as_if_alone(monkeypatch, block_bytes, shuffled):
+    """Classes of several sizes, many alike, one without images; side by side and not."""
+    monkeypatch.setattr(exemplar, 'BLOCK_BYTES', block_bytes)
+    settings = settings_lib.Settings('folder', num_classes=24, num_increments=3, memory_per_class=4,
+                                     val_share=0.25)
+    stream = np.random.RandomState(8)
+    classes = np.repeat(np.arange(16), [7] * 6 + [1, 0] + [9] * 5 + [7] * 3)
+    if shuffled:
+        stream.shuffle(classes)
+    features = stream.randint(-2, 3, (len(classes), 3)).astype(np.float32)  # with ties
+    chosen = exemplar.select(settings, 1, classes, features)
+    assert [len(rows) for rows in chosen] == [4] * 6 + [1, 0] + [4] * 8
+    for c, rows in enumerate(chosen):
+        own = np.flatnonzero(classes == c)
+        assert rows.tolist() == own[exemplar.herd(features[own], 4)].tolist()
+        assert rows.tolist() == own[oracles.herd_exactly(features[own].astype(int), 4)].tolist()
 
 
 def test_nothing_is_selected_after_the_last_step():
