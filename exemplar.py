@@ -158,8 +158,8 @@ def select(settings, step, classes, features):
     """
     count = stored_exemplars(settings, step)
     seen = (step + 1) * settings.classes_per_increment
-    by_class = np.split(np.argsort(classes, kind='stable'),
-                        np.searchsorted(np.sort(classes), np.arange(1, seen)))
+    order = np.argsort(classes, kind='stable')
+    by_class = np.split(order, np.searchsorted(classes[order], np.arange(1, seen)))
     if settings.exemplar_selection == 'herding':
         chosen = [None] * seen
 

@@ -1,6 +1,7 @@
 """Evaluation: a pass each for validation and test, with and without correction, against one."""
 
 import os
+import time
 
 import measure
 import numpy as np
@@ -33,7 +34,7 @@ def plain(files, classes, num_validation, settings, step, bias, checkpoint, teac
 
 
 def _pass(files, classes, settings, step, bias, checkpoint, teacher):
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), measure.one_core() as session:
         features = _next(files, classes, settings)
         m = settings.classes_per_increment
         _, logits = resnet_model.network(features['image'], settings, False, resnet_model.NETWORK,
@@ -49,7 +50,7 @@ def _pass(files, classes, settings, step, bias, checkpoint, teacher):
 
 def ours(files, classes, num_validation, settings, step, bias, checkpoint):
     """One pass for all of it, as the driver does; returns what `plain` does."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), measure.one_core() as session:
         outputs = resnet_model.forward_fn(
             _next(files, classes, settings), None, tf.estimator.ModeKeys.PREDICT, {
                 'settings': settings, 'step': step, 'data_format': 'channels_last',
@@ -82,15 +83,15 @@ def _run(session, tensors, restored, checkpoint):
 
 
 def _rows(options):
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    tf.disable_v2_behavior()
+    measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet100']._replace(image_size=SIDE)
     files = measure.write_photos(os.path.join(options.folder, 'small'), VALIDATION + TEST, SIDE,
                                  SIDE)
     classes = np.arange(len(files), dtype=np.int64) % 20
     given = (files, classes, VALIDATION, settings, STEP, BIAS, None)
     seconds = measure.best([lambda: plain(*given, teacher=False),
-                            lambda: plain(*given, teacher=True), lambda: ours(*given)], 2)
+                            lambda: plain(*given, teacher=True),
+                            lambda: ours(*given)], 2, time.process_time)
     item = 'evaluation, graphs included; plain: 4 passes{}, ours: 1'
     return [measure.Row(item.format(text), measure.seconds_text(loops),
                         measure.seconds_text(seconds[2]), loops / seconds[2], '1 pass')

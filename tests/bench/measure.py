@@ -30,6 +30,23 @@ def best(functions, repeats, clock=time.perf_counter):
     return seconds
 
 
+def one_core():
+    """A tf.Session on one core, so that CPU time tells what its operations cost."""
+    import tensorflow.compat.v1 as tf
+
+    return tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1,
+                                            inter_op_parallelism_threads=1))
+
+
+def start_on_one_core():
+    """Before the first session of a row that uses `one_core` alone."""
+    import tensorflow.compat.v1 as tf
+
+    os.environ['OMP_NUM_THREADS'] = '1'  # builds with MKL keep threads of their own, which spin
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+
+
 def seconds_text(seconds):
     """A duration for people."""
     if seconds < 0.1:

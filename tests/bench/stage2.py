@@ -17,15 +17,6 @@ STEP = 1
 TURNS = 5
 
 
-def start_session():
-    """A session on one core, so that CPU time tells what an operation costs."""
-    os.environ['OMP_NUM_THREADS'] = '1'  # builds with MKL keep threads of their own, which spin
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    tf.disable_v2_behavior()
-    return tf.Session(config=tf.ConfigProto(
-        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1))
-
-
 @contextlib.contextmanager
 def plain_stage(images, classes, settings, step, checkpoint):
     """Stage 2 as it is defined: each update runs the network on its batch.
@@ -41,7 +32,7 @@ def plain_stage(images, classes, settings, step, checkpoint):
     schedule = settings_lib.schedule(settings, len(images), bic_layer.EPOCHS_FACTOR)
     m = settings.classes_per_increment
     total = len(images) * schedule.epochs
-    with tf.Graph().as_default(), start_session() as session:
+    with tf.Graph().as_default(), measure.one_core() as session:
         batch = tf.placeholder(tf.float32, [None] + list(images.shape[1:]))
         labels = tf.placeholder(tf.int32, [None])
         _, logits = resnet_model.network(batch, settings, True, resnet_model.NETWORK,
@@ -85,7 +76,7 @@ def network_pass(dataset, settings, step, checkpoint):
     Yields:
         A function that returns what is stored of the next batch.
     """
-    with tf.Graph().as_default(), start_session() as session:
+    with tf.Graph().as_default(), measure.one_core() as session:
         features = tf.data.make_one_shot_iterator(dataset()).get_next()
         outputs = resnet_model.forward_fn(features, None, tf.estimator.ModeKeys.PREDICT, {
             'settings': settings, 'step': step, 'data_format': 'channels_last',
@@ -109,6 +100,7 @@ def stored_logits(dataset, settings, step, checkpoint):
 
 def _row(options, num_images, target):
     """Updates and batches turn about; times their numbers; and all updates of beta and gamma."""
+    measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet100']._replace(image_size=SIDE)
     schedule = settings_lib.schedule(settings, num_images, bic_layer.EPOCHS_FACTOR)
     batches = bic_layer.batches(schedule)
