@@ -92,8 +92,7 @@ def agreement(files, pairs, session):
 
 def _rows(options):
     """CPU seconds on one core, so that what else the machine does matters little."""
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    tf.disable_v2_behavior()
+    measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet1000']
     files = measure.photos(options, COUNT)
     functions = {
