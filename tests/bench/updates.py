@@ -21,7 +21,7 @@ STEP = 1  # with distillation
 # Side of the network's input, size of the files (height, width), batch, updates a turn.
 CASES = {'update-64': (64, (64, 64), 64, 6),
          'update-224': (224, (measure.PHOTO_HEIGHT, measure.PHOTO_WIDTH), 16, 4)}
-TURNS = 2
+TURNS = 4
 
 
 def plain_updates(settings, schedule, start, num_updates):
