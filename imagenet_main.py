@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+import zlib
 
 from absl import app, flags
 import numpy as np
@@ -31,6 +32,7 @@ from logs.stopping import STOP, Stopped
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(machine)  # --help lists them too
+STOP_SECONDS = 60  # after which a run on several machines no longer waits for itself to stop
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 # What to run, and where.
@@ -178,6 +180,7 @@ def schedules(settings, training, validation):
 def dry_run(run):
     """Prints the sample counts and the updates of every step."""
     for step, exemplars in enumerate(planned_exemplars(run)):
+        STOP.check()
         training, validation, test = run.samples(step, exemplars)
         run_log.counts_lines(step, *(len(samples.images)
                                      for samples in (training, validation, test)))
@@ -205,7 +208,7 @@ def train_classifier(run, step, training, schedule, teacher_bias):
                             'another --model_dir'.format(
                                 state.classifier_dir(run.model_dir, step - 1), step))
     if run.cluster is not None:
-        run.cluster.tell(step=step, update=done if checkpoint else None)
+        run.cluster.tell(step=step, update=done if checkpoint else None, images=digest(training))
     train_from(run, step, training, schedule, teacher_bias, done, start)
     checkpoint = verified_checkpoint(directory)
     if checkpoint is None or state.checkpoint_update(checkpoint) != schedule.num_updates:
@@ -214,6 +217,11 @@ def train_classifier(run, step, training, schedule, teacher_bias):
                         'before, or with a lower --learning_rate in another --model_dir'.format(
                             directory, schedule.num_updates))
     return checkpoint
+
+
+def digest(samples):
+    """A number that tells whether all processes of a run train on the same images."""
+    return zlib.crc32(samples.classes.tobytes(), zlib.crc32(samples.images.tobytes()))
 
 
 def train_from(run, step, training, schedule, teacher_bias, done, start):
@@ -553,6 +561,10 @@ def follow_chief(run):
         records, start = wait_for_state(run, step, update)
         exemplars, teacher_bias = passed_on(run, step, records)
         training = run.samples(step, exemplars)[0]
+        if digest(training) != word['images']:
+            raise UserError('step {} has other training images here than at the chief: {} and the '
+                            'images in it have to be the same on all machines'.format(
+                                step + 1, run.data_dir))
         schedule = settings_lib.schedule(run.settings, len(training.images))
         LOG.info('step %d of %d, from update %d of %d', step + 1, run.settings.num_increments,
                  update or 0, schedule.num_updates)
@@ -608,42 +620,66 @@ def evaluate_checkpoints(run):
     run_log.table(rows)
 
 
-def peer_ended(name, how):
+def peer_ended(job, name, how):
     """Another process of the run has ended: so must this one, which may wait for it forever."""
+    def end(line, status):
+        run_log.last_line(line)
+        job.leave(error=line.replace('error: ', ''))
+        os._exit(status)  # TensorFlow may be waiting for that process; what is on disk is whole
+
     if how and 'signal' in how:
-        STOP.follow(how['signal'])
-        return
-    run_log.last_line('error: {} {}'.format(
+        number = how['signal']
+        STOP.follow(number)
+        # Where this process looks at that flag, it has ended by then.
+        time.sleep(STOP_SECONDS)
+        end('stopped by signal {}; start again with the same flags to go on'.format(number),
+            128 + number)
+    end('error: {} {}'.format(
         name, 'is gone; start all again with the same flags to go on' if how is None else
-        'ended: ' + how['error']))
-    os._exit(1)  # TensorFlow may be waiting for that process; what is on disk is whole
+        'ended: ' + how['error']), 1)
 
 
-def main(_):
-    STOP.install()
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    tf.disable_v2_behavior()
-    settings = experiment_settings()
-    data_dir = find_data(settings)
-    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', settings.dataset)
-    task = cluster.take_task()
-    run = Run(settings, data_dir, model_dir, task)
+def run_alone(run):
+    """Does what one of the flags for a look around asks for; returns whether there was one."""
     for flag, function in (('dry_run', dry_run), ('check_data', checks.check_data),
                            ('eval_only', evaluate_checkpoints)):
         if FLAGS[flag].value:
             run_log.open_log(None)
             checks.warn_of_shared_images(run)
             function(run)
-            return
-    digests = {name: image_list.digest for name, image_list in (
-        (lists.TRAIN_LIST, run.train_list), (lists.TEST_LIST, run.test_list))}
+            return True
+    return False
+
+
+def main(_):
+    STOP.install()
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
+    task = cluster.take_task()
     with contextlib.ExitStack() as stack:
-        if task is not None:
+        job = None
+        if task is not None and not (FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only):
+            # First of all, so that each hears of what ends another.
             run_log.open_log(None)
-            run.cluster = stack.enter_context(cluster.Cluster(
-                task, model_dir, state.identity(settings, digests), STOP.check, peer_ended))
-            run.cluster.join()
-            if not run.cluster.is_chief:
+            job = stack.enter_context(cluster.Cluster(
+                task, model_dir, STOP.check, lambda *ended: peer_ended(job, *ended)))
+            job.join()
+        settings = experiment_settings()
+        data_dir = find_data(settings)
+        STOP.check()
+        run = Run(settings, data_dir, model_dir, task)
+        STOP.check()
+        if run_alone(run):
+            return
+        digests = {name: image_list.digest for name, image_list in (
+            (lists.TRAIN_LIST, run.train_list), (lists.TEST_LIST, run.test_list))}
+        if job is not None:
+            run.cluster = job
+            job.agree(dict(
+                state.identity(settings, digests), replicas=run.replicas.total,
+                skip_bad_images=FLAGS.skip_bad_images, mixed_precision=FLAGS.mixed_precision))
+            if not job.is_chief:
                 follow_chief(run)
                 return
         stack.enter_context(state.experiment(model_dir, settings, digests, FLAGS.overwrite))

@@ -127,17 +127,16 @@ class Cluster:
     Args:
         task: the Task.
         model_dir: the folder that all share.
-        identity: what all have to agree on, as state.identity returns it.
         check: function called again and again while waiting; raises what ends the waiting.
         ended: function called from another thread when a process has ended before the job: its name
             and how: {'error': line}, {'signal': number}, or None where it is gone without a word.
     """
 
-    def __init__(self, task, model_dir, identity, check, ended):
+    def __init__(self, task, model_dir, check, ended):
         self.task = task
         self.is_chief = task.index == 0
         self._path = os.path.join(model_dir, state.CLUSTER)
-        self._identity = identity
+        self._token = None
         self._check = check
         self._ended = ended
         self._peers = []
@@ -158,23 +157,21 @@ class Cluster:
             self.leave(error=run_log.failure(error))
 
     def join(self):
-        """Connects the chief with all workers.
-
-        Raises:
-            UserError: a worker was started with other settings or lists than the chief.
-        """
+        """Connects the chief with all workers."""
         if self.is_chief:
             self._accept()
         else:
             LOG.info('waiting for %s to show in %s', name_of(self.task, 0), self._path)
             self._connect()
-        for peer in self._peers:
-            peer.known()
-            threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
+
+    def _add(self, peer):
+        self._peers.append(peer)
+        peer.known()
+        threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
 
     def _accept(self):
         missing = set(range(1, len(self.task.machines)))
-        token = secrets.token_hex(16)
+        self._token = secrets.token_hex(16)
         with socket.socket() as listener:
             listener.bind(('', 0))
             listener.listen(len(missing))
@@ -183,7 +180,7 @@ class Cluster:
                        listener.getsockname()[1]]
             state.make(os.path.dirname(self._path))
             state.write_atomically(self._path, json.dumps(
-                {'address': address, 'token': token}).encode('utf-8'))
+                {'address': address, 'token': self._token}).encode('utf-8'))
             LOG.info('waiting for %s', ', '.join(name_of(self.task, i) for i in sorted(missing)))
             while missing:
                 self._check()
@@ -193,37 +190,54 @@ class Cluster:
                     continue
                 peer = _Peer(connection, '')
                 hello = peer.receive()
-                if not hello or hello.get('token') != token or hello.get('index') not in missing:
+                if (not hello or hello.get('token') != self._token
+                        or hello.get('index') not in missing):
                     peer.close()
                     continue
                 peer.name = name_of(self.task, hello['index'])
-                self._peers.append(peer)
-                if hello.get('identity') != self._identity:
-                    raise UserError('{} was started with other settings or lists: {}'.format(
-                        peer.name, state.differences(self._identity, hello.get('identity') or {})))
-                peer.send({'welcome': token})
+                peer.send({'welcome': self._token})
                 missing.remove(hello['index'])
+                self._add(peer)
 
     def _connect(self):
+        said = None
         while not self._peers:
             self._check()
-            # No such file: the chief is not there yet. Nobody answers: it is an earlier chief's.
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            try:
                 with open(self._path, encoding='utf-8') as file:
                     found = json.load(file)
                 connection = socket.create_connection(tuple(found['address']), CONNECT_SECONDS)
                 peer = _Peer(connection, name_of(self.task, 0))
-                peer.send({'index': self.task.index, 'token': found['token'],
-                           'identity': self._identity})
+                peer.send({'index': self.task.index, 'token': found['token']})
                 answer = peer.receive()
                 if answer and answer.get('welcome') == found['token']:
-                    self._peers.append(peer)
+                    self._add(peer)
                     return
                 peer.close()
-                if answer and 'end' in answer:
-                    raise UserError('{} ended: {}'.format(
-                        peer.name, answer['end'].get('error', 'stopped')))
+            except FileNotFoundError:
+                pass  # the chief is not there yet
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                # It is an earlier chief's, or this one's cannot be reached.
+                if str(error) != said:
+                    said = str(error)
+                    LOG.info('%s: nobody there can be reached yet: %s', self._path, said)
             time.sleep(POLL_SECONDS)
+
+    def agree(self, identity):
+        """All have to be the same run: `identity`, a dict of what must be equal.
+
+        Raises:
+            UserError: a worker was started with other settings, lists or GPUs than the chief.
+        """
+        if not self.is_chief:
+            self._peers[0].send({'index': self.task.index, 'identity': identity})
+            return
+        for _ in self._peers:
+            word = self.hear()
+            other = state.differences(identity, word['identity'])
+            if other:
+                raise UserError('{} was started with other settings or lists: {}'.format(
+                    name_of(self.task, word['index']), other))
 
     def _listen(self, peer):
         while True:
@@ -257,6 +271,8 @@ class Cluster:
         for peer in self._peers:
             peer.send({'end': how})
             peer.close()
-        if self.is_chief:
-            with contextlib.suppress(OSError):
-                os.remove(self._path)
+        if self._token is not None:
+            with contextlib.suppress(OSError, ValueError):
+                with open(self._path, encoding='utf-8') as file:
+                    if json.load(file).get('token') == self._token:
+                        os.remove(self._path)

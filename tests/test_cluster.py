@@ -20,14 +20,15 @@ GO_ON = 'start all again with the same flags to go on'
 HANGS = 120  # seconds: a job that takes longer waits for something that never comes
 
 
-def run_pair(data, model, faults=((), ()), flags=({}, {}), **settings):
-    """Starts the chief and a worker; returns both Results when both have ended."""
-    machines = ['127.0.0.1:{}'.format(port) for port in tiny_runs.free_ports(2)]
+def run_pair(data, model, faults=((), ()), flags=({}, {}, {}), **settings):
+    """Starts the chief and as many workers as `faults` are for; returns the Results of all."""
+    machines = ['127.0.0.1:{}'.format(port) for port in tiny_runs.free_ports(len(faults))]
     processes = [
         tiny_runs.Process(
-            str(data), str(model), faults[i], **dict(SETTINGS, **settings, **flags[i]),
+            flags[i].pop('data', str(data)), str(model), faults[i],
+            **dict(SETTINGS, **settings, **flags[i]),
             tf_config={'cluster': {'worker': machines}, 'task': {'type': 'worker', 'index': i}})
-        for i in range(2)]
+        for i in range(len(faults))]
     timers = [threading.Timer(HANGS, os.kill, (process.pid, 9)) for process in processes]
     for timer in timers:
         timer.start()
@@ -88,11 +89,15 @@ ENDS = (
     (0, ('bic_layer:fit', 1, tiny_runs.KILL), ()),
     (1, SLOWED, ('data.cluster:Cluster.hear', 1, tiny_runs.KILL)),  # while the chief is at work
     (1, SLOWED, ('data.cluster:Cluster.hear', 1, tiny_runs.TERMINATE)))
+# The chief has named a step and waits, within TensorFlow, for a worker that stops before it.
+STOPPED_ON_THE_WAY = (1, ('imagenet_main:train_from', 1, (
+    'import imagenet_main\nimagenet_main.STOP_SECONDS = 2')),
+    ('imagenet_main:wait_for_state', 1, tiny_runs.TERMINATE))
 
 
 def test_whoever_ends_all_end_and_go_on_to_the_same_end(data, whole, tmp_path):
     model, log = tmp_path / 'model', ''
-    for who, *faults in ENDS:
+    for who, *faults in (STOPPED_ON_THE_WAY,) + ENDS:
         results = run_pair(data, model, [(fault,) if fault else () for fault in faults])
         log += results[0].out
         own, other = results[who], results[1 - who]
@@ -122,6 +127,34 @@ def test_what_ends_one_process_is_said_by_the_other(data, tmp_path):
     for result in results:
         assert len(result.err.splitlines()) == 1, result.err
         assert 'cannot be read as an image' in result.err
+
+
+def test_a_worker_that_never_gets_to_train_ends_all(data, tmp_path):
+    results = run_pair(data, tmp_path / 'model', flags=({}, {'data': str(tmp_path / 'nowhere')}))
+    assert [result.status for result in results] == [1, 1]
+    for result in results:
+        assert 'nowhere: no train.txt' in result.err and len(result.err.splitlines()) == 1
+    assert 'error: worker 1 (127.0.0.1:' in results[0].err
+
+
+def test_of_three_processes_all_hear_which_one_is_gone(data, tmp_path):
+    results = run_pair(data, tmp_path / 'model', (
+        (), (('imagenet_main:wait_for_state', 1, tiny_runs.KILL),), ()), batch_size=9)
+    assert [result.status for result in results] == [1, -9, 1], results
+    for result in (results[0], results[2]):
+        assert 'worker 1 (127.0.0.1:' in result.err and 'is gone' in result.err, result.err
+
+
+def test_processes_with_other_images_are_refused(data, tmp_path):
+    """Where bad ones are skipped, a bad copy of the data changes what a step trains on."""
+    bad = shutil.copytree(data, str(tmp_path / 'bad'))
+    for i in range(4):
+        with open(os.path.join(bad, 'train', '{}_3.png'.format(i)), 'w'):
+            pass
+    results = run_pair(data, tmp_path / 'model', flags=({}, {'data': bad}), skip_bad_images=True)
+    assert [result.status for result in results] == [1, 1]
+    for result in results:
+        assert 'other training images here than at the chief' in result.err
 
 
 def test_processes_with_other_settings_are_refused(data, tmp_path):
