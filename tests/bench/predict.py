@@ -24,10 +24,10 @@ VALIDATION = {
 TEST_A_STEP = {'imagenet100': 500, 'imagenet1000': 5000}
 
 # Measured (README.md): images/s a core, seconds.
-TRAINING_INPUT, EVALUATION_INPUT = 550, 500
-FIXED_SECONDS = 50  # a step: graphs, restores, checkpoints, first updates
-SECONDS_A_BIAS_UPDATE = 2.7e-3
-HERDING_SECONDS = {'imagenet100': 0.5, 'imagenet1000': 5}
+TRAINING_INPUT, EVALUATION_INPUT = 600, 530
+FIXED_SECONDS = 13  # a step: graphs, restores, checkpoints, first updates
+SECONDS_A_BIAS_UPDATE = 6e-4
+HERDING_SECONDS = {'imagenet100': 0.1, 'imagenet1000': 1}
 CHECKPOINT_SECONDS, CHECKPOINT_EVERY = 3, 600
 
 # Assumed.
