@@ -667,9 +667,7 @@ def main(_):
             job.join()
         settings = experiment_settings()
         data_dir = find_data(settings)
-        STOP.check()
         run = Run(settings, data_dir, model_dir, task)
-        STOP.check()
         if run_alone(run):
             return
         digests = {name: image_list.digest for name, image_list in (
