@@ -295,6 +295,8 @@ def train_from(run, step, training, schedule, teacher_bias, done, start):
                     tf.estimator.EvalSpec(input_fn))
         except tf.errors.OpError as error:
             raise data_error(run, files_read_last(), error) from error
+    if writes:
+        tf.summary.FileWriterCache.get(directory).flush()  # what the last checkpoint noted there
     STOP.check()
 
 
