@@ -69,7 +69,10 @@ flags.DEFINE_bool('distillation', None, 'without: the paper\'s baseline-1')
 flags.DEFINE_bool('bias_correction', None, 'without: the paper\'s baseline-2')
 flags.DEFINE_enum('bias_batch_norm', None, ['batch', 'moving'], 'statistics used in stage 2')
 flags.DEFINE_enum('exemplar_selection', None, ['herding', 'random'], 'how exemplars are chosen')
-flags.DEFINE_integer('seed', None, 'of class order, split, initial weights, shuffling, crops')
+flags.DEFINE_integer('seed', None, 'of initial weights, shuffling, crops: for repeats')
+flags.DEFINE_integer('order_seed', None, 'of class order and split: another one is another problem')
+flags.DEFINE_list('resize_range', None, 'shortest and longest shorter side in training, in pixels '
+                  '(default: 256,512 for crops of 224, scaled with the crop)')
 
 # This machine; more of it in data/machine.py.
 flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
@@ -86,12 +89,13 @@ def experiment_settings():
     base = settings_lib.DATASETS[FLAGS.dataset]
     given = {name: FLAGS[name].value for name in base._fields if name in FLAGS}
     del given['dataset']
-    if given['lr_boundaries'] is not None:
-        try:
-            given['lr_boundaries'] = tuple(map(float, given['lr_boundaries']))
-        except ValueError:
-            raise UserError('--lr_boundaries={} are no numbers'.format(
-                ','.join(FLAGS.lr_boundaries))) from None
+    for name, number in (('lr_boundaries', float), ('resize_range', int)):
+        if given[name] is not None:
+            try:
+                given[name] = tuple(map(number, given[name]))
+            except ValueError:
+                raise UserError('--{}={} are no numbers'.format(
+                    name, ','.join(given[name]))) from None
     if FLAGS.dataset == 'folder' and not (FLAGS.num_classes and FLAGS.data_dir):
         raise UserError('--dataset=folder needs --data_dir and --num_classes')
     settings = settings_lib.override(base, **given)
@@ -131,7 +135,7 @@ class Run:
         self.model_dir = model_dir
         self.train_list, self.test_list = lists.read_lists(data_dir, settings.num_classes)
         self.split = lists.split(self.train_list, self.test_list, settings.num_classes,
-                                 exemplar.validation_pool(settings), settings.seed)
+                                 exemplar.validation_pool(settings), settings.order_seed)
         self.session_config = machine.session_config()
         self.data_format = FLAGS.data_format or resnet_model.default_data_format()
         self.replicas = machine.find_replicas(task, settings.batch_size)

@@ -5,12 +5,18 @@ official ResNet for TF 1.x builds it. Layers keep TensorFlow's automatic names u
 given, in the order of creation, so that checkpoints of the original system load here.
 """
 
+import zlib
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import bic_layer
 
 BATCH_NORM_EPSILON = 1e-5
+# Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as TensorFlow
+# 1.5 computed variance scaling for the authors. Later versions divide by this number, that of a
+# normal truncated at two standard deviations, to undo the truncation.
+TRUNCATED_DEVIATION = 0.87962566103423978
 MOMENTUM = 0.9
 NETWORK, STORED_NETWORK = 'resnet', 'store_resnet'
 
@@ -48,7 +54,18 @@ def conv2d(inputs, filters, kernel_size, strides, data_format):
     return tf.layers.conv2d(
         inputs, filters, kernel_size, strides, padding='SAME' if strides == 1 else 'VALID',
         use_bias=False, data_format=data_format,
-        kernel_initializer=tf.variance_scaling_initializer())
+        kernel_initializer=tf.variance_scaling_initializer(TRUNCATED_DEVIATION ** 2))
+
+
+def _seeded_by_name(getter, name, *args, **kwargs):
+    """A variable whose initial value follows from the run's seed and its name.
+
+    TensorFlow would count the operations of the graph instead, which the layout and the number of
+    replicas change.
+    """
+    if hasattr(kwargs.get('initializer'), 'seed'):
+        kwargs['initializer'].seed = zlib.crc32(name.encode()) % 2 ** 31
+    return getter(name, *args, **kwargs)
 
 
 def block(inputs, filters, strides, project, bottleneck, training, decay, data_format):
@@ -91,7 +108,7 @@ def network(images, settings, training, scope, data_format):
     decay = settings.batch_norm_decay
     if data_format == 'channels_first':
         images = tf.transpose(images, [0, 3, 1, 2])
-    with tf.variable_scope(scope):
+    with tf.variable_scope(scope, custom_getter=_seeded_by_name):
         if settings.network == 'cifar':  # 6n+2 layers
             blocks, first_filters, strides = [(settings.resnet_size - 2) // 6] * 3, 16, (1, 2, 2)
             bottleneck = False
@@ -110,7 +127,8 @@ def network(images, settings, training, scope, data_format):
         # The final average pool covers the whole map: 7x7 at 224 pixels, 8x8 for CIFAR.
         axes = [2, 3] if data_format == 'channels_first' else [1, 2]
         features = tf.identity(tf.reduce_mean(outputs, axes), 'features')
-        return features, tf.layers.dense(features, settings.num_classes)
+        return features, tf.layers.dense(
+            features, settings.num_classes, kernel_initializer=tf.glorot_uniform_initializer())
 
 
 def cross_entropy(labels, logits, mean=tf.reduce_mean):

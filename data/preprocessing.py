@@ -25,9 +25,10 @@ SEPARABLE = not (tf.VERSION.startswith('1.') and tf.test.is_built_with_cuda())
 CIFAR_PAD = 1 / 8
 
 
-def resize_range(image_size):
-    """The shortest and longest shorter side, in pixels, for crops of `image_size` pixels."""
-    return (int(round(RESIZE_MIN * image_size / CROP)), int(round(RESIZE_MAX * image_size / CROP)))
+def resize_range(settings):
+    """The shortest and longest shorter side, in pixels: the published ones scale with the crop."""
+    return settings.resize_range or tuple(int(round(side * settings.image_size / CROP))
+                                          for side in (RESIZE_MIN, RESIZE_MAX))
 
 
 def _uniform_int(uniform, low, high):
@@ -146,14 +147,14 @@ def _minus_means(image, image_size):
 
 
 def _vgg_train(contents, uniform, flip, settings):
-    low, high = resize_range(settings.image_size)
+    low, high = resize_range(settings)
     return _resized_crop(contents, _uniform_int(uniform[0], low, high),
                          lambda room: _uniform_int(uniform[1:3], 0, room),
                          settings.image_size, flip)
 
 
 def _vgg_evaluate(contents, settings):
-    return _resized_crop(contents, tf.constant(resize_range(settings.image_size)[0]),
+    return _resized_crop(contents, tf.constant(resize_range(settings)[0]),
                          lambda room: room // 2, settings.image_size)
 
 

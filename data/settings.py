@@ -36,7 +36,10 @@ class Settings(typing.NamedTuple):
     bias_correction: bool = True
     bias_batch_norm: str = 'batch'  # stage 2 on 'batch' statistics (the authors') or 'moving' ones
     exemplar_selection: str = 'herding'  # or 'random'
-    seed: int = 1993  # iCaRL's
+    seed: int = 1993  # of initial weights, shuffling, crops
+    order_seed: int = 1993  # of class order and split; iCaRL's
+    # Of the shorter side in training, in pixels; evaluation takes the lower. Empty: as published.
+    resize_range: typing.Tuple[int, ...] = ()
 
     @property
     def classes_per_increment(self):
@@ -98,8 +101,15 @@ def check(settings):
             raise UserError('--{}={} must be a positive number'.format(name, value))
     if not 0 <= settings.weight_decay < float('inf'):
         raise UserError('--weight_decay={} must be 0 or more'.format(settings.weight_decay))
-    if not 0 <= settings.seed < 2 ** 32:
-        raise UserError('--seed={} must lie between 0 and 4294967295'.format(settings.seed))
+    for name in ('seed', 'order_seed'):
+        if not 0 <= getattr(settings, name) < 2 ** 32:
+            raise UserError('--{}={} must lie between 0 and 4294967295'.format(
+                name, getattr(settings, name)))
+    sides = settings.resize_range
+    if sides and not (len(sides) == 2 and settings.image_size <= sides[0] <= sides[1] < 2 ** 15):
+        raise UserError('--resize_range={} must be two sides in pixels, the smaller one first, that '
+                        'hold the crop of --image_size={}'.format(
+                            ','.join(map(str, sides)), settings.image_size))
     if not 0 <= settings.batch_norm_decay < 1:
         raise UserError('--batch_norm_decay={} must lie in [0, 1)'.format(
             settings.batch_norm_decay))

@@ -119,6 +119,7 @@ MUTATIONS = (
           'in tf.trainable_variables()\n', 'decay'),
          ('moving statistics stand still', 'tf.get_collection(tf.GraphKeys.UPDATE_OPS)', '[]',
           'start_from'),
+         ('kernels as wide as TF 1.15 draws them', 'TRUNCATED_DEVIATION ** 2', '', 'initial'),
          ('SAME padding at a stride', "padding='SAME' if strides == 1 else 'VALID'",
           "padding='SAME'", 'padding'),
          ('more padding before than after', 'before = (kernel_size - 1) // 2',
@@ -136,8 +137,8 @@ MUTATIONS = (
          ('metrics before for after', "'top5': tf.nn.in_top_k(corrected,",
           "'top5': tf.nn.in_top_k(logits,", 'metrics'))
     + of('data/preprocessing.py', 'preprocessing',
-         ('evaluation at side 257', 'tf.constant(resize_range(settings.image_size)[0])',
-          'tf.constant(resize_range(settings.image_size)[0] + 1)', 'evaluation'),
+         ('evaluation at side 257', 'tf.constant(resize_range(settings)[0])',
+          'tf.constant(resize_range(settings)[0] + 1)', 'evaluation'),
          ('sides up to 511', 'count = high - low + 1', 'count = high - low', 'photographs'),
          ('the crop one pixel off the middle', 'room // 2', 'room // 2 + 1', 'evaluation'),
          ('corners aligned', 'sides / tf.cast(new_sides, tf.float32)',

@@ -197,5 +197,8 @@ def test_evaluation_of_cifar(session):
 
 
 def test_other_crops_scale_the_sides():
-    assert preprocessing.resize_range(224) == (256, 512)
-    assert preprocessing.resize_range(56) == (64, 128)
+    settings = settings_lib.DATASETS['imagenet100']
+    assert preprocessing.resize_range(settings) == (256, 512)
+    assert preprocessing.resize_range(settings._replace(image_size=56)) == (64, 128)
+    given = settings._replace(image_size=64, resize_range=(64, 96))
+    assert preprocessing.resize_range(given) == (64, 96)

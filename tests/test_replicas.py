@@ -76,3 +76,14 @@ def test_n_replicas_train_as_one(second_step, num_replicas):
                for log in (one_log, several_log)]
     assert len(numbers[0]) == len(numbers[1]) == 26 and len(numbers[0][0]) == 5
     np.testing.assert_allclose(numbers[1], numbers[0], atol=1.1e-4)
+
+
+def test_initial_weights_are_those_of_one_replica(data, first_step, tmp_path):
+    result = tiny_runs.run(data, tmp_path / 'model', (TRAIN, 2, tiny_runs.KILL), num_gpus=2,
+                           **SETTINGS)
+    assert result.status == -9, result.err
+    one, two = (weights(os.path.join(str(model), '0_classifier', 'model.ckpt-0'))
+                for model in (first_step, tmp_path / 'model'))
+    assert 'resnet/conv2d/kernel' in one
+    for name, value in one.items():
+        np.testing.assert_array_equal(two[name], value, name)

@@ -22,7 +22,7 @@ def _whole_resized(contents, side):
 
 def plain_training(contents, uniform, settings):
     """VGG preprocessing step by step; as preprocessing.training_image, JPEG alone."""
-    low, high = preprocessing.resize_range(settings.image_size)
+    low, high = preprocessing.resize_range(settings)
     size = settings.image_size
 
     def draw(number, least, most):
@@ -41,7 +41,7 @@ def plain_training(contents, uniform, settings):
 def plain_evaluation(contents, settings):
     """Resized whole, cropped in the middle; as preprocessing.evaluation_image, JPEG alone."""
     size = settings.image_size
-    image, sides = _whole_resized(contents, preprocessing.resize_range(size)[0])
+    image, sides = _whole_resized(contents, preprocessing.resize_range(settings)[0])
     offsets = [(side - size) // 2 for side in sides]
     return tf.slice(image, offsets + [0], [size, size, 3]) - preprocessing.CHANNEL_MEANS
 
