@@ -10,7 +10,9 @@ import os
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from data import pipeline
 from data import settings as settings_lib
+from runtime.signals import STOP
 
 MOMENTUM = 0.9
 EPOCHS_FACTOR = 2  # stage 2 has twice the epochs of stage 1, its boundaries doubled
@@ -89,19 +91,60 @@ def _loss(logits, labels, constants, beta, gamma):
     return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
 
 
-def fit(stored, schedule, batch_norm, bias_dir, session_config=None, watch=None):
-    """Stage 2: learns beta and gamma on stored logits, everything else frozen.
+def fit(forward, validation, schedule, settings, directory, machine, progress):
+    """Stage 2: learns beta and gamma on the validation set, everything else frozen.
+
+    Each distinct batch goes through the network once: batches are unshuffled and repeat, and with
+    everything else frozen so do their logits.
+
+    Args:
+        forward: the pass without training, a function from (a function that makes a
+            tf.data.Dataset, its number of images, batch_norm= 'batch' or 'moving') to a dict of
+            arrays as compact_logits gives it.
+        validation: the step's validation Samples.
+        schedule: the stage's Schedule.
+        settings: an experiment's Settings.
+        directory: where the checkpoint with the two variables goes.
+        machine: the Machine.
+        progress: the Progress that is told of each update.
+
+    Returns:
+        (beta, gamma), floats.
+    """
+    files, batch_norm = validation.files, settings.bias_batch_norm
+    batches_ = batches(schedule)
+    if batch_norm == 'batch':
+        num_full, num_short = batches_.num_distinct, batches_.num_short
+        short_start = batches_.num_full * schedule.batch_size
+    else:  # each image once
+        num_full, num_short = divmod(len(files), schedule.batch_size)
+        short_start = num_full * schedule.batch_size
+
+    def dataset():
+        return pipeline.periodic_dataset(files, validation.classes, settings, num_full, num_short,
+                                         short_start, machine.num_parallel_calls)
+
+    stored = forward(dataset, num_full * schedule.batch_size + num_short, batch_norm=batch_norm)
+    return fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
+                      progress.updated)
+
+
+def fit_logits(stored, schedule, batch_norm, directory, session_config=None, updated=None):
+    """Stage 2 on stored logits.
 
     Args:
         stored: dict of arrays as compact_logits returns them, in the order that `rows` expects.
         schedule: the stage's Schedule.
         batch_norm: 'batch' or 'moving', how the logits were computed.
-        bias_dir: where the checkpoint with the two variables goes.
+        directory: where the checkpoint with the two variables goes.
         session_config: a tf.ConfigProto or None.
-        watch: function called with (updates done, loss) after every update, or None.
+        updated: function called with (updates done, loss) after every update, or None.
 
     Returns:
         (beta, gamma), floats.
+
+    Raises:
+        Stopped: between two updates, where a stop was asked for.
     """
     batches_ = batches(schedule)
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
@@ -123,17 +166,18 @@ def fit(stored, schedule, batch_norm, bias_dir, session_config=None, watch=None)
                 logits: stored['logits'][chosen],
                 labels: stored['label'][chosen],
                 constants: stored['constant'][chosen]})
-            if watch is not None:
-                watch(update + 1, loss_value)
+            STOP.check()
+            if updated is not None:
+                updated(update + 1, loss_value)
         saver = tf.train.Saver(tf.global_variables())
-        saver.save(session, os.path.join(bias_dir, 'model.ckpt'), global_step)
+        saver.save(session, os.path.join(directory, 'model.ckpt'), global_step)
         return tuple(float(value[0]) for value in session.run([beta, gamma]))
 
 
-def load(bias_dir):
-    """(beta, gamma) of the checkpoint in `bias_dir`; None where there is none that can be read."""
+def load(directory):
+    """(beta, gamma) of the checkpoint in `directory`; None where there is none that can be read."""
     try:
-        reader = tf.train.load_checkpoint(bias_dir)
+        reader = tf.train.load_checkpoint(directory)
         return tuple(float(np.ravel(reader.get_tensor(name))[0]) for name in (BETA, GAMMA))
     except (ValueError, IndexError, tf.errors.OpError):  # TensorFlow 2's for a file cut short
         return None

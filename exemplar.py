@@ -1,8 +1,9 @@
-"""The exemplar memory: how many images a class, and which ones (herding).
+"""The exemplar memory: how many images a class, what a step has of it, and herding.
 
-Notation (paper, section 4): C classes in G increments, P exemplars per class of the whole problem,
-r the share of the memory kept for validation, t = 0 ... G-1 the step. r*G*P is taken exactly (r as
-the decimal fraction that was typed), so that no floor or ceiling depends on binary rounding.
+Notation (paper, section 4): M exemplars in all, r the share of them kept for validation, t = 0, 1,
+... the step with n_t old and s_t seen classes. r*M is taken exactly (r as the decimal fraction that
+was typed), so that no floor or ceiling depends on binary rounding. With equal groups n_t = t*m and
+M = P*C, hence M/n_t = P*G/t.
 """
 
 import fractions
@@ -12,44 +13,74 @@ from concurrent import futures
 
 import numpy as np
 
+from data import lists
+
 # Small classes are herded together up to this: one by one, NumPy's calls would take most of the
 # time; all at once, their features would not fit the processor's cache.
 BLOCK_BYTES = 2 ** 22
 
 
-def _share(settings):
-    """r*G*P as an exact fraction."""
-    return (fractions.Fraction(str(settings.val_share))
-            * settings.num_increments * settings.memory_per_class)
-
-
-def _memory(settings):
-    """P*G: the exemplars a class could have if only one increment were stored."""
-    return settings.memory_per_class * settings.num_increments
+def _per_class(settings, classes):
+    """M/classes and r*M/classes as exact fractions: exemplars a class, all and for validation."""
+    memory = settings.memory_per_class * (  # M
+        settings.num_classes if settings.memory == 'fixed' else classes)
+    a_class = fractions.Fraction(memory, classes)
+    return a_class, fractions.Fraction(str(settings.val_share)) * a_class
 
 
 def validation_pool(settings):
     """V: images of each class that are held out for validation and never trained on."""
-    return int(_share(settings))
+    return validation_images(settings, 1)
 
 
 def validation_images(settings, step):
     """v_t: validation images of each seen class at `step` >= 1, the first of its pool."""
-    return math.floor(_share(settings) / step)
+    return math.floor(_per_class(settings, settings.groups[step])[1])
 
 
 def training_exemplars(settings, step):
     """How many of an old class's stored exemplars `step` >= 1 trains on at most."""
-    return max(0, math.ceil(fractions.Fraction(_memory(settings), step))
+    return max(0, math.ceil(_per_class(settings, settings.old(step))[0])
                - validation_images(settings, step))
 
 
 def stored_exemplars(settings, step):
     """How many exemplars of each seen class are chosen after `step`; 0 after the last step."""
-    if step == settings.num_increments - 1:
+    if step == settings.num_steps - 1:
         return 0
-    return max(0, math.ceil(fractions.Fraction(_memory(settings), step + 1))
-               - math.ceil(_share(settings) / (step + 1)))
+    a_class, validation = _per_class(settings, settings.seen(step))
+    return max(0, math.ceil(a_class) - math.ceil(validation))
+
+
+def samples(split, settings, step, exemplars):
+    """What `step` trains on, fits beta and gamma on, and tests with.
+
+    Args:
+        split: the Split.
+        settings: an experiment's Settings.
+        step: t, counted from 0.
+        exemplars: the stored ones of each old class, int64 arrays of indices into the train list.
+
+    Returns:
+        (training, validation, test), lists.Samples.
+    """
+    quota = training_exemplars(settings, step) if step else 0
+    # At step 0 there is no bias stage: the pool is merely counted in the log.
+    held_out = validation_images(settings, step) if step else validation_pool(settings)
+    old, seen = settings.old(step), settings.seen(step)
+    return (lists.training_samples(split, range(old, seen), [own[:quota] for own in exemplars]),
+            lists.validation_samples(split, seen, held_out),
+            lists.test_samples(split, settings.groups[:step + 2]))
+
+
+def planned_samples(split, settings):
+    """`samples` of every step, as far as counts go: the first images stand for the chosen ones."""
+    stored = []
+    for step in range(settings.num_steps):
+        yield samples(split, settings, step, stored)
+        count = stored_exemplars(settings, step)
+        stored = [images[:count] for images in
+                  stored + split.train[settings.old(step):settings.seen(step)]]
 
 
 def herd(features, count):
@@ -157,7 +188,7 @@ def select(settings, step, classes, features):
         A list with one int64 array a seen class: rows of `features`, in the order chosen.
     """
     count = stored_exemplars(settings, step)
-    seen = (step + 1) * settings.classes_per_increment
+    seen = settings.seen(step)
     order = np.argsort(classes, kind='stable')
     by_class = np.split(order, np.searchsorted(classes[order], np.arange(1, seen)))
     if settings.exemplar_selection == 'herding':
@@ -174,7 +205,6 @@ def select(settings, step, classes, features):
         return chosen
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.
-    first_new = step * settings.classes_per_increment
-    return [(rows if c < first_new else
+    return [(rows if c < settings.old(step) else
              np.random.RandomState([settings.seed, c]).permutation(rows))[:count]
             for c, rows in enumerate(by_class)]

@@ -1,16 +1,20 @@
-"""ResNet v2 and stage 1: the model_fn that trains it with the distillation head.
+"""ResNet v2, stage 1, which trains it with the distillation head, and the pass without training.
 
 The network follows "Identity Mappings in Deep Residual Networks" (He et al., 2016) as TensorFlow's
 official ResNet for TF 1.x builds it. Layers keep TensorFlow's automatic names under the scope
 given, in the order of creation, so that checkpoints of the original system load here.
 """
 
+import os
 import zlib
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import bic_layer
+from data import pipeline
+from runtime import progress as progress_lib
+from runtime.signals import STOP
 
 BATCH_NORM_EPSILON = 1e-5
 # Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as TensorFlow
@@ -20,15 +24,14 @@ TRUNCATED_DEVIATION = 0.87962566103423978
 MOMENTUM = 0.9
 NETWORK, STORED_NETWORK = 'resnet', 'store_resnet'
 
+# What the progress line shows of an update, and the tensors that hold it.
+WATCHED = (('loss', 'watched/losses/total:0'), ('cross-entropy', 'watched/losses/xe:0'),
+           ('distillation', 'watched/losses/kd:0'), ('weight decay', 'watched/losses/wd:0'))
+
 # Blocks in each of the four block layers; from 50 layers on they are bottlenecks.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
           152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 FIRST_BOTTLENECK_SIZE = 50
-
-
-def default_data_format():
-    """channels_first where there is a GPU, channels_last otherwise."""
-    return 'channels_first' if tf.test.is_gpu_available() else 'channels_last'
 
 
 def _batch_norm_relu(inputs, training, decay, data_format):
@@ -174,8 +177,11 @@ def _mirrored_statistics(next_creator, **kwargs):
 
 
 def weight_decay(settings, step):
-    """1e-4 * G/(t+1) * the sum of l2_loss over the network's variables but batch norm's."""
-    factor = settings.weight_decay * settings.num_increments / (step + 1)
+    """1e-4 * C/s_t * the sum of l2_loss over the network's variables but batch norm's.
+
+    C/s_t = G/(t+1) with equal groups: the authors' code, not in the paper.
+    """
+    factor = settings.weight_decay * settings.num_classes / settings.seen(step)
     decayed = [tf.nn.l2_loss(variable) for variable in tf.trainable_variables(NETWORK + '/')
                if 'batch_normalization' not in variable.name]
     return factor * tf.add_n(decayed)
@@ -215,8 +221,7 @@ def classifier_fn(features, labels, mode, params):
 def _classifier(features, labels, mode, params, mean):
     """Stage 1 as the paper has it; `mean`: the mean over the batch of values [images]."""
     settings, step, schedule = params['settings'], params['step'], params['schedule']
-    old = step * settings.classes_per_increment
-    seen = old + settings.classes_per_increment
+    old, seen = settings.old(step), settings.seen(step)
     teacher = step > 0 and settings.distillation
 
     _, logits = network(features, settings, True, NETWORK, params['data_format'])
@@ -229,7 +234,7 @@ def _classifier(features, labels, mode, params, mean):
         teacher_logits = teacher_logits[:, :old]
         if params['teacher_bias'] is not None:  # t >= 2: the group learnt last is corrected
             teacher_logits = bic_layer.correct(teacher_logits, *params['teacher_bias'],
-                                               num_new=settings.classes_per_increment)
+                                               num_new=settings.new(step - 1))
         kd = distillation(teacher_logits, logits[:, :old], settings.temperature, mean)
         share = old / seen  # lambda, equation 3
         loss = share * kd + (1 - share) * ce + wd
@@ -266,6 +271,33 @@ def _classifier(features, labels, mode, params, mean):
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 
+def train(directory, samples, batches, schedule, machine, progress, done, **params):
+    """Stage 1: trains `resnet/` from update `done` on to the end of its schedule.
+
+    Args:
+        directory: of the stage's checkpoints and curves.
+        samples: the step's training Samples.
+        batches: the stage's Batches.
+        schedule: the stage's Schedule.
+        machine: the Machine.
+        progress: the Progress that is told of each update.
+        done: updates done already, whose checkpoint is the newest in `directory`.
+        params: 'settings', 'step', 'start', 'teacher_bias' of classifier_fn.
+    """
+    files, classes = samples.files, samples.classes
+
+    def input_fn():
+        return pipeline.training_dataset(
+            files, classes, batches, params['settings'], done, machine.num_parallel_calls,
+            machine.prefetch_device, machine.replicas)
+
+    machine.train(
+        classifier_fn, directory, input_fn, schedule.num_updates, params['settings'].seed,
+        [progress_lib.Hook(progress, WATCHED, machine.cluster is None)],
+        dict(params, schedule=schedule, data_format=machine.data_format,
+             mixed_precision=machine.mixed_precision, num_replicas=machine.replicas.total))
+
+
 def forward_fn(features, labels, mode, params):
     """The model_fn of every pass without training: features, logits and what is counted of them.
 
@@ -282,44 +314,44 @@ def forward_fn(features, labels, mode, params):
         'features' and those of `evaluate` ('evaluation').
     """
     settings, step = params['settings'], params['step']
-    seen = (step + 1) * settings.classes_per_increment
     features_, logits = network(features['image'], settings, params['batch_norm'] == 'batch',
                                 NETWORK, params['data_format'])
-    logits = logits[:, :seen]
+    logits = logits[:, :settings.seen(step)]
     # Restored is the network alone: the original's checkpoints need not hold a global step.
     restored = tf.get_collection_ref(tf.GraphKeys.GLOBAL_VARIABLES)
     restored[:] = tf.global_variables(NETWORK + '/')
     if params['outputs'] == 'bias':
-        predictions = bic_layer.compact_logits(logits, features['class'],
-                                               settings.classes_per_increment)
+        predictions = bic_layer.compact_logits(logits, features['class'], settings.new(step))
     else:
-        predictions = evaluate(logits, features['class'], params['bias'],
-                               settings.classes_per_increment)
+        predictions = evaluate(logits, features['class'], params['bias'], settings.new(step))
         predictions['features'] = features_
     return tf.estimator.EstimatorSpec(mode, predictions=predictions)
 
 
-def forward(directory, checkpoint, dataset, num_images, session_config, watch, params):
+def forward(checkpoint, machine, dataset, num_images, **params):
     """One pass without training over a data set: the predictions of `forward_fn` as arrays.
 
     Args:
-        directory: the classifier's; nothing is written.
         checkpoint: prefix of the checkpoint to restore.
+        machine: the Machine.
         dataset: function that makes the tf.data.Dataset of forward_fn's features, in batches.
         num_images: images in it.
-        session_config: a tf.ConfigProto.
-        watch: function called after every batch.
         params: of forward_fn.
 
     Returns:
         A dict of arrays [num_images, ...].
+
+    Raises:
+        Stopped: between two batches, where a stop was asked for.
     """
     estimator = tf.estimator.Estimator(
-        forward_fn, directory, tf.estimator.RunConfig(session_config=session_config), params)
+        forward_fn, os.path.dirname(checkpoint),
+        tf.estimator.RunConfig(session_config=machine.session_config),
+        dict(params, data_format=machine.data_format))
     arrays, done = None, 0
     for outputs in estimator.predict(dataset, checkpoint_path=checkpoint,
                                      yield_single_examples=False):
-        watch()
+        STOP.check()
         if arrays is None:  # filled in place: with 10,000 classes a second copy would not fit
             arrays = {name: np.empty((num_images,) + value.shape[1:], value.dtype)
                       for name, value in outputs.items()}
@@ -354,41 +386,3 @@ def evaluate(logits, labels, bias, num_new):
         'cross_entropy': tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=corrected),
     }
-
-
-def metrics(outputs, labels, part):
-    """Accuracies over a part of what `evaluate` gave, as floats; '' where the part is empty.
-
-    Args:
-        outputs: dict of arrays [images].
-        labels: int array [images].
-        part: slice.
-    """
-    values = {'top5': outputs['top5'], 'top5_before': outputs['top5_before'],
-              'top1': outputs['predicted'] == labels,
-              'top1_before': outputs['predicted_before'] == labels,
-              'cross_entropy': outputs['cross_entropy']}
-    return {name: float(np.mean(value[part], dtype=np.float64)) if part.stop > part.start else ''
-            for name, value in values.items()}
-
-
-def group_top1(predicted, labels, classes_per_group):
-    """Top-1 accuracy of each group of classes seen: float64 [groups]."""
-    groups = labels // classes_per_group
-    return np.bincount(groups, predicted == labels) / np.bincount(groups)
-
-
-MOST_CONFUSION_CLASSES = 1000
-
-
-def confusion(predicted, labels, step, settings):
-    """How often each class (row) was taken for which (column): int64 [seen, seen].
-
-    Of groups instead of classes where the problem has more than 1,000: the matrix over 10,000
-    classes would take most of a gigabyte.
-    """
-    m = settings.classes_per_increment
-    unit, size = (1, (step + 1) * m) if settings.num_classes <= MOST_CONFUSION_CLASSES else (
-        m, step + 1)
-    return np.bincount(labels // unit * size + predicted // unit,
-                       minlength=size * size).reshape(size, size).astype(np.int64)

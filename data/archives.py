@@ -23,7 +23,7 @@ import time
 import zipfile
 import zlib
 
-from data.errors import UserError
+from runtime.errors import UserError
 
 BLOCK = 512  # bytes, the unit of a tar file
 CHUNK = 1 << 20  # bytes read at once

@@ -8,24 +8,55 @@ import collections
 import hashlib
 import os
 import posixpath
+import zlib
 
 import numpy as np
 
-from data.errors import UserError
+from runtime.errors import UserError
 
 TRAIN_LIST, TEST_LIST = 'train.txt', 'val.txt'
 
-# paths: object array [images] of bytes, relative to the data folder or absolute.
-# labels: int32 array [images]. digest: SHA-256 of the list file, hexadecimal.
-ImageList = collections.namedtuple('ImageList', ['path', 'paths', 'labels', 'digest'])
+
+
+class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 'digest'])):
+    """A list file that was read.
+
+    paths: object array [images] of bytes, relative to the data folder or absolute. labels: int32
+    array [images]. digest: SHA-256 of the file, hexadecimal.
+    """
+
+    __slots__ = ()
+
+    def files(self, images):
+        """Object array of bytes: the files of `images` (an index array or slice)."""
+        root = os.fsencode(os.path.dirname(self.path))
+        paths = self.paths[images]
+        files = np.empty(len(paths), object)
+        files[:] = [os.path.join(root, path) for path in paths]
+        return files
+
 
 # order: int64 array [C], the label of class i is order[i]. train, validation, test: a list with one
-# array of image indices a class; train and validation index the train list, test the test list.
+# array of image indices a class; train and validation index train_list, test indexes test_list.
 # test_classes: int64 array [test images], the class of every image in the test list.
-Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test', 'test_classes'])
+Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test', 'test_classes',
+                                         'train_list', 'test_list'])
 
-# images: int64 array of indices into the step's list; classes: int64 array, their classes.
-Samples = collections.namedtuple('Samples', ['images', 'classes'])
+
+class Samples(collections.namedtuple('Samples', ['images', 'classes', 'image_list'])):
+    """Images for a purpose: int64 array of indices into image_list, int64 array of classes."""
+
+    __slots__ = ()
+
+    @property
+    def files(self):
+        """Object array of bytes."""
+        return self.image_list.files(self.images)
+
+    @property
+    def digest(self):
+        """A number that tells whether all processes of a run have the same images."""
+        return zlib.crc32(self.classes.tobytes(), zlib.crc32(self.images.tobytes()))
 
 # Lines are parsed this many bytes at a time: what is made of them on the way stays in the cache.
 _CHUNK = 1 << 16
@@ -156,7 +187,38 @@ def _by_label(image_list, num_classes):
     return np.split(np.argsort(image_list.labels, kind='stable'), np.cumsum(counts)[:-1])
 
 
-def split(train, test, num_classes, validation_pool, seed):
+def read_order(path, num_classes):
+    """The class order in a file: one label a line, in the order in which the classes arrive.
+
+    Returns:
+        A tuple of C labels.
+
+    Raises:
+        UserError: the file cannot be read, or a label is missing, doubled or outside 0...C-1; the
+            message names file and line.
+    """
+    order = {}  # label -> its line
+    try:
+        with open(path, encoding='utf-8') as file:
+            for number, line in enumerate(file, 1):
+                where = '--class_order={}, line {}: '.format(path, number)
+                if not line.strip().isdigit() or int(line) >= num_classes:
+                    raise UserError('{}{!r} is no label of 0...{}'.format(
+                        where, line.strip()[:80], num_classes - 1))
+                if order.setdefault(int(line), number) != number:
+                    raise UserError('{}label {} stands in line {} already'.format(
+                        where, int(line), order[int(line)]))
+    except (OSError, ValueError) as error:
+        raise UserError('--class_order={}: {}'.format(
+            path, getattr(error, 'strerror', None) or 'not a text file')) from None
+    missing = set(range(num_classes)).difference(order)
+    if missing:
+        raise UserError('--class_order={}: label {} is missing; each of 0...{} needs a line'.format(
+            path, min(missing), num_classes - 1))
+    return tuple(order)
+
+
+def split(train, test, num_classes, validation_pool, seed, class_order=()):
     """The class order and the held-out split, both from one legacy NumPy stream.
 
     The stream first shuffles the classes (iCaRL's order), then goes on to shuffle each class's
@@ -168,6 +230,7 @@ def split(train, test, num_classes, validation_pool, seed):
         num_classes: C.
         validation_pool: V, images a class that are held out.
         seed: of the stream; 1993 is iCaRL's.
+        class_order: C labels, where the order is not the stream's.
 
     Returns:
         A Split.
@@ -179,6 +242,8 @@ def split(train, test, num_classes, validation_pool, seed):
     stream = np.random.RandomState(seed)
     order = np.arange(num_classes)
     stream.shuffle(order)
+    if class_order:
+        order = np.array(class_order)
     training, validation = [], []
     for label in order:
         images = train_by_label[label]
@@ -196,7 +261,7 @@ def split(train, test, num_classes, validation_pool, seed):
     class_of = np.empty(num_classes, np.int64)
     class_of[order] = np.arange(num_classes)
     return Split(order, training, validation, [test_by_label[label] for label in order],
-                 class_of[test.labels])
+                 class_of[test.labels], train, test)
 
 
 def without(split_, train_images, test_images):
@@ -219,11 +284,10 @@ def without(split_, train_images, test_images):
         test=kept(split_.test, test_images, 'test with'))
 
 
-def class_by_class(images_by_class):
-    """Samples of the given classes 0, 1, ...: one array of images a class, in this order."""
-    counts = [len(images) for images in images_by_class]
+def _class_by_class(image_list, classes, images_by_class):
+    """Samples of the given classes: one array of images a class, in this order."""
     return Samples(np.concatenate(images_by_class).astype(np.int64),
-                   np.repeat(np.arange(len(counts)), counts))
+                   np.repeat(classes, [len(images) for images in images_by_class]), image_list)
 
 
 def training_samples(split_, classes, exemplars):
@@ -237,26 +301,24 @@ def training_samples(split_, classes, exemplars):
     Returns:
         Samples of the train list.
     """
-    new = class_by_class([split_.train[c] for c in classes])
-    if not exemplars:
-        return Samples(new.images, new.classes + classes.start)
-    old = class_by_class(exemplars)
-    return Samples(np.concatenate([new.images, old.images]),
-                   np.concatenate([new.classes + classes.start, old.classes]))
+    order = list(classes) + list(range(len(exemplars)))
+    return _class_by_class(split_.train_list, order, [split_.train[c] for c in classes] + exemplars)
 
 
 def validation_samples(split_, seen, images_per_class):
     """The first `images_per_class` of the pool of every seen class: Samples of the train list."""
-    return class_by_class([pool[:images_per_class] for pool in split_.validation[:seen]])
+    return _class_by_class(split_.train_list, np.arange(seen),
+                           [pool[:images_per_class] for pool in split_.validation[:seen]])
 
 
-def test_samples(split_, num_groups, classes_per_group):
-    """The test images of the first groups, group after group, within a group in list order."""
-    images = np.concatenate([
-        np.sort(np.concatenate(split_.test[group * classes_per_group:
-                                           (group + 1) * classes_per_group]))
-        for group in range(num_groups)])
-    return Samples(images, split_.test_classes[images])
+def test_samples(split_, groups):
+    """The test images of the groups between `groups` (Settings.groups), group after group.
+
+    Within a group they are in list order.
+    """
+    images = np.concatenate([np.sort(np.concatenate(split_.test[begin:end]))
+                             for begin, end in zip(groups, groups[1:])])
+    return Samples(images, split_.test_classes[images], split_.test_list)
 
 
 def find_images(image_list, images_by_class, paths_by_class, missing_ok=False):

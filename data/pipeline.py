@@ -5,42 +5,15 @@ draw follow from the seed, the step and the position in the stage. So a stage ca
 update as if nothing had happened, and its graph does not grow with the number of images.
 """
 
-import collections
-import os
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data import preprocessing
+from runtime.machine import ONE
 
 EVALUATION_BATCH = 256  # any size gives the same figures; this one keeps a GPU busy
 FILLER = -1  # class of an image that counts in no loss
-READ_AHEAD = 8  # batches: more than the pipeline ever holds
 CACHE_BYTES = 2 ** 30  # decoded validation images up to this are kept, more are decoded again
-
-
-class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
-    """Over how many devices a batch is divided: `total` in all, and which of them are here.
-
-    This process has the replicas `first` ... `first + local - 1`.
-    """
-
-    __slots__ = ()
-
-    def bounds(self, size, replica):
-        """(begin, end) within a batch of `size` images: the images of one replica.
-
-        Shares differ by one image at most; each image is in exactly one.
-        """
-        return size * replica // self.total, size * (replica + 1) // self.total
-
-    @property
-    def here(self):
-        """range of the replicas of this process."""
-        return range(self.first, self.first + self.local)
-
-
-ONE = Replicas(1, 0, 1)
 
 
 class Batches:
@@ -81,15 +54,6 @@ class Batches:
         epochs, places = np.divmod(self.positions(update), self._schedule.num_images)
         return np.concatenate([self._epoch_order(epoch)[places[epochs == epoch]]
                                for epoch in np.unique(epochs)])
-
-
-def absolute_paths(data_dir, image_list, images):
-    """Object array of bytes: the files of `images` (an index array or slice)."""
-    root = os.fsencode(data_dir)
-    paths = image_list.paths[images]
-    files = np.empty(len(paths), object)
-    files[:] = [os.path.join(root, path) for path in paths]
-    return files
 
 
 def _map(dataset, function, num_parallel_calls):

@@ -6,55 +6,91 @@ Every number is from the paper, as its authors ran it, unless its comment says o
 import bisect
 import collections
 import math
-import typing
 
-from data.errors import UserError
+from absl import flags
+
+from data import lists
+from runtime.errors import UserError
+
+# kind: int, float, bool, a tuple of the names to choose from, or [int] or [float] for several.
+Field = collections.namedtuple('Field', ['name', 'kind', 'default', 'help'])
+
+# What defines an experiment, together with its list files; each is a flag, too.
+FIELDS = tuple(Field(*field) for field in (
+    ('num_classes', int, 0, 'C; needed for --dataset=folder'),
+    ('num_increments', int, 10, 'G, equal groups of classes; of those after --first_classes'),
+    ('memory_per_class', int, 20, 'P: exemplars per class, see --memory'),
+    ('val_share', float, 0.1, 'r: share of the memory kept for the bias correction'),
+    ('image_size', int, 224, 'side of the network\'s input in pixels'),
+    ('preprocessing', ('vgg', 'cifar'), 'vgg', 'resize and crop, or pad and crop'),
+    ('random_flip', bool, True, 'mirror half of the training images'),
+    ('network', ('imagenet', 'cifar'), 'imagenet', 'family of ResNet v2'),
+    ('resnet_size', int, 18, 'layers: 18, 34, 50, 101, 152, 200; cifar: 6n+2'),
+    ('train_epochs', int, 100, 'epochs of stage 1; stage 2 has twice as many'),
+    ('batch_size', int, 256, 'images an update'),
+    ('learning_rate', float, 0.1, 'initial rate, at a batch of learning_rate_batch'),
+    ('learning_rate_batch', int, 256, 'the batch that learning_rate is for; linear in the batch'),
+    ('lr_boundaries', [float], (30, 60, 80, 90), 'epochs at which the rate is divided by 10'),
+    ('weight_decay', float, 1e-4, 'before the factor G/(t+1)'),
+    ('batch_norm_decay', float, 0.997, 'of the moving statistics; short trainings need less'),
+    ('temperature', float, 2., 'of the distillation'),
+    ('distillation', bool, True, 'without: the paper\'s baseline-1'),
+    ('bias_correction', bool, True, 'without: the paper\'s baseline-2'),
+    ('bias_batch_norm', ('batch', 'moving'), 'batch',
+     'statistics used in stage 2: the batch\'s, as the authors\', or the moving ones'),
+    ('exemplar_selection', ('herding', 'random'), 'herding', 'how exemplars are chosen'),
+    ('seed', int, 1993, 'of initial weights, shuffling, crops: for repeats'),
+    ('order_seed', int, 1993, 'of class order and split: another one is another problem'),
+    ('resize_range', [int], (), 'shortest and longest shorter side in training, in pixels '
+     '(default: 256,512 for crops of 224, scaled with the crop)'),
+    ('first_classes', int, 0, 'classes of the first group; 0: as many as in the others'),
+    ('classes_per_increment', int, 0, 'classes of each group but the first, the last may have '
+     'fewer; 0: --num_increments says how many groups'),
+    ('memory', ('fixed', 'growing'), 'fixed',
+     'P*C exemplars in all, as the authors, or P of every class seen'),
+    ('class_order', str, (), 'file with one label a line, in the order in which the classes '
+     'arrive (default: that of --order_seed)'),
+))
 
 
-class Settings(typing.NamedTuple):
-    """What defines an experiment, together with its list files."""
+_Fields = collections.namedtuple('Settings', ['dataset'] + [field.name for field in FIELDS])
+_Fields.__new__.__defaults__ = tuple(field.default for field in FIELDS)
 
-    dataset: str
-    num_classes: int  # C
-    num_increments: int = 10  # G, equal groups of m = C/G classes
-    memory_per_class: int = 20  # P: P*C exemplars in all, at every step
-    val_share: float = 0.1  # r, the share of the memory kept for the bias correction
-    image_size: int = 224
-    preprocessing: str = 'vgg'  # 'vgg' or 'cifar', see data/preprocessing.py
-    random_flip: bool = True
-    network: str = 'imagenet'  # the family of ResNet v2: 'imagenet' or 'cifar'
-    resnet_size: int = 18
-    train_epochs: int = 100
-    batch_size: int = 256
-    learning_rate: float = 0.1  # at a batch of `learning_rate_batch`, linear in the batch size
-    learning_rate_batch: int = 256
-    lr_boundaries: typing.Tuple[float, ...] = (30, 60, 80, 90)  # epochs: the rate is divided by 10
-    weight_decay: float = 1e-4  # before the G/(t+1) factor
-    batch_norm_decay: float = 0.997
-    temperature: float = 2.0  # of the distillation
-    distillation: bool = True
-    bias_correction: bool = True
-    bias_batch_norm: str = 'batch'  # stage 2 on 'batch' statistics (the authors') or 'moving' ones
-    exemplar_selection: str = 'herding'  # or 'random'
-    seed: int = 1993  # of initial weights, shuffling, crops
-    order_seed: int = 1993  # of class order and split; iCaRL's
-    # Of the shorter side in training, in pixels; evaluation takes the lower. Empty: as published.
-    resize_range: typing.Tuple[int, ...] = ()
+
+class Settings(_Fields):
+    """The settings of one experiment; what is not given has the published default.
+
+    The numbers of classes, with t = 0, 1, ... the step: n_t are old, m_t new, s_t = n_t + m_t seen.
+    """
+
+    __slots__ = ()
 
     @property
-    def classes_per_increment(self):
-        """m = C/G."""
-        return self.num_classes // self.num_increments
+    def groups(self):
+        """Where each group of classes begins, and C: (0, 50, 75, 100) for 50, then 25 and 25."""
+        size = self.classes_per_increment or (
+            self.num_classes - self.first_classes) // self.num_increments
+        first = (0,) if self.first_classes else ()
+        return first + tuple(range(self.first_classes, self.num_classes, size)) + (
+            self.num_classes,)
 
+    @property
+    def num_steps(self):
+        """The number of incremental steps, the first one included."""
+        return len(self.groups) - 1
 
-# Where `--data_dir` is not given. The folders hold train.txt, val.txt and the images they list.
-DATA_DIRS = {
-    'imagenet1000': 'data/imagenet/images',
-    'imagenet100': 'data/imagenet/images/imagenet100',
-    'cifar100': 'data/cifar100/images',
-    'celeb10000': 'data/celeb10000/images',
-    'glyphs100': 'data/glyphs100/images',
-}
+    def old(self, step):
+        """n_t, the classes learnt before `step`."""
+        return self.groups[step]
+
+    def new(self, step):
+        """m_t, the classes that arrive at `step`."""
+        return self.groups[step + 1] - self.groups[step]
+
+    def seen(self, step):
+        """s_t, the classes learnt before `step` or at it."""
+        return self.groups[step + 1]
+
 
 DATASETS = {
     'imagenet1000': Settings('imagenet1000', num_classes=1000),
@@ -78,6 +114,58 @@ DATASETS = {
 }
 
 
+def define_flags():
+    """A flag for each of FIELDS; where it is not given, the data set's own value holds."""
+    for name, kind, _, text in FIELDS:
+        if isinstance(kind, tuple):
+            flags.DEFINE_enum(name, None, kind, text)
+        elif isinstance(kind, list):
+            flags.DEFINE_list(name, None, text)
+        else:
+            {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool,
+             str: flags.DEFINE_string}[kind](name, None, text)
+
+
+def from_flags(values, stored=None):
+    """The data set's Settings with every given flag.
+
+    Args:
+        values: absl's FlagValues.
+        stored: Settings that hold instead of the data set's; a flag that contradicts is an error.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    given = {}
+    for name, kind, _, _ in FIELDS:
+        value = values[name].value
+        if isinstance(kind, list) and value is not None:
+            try:
+                value = tuple(map(kind[0], value))
+            except ValueError:
+                raise UserError('--{}={} are no numbers'.format(name, ','.join(value))) from None
+        if value is not None:
+            given[name] = value
+    if 'class_order' in given:
+        given['class_order'] = lists.read_order(given['class_order'], given.get(
+            'num_classes', (stored or DATASETS[values.dataset]).num_classes))
+    for name, value in dict(given, dataset=values.dataset).items() if stored else ():
+        if values[name].present and value != getattr(stored, name):
+            raise UserError('{}: the experiment in --model_dir has {} {}; leave the flag '
+                            'out'.format(values[name].serialize(), name, getattr(stored, name)))
+    settings = stored or override(DATASETS[values.dataset], **given)
+    check(settings)
+    return settings
+
+
+def from_dict(stored):
+    """The Settings of an experiment.json; those that came into being since have their defaults."""
+    found = {name: tuple(value) if isinstance(value, list) else value
+             for name, value in stored.items()}
+    found.setdefault('order_seed', found['seed'])  # one seed was for both
+    return Settings(**found)
+
+
 def override(settings, **given):
     """Returns `settings` with every field replaced whose value in `given` is not None.
 
@@ -85,6 +173,13 @@ def override(settings, **given):
     the schedule (30 of 100 epochs becomes 6 of 20).
     """
     given = {name: value for name, value in given.items() if value is not None}
+    if given.get('classes_per_increment', 0) > 0:
+        if 'num_increments' in given:
+            raise UserError('--classes_per_increment={classes_per_increment} and '
+                            '--num_increments={num_increments}: give one of them'.format(**given))
+        merged = settings._replace(**given)
+        given['num_increments'] = math.ceil(
+            (merged.num_classes - merged.first_classes) / merged.classes_per_increment)
     if 'train_epochs' in given and 'lr_boundaries' not in given:
         given['lr_boundaries'] = tuple(epoch * given['train_epochs'] / settings.train_epochs
                                        for epoch in settings.lr_boundaries)
@@ -115,9 +210,18 @@ def check(settings):
             settings.batch_norm_decay))
     if not 0 < settings.val_share < 1:
         raise UserError('--val_share={} must lie between 0 and 1'.format(settings.val_share))
-    if settings.num_classes % settings.num_increments:
-        raise UserError('--num_classes={} is not divisible by --num_increments={}'.format(
-            settings.num_classes, settings.num_increments))
+    for name, most in (('first_classes', settings.num_classes - 1),
+                       ('classes_per_increment', settings.num_classes)):
+        if not 0 <= getattr(settings, name) <= most:
+            raise UserError('--{}={} must lie between 0 and {} (--num_classes={})'.format(
+                name, getattr(settings, name), most, settings.num_classes))
+    others = settings.num_classes - settings.first_classes
+    if not settings.classes_per_increment and others % settings.num_increments:
+        raise UserError('--num_classes={}{} is not divisible by --num_increments={}; '
+                        '--classes_per_increment allows a smaller last group'.format(
+                            settings.num_classes, ' without --first_classes={}'.format(
+                                settings.first_classes) if settings.first_classes else '',
+                            settings.num_increments))
     if list(settings.lr_boundaries) != sorted(set(settings.lr_boundaries)):
         raise UserError('--lr_boundaries={} must rise'.format(
             ','.join('{:g}'.format(epoch) for epoch in settings.lr_boundaries)))

@@ -26,7 +26,7 @@ import math
 import os
 import re
 
-from data.errors import UserError
+from runtime.errors import UserError
 
 COUNTS = ('training_samples', 'val_samples', 'test_samples')
 RESULTS = ('top5', 'top5_before', 'top1', 'top1_before')

@@ -16,7 +16,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from data.errors import UserError
+from runtime.errors import UserError
 from logs import log_reader
 
 PLOT_FORMATS = ('.png', '.pdf', '.svg')

@@ -19,7 +19,7 @@ import time
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from data.errors import UserError
+from runtime.errors import UserError
 from logs import log_reader, report
 
 NUM_STEPS = 10

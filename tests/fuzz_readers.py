@@ -26,7 +26,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 
 from data import lists, state  # noqa: E402
 from data import settings as settings_lib  # noqa: E402
-from data.errors import UserError  # noqa: E402
+from runtime.errors import UserError  # noqa: E402
 
 NUM_CLASSES = 5
 PIECES = (b'\n', b'\r\n', b'\r', b' ', b'\t', b'\0', b'\xef\xbb\xbf', b'\xff\xfe', b'-1', b'5',

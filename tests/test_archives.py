@@ -15,7 +15,7 @@ import pytest
 from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, tar, write, zipped
 
 from data import archives
-from data.errors import UserError
+from runtime.errors import UserError
 
 FILES = {'a/one.JPEG': JPEG, 'a/two.JPEG': PNG, 'b/empty': b'', 'b/block': b'x' * 512,
          'c/' + 'long' * 60 + '/name.JPEG': GRAY_JPEG, 'umläut/ß.JPEG': CMYK_JPEG}

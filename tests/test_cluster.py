@@ -12,7 +12,7 @@ import test_replicas
 import tiny_runs
 
 from data import cluster
-from data.errors import UserError
+from runtime.errors import UserError
 
 SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'checkpoint_secs': 1, 'keep_checkpoints': True}
 AFTER_UPDATE = 'logs.run_log:ProgressHook.after_run'

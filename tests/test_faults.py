@@ -17,7 +17,7 @@ import tiny_runs
 
 from data import lists, pipeline, preprocessing, state
 from data import settings as settings_lib
-from data.errors import UserError
+from runtime.errors import UserError
 
 AFTER_UPDATE = 'logs.run_log:ProgressHook.after_run'
 GO_ON = 'start again with the same flags to go on'

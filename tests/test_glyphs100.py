@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from data.errors import UserError
+from runtime.errors import UserError
 from data.glyphs100 import prepare
 
 # Licences that let pictures drawn with a font be distributed.

@@ -11,7 +11,7 @@ import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import resnet_model
 from data import cluster, machine, pipeline
 from data import settings as settings_lib
-from data.errors import UserError
+from runtime.errors import UserError
 
 ENVIRONMENT = ('TF_ENABLE_WINOGRAD_NONFUSED', 'TF_GPU_THREAD_MODE', 'TF_GPU_THREAD_COUNT')
 

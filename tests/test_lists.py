@@ -4,7 +4,7 @@ import oracles
 import pytest
 
 from data import lists
-from data.errors import UserError
+from runtime.errors import UserError
 
 ORDERS = {  # seed 1993: the first and the last ten labels
     100: ([68, 56, 78, 8, 23, 84, 90, 65, 74, 76], [51, 48, 73, 93, 39, 67, 29, 49, 57, 33]),

@@ -13,7 +13,7 @@ from fuzz_log_reader import (
     run_log,
 )
 
-from data.errors import UserError
+from runtime.errors import UserError
 from logs import log_reader
 
 # The original's two streams for two steps of ImageNet-100, in the order in which each is written.

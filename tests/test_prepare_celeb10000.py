@@ -9,7 +9,7 @@ from miniatures import JPEG, PNG, lines, numbered, tar, tree, write, zipped
 
 from data import archives
 from data.celeb10000 import prepare
-from data.errors import UserError
+from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Person p has 3 + p % 4 faces: 12 of 16 people have at least 4.

@@ -13,7 +13,7 @@ from miniatures import lines, tar, tree, write
 
 from data import archives
 from data.cifar100 import prepare
-from data.errors import UserError
+from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NAMES = ['class_' + chr(97 + index // 26) + chr(97 + index % 26) for index in range(100)]

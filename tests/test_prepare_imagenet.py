@@ -11,7 +11,7 @@ import pytest
 from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, lines, numbered, tar, tree, write, zipped
 
 from data import archives
-from data.errors import UserError
+from runtime.errors import UserError
 from data.imagenet import prepare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

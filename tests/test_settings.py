@@ -5,7 +5,7 @@ import oracles
 import pytest
 
 from data import settings as settings_lib
-from data.errors import UserError
+from runtime.errors import UserError
 
 PAPER = {
     # C, G, P, r, epochs, batch, learning rate, epochs of its falls, weight decay, network, layers

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 from data import settings as settings_lib
 from data import state
-from data.errors import UserError
+from runtime.errors import UserError
 
 SETTINGS = settings_lib.DATASETS['glyphs100']
 DIGESTS = {'train.txt': 'a' * 64, 'val.txt': 'b' * 64}

@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
 from data import archives  # noqa: E402
-from data.errors import UserError  # noqa: E402
+from runtime.errors import UserError  # noqa: E402
 
 NUM_CLASSES = 10000
 SEED = 1993

@@ -20,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
 from data import archives  # noqa: E402
-from data.errors import UserError  # noqa: E402
+from runtime.errors import UserError  # noqa: E402
 
 NUM_CLASSES = 100
 PER_CLASS = {'train': 500, 'test': 100}  # as published

@@ -22,7 +22,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 if __name__ == '__main__':
     sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
-from data.errors import UserError  # noqa: E402
+from runtime.errors import UserError  # noqa: E402
 
 ARCHIVE = os.path.join(HERE, 'glyphs100.npz')
 TYPEFACES = os.path.join(HERE, 'typefaces.csv')

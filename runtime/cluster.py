@@ -17,15 +17,18 @@ import socket
 import threading
 import time
 
-from data import state
-from data.errors import UserError
-from logs import run_log
-from logs.run_log import LOG
+import tensorflow.compat.v1 as tf
+
+from runtime import checkpoints, run_log, signals, state
+from runtime.errors import UserError
+from runtime.run_log import LOG
+from runtime.signals import STOP
 
 ENVIRONMENT = 'TF_CONFIG'
 POLL_SECONDS = 0.2
 CONNECT_SECONDS = 10
 SETTLE_SECONDS = 2
+STOP_SECONDS = 60  # after which a process no longer waits for itself to stop
 # A machine that vanished is noticed after 10 + 3 * 5 seconds; a process that ended, at once.
 KEEPALIVE = (('TCP_KEEPIDLE', 10), ('TCP_KEEPINTVL', 5), ('TCP_KEEPCNT', 3))
 
@@ -127,23 +130,25 @@ class Cluster:
     Args:
         task: the Task.
         model_dir: the folder that all share.
-        check: function called again and again while waiting; raises what ends the waiting.
-        ended: function called from another thread when a process has ended before the job: its name
-            and how: {'error': line}, {'signal': number}, or None where it is gone without a word.
     """
 
-    def __init__(self, task, model_dir, check, ended):
+    def __init__(self, task, model_dir):
         self.task = task
         self.is_chief = task.index == 0
+        self._model_dir = model_dir
         self._path = os.path.join(model_dir, state.CLUSTER)
         self._token = None
-        self._check = check
-        self._ended = ended
         self._peers = []
         self._messages = queue.Queue()
         self._leaving = False
 
     def __enter__(self):
+        """Connects the chief with all workers."""
+        if self.is_chief:
+            self._accept()
+        else:
+            LOG.info('waiting for %s to show in %s', name_of(self.task, 0), self._path)
+            self._connect()
         return self
 
     def __exit__(self, kind, error, _):
@@ -155,14 +160,6 @@ class Cluster:
             # Where another process is gone, that is the news, not what TensorFlow says to it.
             time.sleep(SETTLE_SECONDS)
             self.leave(error=run_log.failure(error))
-
-    def join(self):
-        """Connects the chief with all workers."""
-        if self.is_chief:
-            self._accept()
-        else:
-            LOG.info('waiting for %s to show in %s', name_of(self.task, 0), self._path)
-            self._connect()
 
     def _add(self, peer):
         self._peers.append(peer)
@@ -183,7 +180,7 @@ class Cluster:
                 {'address': address, 'token': self._token}).encode('utf-8'))
             LOG.info('waiting for %s', ', '.join(name_of(self.task, i) for i in sorted(missing)))
             while missing:
-                self._check()
+                STOP.check()
                 try:
                     connection = listener.accept()[0]
                 except socket.timeout:
@@ -202,7 +199,7 @@ class Cluster:
     def _connect(self):
         said = None
         while not self._peers:
-            self._check()
+            STOP.check()
             try:
                 with open(self._path, encoding='utf-8') as file:
                     found = json.load(file)
@@ -249,9 +246,27 @@ class Cluster:
                 if how == {}:
                     self._messages.put(None)
                 else:
-                    self._ended(peer.name, how)
+                    self._end_too(peer.name, how)
                 return
             self._messages.put(message)
+
+    def _end_too(self, name, how):
+        """Another process has ended before the job: so must this one, which may wait forever.
+
+        `how`: {'error': line}, {'signal': number}, or None where it is gone without a word.
+        """
+        status = 1
+        if how is None:
+            line = 'error: {} is gone; start all again with the same flags to go on'.format(name)
+        elif 'signal' in how:
+            STOP.follow(how['signal'])
+            time.sleep(STOP_SECONDS)  # where this process looks at that, it has ended by then
+            line, status = signals.stop_line(how['signal']), 128 + how['signal']
+        else:
+            line = 'error: {} ended: {}'.format(name, how['error'])
+        run_log.last_line(line)
+        self.leave(error=line.replace('error: ', ''))
+        os._exit(status)  # TensorFlow may be waiting for that process; what is on disk is whole
 
     def tell(self, **message):
         """The chief's word to all workers."""
@@ -261,9 +276,43 @@ class Cluster:
     def hear(self):
         """The chief's next word, a dict; None where the job is finished."""
         while True:
-            self._check()
+            STOP.check()
             with contextlib.suppress(queue.Empty):
                 return self._messages.get(timeout=POLL_SECONDS)
+
+    def words(self):
+        """For a worker: yields (word, records, start) of each stage 1 that the chief begins.
+
+        word: {'step', 'update' (the updates done, or None), 'images'}. records: of the steps
+        before. start: the checkpoint to start from; None where the stage goes on from its own.
+        """
+        while True:
+            LOG.info('waiting for the chief')
+            word = self.hear()
+            if word is None:
+                return
+            yield (word,) + self.wait_for_state(word['step'], word['update'])
+
+    def wait_for_state(self, step, update):
+        """Waits until what the chief found on disk shows here too: the shared folder may lag.
+
+        Returns:
+            (records, start) as `words` yields them.
+        """
+        needed = None
+        if update is not None:
+            needed = checkpoints.classifier_dir(self._model_dir, step)
+        elif step:
+            needed = checkpoints.classifier_dir(self._model_dir, step - 1)
+        while True:
+            STOP.check()
+            records = state.finished_steps(self._model_dir)
+            found = needed and tf.train.latest_checkpoint(needed)
+            if len(records) >= step and (
+                    not needed
+                    or found and update in (None, checkpoints.num_updates(found))):
+                return records[:step], found if update is None else None
+            time.sleep(POLL_SECONDS)
 
     def leave(self, **how):
         """Says goodbye to all, why this process ends: error=line or signal=number or nothing."""

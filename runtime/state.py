@@ -27,7 +27,7 @@ import shutil
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from data.errors import UserError
+from runtime.errors import UserError
 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
@@ -78,10 +78,10 @@ def write_atomically(path, content):
             os.remove(temporary)
         error.filename = path
         raise
-    _flush(os.path.dirname(path) or '.')
+    flush(os.path.dirname(path) or '.')
 
 
-def _flush(path):
+def flush(path):
     """Waits until a file, or the names in a folder, are on disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
@@ -172,7 +172,7 @@ def _claim(model_dir, wanted, overwrite):
     if others:
         write_atomically(path, _json_bytes(_with_checksum(_DELETING)))
     for name in others:
-        _delete(os.path.join(model_dir, name))
+        delete(os.path.join(model_dir, name))
     write_atomically(path, _json_bytes(_with_checksum(wanted)))
 
 
@@ -241,26 +241,16 @@ def _remove_leftovers(model_dir):
                 # its index is written last.
                 if (re.search(r'\.tmp[0-9a-f]+$|_temp(_[0-9a-f]+)?$|\.tempstate\d+$', entry)
                         or parts and parts.group(1) + '.index' not in entries):
-                    _delete(os.path.join(path, entry))
+                    delete(os.path.join(path, entry))
 
 
-def _delete(path):
+def delete(path):
     """Deletes a file or a folder, if it is there."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)
-
-
-def classifier_dir(model_dir, step):
-    """Where stage 1 of `step` keeps its checkpoints."""
-    return os.path.join(model_dir, '{}_classifier'.format(step))
-
-
-def bias_dir(model_dir, step):
-    """Where stage 2 of `step` keeps beta and gamma."""
-    return os.path.join(model_dir, '{}_bias'.format(step))
 
 
 def _record_path(model_dir, step):
@@ -319,74 +309,3 @@ def write_results(model_dir, rows):
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(os.path.join(model_dir, _RESULTS), text.getvalue().encode('utf-8'))
-
-
-def _readable(prefix):
-    """Whether every tensor of a checkpoint can be read and is finite.
-
-    TensorFlow verifies its checksums on the way. Weights that are no numbers are written where a
-    checkpoint is due at the update that spoilt them; nothing can go on from there.
-    """
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        return all(np.all(np.isfinite(reader.get_tensor(name)))
-                   for name in reader.get_variable_to_shape_map())
-    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError):
-        raise  # not the file's fault
-    except (ValueError, TypeError, IndexError, tf.errors.OpError):
-        return False
-
-
-class FlushCheckpoints(tf.train.CheckpointSaverListener):
-    """Flushes each checkpoint of a stage to disk, so that the newest but one survives anything."""
-
-    def __init__(self, directory):
-        self._directory = directory
-
-    def before_save(self, session, global_step_value):
-        check_held(os.path.dirname(self._directory))
-
-    def after_save(self, session, global_step_value):
-        prefix = os.path.join(self._directory, 'model.ckpt-{}'.format(global_step_value))
-        for path in glob.glob(glob.escape(prefix) + '.*'):
-            _flush(path)
-        _flush(self._directory)
-
-
-def checkpoint_update(prefix):
-    """The number of updates done at a checkpoint, from its name: .../model.ckpt-5632."""
-    return int(prefix.rsplit('-', 1)[1])
-
-
-def latest_checkpoint(directory):
-    """(prefix, damaged): the newest readable checkpoint or None, and the damaged ones set aside.
-
-    Damaged checkpoints get `.damaged` behind their names, and TensorFlow's own note of the latest
-    one is written anew, so that the estimator goes on from the same checkpoint.
-    """
-    names = glob.glob(os.path.join(glob.escape(directory), 'model.ckpt-*.index'))
-    prefixes = sorted((name[:-len('.index')] for name in names
-                       if re.search(r'-\d+\.index$', name)), key=checkpoint_update)
-    damaged = []
-    while prefixes and not _readable(prefixes[-1]):
-        damaged.append(prefixes.pop())
-        for path in glob.glob(glob.escape(damaged[-1]) + '.*'):
-            os.replace(path, path + '.damaged')
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(directory, 'checkpoint'))
-    if not prefixes:
-        return None, damaged
-    tf.train.update_checkpoint_state(directory, prefixes[-1], prefixes)
-    return prefixes[-1], damaged
-
-
-def prune(directory):
-    """Deletes the checkpoints of a stage that no later step needs; its event files stay."""
-    for path in (glob.glob(os.path.join(glob.escape(directory), 'model.ckpt-*'))
-                 + [os.path.join(directory, name) for name in ('checkpoint', 'graph.pbtxt')]):
-        _delete(path)
-
-
-def discard(directory):
-    """Deletes all that a stage wrote, if it wrote anything."""
-    _delete(directory)

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from data.errors import UserError
+from runtime.errors import UserError
 
 LOG = logging.getLogger('bic')
 IMAGES_PER_SECOND = 'monitors/images_per_second'  # TensorBoard's tag

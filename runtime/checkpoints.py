@@ -1,0 +1,137 @@
+"""The checkpoints of a run's stages: flushed before anything relies on them, read back before use.
+
+Messages number steps from 1, as the log does; the names of folders and functions here from 0.
+"""
+
+import contextlib
+import glob
+import os
+import re
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+from runtime import state
+from runtime.errors import UserError
+from runtime.run_log import LOG
+
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of stage 1',
+                     lower_bound=1)
+
+
+def classifier_dir(model_dir, step):
+    """Where stage 1 of `step` keeps its checkpoints."""
+    return os.path.join(model_dir, '{}_classifier'.format(step))
+
+
+def bias_dir(model_dir, step):
+    """Where stage 2 of `step` keeps beta and gamma."""
+    return os.path.join(model_dir, '{}_bias'.format(step))
+
+
+def _readable(prefix):
+    """Whether every tensor of a checkpoint can be read and is finite.
+
+    TensorFlow verifies its checksums on the way. Weights that are no numbers are written where a
+    checkpoint is due at the update that spoilt them; nothing can go on from there.
+    """
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return all(np.all(np.isfinite(reader.get_tensor(name)))
+                   for name in reader.get_variable_to_shape_map())
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError):
+        raise  # not the file's fault
+    except (ValueError, TypeError, IndexError, tf.errors.OpError):
+        return False
+
+
+class _Flush(tf.train.CheckpointSaverListener):
+    """Flushes each checkpoint of a stage to disk, so that the newest but one survives anything."""
+
+    def __init__(self, directory):
+        self._directory = directory
+
+    def before_save(self, session, global_step_value):
+        state.check_held(os.path.dirname(self._directory))
+
+    def after_save(self, session, global_step_value):
+        prefix = os.path.join(self._directory, 'model.ckpt-{}'.format(global_step_value))
+        for path in glob.glob(glob.escape(prefix) + '.*'):
+            state.flush(path)
+        state.flush(self._directory)
+
+
+def saver(directory):
+    """The hook that saves a stage's checkpoints."""
+    return tf.train.CheckpointSaverHook(directory, FLAGS.checkpoint_secs,
+                                        listeners=[_Flush(directory)])
+
+
+def num_updates(prefix):
+    """The number of updates done at a checkpoint, from its name: .../model.ckpt-5632."""
+    return int(prefix.rsplit('-', 1)[1])
+
+
+def latest(directory):
+    """The newest readable checkpoint of a stage, or None; damaged ones are set aside and named.
+
+    They get `.damaged` behind their names, and TensorFlow's own note of the latest one is written
+    anew, so that the estimator goes on from the same checkpoint.
+    """
+    names = glob.glob(os.path.join(glob.escape(directory), 'model.ckpt-*.index'))
+    prefixes = sorted((name[:-len('.index')] for name in names
+                       if re.search(r'-\d+\.index$', name)), key=num_updates)
+    while prefixes and not _readable(prefixes[-1]):
+        LOG.info('warning: %s is damaged or holds weights that are no numbers; set aside',
+                 prefixes[-1])
+        for path in glob.glob(glob.escape(prefixes.pop()) + '.*'):
+            os.replace(path, path + '.damaged')
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(directory, 'checkpoint'))
+    if not prefixes:
+        return None
+    newest = prefixes[-1]
+    tf.train.update_checkpoint_state(directory, newest, list(prefixes))  # it rewrites the list
+    return newest
+
+
+def where_to_start(model_dir, step):
+    """(checkpoint, start): the stage's own newest checkpoint, or that of the step before.
+
+    Raises:
+        UserError: both are missing, and `step` is not the first.
+    """
+    checkpoint = latest(classifier_dir(model_dir, step))
+    if checkpoint or not step:
+        return checkpoint, None
+    start = latest(classifier_dir(model_dir, step - 1))
+    if start is None:
+        raise UserError('{}: no readable checkpoint of step {}; put it back, or start anew in '
+                        'another --model_dir'.format(classifier_dir(model_dir, step - 1), step))
+    return None, start
+
+
+def finished(directory, updates):
+    """The checkpoint of a stage's last update; raises UserError where it cannot be read back."""
+    checkpoint = latest(directory)
+    if checkpoint is None or num_updates(checkpoint) != updates:
+        raise UserError('{}: the checkpoint of update {} cannot be read back or holds weights that '
+                        'are no numbers; start again with the same flags to go on from the one '
+                        'before, or with a lower --learning_rate in another --model_dir'.format(
+                            directory, updates))
+    return checkpoint
+
+
+def prune(model_dir, num_finished):
+    """Deletes the classifiers of finished steps but the last, which the next one starts from.
+
+    Event files stay.
+    """
+    for step in range(num_finished - 1):
+        directory = glob.escape(classifier_dir(model_dir, step))
+        for name in ('model.ckpt-*', 'checkpoint', 'graph.pbtxt'):
+            for path in glob.glob(os.path.join(directory, name)):
+                state.delete(path)

@@ -1,0 +1,176 @@
+"""How far a run is: the watch over a stage's updates, the time left, the lines that say so."""
+
+import math
+import os
+import time
+
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+from runtime import run_log
+from runtime.errors import UserError
+from runtime.run_log import LOG
+from runtime.signals import STOP
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer('progress_every', 100, 'updates between progress lines, of which there is '
+                     'one a minute at least', lower_bound=1)
+
+LINE_SECONDS = 60
+READ_AHEAD = 8  # batches: more than the pipeline ever holds
+
+
+class RunTime:
+    """Time left, from measured speed: images a second of stage 1, and what the rest of a step took.
+
+    Args:
+        images: images that stage 1 of each step goes through, all epochs, as planned.
+    """
+
+    def __init__(self, images):
+        self._images = images
+        self._trained, self._training_seconds = 0, 0.
+        self._other_seconds, self._finished = 0., 0
+
+    def trained(self, images, seconds):
+        """Counts images that stage 1 went through."""
+        self._trained += images
+        self._training_seconds += seconds
+
+    def steps(self, numbers):
+        """Goes through `numbers`, and counts what each step takes beside stage 1's updates."""
+        for step in numbers:
+            started, trained = time.monotonic(), self._training_seconds
+            yield step
+            self._other_seconds += time.monotonic() - started - (self._training_seconds - trained)
+            self._finished += 1
+
+    def left(self, step, images_left):
+        """(seconds left in this step, in the whole run), None before anything was measured."""
+        if not self._trained:
+            return None, None
+        speed = self._trained / max(self._training_seconds, 1e-9)
+        other = self._other_seconds / self._finished if self._finished else 0.
+        in_step = images_left / max(speed, 1e-9) + other
+        later = self._images[step + 1:]
+        return in_step, in_step + sum(later) / max(speed, 1e-9) + other * len(later)
+
+
+class Progress:
+    """The watch over the updates of a stage: stop requests, losses, lines, TensorBoard's curves.
+
+    Args:
+        where: (step, number of steps, name of the stage).
+        schedule: the stage's Schedule.
+        learning_rate: function from an update, counted from 0, to its rate.
+        run_time: the run's RunTime.
+        directory: of TensorBoard's curves, or None for none.
+        batch_files: function from an update, counted from 0, to the files of its batch.
+        trains: whether the updates are of stage 1, from which RunTime takes the speed.
+    """
+
+    def __init__(self, where, schedule, learning_rate, run_time, directory, batch_files, trains):
+        self.update = 0  # updates done
+        self._step, self._num_steps, self._stage = where
+        self._schedule = schedule
+        self._learning_rate = learning_rate
+        self._run_time = run_time
+        self._directory = directory
+        self._batch_files = batch_files
+        self._trains = trains
+        self._since = None  # (updates done, time) of the last line
+
+    def files_read(self):
+        """The files that may be read just now."""
+        ahead = range(self.update, min(self.update + READ_AHEAD, self._schedule.num_updates))
+        return [file for update in ahead for file in self._batch_files(update)]
+
+    def updated(self, update, loss, values=()):
+        """To be called after each update.
+
+        Args:
+            update: updates done.
+            loss: its loss.
+            values: pairs of name and number for the line, beside the loss.
+
+        Raises:
+            UserError: the loss is no number.
+        """
+        self.update, schedule = update, self._schedule
+        epoch = min(schedule.epochs, (update * schedule.batch_size - 1) // schedule.num_images + 1)
+        at = 'step {} of {}, {}, epoch {} of {}, update {} of {}'.format(
+            self._step + 1, self._num_steps, self._stage, epoch, schedule.epochs, update,
+            schedule.num_updates)
+        rate = self._learning_rate(update - 1)
+        if not math.isfinite(loss):
+            for file in self._batch_files(update - 1):
+                LOG.info('image of the last batch: %s', os.fsdecode(file))
+            raise UserError('the loss is {} in {}, learning rate {:g}; the images of this batch '
+                            'are listed above; the last checkpoint is kept; a lower '
+                            '--learning_rate needs another --model_dir'.format(loss, at, rate))
+        now = time.monotonic()
+        due = (update % FLAGS.progress_every == 0 or update == schedule.num_updates
+               or self._since is not None and now - self._since[1] > LINE_SECONDS)
+        if due and self._since is not None:
+            seconds, images = now - self._since[1], (update - self._since[0]) * schedule.batch_size
+            if self._trains:
+                self._run_time.trained(images, seconds)
+            left = (schedule.num_updates - update) * schedule.batch_size if self._trains else 0
+            speed = images / max(seconds, 1e-9)
+            LOG.info('progress: %s, %s, learning rate %g, %.0f images/s, step left %s, run left %s',
+                     at, ', '.join('{} {:.4f}'.format(*value)
+                                   for value in [('loss', loss)] + list(values)), rate, speed,
+                     *map(run_log.duration, self._run_time.left(self._step, left)))
+            if self._directory is not None:
+                curves = [('monitors/images_per_second', speed)]
+                if not self._trains:  # of stage 1 the estimator writes these
+                    curves += [('losses/total', loss), ('monitors/lr', rate)]
+                run_log.add_scalars(self._directory, update, curves)
+        if due or self._since is None:
+            self._since = update, now
+
+
+class Hook(tf.train.SessionRunHook):
+    """Tells a Progress of each update of an estimator, and stops it where a stop is asked for.
+
+    Args:
+        progress: the Progress.
+        watched: pairs of name and tensor's name, the loss first.
+        alone: whether no other process takes part, so that a stop need not wait for an update in
+            which all hear of it.
+    """
+
+    STOP_ASKED, STOP_ANYWHERE = 'stop:0', 'watched/stop:0'
+
+    def __init__(self, progress, watched, alone):
+        self._progress = progress
+        self._names = watched
+        self._alone = alone
+        self._update = None  # updates done
+
+    def begin(self):
+        self._global_step = tf.train.get_global_step()
+        graph = tf.get_default_graph()
+        self._watched = [graph.get_tensor_by_name(name) for _, name in self._names]
+        self._stop_asked = graph.get_tensor_by_name(self.STOP_ASKED)
+        self._stop_anywhere = graph.get_tensor_by_name(self.STOP_ANYWHERE)
+
+    def after_create_session(self, session, coord):
+        if self._update is not None:
+            # TensorFlow would go back to its last checkpoint, but not to that checkpoint's images.
+            raise UserError('TensorFlow lost its session (a network file system that failed, for '
+                            'one); start again with the same flags to go on')
+        self._update = session.run(self._global_step)
+
+    def before_run(self, run_context):
+        return tf.train.SessionRunArgs([self._watched, self._stop_anywhere],
+                                       {self._stop_asked: float(STOP.asked())})
+
+    def after_run(self, run_context, run_values):
+        self._update += 1
+        values, stop = run_values.results
+        self._progress.updated(self._update, values[0], [
+            (name, value) for (name, _), value in zip(self._names[1:], values[1:])])
+        if stop > 0 or self._alone and STOP.asked():
+            STOP.follow()
+            run_context.request_stop()

@@ -1,0 +1,93 @@
+"""How a run ends: asked to stop by a signal, at its end, or by what stops it, in one line."""
+
+import logging
+import os
+import signal
+import sys
+
+import tensorflow.compat.v1 as tf
+from absl import app
+
+from runtime import run_log
+from runtime.errors import UserError
+
+GO_ON = 'start again with the same flags to go on'
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; `signal_number` says which."""
+
+    def __init__(self, signal_number):
+        super().__init__()
+        self.signal_number = signal_number
+
+
+class StopRequest:
+    """Remembers SIGTERM, as clusters send it, Ctrl-C and a closed terminal (SIGHUP).
+
+    A stage then ends between two updates; a second signal ends the process at once.
+    """
+
+    SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+
+    def __init__(self):
+        self.signal_number = None
+
+    def install(self):
+        """Takes over the signals."""
+        for number in self.SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets SIGHUP
+                signal.signal(number, self._remember)
+
+    def _remember(self, number, _):
+        for other in self.SIGNALS:
+            signal.signal(other, signal.SIG_DFL)
+        self.signal_number = number
+
+    def asked(self):
+        """Whether a stop was asked for."""
+        return self.signal_number is not None
+
+    def follow(self, number=signal.SIGTERM):
+        """Another process of the run is asked to stop, by this signal; so is this one."""
+        if self.signal_number is None:
+            self.signal_number = number
+
+    def check(self):
+        """Raises Stopped where a stop was asked for."""
+        if self.signal_number is not None:
+            raise Stopped(self.signal_number)
+
+
+STOP = StopRequest()
+
+
+def stop_line(signal_number):
+    """What a run that was asked to stop says last."""
+    return 'stopped by signal {}; {}'.format(signal_number, GO_ON)
+
+
+def run(main, hard):
+    """Runs `main` as absl does; what stops it ends in one line and status 1, a signal in 128 + it.
+
+    `hard`: whether to leave without tidying up, of which TensorFlow's server would complain.
+    """
+    try:
+        app.run(main)
+    except (UserError, OSError, MemoryError, tf.errors.OpError) as error:
+        run_log.last_line('error: ' + run_log.failure(error))
+        status = 1
+    except (Stopped, KeyboardInterrupt) as stopped:
+        number = getattr(stopped, 'signal_number', signal.SIGINT)
+        run_log.last_line(stop_line(number))
+        status = 128 + number
+    except SystemExit as end:
+        if not hard:
+            raise
+        status = end.code or 0
+    if hard:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else 1)
+    sys.exit(status)
