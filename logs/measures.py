@@ -15,20 +15,17 @@ ACCURACY, FORGETTING, BACKWARD = 'average_incremental_accuracy', 'forgetting', '
 SPREAD = '_sd'  # a column's standard deviation over runs is in this column
 
 
-def _values(steps, column):
-    """`column` of all steps from the first, None where one lacks it."""
-    values = [figures.get(column) for figures in steps]
+def _values(steps, column, first=1):
+    """`column` from step `first` to the last; None where it or a step is missing."""
     complete = [figures['step'] for figures in steps] == list(range(1, len(steps) + 1))
+    values = [figures.get(column) for figures in steps[first - 1:]]
     return values if complete and None not in values else None
 
 
 def average(steps, column, first):
     """The mean of `column` from step `first` to the last."""
-    later = [figures for figures in steps if figures['step'] >= first]
-    if not later or [figures['step'] for figures in steps] != list(range(1, len(steps) + 1)):
-        return None
-    values = [figures.get(column) for figures in later]
-    return None if None in values else sum(values) / len(values)
+    values = _values(steps, column, first)
+    return sum(values) / len(values) if values else None
 
 
 def forgetting(steps, column):
