@@ -205,8 +205,9 @@ def test_runs_appended_to_one_file_stay_apart():
         assert runs[0].steps[2] == {}
         assert runs[1].steps[2]['beta'] == 0.7
     # The beginning of the second is lost.
-    runs = log_reader.parse(PRINTED + second[second.index('gamma   :  [0.] ['):])
-    assert [sorted(run.steps) for run in runs][0] == [1, 2] and runs[0].steps[2]['beta'] < 0.6
+    runs = log_reader.parse(PRINTED + second[second.index('beta    :  [1.] [0.7'):])
+    assert [run.steps[2]['beta'] for run in runs] == [0.59001338, 0.7]
+    assert 'training_samples' not in runs[1].steps[2]
 
 
 def test_diverged_values_are_named_and_not_shown():

@@ -75,6 +75,13 @@ def test_the_figure_shows_what_is_known(tmp_path):
     assert before[0, 14] == 70 and with_correction[0, 14] == 40  # percent of the class's images
 
 
+def test_groups_of_unequal_size_are_parted_where_they_end(tmp_path):
+    run, = log_reader.parse(own_log(classes=(7, 10, 15)), 'own')
+    figure, _ = draw([run], [report.read_confusions(run, write_model_dir(tmp_path / 'model'))])
+    lines = [line for line in figure.axes[-2].get_lines() if len(set(line.get_xdata())) == 1]
+    assert [line.get_xdata()[0] for line in lines] == [7, 10]
+
+
 def test_large_confusion_matrices_are_summed():
     run, = log_reader.parse(original_log('imagenet1000'), 'log')
     counts = np.zeros([1000, 1000], np.int64)
