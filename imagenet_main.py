@@ -453,6 +453,7 @@ def summary(settings, step, samples, bias, accuracies):
 def log_results(settings, rows):
     """The lines of the step that has just been finished; `rows`: the results of all so far."""
     step = len(rows) - 1
+    run_log.result_line(rows[-1])
     run_log.accuracy_lines(step, settings.num_increments, rows[-1])
     run_log.group_line(step, settings.num_increments, rows[-1]['group_top1'],
                        rows[-1]['group_top1_before'])
