@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, which colour-blind readers tell apart; lines differ
 """
 
 import io
+import itertools
 import os
 import string
 
@@ -17,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from data.archives import write_file
 from runtime.errors import UserError
+from logs.measures import SPREAD
 
 BLUE, VERMILLION, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
 ORANGE, SKY, BLACK, GREY = '#E69F00', '#56B4E9', '#000000', '#777777'
@@ -40,10 +42,18 @@ STYLE = {
 
 
 def _draw(axes, summary, column, scale=1., x='classes', **style):
-    """A line through the steps that have `column`; a step that lacks it breaks the line."""
-    values = [figures.get(column) for figures in summary['steps']]
-    axes.plot([figures[x] for figures in summary['steps']],
-              [np.nan if value is None else scale * value for value in values], **style)
+    """A line through the steps that have `column`; a step that lacks it breaks the line.
+
+    Of a mean over runs, with a band of one standard deviation to each side.
+    """
+    def values(name):
+        return np.array([figures.get(name) for figures in summary['steps']], float) * scale
+
+    position = [figures[x] for figures in summary['steps']]
+    axes.plot(position, values(column), **style)
+    if any(column + SPREAD in figures for figures in summary['steps']):
+        low, high = (values(column) + sign * values(column + SPREAD) for sign in (-1, 1))
+        axes.fill_between(position, low, high, color=style['color'], alpha=0.18, linewidth=0)
 
 
 def _has(summaries, column):
@@ -61,18 +71,15 @@ def _colours(summaries):
     return [RUN_COLOURS[i % len(RUN_COLOURS)] for i in range(len(summaries))]
 
 
-def _before_colour(summaries, colour):
-    return colour if len(summaries) > 1 else VERMILLION
-
-
-def _accuracy(axes, summaries, x, column):
+def _accuracy(axes, summaries, x, column, before):
     if column == 'top5':
         for summary in _with_published(summaries):
             _draw(axes, summary, 'paper_top5', 100, x, **PAPER)
             _draw(axes, summary, 'published_top5', 100, x, **PUBLISHED)
     for summary, colour in zip(summaries, _colours(summaries)):
-        _draw(axes, summary, column + '_before', 100, x,
-              color=_before_colour(summaries, colour), **BEFORE)
+        if before:
+            _draw(axes, summary, column + '_before', 100, x,
+                  color=colour if len(summaries) > 1 else VERMILLION, **BEFORE)
         _draw(axes, summary, column, 100, x, color=colour, **WITH)
     axes.set_xlabel('classes seen' if x == 'classes' else 'incremental step')
     axes.set_ylabel(column.replace('top', 'top-') + ' accuracy (%)')
@@ -91,11 +98,11 @@ def _bias(axes, summaries):
     axes.set_ylabel('β (circles), γ (triangles)')
 
 
-def _curves(part, summaries, x, letters):
+def _curves(part, summaries, x, letters, before):
     columns = ['top5'] + ['top1'] * _has(summaries, 'top1')
     axes = part.subplots(1, len(columns) + 1)
     for ax, column in zip(axes, columns):
-        _accuracy(ax, summaries, x, column)
+        _accuracy(ax, summaries, x, column, before)
         ax.set_title('{} {} accuracy'.format(next(letters), column.replace('top', 'Top-')))
     _bias(axes[-1], summaries)
     axes[-1].set_title(next(letters) + ' Bias correction')
@@ -104,16 +111,17 @@ def _curves(part, summaries, x, letters):
             integer=True, nbins=10 if len(axes) == 2 else 6, steps=[1, 2, 5, 10]))
 
 
-def _legend_keys(names, summaries):
+def _legend_keys(names, summaries, before):
     """(label, style) of each entry: the legend stands beside the panels and covers no data."""
-    if len(summaries) == 1:
+    if len(summaries) == 1 and before:
         keys = [('with correction', dict(WITH, color=BLUE)),
                 ('before correction', dict(BEFORE, color=VERMILLION))]
     else:
         keys = [(name, {'color': colour, 'linewidth': 3})
                 for name, colour in zip(names, _colours(summaries))]
-        keys += [('with correction', dict(WITH, color=BLACK)),
-                 ('before correction', dict(BEFORE, color=BLACK))]
+        if before:
+            keys += [('with correction', dict(WITH, color=BLACK)),
+                     ('before correction', dict(BEFORE, color=BLACK))]
     if _with_published(summaries):
         keys += [('paper', PAPER), ('published run', PUBLISHED)]
     return keys
@@ -149,8 +157,12 @@ def _groups(figure, axes, summary):
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     axes[0].set_ylabel('group of classes')
-    bar = figure.colorbar(shown, ax=list(axes), pad=0.015, fraction=0.04)
-    bar.set_label('top-1 accuracy (%)')
+    _colour_bar(figure, axes, shown, 'top-1 accuracy (%)')
+
+
+def _colour_bar(figure, axes, shown, label, ticks=None):
+    bar = figure.colorbar(shown, ax=list(axes), pad=0.015, fraction=0.04, ticks=ticks)
+    bar.set_label(label)
     bar.outline.set_linewidth(0.6)
 
 
@@ -160,6 +172,11 @@ def _confusions(figure, axes, summary, confusion):
     size = len(before)
     block = -(-size // MAX_CELLS)
     edges = np.arange(0, size, block)
+    bounds = [0] + [figures['classes'] for figures in summary['steps'] if figures['step'] <= step]
+    by_class = bounds[-1] == size
+    if not by_class:
+        bounds = [size * group / step for group in range(step + 1)]
+    unit = 'class' if by_class else 'group of classes'
     for ax, counts in zip(axes, (before, after)):
         counts = np.add.reduceat(np.add.reduceat(counts.astype(float), edges, 0), edges, 1)
         images = counts.sum(1, keepdims=True)
@@ -167,34 +184,30 @@ def _confusions(figure, axes, summary, confusion):
         # Square root: a class's mistakes are spread thin beside the diagonal.
         shown = ax.imshow(share, cmap='gist_heat_r', norm=PowerNorm(0.5, 0, 100),
                           extent=(0, size, size, 0), interpolation='nearest')
-        if 1 < step < size:
-            for boundary in range(1, step):
-                for line in (ax.axhline, ax.axvline):
-                    line(boundary * size / step, color='#999999', linewidth=0.35)
+        for boundary in bounds[1:-1] if step < size else ():
+            for line in (ax.axhline, ax.axvline):
+                line(boundary, color='#999999', linewidth=0.35)
         for spine in ax.spines.values():
             spine.set_visible(True)
         ax.grid(False)
-        ticks = np.arange(0, step + 1, max(1, step // 5)) * size / step
+        ticks = bounds[::max(1, step // 5)]
         ax.set_xticks(ticks)
         ax.set_yticks(ticks)
-        known = {figures['classes'] for figures in summary['steps'] if figures['step'] == step}
-        unit = 'class' if size in known else 'group of classes'
         ax.set_xlabel('predicted {}, in order of arrival'.format(unit))
     axes[0].set_ylabel('true {}'.format(unit))
-    bar = figure.colorbar(shown, ax=list(axes), pad=0.015, fraction=0.04,
-                          ticks=[0, 1, 5, 10, 25, 50, 100])
-    bar.set_label('share of the true {}\'s test images (%)'.format(unit))
-    bar.outline.set_linewidth(0.6)
+    _colour_bar(figure, axes, shown, 'share of the true {}\'s test images (%)'.format(unit),
+                [0, 1, 5, 10, 25, 50, 100])
 
 
-def write(path, names, summaries, confusions):
-    """Draws all that is known of the runs into one figure.
+def write(path, names, summaries, confusions, compare=False):
+    """Draws all that is known of the runs, or means of runs, into one figure.
 
     Args:
         path: a name that ends in .png, .pdf or .svg.
         names: of the runs, as legends call them.
         summaries: of the runs, as `report.summarise` makes them.
         confusions: for each run (step, before, after), or None.
+        compare: whether only the curves are drawn, with the correction where there is one.
     Raises:
         UserError: the file cannot be written, or there are too many runs for one figure.
     """
@@ -202,7 +215,7 @@ def write(path, names, summaries, confusions):
         raise UserError('--plot: {} runs, at most {} fit into one figure: give fewer logs'.format(
             len(summaries), MAX_RUNS))
     with matplotlib.rc_context(STYLE):
-        figure = _figure(names, summaries, confusions)
+        figure = _figure(names, summaries, confusions, compare)
         content = io.BytesIO()
         form = os.path.splitext(path)[1][1:].lower()
         # No date: the same logs make the same file.
@@ -211,14 +224,14 @@ def write(path, names, summaries, confusions):
     write_file(path, content.getvalue())
 
 
-def _figure(names, summaries, confusions):
+def _figure(names, summaries, confusions, compare=False):
     x = 'classes'
     if any(figures['classes'] is None for summary in summaries for figures in summary['steps']):
         x = 'step'
-    keys = _legend_keys(names, summaries)
+    keys = _legend_keys(names, summaries, not compare)
     rows = [('curves', None, 2.4),  # kind, run, height in inches
             ('legend', None, 0.06 + 0.16 * -(-len(keys) // _legend_columns(keys)))]
-    for i, summary in enumerate(summaries):
+    for i, summary in enumerate([] if compare else summaries):
         head = 0.2 if len(names) > 1 else 0
         if _has([summary], 'group_top1') and _has([summary], 'group_top1_before'):
             rows.append(('groups', i, 2.9 + head))
@@ -228,10 +241,12 @@ def _figure(names, summaries, confusions):
     figure = Figure(figsize=(WIDTH, sum(heights)), constrained_layout=True)
     FigureCanvasAgg(figure)
     parts = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
-    letters = ('({})'.format(letter) for letter in _letters())
+    # a, b, ... z, aa, ab, ...
+    letters = ('({}{})'.format(*pair) for pair in itertools.product(
+        [''] + list(string.ascii_lowercase), string.ascii_lowercase))
     for part, (kind, i, _) in zip(parts, rows):
         if kind == 'curves':
-            _curves(part, summaries, x, letters)
+            _curves(part, summaries, x, letters, not compare)
         elif kind == 'legend':
             _legend(part, keys)
         else:
@@ -247,10 +262,3 @@ def _figure(names, summaries, confusions):
             else:
                 _confusions(part, axes, summaries[i], confusions[i])
     return figure
-
-
-def _letters():
-    """a, b, ... z, aa, ab, ..."""
-    for prefix in [''] + list(string.ascii_lowercase):
-        for letter in string.ascii_lowercase:
-            yield prefix + letter

@@ -86,6 +86,11 @@ def settings_line(settings):
     LOG.info('settings: %s', json.dumps(settings._asdict()))
 
 
+def result_line(row):
+    """A step's results as one JSON object in one line, for logs/log_reader.py."""
+    LOG.info('result: %s', json.dumps(row))
+
+
 def counts_lines(step, training, validation, test):
     """The two lines that open a step, as the original's log has them."""
     LOG.info('Batch of classes number %d arrives ...', step + 1)

@@ -20,3 +20,19 @@ def session():
     config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
     with tf.Graph().as_default(), tf.Session(config=config) as open_session:
         yield open_session
+
+
+@pytest.fixture
+def run_report(tmp_path, capsys):
+    """Calls logs/report.py's main on logs given as text; returns (exit status, stdout, stderr)."""
+    from logs import report
+
+    def call(*arguments, **logs):
+        paths = []
+        for name, text in logs.items():
+            path = tmp_path / name
+            path.write_text(text, encoding='utf-8')
+            paths.append(str(path))
+        status = report.main(paths + list(arguments))
+        return (status,) + tuple(capsys.readouterr())
+    return call

@@ -121,7 +121,7 @@ def fuzz_identity(rng, folder):
 def fuzz_log(rng, _):
     """A log of either system."""
     truth = fuzz_log_reader.make_truth(rng)
-    text = (fuzz_log_reader.make_own(rng, truth) if rng.random() < .5 else
+    text = (fuzz_log_reader.make_own(rng, [truth]) if rng.random() < .5 else
             fuzz_log_reader.make_original(rng, [truth]))
     return ('accepted' if fuzz_log_reader.run_log(fuzz_log_reader.mutate(rng, text))
             else 'nothing found or refused')

@@ -20,6 +20,7 @@ import bic_layer
 import imagenet_main
 from data import pipeline, state
 from data import settings as settings_lib
+from logs import log_reader
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images a class held out; 9, then 4 exemplars
@@ -185,6 +186,17 @@ def test_counts_of_the_run(tiny):
         at = lines.index('Batch of classes number {} arrives ...'.format(step + 1))
         assert lines[at + 1] == '{}, #training: {}, #val: {}, #test: {}'.format(
             'incremental iteras' if step else 'first itera', *row)
+
+
+def test_the_report_finds_all_results_in_the_log(tiny):
+    run, = log_reader.read(tiny.log)
+    for row, figures in zip(tiny.results(), run.steps.values()):
+        expected = {name: float(row[name]) for name in log_reader.FIELDS + ('classes',)
+                    if row[name]}
+        groups = {name: figures.pop(name) for name in log_reader.GROUPS}
+        assert figures == expected
+        assert {len(groups[name]) for name in groups} == {int(row['step'])}
+    assert len(run.steps) == G and run.notes == []
 
 
 @pytest.mark.parametrize('step', range(G))

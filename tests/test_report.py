@@ -1,4 +1,4 @@
-"""logs/report.py: the command line, its tables, its plots."""
+"""logs/report.py: the command line and the tables of single runs."""
 
 import csv
 import io
@@ -9,98 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+from made_logs import GROUPS, cells, original_log, own_log, write_model_dir
 
-from logs import log_reader, report
+from logs import published, report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, 'logs', 'report.py')
-
-
-def original_log(name, steps=10):
-    """A log in the original's format with the figures of the published run."""
-    lines, rows = [], log_reader.published(name)[:steps]
-    for step, row in enumerate(rows, 1):
-        before = row['top5_before_correction']
-        updates = -(-row['training_samples'] * 100 // 256)
-        lines += ['Batch of classes number {} arrives ...'.format(step),
-                  '{}, #training: {training_samples}, #val: {val_samples}, #test: {test_samples}'
-                  .format('first itera' if step == 1 else 'incremental iteras', **row)]
-        if step > 1:
-            lines.append("{{'accuracy_before': 0.5, 'loss': 0.7, 'accuracy': 0.6, "
-                         "'global_step': {}}}".format(updates))
-        lines.append("{{'global_step': {}, 'accuracy': {}, 'loss': 0.6{}}}".format(
-            updates, row['top5_published_run'],
-            '' if before is None else ", 'accuracy_before': {}".format(before)))
-        for title, key in (('beta    ', 'beta'), ('gamma   ', 'gamma'),
-                           ('accuracy', 'top5_published_run')):
-            lines.append('{}:  {}'.format(title, ' '.join(
-                '[{}]'.format(row[key]) for row in rows[:step])))
-    return '\n'.join(lines) + '\n'
-
-
-GROUPS = [[.9], [.8, .9], [.6, .5, .95]]
-GROUPS_BEFORE = [[.9], [.5, .95], [.3, .3, .95]]
-
-
-def own_log(dataset='glyphs100', finished=3):
-    """A log of this project: three steps of five classes in 20 images each."""
-    lines = ['settings: {{"dataset": "{}", "num_classes": 15, "num_increments": 3}}'
-             .format(dataset)]
-    for step in range(1, finished + 1):
-        top1, before = np.mean(GROUPS[step - 1]), np.mean(GROUPS_BEFORE[step - 1])
-        where = ': step {} of 3, '.format(step)
-        lines += [
-            'Batch of classes number {} arrives ...'.format(step),
-            'incremental iteras, #training: {}, #val: 30, #test: {}'.format(300, 100 * step)
-            if step > 1 else 'first itera, #training: 250, #val: 30, #test: 100',
-            'test' + where + 'top-5 {:.4f}, top-5 before {:.4f}, top-1 {:.4f}, '
-            'top-1 before {:.4f}, cross-entropy 1.0000'.format(
-                top1 + .05, before + .05, top1, before),
-            'test by group' + where + 'top-1 {}, top-1 before {}'.format(*(
-                ' '.join(map('{:.4f}'.format, groups[step - 1]))
-                for groups in (GROUPS, GROUPS_BEFORE)))]
-    return '\n'.join(lines) + '\n'
-
-
-@pytest.fixture
-def run_report(tmp_path, capsys):
-    """Calls main on logs given as text; returns (exit status, stdout, stderr)."""
-    def call(*arguments, **logs):
-        paths = []
-        for name, text in logs.items():
-            path = tmp_path / name
-            path.write_text(text, encoding='utf-8')
-            paths.append(str(path))
-        status = report.main(paths + list(arguments))
-        return (status,) + tuple(capsys.readouterr())
-    return call
-
-
-def cells(text, label):
-    """The cells of the first table row with this label."""
-    for line in text.splitlines():
-        found = [cell.strip() for cell in line.strip('|').split('|')]
-        if found[0] == label:
-            return found[1:]
-    raise AssertionError('no row {}'.format(label))
-
-
-def write_model_dir(path):
-    """What a finished run of own_log leaves in its model_dir."""
-    path.mkdir()
-    for name, groups in (('group_accuracy', GROUPS), ('group_accuracy_before', GROUPS_BEFORE)):
-        array = np.full([3, 3], np.nan)
-        for step, row in enumerate(groups):
-            array[step, :step + 1] = row
-        np.save(str(path / (name + '.npy')), array)
-    for name, groups in (('confusion_3', GROUPS), ('confusion_before_3', GROUPS_BEFORE)):
-        counts = np.zeros([15, 15], np.int64)
-        for true in range(15):
-            right = int(round(20 * groups[2][true // 5]))
-            counts[true, true] = right
-            counts[true, 14 if true < 14 else 0] += 20 - right
-        np.save(str(path / (name + '.npy')), counts)
-    return str(path)
 
 
 # Tables
@@ -109,7 +23,7 @@ def write_model_dir(path):
 def test_the_published_table_comes_out_of_the_originals_log(run_report, name):
     status, out, err = run_report(log=original_log(name))
     assert (status, err) == (0, '')
-    rows = log_reader.published(name)
+    rows = published.table(name)
     percent = ['{:.2f}'.format(100 * row['top5_published_run']) for row in rows]
     assert cells(out, 'Classes seen') == [str(row['classes']) for row in rows]
     assert cells(out, 'Top-5, this log (%)') == cells(out, 'Top-5, published run (%)') == percent
@@ -136,10 +50,10 @@ def test_the_averages_are_those_of_the_published_rows(run_report):
     out = run_report(log=original_log('imagenet100'))[1]
     averages = out[out.index('Average incremental'):]
     # (98.79 + 96.10 + ... + 84.24) / 10, and without 98.79.
-    assert cells(averages, 'Top-5, this log (%)') == ['91.06', '90.20', '-']
-    assert cells(averages, 'Top-5, in paper (%)') == ['90.64', '89.78', '-']
+    assert cells(averages, 'Top-5, this log (%)') == ['91.06', '90.20', '-', '-']
+    assert cells(averages, 'Top-5, in paper (%)') == ['90.64', '89.78', '-', '-']
     # Step 1 has no value before the correction.
-    assert cells(averages, 'Top-5, this log before correction (%)') == ['-', '85.74', '-']
+    assert cells(averages, 'Top-5, this log before correction (%)') == ['-', '85.74', '-', '-']
 
 
 def test_an_unfinished_run_is_averaged_over_what_it_has(run_report):
@@ -160,7 +74,7 @@ def test_another_sets_log_has_no_published_rows(run_report):
 
 
 def test_sample_counts_that_differ_are_named(run_report):
-    text = own_log('imagenet100').replace('15, "num_increments": 3', '100, "num_increments": 10')
+    text = own_log(dataset='imagenet100', num_increments=10, classes=(10, 20, 30))
     out = run_report(log=text)[1]
     assert 'training samples at 10 classes (12800)' in out
     assert cells(out, 'Classes seen') == ['10', '20', '30']
@@ -172,27 +86,16 @@ def test_own_log_with_top1_and_forgetting(run_report):
     assert cells(out, 'Top-1, this log (%)') == ['90.00', '85.00', '68.33']
     averages = out[out.index('Average incremental'):]
     # Groups 1 and 2: (0.9 - 0.6 + 0.9 - 0.5) / 2; before: (0.9 - 0.3 + 0.95 - 0.3) / 2.
-    assert cells(averages, 'Top-1, this log (%)') == ['81.11', '76.67', '35.00']
+    assert cells(averages, 'Top-1, this log (%)') == ['81.11', '76.67', '35.00', '-35.00']
     assert cells(averages, 'Top-1, this log before correction (%)')[2] == '62.50'
     assert 'Forgetting: the mean over the old groups' in out
 
 
-def test_forgetting_is_negative_where_a_group_is_better_at_the_end():
-    def of(*rows):
-        return report.forgetting([{'step': step, 'top1': row}
-                                  for step, row in enumerate(rows, 1)], 'top1')
-    assert of([.5], [.7, .9]) == pytest.approx(-0.2)
-    assert of([.5], [.7, .9], [.6, .8, 1.]) == pytest.approx(0.1)
-    assert of([.5]) is None and of() is None
-    assert of([.5], None, [.6, .8, 1.]) is None
-
-
 def test_no_figure_is_made_up_for_a_step_that_is_missing(run_report):
-    text = own_log()
-    begin = text.index('test: step 2')
-    text = text[:begin] + text[text.index('Batch of classes number 3'):]
+    lines = own_log().splitlines(True)
+    text = ''.join(line for line in lines if '"step": 2' not in line)
     out = run_report(log=text)[1]
-    assert cells(out, 'Top-1, this log (%)') == ['90.00', '-', '68.33']
+    assert cells(out, 'Top-1, this log (%)') == ['90.00', '68.33']
     assert 'Average incremental' not in out
 
 
@@ -206,10 +109,9 @@ def test_several_runs_and_logs_have_a_table_each(run_report):
 
 def test_a_run_that_has_just_begun(run_report):
     status, out, err = run_report(log=own_log(finished=0))
-    assert status == 0 and 'No step has begun' in out and 'none of 3 steps finished' in err
-    text = own_log(finished=1)
-    status, out, _ = run_report(log=text[:text.index('test: ')])
-    assert status == 0 and cells(out, 'Top-5, this log (%)') == ['-']
+    assert status == 0 and 'No step is finished' in out and 'none of 3 steps finished' in err
+    text = own_log(finished=1) + 'progress: step 2 of 3, classifier, epoch 7 of 16, update 1\n'
+    assert 'log ends in classifier, epoch 7 of 16' in run_report(log=text)[2]
 
 
 # CSV and JSON
@@ -229,7 +131,7 @@ def test_json_has_everything(run_report):
     assert run['steps'][1]['group_top1'] == GROUPS[1]
     assert run['forgetting']['top1'] == pytest.approx(0.35)
     averages = run['average_incremental_accuracy']['top1']
-    assert averages['without_first'] == pytest.approx((0.85 + 0.6833) / 2)
+    assert averages['without_first'] == pytest.approx((0.85 + 2.05 / 3) / 2)
     assert run['steps'][0]['beta'] is None
 
 
@@ -238,6 +140,8 @@ def test_json_has_everything(run_report):
 @pytest.mark.parametrize('arguments, message', [
     ([], 'LOG'), (['missing.log'], 'missing.log: No such file'), (['.'], 'directory'),
     (['LOG', '--plot', 'a.txt'], '.png'), (['LOG', '--csv', '--json'], 'not allowed'),
+    (['LOG', '--aggregate', '--compare'], 'not allowed'),
+    (['LOG', '--compare', '--model_dir', '.'], 'no confusion'), (['LOG', '--aggregate'], 'two'),
     (['LOG', '--model_dir', 'nowhere'], 'nowhere'), (['LOG', '--classes_per_step', '0'], 'least 1'),
     (['LOG', '--classes_per_step', 'x'], 'classes_per_step'), (['LOG', '--colour'], '--colour'),
     (['LOG', 'LOG', '--model_dir', '.'], '1 given for 2 logs'), ([SCRIPT], 'no run in it'),
@@ -281,22 +185,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 
 # model_dir
 
-def test_groups_come_from_the_model_dir_where_the_log_has_none(run_report, tmp_path):
-    text = ''.join(line for line in own_log().splitlines(True) if 'by group' not in line)
-    assert json.loads(run_report('--json', log=text)[1])['runs'][0]['forgetting']['top1'] is None
-    model_dir = write_model_dir(tmp_path / 'model')
-    out = run_report('--json', '--model_dir', model_dir, log=text)[1]
-    assert json.loads(out)['runs'][0]['forgetting']['top1'] == pytest.approx(0.35)
-
-
-@pytest.mark.parametrize('name', ['group_accuracy.npy', 'confusion_3.npy'])
 @pytest.mark.parametrize('content', [
-    b'', b'garbage', b'\x93NUMPY\x01\x00\xff\xff{', np.zeros([2, 3]), np.full([3, 3], 7.),
-    np.zeros([3, 3], np.int64), np.array([{}], object), np.eye(15, dtype=np.int64),
+    b'', b'garbage', b'\x93NUMPY\x01\x00\xff\xff{', np.zeros([2, 3]), np.zeros([3, 3], np.int64),
+    np.array([{}], object), np.eye(15, dtype=np.int64),
     np.eye(3) / 8])
-def test_a_damaged_or_foreign_array_is_named(run_report, tmp_path, name, content):
+def test_a_damaged_or_foreign_array_is_named(run_report, tmp_path, content):
     model_dir = write_model_dir(tmp_path / 'model')
-    path = os.path.join(model_dir, name)
+    path = os.path.join(model_dir, 'confusion_3.npy')
     if isinstance(content, bytes):
         with open(path, 'wb') as file:
             file.write(content)
@@ -304,91 +199,4 @@ def test_a_damaged_or_foreign_array_is_named(run_report, tmp_path, name, content
         np.save(path, content, allow_pickle=True)
     status, out, err = run_report('--model_dir', model_dir, log=own_log())
     assert status == 1 and out == '' and err.count('\n') == 1
-    assert name in err
-
-
-# Plots
-
-def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'matplotlib', None)
-    monkeypatch.delitem(sys.modules, 'logs.plots', raising=False)
-    monkeypatch.delattr('logs.plots', raising=False)
-    path = tmp_path / 'a.png'
-    status, out, err = run_report('--plot', str(path), log=own_log())
-    assert status == 1 and out == '' and err.count('\n') == 1
-    assert 'requirements-plot.txt' in err and not path.exists()
-
-
-@pytest.mark.parametrize('end, magic', [
-    ('.png', b'\x89PNG'), ('.pdf', b'%PDF'), ('.SVG', b'<?xml')])
-def test_plots_are_written_whole_and_the_same_twice(run_report, tmp_path, end, magic):
-    pytest.importorskip('matplotlib')
-    contents = []
-    for name in ('a', 'b'):
-        path = tmp_path / (name + end)
-        status, out, _ = run_report('--plot', str(path), log=original_log('imagenet100', 2))
-        assert status == 0 and '### ' in out
-        contents.append(path.read_bytes())
-    assert contents[0].startswith(magic)
-    assert contents[0] == contents[1]
-    assert sorted(os.listdir(str(tmp_path))) == sorted(['a' + end, 'b' + end, 'log'])
-
-
-def draw(runs, confusions):
-    """Returns the figure and the titles of its panels."""
-    matplotlib = pytest.importorskip('matplotlib')
-    from logs import plots
-    summaries = [report.summarise(run, 1, 1) for run in runs]
-    with matplotlib.rc_context(plots.STYLE):
-        figure = plots._figure(report.names(summaries), summaries, confusions)
-        figure.canvas.draw()
-    titles = [axes.get_title(loc='left') for axes in figure.axes]
-    return figure, [title for title in titles if title]
-
-
-def confusion_arrays(figure):
-    """What the two confusion matrices show, in percent."""
-    return [axes.images[0].get_array() for axes in figure.axes
-            if 'Confusion' in axes.get_title(loc='left')]
-
-
-def test_the_figure_shows_what_is_known(tmp_path):
-    original, = log_reader.parse(original_log('imagenet100'), 'original')
-    own, = log_reader.parse(own_log(), 'own')
-    confusion = report.read_confusions(own, write_model_dir(tmp_path / 'model'))
-    figure, found = draw([original], [None])
-    assert found == ['(a) Top-5 accuracy', '(b) Bias correction']
-    rows = log_reader.published('imagenet100')
-    paper, published, before, with_correction = figure.axes[0].get_lines()
-    np.testing.assert_allclose(with_correction.get_ydata(), published.get_ydata())
-    np.testing.assert_allclose(paper.get_ydata(), [100 * row['top5_paper'] for row in rows])
-    np.testing.assert_allclose(before.get_xdata(), [row['classes'] for row in rows])
-    assert np.isnan(before.get_ydata()[0]) and before.get_ydata()[1] == 95.70
-    figure, found = draw([original, own], [None, confusion])
-    assert found == ['(a) Top-5 accuracy', '(b) Top-1 accuracy', '(c) Bias correction',
-                     '(d) Accuracy by group, before correction',
-                     '(e) Accuracy by group, with correction',
-                     '(f) Confusion after step 3, before correction',
-                     '(g) Confusion after step 3, with correction']
-    before, with_correction = confusion_arrays(figure)
-    assert before[0, 14] == 70 and with_correction[0, 14] == 40  # percent of the class's images
-
-
-def test_large_confusion_matrices_are_summed():
-    run, = log_reader.parse(original_log('imagenet1000'), 'log')
-    counts = np.zeros([1000, 1000], np.int64)
-    counts[:, 999] = 50
-    figure, _ = draw([run], [(10, counts, np.eye(1000, dtype=np.int64))])
-    before, with_correction = confusion_arrays(figure)
-    assert before.shape == (200, 200)
-    assert (before[:, 199] == 100).all() and (np.diag(with_correction) == 100).all()
-
-
-def test_too_many_runs_for_a_figure_and_a_plot_that_cannot_be_written(run_report, tmp_path):
-    pytest.importorskip('matplotlib')
-    path = str(tmp_path / 'a.png')
-    status, out, err = run_report('--plot', path, log=own_log() * 13)
-    assert status == 1 and '13 runs' in err and not os.path.exists(path)
-    os.mkdir(path)
-    status, out, err = run_report('--plot', path, log=original_log('imagenet100', 1))
-    assert status == 1 and out == '' and err.count('error: ') == err.count('\n') == 1
+    assert 'confusion_3.npy' in err

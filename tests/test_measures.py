@@ -1,0 +1,115 @@
+"""logs/measures.py and reports on several runs: over seeds, of methods, beside published ones."""
+
+import csv
+import io
+
+import pytest
+from made_logs import cells, original_log, own_log
+
+from logs import measures, published
+
+
+def test_forgetting_and_backward_transfer_where_a_group_is_better_at_the_end():
+    def of(measure, *rows):
+        return measure([{'step': step, 'top1': row} for step, row in enumerate(rows, 1)], 'top1')
+    for measure, transferred in ((measures.forgetting, 0.1), (measures.backward_transfer, 0.)):
+        assert of(measure, [.5], [.7, .9], [.6, .8, 1.]) == pytest.approx(transferred)
+        assert of(measure, [.5]) is None and of(measure) is None
+        assert of(measure, [.5], None, [.6, .8, 1.]) is None
+    assert of(measures.forgetting, [.5], [.7, .9]) == pytest.approx(-0.2)
+    assert of(measures.backward_transfer, [.5], [.7, .9]) == pytest.approx(0.2)
+
+
+def test_old_and_new_accuracy_weigh_groups_by_their_test_images(run_report):
+    out = run_report(log=own_log(images=(100, 400, 500)))[1]
+    # After step 3, of 100 and 300 images: (0.6 * 100 + 0.5 * 300) / 400.
+    assert cells(out, 'Top-1, old classes (%)') == ['-', '80.00', '52.50']
+    assert cells(out, 'Top-1, new classes (%)') == ['90.00', '90.00', '95.00']
+    assert cells(out, 'Top-1, old classes before correction (%)')[2] == '30.00'
+    text = ''.join(line for line in own_log().splitlines(True) if '"step": 1' not in line)
+    assert cells(run_report(log=text)[1], 'Top-1, new classes (%)') == ['90.00', '95.00']
+    assert 'old classes' not in run_report(log=text)[1]
+
+
+# Several runs
+
+def test_runs_that_differ_in_their_seed_are_averaged(run_report):
+    logs = {'a': own_log(), 'b': own_log(accuracy=.02, seed=2), 'c': own_log(accuracy=.04, seed=3)}
+    status, out, err = run_report('--aggregate', **logs)
+    assert (status, err) == (0, '')
+    assert 'of 3 runs' in out
+    assert cells(out, 'Top-1, this log (%)') == [
+        '88.00 ± 2.00', '83.00 ± 2.00', '66.33 ± 2.00']
+    assert cells(out, 'Training samples') == ['250', '300', '300']
+    averages = out[out.index('Average incremental'):]
+    assert cells(averages, 'Top-1, this log (%)') == [
+        '79.11 ± 2.00', '74.67 ± 2.00', '35.00 ± 0.00', '-35.00 ± 0.00']
+    rows = list(csv.DictReader(io.StringIO(run_report('--aggregate', '--csv', **logs)[1])))
+    assert len(rows) == 3 and float(rows[0]['top1_sd']) == pytest.approx(.02)
+
+
+def test_runs_of_other_settings_are_never_averaged(run_report):
+    status, out, err = run_report('--aggregate', a=own_log(), b=own_log(
+        seed=2, distillation=False, memory_per_class=5))
+    assert (status, out, err.count('\n')) == (1, '', 1)
+    assert 'distillation (None, False), memory_per_class (20, 5)' in err
+    status, _, err = run_report('--aggregate', a=original_log('imagenet100'), b=own_log())
+    assert status == 1 and 'no settings' in err
+
+
+def test_of_unfinished_runs_the_steps_that_all_have_are_averaged(run_report):
+    status, out, err = run_report('--aggregate', a=own_log(), b=own_log(2, accuracy=.02, seed=1))
+    assert cells(out, 'Top-1, this log (%)') == ['89.00 ± 1.41', '84.00 ± 1.41']
+    averages = out[out.index('Average incremental'):]
+    assert cells(averages, 'Top-1, this log (%)')[0] == '86.50 ± 1.41'
+    assert 'only the 2 steps' in err and 'same seed' in err and '2 of 3 steps finished' in err
+    assert run_report('--aggregate', a=own_log(), b=own_log(0, seed=2))[0] == 1
+
+
+def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
+    upper = own_log(1, groups=[[.92]], classes=(15,), num_increments=1)
+    status, out, _ = run_report('--compare', bic_1=own_log(), joint=upper,
+                                bic_2=own_log(accuracy=.02, seed=2),
+                                plain=own_log(accuracy=.1, distillation=False))
+    assert status == 0
+    assert cells(out, 'Top-1 (%), classes seen')[:3] == ['5', '10', '15']
+    assert cells(out, 'bic_1 (2 runs)') == [
+        '89.00 ± 1.41', '84.00 ± 1.41', '67.33 ± 1.41', '80.11 ± 1.41', '75.67 ± 1.41',
+        '35.00 ± 0.00', '-35.00 ± 0.00']
+    assert cells(out, 'joint') == ['-', '-', '92.00', '92.00', '-', '-', '-']
+    assert cells(out, 'plain')[2] == '58.33'
+    top5 = out[out.index('Top-5 (%)'):]
+    assert cells(top5, 'plain')[2] == '63.33'
+    settings = out[out.index('Settings that differ'):]
+    assert cells(settings, 'Settings that differ') == ['distillation', 'num_increments']
+    assert cells(settings, 'plain') == ['False', '3']
+
+
+def cifar_log(**changed):
+    return own_log(**dict({'dataset': 'cifar100', 'num_classes': 100, 'num_increments': 5,
+                           'classes': (20, 40, 60)}, **changed))
+
+
+def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
+    out = run_report(log=cifar_log())[1]
+    table = out[out.index('Published on this protocol'):]
+    # Not finished: no last step and no average.
+    assert cells(table, 'log')[1:] == ['top-1', '90.00', '85.00', '68.33', '-', '-', '-', '-', '']
+    assert cells(table, 'BiC paper table 3') == [
+        'CIFAR-100, 5 steps of 20; 2000 exemplars', 'top-1', '84.00', '74.69', '67.93', '61.25',
+        '56.69', '56.69', '68.91', 'herding; average computed']
+    assert 'PODNet' not in out and '10 steps' not in out
+    for other in (cifar_log(memory_per_class=10), cifar_log(num_increments=10), own_log(),
+                  cifar_log(classes=(50, 60, 70)), cifar_log(dataset='folder')):
+        assert 'Published on' not in run_report(log=other)[1]
+    first_50 = cifar_log(num_increments=6, first_classes=50, classes=(50, 60, 70))
+    assert '50 classes then 5 steps of 10' in run_report(log=first_50)[1]
+    joint = cifar_log(finished=1, num_increments=1, classes=(100,))
+    assert cells(run_report('--compare', log=joint)[1], 'BiC paper')[0] == (
+        'CIFAR-100, all classes at once')
+
+
+def test_every_protocol_is_one_of_the_published_file(run_report):
+    rows = published._read_csv('published.csv')
+    assert {protocol[:2] for protocol in published.PROTOCOLS} <= {
+        (row['data_set'], row['protocol']) for row in rows}

@@ -1,0 +1,120 @@
+"""logs/plots.py: the figure of a report."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from made_logs import original_log, own_log, write_model_dir
+
+from logs import log_reader, measures, published, report, tables
+
+
+def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    monkeypatch.delitem(sys.modules, 'logs.plots', raising=False)
+    monkeypatch.delattr('logs.plots', raising=False)
+    path = tmp_path / 'a.png'
+    status, out, err = run_report('--plot', str(path), log=own_log())
+    assert status == 1 and out == '' and err.count('\n') == 1
+    assert 'requirements-plot.txt' in err and not path.exists()
+
+
+@pytest.mark.parametrize('end, magic', [
+    ('.png', b'\x89PNG'), ('.pdf', b'%PDF'), ('.SVG', b'<?xml')])
+def test_plots_are_written_whole_and_the_same_twice(run_report, tmp_path, end, magic):
+    pytest.importorskip('matplotlib')
+    contents = []
+    for name in ('a', 'b'):
+        path = tmp_path / (name + end)
+        status, out, _ = run_report('--plot', str(path), log=original_log('imagenet100', 2))
+        assert status == 0 and '### ' in out
+        contents.append(path.read_bytes())
+    assert contents[0].startswith(magic)
+    assert contents[0] == contents[1]
+    assert sorted(os.listdir(str(tmp_path))) == sorted(['a' + end, 'b' + end, 'log'])
+
+
+def draw(runs, confusions):
+    """Returns the figure and the titles of its panels."""
+    matplotlib = pytest.importorskip('matplotlib')
+    from logs import plots
+    summaries = [report.summarise(run, 1, 1) for run in runs]
+    with matplotlib.rc_context(plots.STYLE):
+        figure = plots._figure(tables.names(summaries), summaries, confusions)
+        figure.canvas.draw()
+    titles = [axes.get_title(loc='left') for axes in figure.axes]
+    return figure, [title for title in titles if title]
+
+
+def confusion_arrays(figure):
+    """What the two confusion matrices show, in percent."""
+    return [axes.images[0].get_array() for axes in figure.axes
+            if 'Confusion' in axes.get_title(loc='left')]
+
+
+def test_the_figure_shows_what_is_known(tmp_path):
+    original, = log_reader.parse(original_log('imagenet100'), 'original')
+    own, = log_reader.parse(own_log(), 'own')
+    confusion = report.read_confusions(own, write_model_dir(tmp_path / 'model'))
+    figure, found = draw([original], [None])
+    assert found == ['(a) Top-5 accuracy', '(b) Bias correction']
+    rows = published.table('imagenet100')
+    paper, others, before, with_correction = figure.axes[0].get_lines()
+    np.testing.assert_allclose(with_correction.get_ydata(), others.get_ydata())
+    np.testing.assert_allclose(paper.get_ydata(), [100 * row['top5_paper'] for row in rows])
+    np.testing.assert_allclose(before.get_xdata(), [row['classes'] for row in rows])
+    assert np.isnan(before.get_ydata()[0]) and before.get_ydata()[1] == 95.70
+    figure, found = draw([original, own], [None, confusion])
+    assert found == ['(a) Top-5 accuracy', '(b) Top-1 accuracy', '(c) Bias correction',
+                     '(d) Accuracy by group, before correction',
+                     '(e) Accuracy by group, with correction',
+                     '(f) Confusion after step 3, before correction',
+                     '(g) Confusion after step 3, with correction']
+    before, with_correction = confusion_arrays(figure)
+    assert before[0, 14] == 70 and with_correction[0, 14] == 40  # percent of the class's images
+
+
+def test_groups_of_unequal_size_are_parted_where_they_end(tmp_path):
+    run, = log_reader.parse(own_log(classes=(7, 10, 15)), 'own')
+    figure, _ = draw([run], [report.read_confusions(run, write_model_dir(tmp_path / 'model'))])
+    lines = [line for line in figure.axes[-2].get_lines() if len(set(line.get_xdata())) == 1]
+    assert [line.get_xdata()[0] for line in lines] == [7, 10]
+
+
+def test_large_confusion_matrices_are_summed():
+    run, = log_reader.parse(original_log('imagenet1000'), 'log')
+    counts = np.zeros([1000, 1000], np.int64)
+    counts[:, 999] = 50
+    figure, _ = draw([run], [(10, counts, np.eye(1000, dtype=np.int64))])
+    before, with_correction = confusion_arrays(figure)
+    assert before.shape == (200, 200)
+    assert (before[:, 199] == 100).all() and (np.diag(with_correction) == 100).all()
+
+
+def test_too_many_runs_for_a_figure_and_a_plot_that_cannot_be_written(run_report, tmp_path):
+    pytest.importorskip('matplotlib')
+    path = str(tmp_path / 'a.png')
+    status, out, err = run_report('--plot', path, log=own_log() * 13)
+    assert status == 1 and '13 runs' in err and not os.path.exists(path)
+    os.mkdir(path)
+    status, out, err = run_report('--plot', path, log=original_log('imagenet100', 1))
+    assert status == 1 and out == '' and err.count('error: ') == err.count('\n') == 1
+
+
+def test_a_mean_has_a_band_and_a_comparison_one_curve_a_method(tmp_path):
+    matplotlib = pytest.importorskip('matplotlib')
+    from logs import plots
+    summaries = [report.summarise(*log_reader.parse(own_log(accuracy=.02 * seed, seed=seed)), 1, 1)
+                 for seed in (1, 2)]
+    mean = measures.aggregate(summaries)
+    plain = report.summarise(*log_reader.parse(own_log(distillation=False)), 1, 1)
+    with matplotlib.rc_context(plots.STYLE):
+        alone = plots._figure(['mean'], [mean], [None])
+        both = plots._figure(['mean', 'plain'], [mean, plain], [None, None], compare=True)
+    top1, band = alone.axes[1].get_lines()[1], alone.axes[1].collections[1]
+    np.testing.assert_allclose(top1.get_ydata(), [87., 82., 196 / 3])
+    low, high = band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()
+    np.testing.assert_allclose([low, high], [196 / 3 - 2 ** .5, 87 + 2 ** .5])
+    assert [len(axes.get_lines()) for axes in both.axes[:2]] == [2, 2]
+    assert len(both.axes) == 3 and len(both.axes[1].collections) == 1
