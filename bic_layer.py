@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data import pipeline
-from data import settings as settings_lib
 from runtime.signals import STOP
 
 MOMENTUM = 0.9
@@ -162,7 +161,7 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
         for update in range(schedule.num_updates):
             chosen = rows(batches_, update, batch_norm)
             loss_value, _ = session.run([loss, train_op], {
-                learning_rate: settings_lib.learning_rate(schedule, update),
+                learning_rate: schedule.learning_rate(update),
                 logits: stored['logits'][chosen],
                 labels: stored['label'][chosen],
                 constants: stored['constant'][chosen]})

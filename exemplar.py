@@ -14,6 +14,7 @@ from concurrent import futures
 import numpy as np
 
 from data import lists
+from runtime.errors import UserError
 
 # Small classes are herded together up to this: one by one, NumPy's calls would take most of the
 # time; all at once, their features would not fit the processor's cache.
@@ -50,6 +51,15 @@ def stored_exemplars(settings, step):
         return 0
     a_class, validation = _per_class(settings, settings.seen(step))
     return max(0, math.ceil(a_class) - math.ceil(validation))
+
+
+def check(settings):
+    """Raises UserError where the bias correction would have no validation images."""
+    for step in range(1, settings.num_steps if settings.bias_correction else 0):
+        if not validation_images(settings, step):
+            raise UserError('step {} would have no validation image for the bias correction: raise '
+                            '--val_share or --memory_per_class, or use '
+                            '--nobias_correction'.format(step + 1))
 
 
 def samples(split, settings, step, exemplars):

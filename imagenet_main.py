@@ -13,7 +13,6 @@ import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import contextlib
 import functools
 import os
-import sys
 
 from absl import flags
 import numpy as np
@@ -22,13 +21,11 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 import exemplar
 import resnet_model
-from data import checks, lists, pipeline
+from data import checks, folders, lists, pipeline
 from data import settings as settings_lib
-from data.glyphs100 import prepare as glyphs100
 from logs import step_results
-from runtime import checkpoints, cluster, machine, progress, run_log, signals, state
+from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
 from runtime.errors import UserError
-from runtime.run_log import LOG
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
@@ -37,8 +34,8 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 # What to run, and where.
 flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
                   'the data set; its settings are the defaults of the flags below')
-run_log.DEFINE_path('data_dir', 'folder with train.txt, val.txt and the images they list')
-run_log.DEFINE_path('model_dir', 'folder of this experiment (default: logs/runs/<dataset>)')
+run_log.define_path('data_dir', 'folder with train.txt, val.txt and the images they list')
+run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/<dataset>)')
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
 flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
 flags.DEFINE_bool('eval_only', False,
@@ -52,15 +49,16 @@ for module in (settings_lib, machine, checkpoints, state, run_log, progress):
 class Run:
     """One experiment while it runs: what is fixed for all of its steps, and the split."""
 
-    def __init__(self, settings, data_dir, model_dir, task):
+    def __init__(self, settings, data_dir, model_dir, task, job):
         self.settings, self.data_dir, self.model_dir = settings, data_dir, model_dir
         train, test = lists.read_lists(data_dir, settings.num_classes)
         self.digests = {lists.TRAIN_LIST: train.digest, lists.TEST_LIST: test.digest}
         self.split = lists.split(train, test, settings.num_classes,
                                  exemplar.validation_pool(settings), settings.order_seed,
                                  settings.class_order)
-        self.machine = machine.Machine(task, settings.batch_size)
+        self.machine = machine.Machine(task, job, settings.batch_size)
         self.run_time = None
+        self.checked_groups = 0  # of whose images the bad ones are left out
 
     def schedules(self, step, samples):
         """The Schedules of both stages; None for stage 2 where there is no correction."""
@@ -68,28 +66,16 @@ class Run:
                           for part, factor in zip(samples, (1, bic_layer.EPOCHS_FACTOR)))
         return stage1, stage2 if step and self.settings.bias_correction else None
 
-    def progress(self, step, stage, schedule, directory, batch_files):
-        """The Progress of a stage."""
-        return progress.Progress(
-            (step, self.settings.num_steps, stage), schedule,
-            functools.partial(settings_lib.learning_rate, schedule), self.run_time,
-            directory if self.machine.writes else None, batch_files, stage == 'classifier')
-
-    @contextlib.contextmanager
     def stage(self, files):
-        """Around each stage: a stop request, a lost folder or a bad image ends it in one line.
+        """What each stage has around it; `files`: function to those that may be read just now."""
+        return checks.around(self.model_dir, self.data_dir, files, self.machine.num_parallel_calls,
+                             FLAGS.skip_bad_images)
 
-        `files`: function without arguments, those that may be read just now.
-        """
-        STOP.check()
-        state.check_held(self.model_dir)
-        try:
-            yield
-        except tf.errors.OpError as error:
-            state.check_held(self.model_dir)
-            raise checks.cause(error, files(), self.data_dir, self.machine.num_parallel_calls,
-                               FLAGS.skip_bad_images) from error
-        STOP.check()
+    def progress(self, step, name, schedule, directory, batch_files=None):
+        """The Progress of a stage; see there."""
+        return progress.Progress(
+            (step, self.settings.num_steps, name), schedule, self.run_time,
+            directory if self.machine.writes else None, batch_files)
 
 
 def run_step(run, step, exemplars, teacher_bias):
@@ -160,7 +146,7 @@ def fit_bias(run, step, checkpoint, validation, schedule):
     if found is not None:
         return found
     files = validation.files
-    watch = run.progress(step, 'bias correction', schedule, directory, lambda update: ())
+    watch = run.progress(step, 'bias correction', schedule, directory)
     logits = functools.partial(resnet_model.forward, checkpoint, run.machine, step=step,
                                settings=run.settings, outputs='bias')
     with run.stage(lambda: files):
@@ -186,16 +172,11 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
                                                 run.machine.num_parallel_calls),
             len(files), settings=run.settings, step=step, outputs='evaluation',
             batch_norm='moving', bias=bias)
-    numbers = np.isfinite(outputs['cross_entropy'])
-    if not np.all(numbers):
-        raise UserError('{}: the cross-entropy of {} is no number in step {} of {}; start anew '
-                        'with a lower --learning_rate in another --model_dir'.format(
-                            checkpoint, os.fsdecode(files[np.argmin(numbers)]), step + 1,
-                            run.settings.num_steps))
-    results, confusions = step_results.of(step, run.settings.groups[:step + 2], samples,
-                                                bias, outputs)
-    features = outputs['features'][-len(training.images):] if with_features else None
-    return results, confusions, features
+    checks.no_nan(outputs['cross_entropy'], files, checkpoint)
+    results, confusions = step_results.of(step, run.settings.groups[:step + 2], samples, bias,
+                                          outputs)
+    return results, confusions, (outputs['features'][-len(training.images):] if with_features
+                                 else None)
 
 
 def run_experiment(run):
@@ -205,7 +186,7 @@ def run_experiment(run):
     state.write_results(run.model_dir, settings.num_steps, records)
     if records:
         LOG.info('going on after step %d of %d', len(records), settings.num_steps)
-    checkpoints.prune(run.model_dir, len(records))
+    checkpoints.prune(run.model_dir, len(records), run.keeps)
     plan(run)
     for step in run.run_time.steps(range(len(records), settings.num_steps)):
         STOP.check()
@@ -216,11 +197,10 @@ def run_experiment(run):
         rows = [record['results'] for record in records] + [results]
         run_log.step_lines(settings.num_steps, rows)
         run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
-        paths = [[os.fsdecode(path) for path in run.split.train_list.paths[images]]
-                 for images in chosen]
-        records.append(state.save_step(run.model_dir, step, results, paths))
+        records.append(state.save_step(run.model_dir, step, results,
+                                       [run.split.train_list.names(images) for images in chosen]))
         state.write_results(run.model_dir, settings.num_steps, records)
-        checkpoints.prune(run.model_dir, len(records))
+        checkpoints.prune(run.model_dir, len(records), run.keeps)
     run_log.table([record['results'] for record in records])
 
 
@@ -240,14 +220,15 @@ def passed_on(run, step, records):
     settings = run.settings
     if FLAGS.skip_bad_images:
         run.split = checks.without_bad_images(run.split, settings.groups[:step + 2],
-                                              run.machine.num_parallel_calls)
+                                              run.checked_groups, run.machine.num_parallel_calls)
+        run.checked_groups = step + 1
     exemplars, teacher_bias = [], None
     if step:
         exemplars = lists.find_images(run.split.train_list, run.split.train,
                                       records[step - 1]['exemplars'],
                                       missing_ok=FLAGS.skip_bad_images)
     if step >= 2 and settings.bias_correction:  # at t = 1 there is nothing to correct
-        teacher_bias = tuple(records[step - 1]['results'][name] for name in ('beta', 'gamma'))
+        teacher_bias = state.bias_of(records[step - 1])
     return exemplars, teacher_bias
 
 
@@ -276,11 +257,12 @@ def dry_run(run):
     plan(run)
 
 
-def evaluate_checkpoints(run):
-    """Evaluates the steps whose checkpoints are in model_dir, this system's or the original's."""
-    records, rows = None, []
-    if state.read_experiment(run.model_dir):
-        records = state.finished_steps(run.model_dir)
+def evaluate_checkpoints(run, own):
+    """Evaluates the steps whose checkpoints are in model_dir.
+
+    `own`: whether they are of this system and not the original's, which stores no records.
+    """
+    records, rows = state.finished_steps(run.model_dir) if own else None, []
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
         checkpoint = tf.train.latest_checkpoint(checkpoints.classifier_dir(run.model_dir, step))
         finished = records is None or step < len(records)
@@ -303,24 +285,46 @@ def evaluate_checkpoints(run):
 
 
 def main(_):
+    """Does what the flags ask for: a look around, or the experiment in model_dir."""
     STOP.install()
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
-    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
-    look = (dry_run if FLAGS.dry_run else checks.check_data if FLAGS.check_data else
-            evaluate_checkpoints if FLAGS.eval_only else None)
     run_log.open_log(None)
+    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
+    look = FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only
     with contextlib.ExitStack() as stack:
-        task, job = cluster.take_task(), None
-        if task is not None and not look:  # first of all, so that each hears of what ends another
-            job = stack.enter_context(cluster.Cluster(task, model_dir))
-        found = state.read_experiment(model_dir) if FLAGS.eval_only else None
-        settings = settings_lib.from_flags(FLAGS, found and settings_lib.from_dict(
-            found['settings']))
+        task, job = cluster.join(model_dir, stack, look)
+        stored = state.read_experiment(model_dir, settings_lib.Settings.from_dict) if (
+            FLAGS.eval_only) else None
+        settings = settings_lib.from_flags(FLAGS, stored and stored[0])
         exemplar.check(settings)
-        run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task)
-        if found and found['lists'] != run.digests:
+        run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task, job)
+        if stored and stored[1] != run.digests:
             raise UserError('--data_dir={}: other lists than those of --model_dir={}: {}'.format(
-                run.data_dir, model_dir, state.differences(found['lists'], run.digests)))
-        if look:
-            ...
+                run.data_dir, model_dir, state.differences(stored[1], run.digests)))
+        if job is not None:
+            job.agree(dict(state.identity(settings, run.digests), replicas=run.machine.replicas,
+                           skip_bad_images=FLAGS.skip_bad_images,
+                           mixed_precision=FLAGS.mixed_precision))
+        run_log.check_log(FLAGS.log_file, settings)
+        if run.machine.writes and not look:
+            run.keeps = stack.enter_context(state.experiment(
+                model_dir, settings, run.digests, FLAGS.overwrite, FLAGS.keep_checkpoints))
+            run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
+            run_log.settings_line(settings)
+        run.machine.log_devices()
+        checks.warn_of_shared_images(run.split)
+        if FLAGS.dry_run:
+            dry_run(run)
+        elif FLAGS.check_data:
+            checks.check_data(run.split, run.machine.num_parallel_calls)
+        elif FLAGS.eval_only:
+            evaluate_checkpoints(run, stored is not None)
+        elif run.machine.writes:
+            run_experiment(run)
+        else:
+            follow_chief(run)
+
+
+if __name__ == '__main__':
+    signals.run(main, hard=cluster.ENVIRONMENT in os.environ)

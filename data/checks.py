@@ -1,5 +1,6 @@
 """Images that do not decode: finding them, saying so, leaving them out."""
 
+import contextlib
 import os
 import time
 
@@ -7,9 +8,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data import lists, pipeline
-from runtime import run_log
+from runtime import LOG, run_log, state
 from runtime.errors import UserError
-from runtime.run_log import LOG
 from runtime.signals import GO_ON, STOP
 
 LINE_SECONDS = 10  # between two lines on how far a check is
@@ -44,16 +44,27 @@ def check_data(split, num_parallel_calls):
                         'use --skip_bad_images'.format(len(bad), len(files)))
 
 
-def without_bad_images(split, classes, num_parallel_calls, what):
-    """The Split without what does not decode of the images of `classes`, a slice."""
-    train = np.concatenate(split.train[classes] + split.validation[classes])
-    test = np.concatenate(split.test[classes])
-    files = np.concatenate([split.train_list.files(train), split.test_list.files(test)])
-    bad = np.array(bad_images(files, num_parallel_calls, what), np.int64)
-    if len(bad):
-        LOG.info('left out: %d of %d images', len(bad), len(files))
-    return lists.without(split, train[bad[bad < len(train)]],
-                         test[bad[bad >= len(train)] - len(train)])
+def without_bad_images(split, groups, checked, num_parallel_calls):
+    """The Split without what does not decode of the images of the groups that are not checked yet.
+
+    Args:
+        split: the Split.
+        groups: where the groups to be checked begin, and the end of the last.
+        checked: the number of those that were checked before.
+        num_parallel_calls: as elsewhere.
+    """
+    for group in range(checked, len(groups) - 1):
+        classes = slice(groups[group], groups[group + 1])
+        train = np.concatenate(split.train[classes] + split.validation[classes])
+        test = np.concatenate(split.test[classes])
+        files = np.concatenate([split.train_list.files(train), split.test_list.files(test)])
+        bad = np.array(bad_images(files, num_parallel_calls, 'check of group {}'.format(
+            group + 1)), np.int64)
+        if len(bad):
+            LOG.info('left out: %d of %d images', len(bad), len(files))
+        split = lists.without(split, train[bad[bad < len(train)]],
+                              test[bad[bad >= len(train)] - len(train)])
+    return split
 
 
 def warn_of_shared_images(split):
@@ -62,6 +73,35 @@ def warn_of_shared_images(split):
     if shared:
         LOG.info('warning: images in both lists: %d (%s%s)', len(shared),
                  ', '.join(map(os.fsdecode, shared[:3])), ', ...' if len(shared) > 3 else '')
+
+
+@contextlib.contextmanager
+def around(model_dir, data_dir, files, num_parallel_calls, skipping):
+    """Around each stage: a stop request, a lost folder or a bad image ends it in one line.
+
+    Args:
+        model_dir, data_dir: the run's.
+        files: function without arguments, those that may be read just now.
+        num_parallel_calls: as elsewhere.
+        skipping: whether bad images are left out at the next start.
+    """
+    STOP.check()
+    state.check_held(model_dir)
+    try:
+        yield
+    except tf.errors.OpError as error:
+        state.check_held(model_dir)
+        raise cause(error, files(), data_dir, num_parallel_calls, skipping) from error
+    STOP.check()
+
+
+def no_nan(cross_entropy, files, checkpoint):
+    """Raises UserError where what a network says of an image is no number."""
+    numbers = np.isfinite(cross_entropy)
+    if not np.all(numbers):
+        raise UserError('{}: the cross-entropy of {} is no number; start anew with a lower '
+                        '--learning_rate in another --model_dir'.format(
+                            checkpoint, os.fsdecode(files[np.argmin(numbers)])))
 
 
 def cause(error, files, data_dir, num_parallel_calls, skipping):

@@ -35,6 +35,10 @@ class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 
         files[:] = [os.path.join(root, path) for path in paths]
         return files
 
+    def names(self, images):
+        """A list of str: the paths of `images` as the list has them."""
+        return [os.fsdecode(path) for path in self.paths[images]]
+
 
 # order: int64 array [C], the label of class i is order[i]. train, validation, test: a list with one
 # array of image indices a class; train and validation index train_list, test indexes test_list.

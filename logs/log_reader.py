@@ -8,8 +8,8 @@ which tells where an unfinished run stands. The original system's logs: logs/ori
 import json
 import re
 
-from runtime.errors import UserError
 from logs import original_log
+from runtime.errors import UserError
 
 COUNTS = ('training_samples', 'val_samples', 'test_samples')
 RESULTS = ('top5', 'top5_before', 'top1', 'top1_before')

@@ -7,8 +7,8 @@ fractions. A measure is None where a figure that it takes is not known.
 import json
 import statistics
 
-from runtime.errors import UserError
 from logs.log_reader import COUNTS, FIELDS, GROUPS
+from runtime.errors import UserError
 
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 ACCURACY, FORGETTING, BACKWARD = 'average_incremental_accuracy', 'forgetting', 'backward_transfer'

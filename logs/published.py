@@ -4,8 +4,8 @@ import csv
 import functools
 import os
 
-from runtime.errors import UserError
 from logs.log_reader import COUNTS
+from runtime.errors import UserError
 
 SETS = ('imagenet100', 'imagenet1000')
 # Column of a report: column of the tables.

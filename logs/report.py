@@ -18,8 +18,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from runtime.errors import UserError
 from logs import log_reader, measures, published, tables
+from runtime.errors import UserError
 
 PLOT_FORMATS = ('.png', '.pdf', '.svg')
 

@@ -12,10 +12,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from runtime import state
+from runtime import LOG, state
 from runtime.errors import UserError
-from runtime.run_log import LOG
-
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of stage 1',
@@ -125,12 +123,12 @@ def finished(directory, updates):
     return checkpoint
 
 
-def prune(model_dir, num_finished):
+def prune(model_dir, num_finished, keeps):
     """Deletes the classifiers of finished steps but the last, which the next one starts from.
 
-    Event files stay.
+    Event files stay. `keeps`: whether all are kept.
     """
-    for step in range(num_finished - 1):
+    for step in range(0 if keeps else num_finished - 1):
         directory = glob.escape(classifier_dir(model_dir, step))
         for name in ('model.ckpt-*', 'checkpoint', 'graph.pbtxt'):
             for path in glob.glob(os.path.join(directory, name)):

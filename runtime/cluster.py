@@ -19,9 +19,8 @@ import time
 
 import tensorflow.compat.v1 as tf
 
-from runtime import checkpoints, run_log, signals, state
+from runtime import LOG, checkpoints, run_log, signals, state
 from runtime.errors import UserError
-from runtime.run_log import LOG
 from runtime.signals import STOP
 
 ENVIRONMENT = 'TF_CONFIG'
@@ -70,6 +69,20 @@ def take_task():
                     'cluster': {'worker': ['host1:2222', 'host2:2222']},
                     'task': {'type': 'worker', 'index': 0}}))) from None
     return Task(machines, machines.index(own), text)
+
+
+def join(model_dir, stack, look):
+    """(task, job): this process's Task and the Cluster, connected; None where it runs alone.
+
+    Args:
+        model_dir: the folder that all share.
+        stack: the ExitStack that the Cluster is left with.
+        look: whether this is but a look around, which each does for itself.
+    """
+    task = take_task()
+    if task is None or look:
+        return task, None
+    return task, stack.enter_context(Cluster(task, model_dir))
 
 
 @contextlib.contextmanager

@@ -11,9 +11,8 @@ from absl import flags
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.client import device_lib
 
-from runtime import checkpoints, cluster
+from runtime import LOG, checkpoints, cluster
 from runtime.errors import UserError
-from runtime.run_log import LOG
 
 FLAGS = flags.FLAGS
 
@@ -179,10 +178,11 @@ class Machine:
 
     Args:
         task: this process's place among several, or None.
+        job: the Cluster of several machines, or None.
         batch_size: images an update.
     """
 
-    def __init__(self, task, batch_size):
+    def __init__(self, task, job, batch_size):
         self.session_config = session_config()
         self.data_format = FLAGS.data_format or (
             'channels_first' if tf.test.is_gpu_available() else 'channels_last')
@@ -191,7 +191,7 @@ class Machine:
         self.prefetch_device = (
             '/gpu:0' if FLAGS.prefetch_to_device and self.replicas.total == 1 else None)
         self.mixed_precision = FLAGS.mixed_precision
-        self.cluster = None
+        self.cluster = job
 
     @property
     def writes(self):

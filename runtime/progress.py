@@ -7,9 +7,8 @@ import time
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from runtime import run_log
+from runtime import LOG, run_log
 from runtime.errors import UserError
-from runtime.run_log import LOG
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
@@ -62,22 +61,20 @@ class Progress:
     Args:
         where: (step, number of steps, name of the stage).
         schedule: the stage's Schedule.
-        learning_rate: function from an update, counted from 0, to its rate.
         run_time: the run's RunTime.
         directory: of TensorBoard's curves, or None for none.
-        batch_files: function from an update, counted from 0, to the files of its batch.
-        trains: whether the updates are of stage 1, from which RunTime takes the speed.
+        batch_files: of stage 1, from which RunTime takes the speed: function from an update,
+            counted from 0, to the files of its batch.
     """
 
-    def __init__(self, where, schedule, learning_rate, run_time, directory, batch_files, trains):
+    def __init__(self, where, schedule, run_time, directory, batch_files=None):
         self.update = 0  # updates done
         self._step, self._num_steps, self._stage = where
         self._schedule = schedule
-        self._learning_rate = learning_rate
         self._run_time = run_time
         self._directory = directory
         self._batch_files = batch_files
-        self._trains = trains
+        self._trains = batch_files is not None
         self._since = None  # (updates done, time) of the last line
 
     def files_read(self):
@@ -101,9 +98,9 @@ class Progress:
         at = 'step {} of {}, {}, epoch {} of {}, update {} of {}'.format(
             self._step + 1, self._num_steps, self._stage, epoch, schedule.epochs, update,
             schedule.num_updates)
-        rate = self._learning_rate(update - 1)
+        rate = schedule.learning_rate(update - 1)
         if not math.isfinite(loss):
-            for file in self._batch_files(update - 1):
+            for file in self._batch_files(update - 1) if self._trains else ():
                 LOG.info('image of the last batch: %s', os.fsdecode(file))
             raise UserError('the loss is {} in {}, learning rate {:g}; the images of this batch '
                             'are listed above; the last checkpoint is kept; a lower '
@@ -160,7 +157,7 @@ class Hook(tf.train.SessionRunHook):
             # TensorFlow would go back to its last checkpoint, but not to that checkpoint's images.
             raise UserError('TensorFlow lost its session (a network file system that failed, for '
                             'one); start again with the same flags to go on')
-        self._update = session.run(self._global_step)
+        self._update = self._progress.update = session.run(self._global_step)
 
     def before_run(self, run_context):
         return tf.train.SessionRunArgs([self._watched, self._stop_anywhere],

@@ -1,4 +1,4 @@
-"""What a run says: the log on the console and in a file, progress, the final table, TensorBoard."""
+"""What a run says: the log on the console and in a file, the lines of a step, TensorBoard."""
 
 import contextlib
 import json
@@ -6,19 +6,40 @@ import logging.handlers
 import os
 import re
 import sys
-import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from absl import flags
 
+from runtime import LOG, state
 from runtime.errors import UserError
 
-LOG = logging.getLogger('bic')
-IMAGES_PER_SECOND = 'monitors/images_per_second'  # TensorBoard's tag
+FLAGS = flags.FLAGS
+
+
+class _PathParser(flags.ArgumentParser):
+    """Of flags that name a file or folder: absolute, with the home folder for `~`."""
+
+    def parse(self, argument):
+        if not argument:  # an empty variable of the shell; not the current folder
+            raise ValueError('names no path')
+        return os.path.abspath(os.path.expanduser(argument))
+
+
+def define_path(name, text):
+    """A flag for a file or a folder."""
+    flags.DEFINE(_PathParser(), name, None, text)
+
+
+define_path('log_file', 'the log (default: run.log in model_dir)')
 
 
 class _LogFile(logging.handlers.WatchedFileHandler):
     """Made anew where it was deleted or moved away, so that nothing is said to nobody."""
+
+    def _open(self):
+        state.check_held(os.path.dirname(self.baseFilename))
+        return open(self.baseFilename, self.mode, encoding='utf-8', errors='backslashreplace')
 
     def handleError(self, record):
         error = sys.exc_info()[1]
@@ -34,23 +55,38 @@ def open_log(path):
     for handler in list(LOG.handlers):
         LOG.removeHandler(handler)
         handler.close()
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be any bytes
     console = logging.StreamHandler(sys.stdout)
     console.addFilter(lambda record: record.levelno < logging.ERROR)  # those go to stderr
     console.handleError = lambda record: None  # a run outlives its terminal
     handlers = [console]
     if path is not None:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        handlers.append(_LogFile(path, encoding='utf-8'))
+        handlers.append(_LogFile(path))
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(message)s'))
         LOG.addHandler(handler)
+
+
+def check_log(path, settings):
+    """Raises UserError where the last settings in the log `path` (None: no log) are not these."""
+    found = settings
+    with contextlib.suppress(FileNotFoundError), open(path or os.devnull, 'rb') as file:
+        for line in file:
+            if line.startswith(b'settings: '):
+                with contextlib.suppress(ValueError):  # cut off
+                    found = settings.from_dict(json.loads(line[len(b'settings: '):]))
+    if found != settings:
+        raise UserError('--log_file={}: is the log of another experiment; choose another'.format(
+            path))
 
 
 def last_line(line):
     """The line that ends a program: to stderr, and to the log where it is open."""
     print(line, file=sys.stderr)
     if LOG.handlers:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
             LOG.error('%s', line)
 
 
@@ -86,11 +122,6 @@ def settings_line(settings):
     LOG.info('settings: %s', json.dumps(settings._asdict()))
 
 
-def result_line(row):
-    """A step's results as one JSON object in one line, for logs/log_reader.py."""
-    LOG.info('result: %s', json.dumps(row))
-
-
 def counts_lines(step, training, validation, test):
     """The two lines that open a step, as the original's log has them."""
     LOG.info('Batch of classes number %d arrives ...', step + 1)
@@ -98,30 +129,31 @@ def counts_lines(step, training, validation, test):
              'first itera' if step == 0 else 'incremental iteras', training, validation, test)
 
 
-def original_lines(rows):
-    """beta, gamma and accuracy of all finished steps, as the original's log has them."""
-    for name, key in (('beta    : ', 'beta'), ('gamma   : ', 'gamma'), ('accuracy: ', 'top5')):
-        # float32 values printed with eight digits.
-        LOG.info('%s %s', name, ' '.join(
-            str(np.array([np.float32(row[key])], np.float64)) for row in rows))
+def warn(texts):
+    """A line for each of `texts`."""
+    for text in texts:
+        LOG.info('warning: %s', text)
 
 
-def accuracy_lines(step, num_steps, row):
-    """Top-5 and top-1 with and without the correction, on validation and test set."""
+def step_lines(num_steps, rows):
+    """The lines of the step that has just been finished; `rows`: the results of all so far."""
+    row = rows[-1]
+    step = 'step {} of {}'.format(row['step'], num_steps)
+    LOG.info('result: %s', json.dumps(row))  # for logs/log_reader.py
     for name, prefix in (('validation', 'val_'), ('test', '')):
         if row[prefix + 'top5'] == '':  # no validation at the first step
             continue
-        LOG.info('%s: step %d of %d, top-5 %.4f, top-5 before %.4f, top-1 %.4f, top-1 before %.4f, '
-                 'cross-entropy %.4f', name, step + 1, num_steps,
+        LOG.info('%s: %s, top-5 %.4f, top-5 before %.4f, top-1 %.4f, top-1 before %.4f, '
+                 'cross-entropy %.4f', name, step,
                  *(row[prefix + key] for key in ('top5', 'top5_before', 'top1', 'top1_before',
                                                  'cross_entropy')))
-
-
-def group_line(step, num_steps, top1, top1_before):
-    """Top-1 on the test set for each group of classes, oldest first."""
-    LOG.info('test by group: step %d of %d, top-1 %s, top-1 before %s', step + 1, num_steps,
-             *(' '.join('{:.4f}'.format(value) for value in values)
-               for values in (top1, top1_before)))
+    LOG.info('test by group: %s, top-1 %s, top-1 before %s', step,
+             *(' '.join('{:.4f}'.format(value) for value in row[name])
+               for name in ('group_top1', 'group_top1_before')))
+    # As the original's log has them: all steps so far, float32 printed with eight digits.
+    for name, key in (('beta    : ', 'beta'), ('gamma   : ', 'gamma'), ('accuracy: ', 'top5')):
+        LOG.info('%s %s', name, ' '.join(
+            str(np.array([np.float32(each[key])], np.float64)) for each in rows))
 
 
 def table(rows):
@@ -137,111 +169,6 @@ def table(rows):
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         LOG.info(' '.join(cell.rjust(width + 1) for cell, width in zip(line, widths)))
-
-
-class RunTime:
-    """Time left, from measured speed: images a second of stage 1, and what the rest of a step took.
-
-    Args:
-        images: images that stage 1 of each step goes through, all epochs, as planned.
-    """
-
-    def __init__(self, images):
-        self._images = images
-        self._trained, self.training_seconds = 0, 0.
-        self._other_seconds, self._finished = 0., 0
-
-    def trained(self, images, seconds):
-        """Counts images that stage 1 went through."""
-        self._trained += images
-        self.training_seconds += seconds
-
-    def finished_step(self, other_seconds):
-        """Counts a finished step and what it took beside stage 1's updates."""
-        self._other_seconds += other_seconds
-        self._finished += 1
-
-    def left(self, step, images_left):
-        """(seconds left in this step, in the whole run), None before anything was measured."""
-        if not self._trained:
-            return None, None
-        speed = self._trained / max(self.training_seconds, 1e-9)
-        other = self._other_seconds / self._finished if self._finished else 0.
-        in_step = images_left / max(speed, 1e-9) + other
-        later = self._images[step + 1:]
-        return in_step, in_step + sum(later) / max(speed, 1e-9) + other * len(later)
-
-
-def progress_line(step, num_steps, stage, schedule, update, values, learning_rate,
-                  images_per_second, left):
-    """One line on how far the run is; `values`: pairs of name and number, `left` of seconds."""
-    epoch = min(schedule.epochs, (update * schedule.batch_size - 1) // schedule.num_images + 1)
-    LOG.info('progress: step %d of %d, %s, epoch %d of %d, update %d of %d, %s, learning rate %g, '
-             '%.0f images/s, step left %s, run left %s', step + 1, num_steps, stage, epoch,
-             schedule.epochs, update, schedule.num_updates,
-             ', '.join('{} {:.4f}'.format(name, value) for name, value in values), learning_rate,
-             images_per_second, *map(duration, left))
-
-
-class ProgressHook(tf.train.SessionRunHook):
-    """Stage 1: a progress line every `interval` updates, a stop where one is asked for.
-
-    Args:
-        every_update: function called after each update with (updates done, its loss, whether any
-            process of the run is asked to stop, the SessionRunContext).
-        interval: updates between two lines.
-        report: function called with (updates done, dict of the watched values, images, seconds).
-        batch_size: images an update.
-        summary_dir: of TensorBoard's curve of images/s, or None for no curve.
-        stop: function without arguments, whether this process is asked to stop.
-    """
-
-    WATCHED = (('loss', 'watched/losses/total'), ('cross-entropy', 'watched/losses/xe'),
-               ('distillation', 'watched/losses/kd'), ('weight decay', 'watched/losses/wd'))
-
-    def __init__(self, every_update, interval, report, batch_size, summary_dir, stop):
-        self._every_update = every_update
-        self._interval = interval
-        self._report = report
-        self._batch_size = batch_size
-        self._summary_dir = summary_dir
-        self._stop = stop
-        self._since = None  # (updates done, time) of the last line
-        self._update = None  # updates done
-
-    def begin(self):
-        self._global_step = tf.train.get_global_step()
-        graph = tf.get_default_graph()
-        self._watched = {title: graph.get_tensor_by_name(name + ':0')
-                         for title, name in self.WATCHED}
-        self._stop_asked = graph.get_tensor_by_name('stop:0')
-        self._stop_anywhere = graph.get_tensor_by_name('watched/stop:0')
-
-    def after_create_session(self, session, coord):
-        if self._update is not None:
-            # TensorFlow would go back to its last checkpoint, but not to that checkpoint's images.
-            raise UserError('TensorFlow lost its session (a network file system that failed, for '
-                            'one); start again with the same flags to go on')
-        self._update = session.run(self._global_step)
-
-    def before_run(self, run_context):
-        return tf.train.SessionRunArgs([self._watched, self._stop_anywhere],
-                                       {self._stop_asked: float(self._stop())})
-
-    def after_run(self, run_context, run_values):
-        self._update += 1
-        now = time.time()
-        values, stop = run_values.results
-        self._every_update(self._update, values['loss'], stop > 0, run_context)
-        due = self._update % self._interval == 0
-        if due and self._since is not None:
-            updates, seconds = self._update - self._since[0], now - self._since[1]
-            speed = updates * self._batch_size / seconds
-            self._report(self._update, values, updates * self._batch_size, seconds)
-            if self._summary_dir is not None:
-                add_scalars(self._summary_dir, self._update, [(IMAGES_PER_SECOND, speed)])
-        if due or self._since is None:
-            self._since = self._update, now
 
 
 def add_scalars(directory, position, values):

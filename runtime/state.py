@@ -1,11 +1,13 @@
 """What is on disk under model_dir: the only thing that passes from one step to the next.
 
-    experiment.json      what this experiment is: settings, list digests, version of this layout
+    experiment.json      what this experiment is: settings, list digests, version of this layout;
+                         and whether its checkpoints are kept
     <t>_classifier/      stage 1: checkpoints of TensorFlow's estimator
     <t>_bias/            stage 2: a checkpoint with beta and gamma
     <t>_step.json        written last: the step is finished; its results and the exemplars chosen
     results.csv          all finished steps, made from the records
     *.npy                accuracy by group, confusion matrices
+    run.log              what was said, unless --log_file names another file
 
 Every file is written under a temporary name, flushed to disk and renamed, so that what a name
 shows is always complete. TensorFlow writes its checkpoints otherwise: they are flushed before
@@ -16,7 +18,6 @@ import contextlib
 import csv
 import errno
 import fcntl
-import glob
 import hashlib
 import io
 import json
@@ -25,18 +26,25 @@ import re
 import shutil
 
 import numpy as np
-import tensorflow.compat.v1 as tf
+from absl import flags
 
+from runtime import LOG
 from runtime.errors import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_bool('overwrite', False, 'delete another experiment found in model_dir')
+flags.DEFINE_bool('keep_checkpoints', None, 'keep the classifiers that no later step needs; holds '
+                  'for later starts too, until --nokeep_checkpoints')
 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
 _RESULTS = 'results.csv'
+LOG_FILE = 'run.log'
 CLUSTER = 'cluster.json'  # where the workers of a job of several machines find its chief
 _OWN_NAMES = re.compile(
     r'((experiment\.json|cluster\.json|results\.csv|\d+_step\.json|'
-    r'(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|summary|\d+_(classifier|bias))$')
+    r'(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|run\.log|summary|\d+_(classifier|bias))$')
 _CHECKPOINT_FILE = re.compile(r'(model\.ckpt-\d+)\.(index|meta|data-\d+-of-\d+)$')
 # Stands in experiment.json while what was there is being deleted.
 _DELETING = {'deleting': True}
@@ -90,11 +98,11 @@ def flush(path):
         os.close(opened)
 
 
-def write_array(path, array):
+def write_array(model_dir, name, array):
     """Writes a NumPy array as .npy, atomically."""
     content = io.BytesIO()
     np.save(content, array)
-    write_atomically(path, content.getvalue())
+    write_atomically(os.path.join(model_dir, name), content.getvalue())
 
 
 def _json_bytes(value):
@@ -148,9 +156,40 @@ def _what_differs(found, wanted):
     return 'another experiment was made here: ' + differences(found, wanted)
 
 
-def _claim(model_dir, wanted, overwrite):
-    """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not."""
+def read_experiment(model_dir, from_dict):
+    """(settings, digests of the lists) of the experiment in `model_dir`; None where there is none.
+
+    Args:
+        model_dir: folder.
+        from_dict: Settings.from_dict.
+
+    Raises:
+        UserError: its file is damaged or another version's.
+    """
     path = os.path.join(model_dir, _EXPERIMENT)
+    if not os.path.exists(path):
+        return None
+    try:
+        found = _read_checked(path)
+        if found['state_version'] != VERSION:
+            raise ValueError('another version')
+        return from_dict(found['settings']), found['lists']
+    except (ValueError, KeyError, TypeError):
+        raise UserError('{}: is damaged or was written by another version of this program; put it '
+                        'back, or name another --model_dir'.format(path)) from None
+
+
+def _claim(model_dir, settings, digests, overwrite, keep_checkpoints):
+    """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not.
+
+    Returns:
+        Whether checkpoints were to be kept so far.
+    """
+    def write():
+        write_atomically(path, _json_bytes(_with_checksum(
+            dict(wanted, keep_checkpoints=True) if keep_checkpoints else wanted)))
+
+    path, wanted = os.path.join(model_dir, _EXPERIMENT), identity(settings, digests)
     with contextlib.suppress(FileNotFoundError):
         os.remove(path + '.tmp')  # of a process killed while it wrote
     others = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK, CLUSTER)]
@@ -158,10 +197,15 @@ def _claim(model_dir, wanted, overwrite):
         try:
             found = _read_checked(path)
             found.pop('checksum')
-        except ValueError:
+            kept = found.pop('keep_checkpoints', False)
+            if found != _DELETING and found['state_version'] == VERSION:
+                found = identity(settings.from_dict(found['settings']), found['lists'])
+        except (ValueError, KeyError, TypeError):
             found = None
         if found == wanted:
-            return
+            if keep_checkpoints not in (None, kept):
+                write()
+            return kept
         if not overwrite and found != _DELETING:
             raise UserError('{}: {}; choose another --model_dir, or --overwrite to delete what is '
                             'there'.format(path, _what_differs(found, wanted)))
@@ -173,7 +217,8 @@ def _claim(model_dir, wanted, overwrite):
         write_atomically(path, _json_bytes(_with_checksum(_DELETING)))
     for name in others:
         delete(os.path.join(model_dir, name))
-    write_atomically(path, _json_bytes(_with_checksum(wanted)))
+    write()
+    return False
 
 
 def _not_writable(model_dir, error):
@@ -196,7 +241,7 @@ def _opened_lock(model_dir):
 
 
 @contextlib.contextmanager
-def experiment(model_dir, settings, digests, overwrite):
+def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None):
     """Holds `model_dir` for one process; the experiment in it is the one described, or new.
 
     Args:
@@ -204,6 +249,10 @@ def experiment(model_dir, settings, digests, overwrite):
         settings: the experiment's Settings.
         digests: dict of the list files' digests.
         overwrite: bool, deletes an experiment with other settings or lists.
+        keep_checkpoints: bool, from now on; None: as before.
+
+    Yields:
+        bool, whether checkpoints are kept from now on.
 
     Raises:
         UserError: the folder is another experiment's, in use, or cannot be written.
@@ -217,12 +266,16 @@ def experiment(model_dir, settings, digests, overwrite):
                 raise
             raise UserError('--model_dir={}: another process is running this experiment; wait for '
                             'it or choose another folder'.format(model_dir)) from None
-        _claim(model_dir, identity(settings, digests), overwrite)
+        keeps = kept = _claim(model_dir, settings, digests, overwrite, keep_checkpoints)
+        if keep_checkpoints is not None:
+            keeps = keep_checkpoints
+            if kept and not keeps:
+                LOG.info('--nokeep_checkpoints: the classifiers kept so far are deleted')
         _remove_leftovers(model_dir)
         status = os.fstat(lock.fileno())
         _held[os.path.abspath(model_dir)] = status.st_dev, status.st_ino
         try:
-            yield
+            yield keeps
         finally:
             del _held[os.path.abspath(model_dir)]
 
@@ -273,17 +326,16 @@ def save_step(model_dir, step, results, exemplars):
 
 
 def finished_steps(model_dir):
-    """(records, damaged): the finished steps from 0 on, and the newest record if it is unreadable.
+    """The records of the finished steps from 0 on, dicts as save_step wrote them.
 
-    A record is a dict with 'step', 'results', 'exemplars', as save_step wrote it; a damaged one
-    counts as not finished: the step's evaluation and selection are done again.
+    A damaged one counts as not finished: the step's evaluation and selection are done again.
 
     Raises:
         UserError: a record is damaged or missing and a later one is there. What the step could be
             evaluated with is deleted by then.
     """
-    records, damaged = [], None
-    while damaged is None and os.path.exists(_record_path(model_dir, len(records))):
+    records, damaged = [], False
+    while not damaged and os.path.exists(_record_path(model_dir, len(records))):
         path = _record_path(model_dir, len(records))
         try:
             record = _read_checked(path)
@@ -291,7 +343,8 @@ def finished_steps(model_dir):
                 raise ValueError('another step')
             records.append(record)
         except ValueError:
-            damaged = path
+            damaged = True
+            LOG.info('warning: %s is damaged; its step is evaluated again', path)
     later = [name for name in os.listdir(model_dir) if re.match(r'\d+_step\.json$', name)
              and int(name.split('_')[0]) > len(records)]
     if later:
@@ -299,13 +352,27 @@ def finished_steps(model_dir):
                         'with another --model_dir'.format(
                             _record_path(model_dir, len(records)),
                             'damaged' if damaged else 'missing', min(later)))
-    return records, damaged
+    return records
 
 
-def write_results(model_dir, rows):
-    """Writes results.csv: one dict a step, all with the same keys."""
+def bias_of(record):
+    """(beta, gamma) of a finished step."""
+    return record['results']['beta'], record['results']['gamma']
+
+
+def write_results(model_dir, num_steps, records):
+    """Writes results.csv, a row a finished step, and the accuracies by group, a row a step."""
+    rows = [record['results'] for record in records]
+    if not rows:
+        return
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator='\n')
+    columns = [name for name, value in rows[0].items() if not isinstance(value, list)]
+    writer = csv.DictWriter(text, columns, extrasaction='ignore', lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(os.path.join(model_dir, _RESULTS), text.getvalue().encode('utf-8'))
+    for suffix in ('', '_before'):
+        accuracy = np.full([num_steps] * 2, np.nan)
+        for step, row in enumerate(rows):
+            accuracy[step, :step + 1] = row['group_top1' + suffix]
+        write_array(model_dir, 'group_accuracy{}.npy'.format(suffix), accuracy)

@@ -20,7 +20,7 @@ sys.path[:0] = [ROOT, os.path.join(ROOT, 'tests')]
 
 def figures():
     """Everything compared, by name: a dict of float arrays."""
-    import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+    import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
     import numpy as np
     import tensorflow.compat.v1 as tf
 

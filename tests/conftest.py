@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-import logs.environment  # noqa: F401 (before NumPy and TensorFlow)
+import runtime.environment  # noqa: F401 (before NumPy and TensorFlow)
 
 # The networks here are tiny: more threads would wait for each other, spinning, and not help.
 os.environ.setdefault('OMP_NUM_THREADS', '1')

@@ -18,7 +18,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import logs.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
+import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
 
 import fuzz_log_reader  # noqa: E402
 import numpy as np  # noqa: E402

@@ -27,7 +27,7 @@ SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_bounda
             'checkpoint_secs': 1}
 KINDS = ('time', 'update', 'batch', 'write', 'checkpoint')
 # Moments in a write of the state: before the data is flushed, before and after it gets its name.
-WRITES = ('os:fsync', 'os:replace', 'data.state:_flush')
+WRITES = ('os:fsync', 'os:replace', 'runtime.state:flush')
 STAGES = (('progress.*classifier', 'stage 1'), ('progress.*bias', 'stage 2 to selection'),
           ('accuracy|test|validation|beta|gamma', 'saving the step'),
           ('first itera|incremental', 'before the first update'))
@@ -48,9 +48,9 @@ def start(rng, kinds, data, model, seconds):
     if kind == 'write':
         faults = [(rng.choice(WRITES), rng.randint(1, 12), tiny_runs.KILL)]
     elif kind == 'update':
-        faults = [('logs.run_log:ProgressHook.after_run', rng.randint(1, 40), tiny_runs.KILL)]
+        faults = [('runtime.progress:Hook.after_run', rng.randint(1, 40), tiny_runs.KILL)]
     elif kind == 'batch':
-        faults = [('logs.stopping:StopRequest.check', rng.randint(1, 40), tiny_runs.KILL)]
+        faults = [('runtime.signals:StopRequest.check', rng.randint(1, 40), tiny_runs.KILL)]
     elif kind == 'checkpoint':
         delay = rng.expovariate(1 / .03)
         faults = [('tensorflow.compat.v1:train.Saver.save', rng.randint(1, 3),

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import bic_layer
 import exemplar
-import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import resnet_model
 from data import lists, pipeline, preprocessing
 from data import settings as settings_lib

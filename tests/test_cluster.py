@@ -15,7 +15,7 @@ from data import cluster
 from runtime.errors import UserError
 
 SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'checkpoint_secs': 1, 'keep_checkpoints': True}
-AFTER_UPDATE = 'logs.run_log:ProgressHook.after_run'
+AFTER_UPDATE = 'runtime.progress:Hook.after_run'
 GO_ON = 'start all again with the same flags to go on'
 HANGS = 120  # seconds: a job that takes longer waits for something that never comes
 
@@ -84,15 +84,15 @@ ENDS = (
     (1, (), (AFTER_UPDATE, 3, tiny_runs.KILL)),  # the worker in stage 1
     (0, (AFTER_UPDATE, 3, tiny_runs.TERMINATE), ()),  # told to stop, with all after the same update
     (1, (), (AFTER_UPDATE, 2, tiny_runs.TERMINATE)),
-    (0, ('data.state:save_step', 1, tiny_runs.KILL), ()),  # the chief, while the worker waits
+    (0, ('runtime.state:save_step', 1, tiny_runs.KILL), ()),  # the chief, while the worker waits
     (0, (AFTER_UPDATE, 3, tiny_runs.KILL), ()),
     (0, ('bic_layer:fit', 1, tiny_runs.KILL), ()),
-    (1, SLOWED, ('data.cluster:Cluster.hear', 1, tiny_runs.KILL)),  # while the chief is at work
-    (1, SLOWED, ('data.cluster:Cluster.hear', 1, tiny_runs.TERMINATE)))
+    (1, SLOWED, ('runtime.cluster:Cluster.hear', 1, tiny_runs.KILL)),  # while the chief is at work
+    (1, SLOWED, ('runtime.cluster:Cluster.hear', 1, tiny_runs.TERMINATE)))
 # The chief has named a step and waits, within TensorFlow, for a worker that stops before it.
-STOPPED_ON_THE_WAY = (1, ('imagenet_main:train_from', 1, (
+STOPPED_ON_THE_WAY = (1, ('imagenet_main:train', 1, (
     'import imagenet_main\nimagenet_main.STOP_SECONDS = 2')),
-    ('imagenet_main:wait_for_state', 1, tiny_runs.TERMINATE))
+    ('runtime.cluster:Cluster.wait_for_state', 1, tiny_runs.TERMINATE))
 
 
 def test_whoever_ends_all_end_and_go_on_to_the_same_end(data, whole, tmp_path):
@@ -139,7 +139,7 @@ def test_a_worker_that_never_gets_to_train_ends_all(data, tmp_path):
 
 def test_of_three_processes_all_hear_which_one_is_gone(data, tmp_path):
     results = run_pair(data, tmp_path / 'model', (
-        (), (('imagenet_main:wait_for_state', 1, tiny_runs.KILL),), ()), batch_size=9)
+        (), (('runtime.cluster:Cluster.wait_for_state', 1, tiny_runs.KILL),), ()), batch_size=9)
     assert [result.status for result in results] == [1, -9, 1], results
     for result in (results[0], results[2]):
         assert 'worker 1 (127.0.0.1:' in result.err and 'is gone' in result.err, result.err

@@ -19,7 +19,7 @@ from data import lists, pipeline, preprocessing, state
 from data import settings as settings_lib
 from runtime.errors import UserError
 
-AFTER_UPDATE = 'logs.run_log:ProgressHook.after_run'
+AFTER_UPDATE = 'runtime.progress:Hook.after_run'
 GO_ON = 'start again with the same flags to go on'
 
 
@@ -55,16 +55,16 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     """Killed or told to stop in one stage after the other, started again each time."""
     model, log = tmp_path / 'model', ''
     for where, count, how in (
-            ('data.state:write_atomically', 1, tiny_runs.KILL),  # its first file
+            ('runtime.state:write_atomically', 1, tiny_runs.KILL),  # its first file
             ('data.lists:read_list', 1, tiny_runs.TERMINATE),  # before anything is done
             (AFTER_UPDATE, 3, tiny_runs.TERMINATE),  # inside stage 1
             ('exemplar:select', 1, tiny_runs.KILL),
-            ('data.state:write_results', 1, tiny_runs.KILL),  # right after the first step's record
+            ('runtime.state:write_results', 1, tiny_runs.KILL),  # right after the first step's record
             (AFTER_UPDATE, 4, tiny_runs.INTERRUPT),
             ('bic_layer:fit', 1, tiny_runs.KILL),  # between the stages
             ('bic_layer:rows', 3, tiny_runs.TERMINATE),  # inside stage 2
             ('imagenet_main:evaluate', 1, tiny_runs.TERMINATE),  # after stage 2
-            ('data.state:save_step', 1, tiny_runs.KILL)):
+            ('runtime.state:save_step', 1, tiny_runs.KILL)):
         result = tiny_runs.run(data, model, (where, count, how))
         log += result.out
         if how == tiny_runs.KILL:
@@ -165,7 +165,7 @@ def test_faults_of_disk_data_and_memory_leave_a_run_that_goes_on(data, whole, tm
     data = shutil.copytree(data, str(tmp_path / 'data'))
     model, away = tmp_path / 'model', str(tmp_path / 'away')
     image = os.path.join(data, 'train', '0_3.png')
-    begin, end = 'data.pipeline:training_dataset', 'data.state:save_step'
+    begin, end = 'data.pipeline:training_dataset', 'runtime.state:save_step'
     failed(tiny_runs.run(data, model, (AFTER_UPDATE, 3, (
         'import tensorflow.compat.v1 as tf\nraise tf.errors.AbortedError(None, None, "stale")'))),
         'lost its session', GO_ON)  # it would go on with images that had their turn
@@ -208,7 +208,7 @@ def test_a_full_and_a_read_only_disk_leave_a_run_that_goes_on(data, whole, tmp_p
         fill = ('try:\n    with open({!r}, "wb", 0) as file:\n        while True:\n'
                 '            file.write(bytes(512))\n'
                 'except OSError:\n    pass').format(str(ballast))
-        for where, count in (('data.state:_claim', 1), (AFTER_UPDATE, 2)):
+        for where, count in (('runtime.state:_claim', 1), (AFTER_UPDATE, 2)):
             failed(tiny_runs.run(data, model, (where, count, fill)), 'No space left', GO_ON)
             ballast.unlink()
         subprocess.run(['mount', '-o', 'remount,ro', str(disk)], check=True)

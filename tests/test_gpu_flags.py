@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import imagenet_main
-import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import resnet_model
 from data import cluster, machine, pipeline
 from data import settings as settings_lib

@@ -46,7 +46,7 @@ def test_learning_rate_at_every_boundary(dataset, stage):
         assert list(schedule.boundaries) == borders
         for border in borders + [0, schedule.num_updates - 1]:
             for update in (border - 1, border, border + 1):
-                assert settings_lib.learning_rate(schedule, update) == pytest.approx(
+                assert schedule.learning_rate(update) == pytest.approx(
                     oracles.rate(update, images, batch, epochs, 0.1), rel=1e-12)
 
 
@@ -54,7 +54,7 @@ def test_learning_rate_falls_after_the_boundary():
     """At 14,417 images: 30 epochs are 1,689.49 updates; update 1,689 still has the first rate."""
     schedule = settings_lib.schedule(settings_lib.DATASETS['imagenet100'], 14417)
     assert schedule.boundaries == [1689, 3378, 4505, 5068]
-    assert [round(settings_lib.learning_rate(schedule, update), 9)
+    assert [round(schedule.learning_rate(update), 9)
             for update in (0, 1688, 1689, 1690, 3378, 3379, 4505, 4506, 5068, 5069)] == [
                 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001, 0.00001]
 

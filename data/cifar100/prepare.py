@@ -139,7 +139,7 @@ def check(path, labels, split, per_class):
 
 def write_pictures(images, paths, progress):
     """Writes images, uint8 [n, 32, 32, 3], as PNG files, but for those that are there."""
-    import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+    import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
     import tensorflow.compat.v1 as tf
     wanted = [index for index, path in enumerate(paths) if not archives.is_there(path)]
     progress.add(len(paths) - len(wanted))

@@ -13,7 +13,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.dirname(os.path.dirname(HERE))]
 
-import logs.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
+import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
 
 import numpy as np  # noqa: E402
 import predict  # noqa: E402

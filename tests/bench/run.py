@@ -16,7 +16,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.dirname(os.path.dirname(HERE))]
 
-import logs.environment  # noqa: E402, F401 (before NumPy and TensorFlow)
+import runtime.environment  # noqa: E402, F401 (before NumPy and TensorFlow)
 
 # In the order of the table.
 MODULES = ('herding', 'stage2', 'images', 'start_up', 'evaluation', 'updates', 'step', 'archives')

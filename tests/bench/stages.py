@@ -14,14 +14,14 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.dirname(os.path.dirname(HERE))]
 
-import logs.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
+import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
 
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 import bic_layer  # noqa: E402
 import exemplar  # noqa: E402
 import imagenet_main as main  # noqa: E402
-from logs import run_log  # noqa: E402
+from runtime import run_log  # noqa: E402
 
 UPDATES = 'stage 1: updates'
 FIRST_UPDATE = 'stage 1: first update (graph optimised, pipeline filled)'
