@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 import test_replicas
 import tiny_runs
 
-from data import cluster
+from runtime import cluster
 from runtime.errors import UserError
 
 SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'checkpoint_secs': 1, 'keep_checkpoints': True}

@@ -15,7 +15,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
 
-from data import lists, pipeline, preprocessing, state
+from data import lists, pipeline, preprocessing
+from runtime import state
 from data import settings as settings_lib
 from runtime.errors import UserError
 

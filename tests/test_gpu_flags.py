@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 import imagenet_main
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import resnet_model
-from data import cluster, machine, pipeline
+from runtime import cluster, machine
 from data import settings as settings_lib
 from runtime.errors import UserError
 

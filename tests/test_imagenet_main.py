@@ -18,7 +18,8 @@ from absl.testing import flagsaver
 
 import bic_layer
 import imagenet_main
-from data import pipeline, state
+from data import pipeline
+from runtime import state
 from data import settings as settings_lib
 from logs import log_reader
 

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import bic_layer
 from data import settings as settings_lib
-from data import state
+from runtime import state
 from runtime.errors import UserError
 
 SETTINGS = settings_lib.DATASETS['glyphs100']
