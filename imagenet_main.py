@@ -84,11 +84,16 @@ flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of sta
 flags.DEFINE_bool('keep_checkpoints', False, 'keep the classifiers that no later step needs')
 flags.DEFINE_integer('progress_every', 100, 'updates between progress lines', lower_bound=1)
 
-def experiment_settings():
-    """The data set's Settings with every given flag; raises UserError naming the flag."""
-    base = settings_lib.DATASETS[FLAGS.dataset]
+def experiment_settings(stored=None):
+    """The data set's Settings with every given flag; raises UserError naming the flag.
+
+    Args:
+        stored: Settings that hold instead; a flag that contradicts them is an error.
+    """
+    base = stored or settings_lib.DATASETS[FLAGS.dataset]
     given = {name: FLAGS[name].value for name in base._fields if name in FLAGS}
-    del given['dataset']
+    if not FLAGS['dataset'].present:
+        del given['dataset']
     for name, number in (('lr_boundaries', float), ('resize_range', int)):
         if given[name] is not None:
             try:
@@ -96,9 +101,13 @@ def experiment_settings():
             except ValueError:
                 raise UserError('--{}={} are no numbers'.format(
                     name, ','.join(given[name]))) from None
-    if FLAGS.dataset == 'folder' and not (FLAGS.num_classes and FLAGS.data_dir):
-        raise UserError('--dataset=folder needs --data_dir and --num_classes')
     settings = settings_lib.override(base, **given)
+    for name, value in given.items():
+        if stored and value not in (None, getattr(stored, name)):
+            raise UserError('{}: the experiment in --model_dir has {} {}; leave the flag '
+                            'out'.format(FLAGS[name].serialize(), name, getattr(stored, name)))
+    if settings.dataset == 'folder' and not (settings.num_classes and FLAGS.data_dir):
+        raise UserError('--dataset=folder needs --data_dir and --num_classes')
     settings_lib.check(settings)
     last = settings.num_increments - 1
     if settings.bias_correction and last and not exemplar.validation_images(settings, last):
@@ -175,23 +184,38 @@ def planned_exemplars(run):
         stored = [images[:count] for images in stored + new]
 
 
-def schedules(settings, training, validation):
-    """The Schedules of both stages."""
+def schedules(settings, step, training, validation):
+    """The Schedules of both stages of `step`; None for stage 2 where there is no correction."""
+    corrected = step > 0 and settings.bias_correction
     return (settings_lib.schedule(settings, len(training.images)),
-            settings_lib.schedule(settings, len(validation.images), bic_layer.EPOCHS_FACTOR))
+            settings_lib.schedule(settings, len(validation.images), bic_layer.EPOCHS_FACTOR)
+            if corrected else None)
+
+
+def planned_schedules(run):
+    """`schedules` of every step, as far as counts go."""
+    return [schedules(run.settings, step, *run.samples(step, exemplars)[:2])
+            for step, exemplars in enumerate(planned_exemplars(run))]
+
+
+def warn(texts):
+    """Logs each of `texts` as a warning."""
+    for text in texts:
+        LOG.info('warning: %s', text)
 
 
 def dry_run(run):
-    """Prints the sample counts and the updates of every step."""
+    """Prints the sample counts and the updates of every step, and what will go wrong."""
+    planned = []
     for step, exemplars in enumerate(planned_exemplars(run)):
         STOP.check()
         training, validation, test = run.samples(step, exemplars)
         run_log.counts_lines(step, *(len(samples.images)
                                      for samples in (training, validation, test)))
-        stage1, stage2 = schedules(run.settings, training, validation)
-        corrected = step > 0 and run.settings.bias_correction
-        LOG.info('updates: %d of the classifier, %d of the bias correction', stage1.num_updates,
-                 stage2.num_updates if corrected else 0)
+        planned.append(schedules(run.settings, step, training, validation))
+        LOG.info('updates: %d of the classifier, %d of the bias correction',
+                 *(stage.num_updates if stage else 0 for stage in planned[-1]))
+    warn(settings_lib.warnings(run.settings, planned))
 
 
 def train_classifier(run, step, training, schedule, teacher_bias):
@@ -391,8 +415,11 @@ def fit_bias(run, step, checkpoint, validation, schedule):
                 ('losses/total', loss), ('monitors/lr', rate),
                 (run_log.IMAGES_PER_SECOND, speed)])
 
-    return bic_layer.fit(stored, schedule, settings.bias_batch_norm, directory,
-                         run.session_config, watch)
+    found = bic_layer.fit(stored, schedule, settings.bias_batch_norm, directory,
+                          run.session_config, watch)
+    warn('step {} of {}: {}'.format(step + 1, settings.num_increments, text)
+         for text in bic_layer.warnings(stored, *found))
+    return found
 
 
 def evaluate(run, step, checkpoint, bias, samples, with_features):
@@ -452,7 +479,7 @@ def summary(settings, step, samples, bias, accuracies):
 
 def log_results(settings, rows):
     """The lines of the step that has just been finished; `rows`: the results of all so far."""
-    step = len(rows) - 1
+    step = rows[-1]['step'] - 1
     run_log.result_line(rows[-1])
     run_log.accuracy_lines(step, settings.num_increments, rows[-1])
     run_log.group_line(step, settings.num_increments, rows[-1]['group_top1'],
@@ -491,10 +518,10 @@ def run_step(run, step, exemplars, teacher_bias):
     samples = run.samples(step, exemplars)
     training, validation, _ = samples
     run_log.counts_lines(step, *(len(part.images) for part in samples))
-    stage1, stage2 = schedules(settings, training, validation)
+    stage1, stage2 = schedules(settings, step, training, validation)
     checkpoint = train_classifier(run, step, training, stage1, teacher_bias)
     bias = None
-    if step and settings.bias_correction:
+    if stage2:
         bias = fit_bias(run, step, checkpoint, validation, stage2)
     herding = settings.exemplar_selection == 'herding' and not last
     accuracies, confusions, features = evaluate(run, step, checkpoint, bias, samples, herding)
@@ -517,7 +544,9 @@ def run_experiment(run):
     if records:
         LOG.info('going on after step %d of %d', len(records), settings.num_increments)
     prune(run, len(records))
-    run.run_time = planned_time(run)
+    planned = planned_schedules(run)
+    warn(settings_lib.warnings(settings, planned))
+    run.run_time = planned_time(planned)
     for step in range(len(records), settings.num_increments):
         STOP.check()
         exemplars, teacher_bias = passed_on(run, step, records)
@@ -533,11 +562,9 @@ def run_experiment(run):
     run_log.table([record['results'] for record in records])
 
 
-def planned_time(run):
-    """The RunTime of a run, from the images that each step is planned to train on."""
-    planned = [settings_lib.schedule(run.settings, len(run.samples(step, exemplars)[0].images))
-               for step, exemplars in enumerate(planned_exemplars(run))]
-    return run_log.RunTime([schedule.num_images * schedule.epochs for schedule in planned])
+def planned_time(planned):
+    """The RunTime of a run, from its planned_schedules."""
+    return run_log.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
 
 def passed_on(run, step, records):
@@ -558,7 +585,7 @@ def passed_on(run, step, records):
 
 def follow_chief(run):
     """A worker's part of a run on several machines: stage 1 of each step that the chief names."""
-    run.run_time = planned_time(run)
+    run.run_time = planned_time(planned_schedules(run))
     while True:
         LOG.info('waiting for the chief')
         word = run.cluster.hear()
@@ -608,22 +635,30 @@ def prune(run, num_finished):
 
 
 def evaluate_checkpoints(run):
-    """Evaluates every step's checkpoints in model_dir, this system's or the original's."""
-    rows = []
+    """Evaluates the steps whose checkpoints are in model_dir, this system's or the original's."""
+    rows, records = [], None
+    if state.read_experiment(run.model_dir):
+        records, _ = state.finished_steps(run.model_dir)
     for step, exemplars in enumerate(planned_exemplars(run)):
         checkpoint = tf.train.latest_checkpoint(state.classifier_dir(run.model_dir, step))
-        if checkpoint is None:
-            break
-        bias = bic_layer.load(state.bias_dir(run.model_dir, step)) if step else None
+        unfinished = records is not None and step >= len(records)
+        if checkpoint is None or unfinished:
+            LOG.info('step %d of %d: %s', step + 1, run.settings.num_increments,
+                     'not finished' if checkpoint and unfinished else 'no checkpoint')
+            continue
+        bias = None
+        if step and records is None:
+            bias = bic_layer.load(state.bias_dir(run.model_dir, step))
+        elif step:
+            bias = tuple(records[step]['results'][name] for name in ('beta', 'gamma'))
         samples = run.samples(step, exemplars)
         run_log.counts_lines(step, *(len(part.images) for part in samples))
         accuracies, _, _ = evaluate(run, step, checkpoint, bias, samples, False)
         rows.append(summary(run.settings, step, samples, bias, accuracies))
         log_results(run.settings, rows)
     if not rows:
-        raise UserError('{}: no checkpoint of the first step; a run keeps those of finished steps '
-                        'only with --keep_checkpoints'.format(
-                            state.classifier_dir(run.model_dir, 0)))
+        raise UserError('{}: no checkpoint of a finished step; a run keeps those of earlier steps '
+                        'only with --keep_checkpoints'.format(run.model_dir))
     run_log.table(rows)
 
 
@@ -646,12 +681,22 @@ def peer_ended(job, name, how):
         'ended: ' + how['error']), 1)
 
 
+def log_devices(run):
+    """What computes, and why GPUs that could do not."""
+    LOG.info('TensorFlow %s on %s, %s%s', tf.__version__, machine.devices(run.replicas),
+             run.data_format,
+             ', {} replicas'.format(run.replicas.total) if run.replicas.total > 1 else '')
+    warn(filter(None, [machine.unused_gpus()]))
+
+
 def run_alone(run):
     """Does what one of the flags for a look around asks for; returns whether there was one."""
     for flag, function in (('dry_run', dry_run), ('check_data', checks.check_data),
                            ('eval_only', evaluate_checkpoints)):
         if FLAGS[flag].value:
             run_log.open_log(None)
+            if FLAGS.eval_only:
+                log_devices(run)
             checks.warn_of_shared_images(run)
             function(run)
             return True
@@ -672,28 +717,34 @@ def main(_):
             job = stack.enter_context(cluster.Cluster(
                 task, model_dir, STOP.check, lambda *ended: peer_ended(job, *ended)))
             job.join()
-        settings = experiment_settings()
+        stored = trained_on = None
+        if FLAGS.eval_only:
+            stored, trained_on = state.read_experiment(model_dir) or (None, None)
+        settings = experiment_settings(stored)
         data_dir = find_data(settings)
         run = Run(settings, data_dir, model_dir, task)
-        if run_alone(run):
-            return
         digests = {name: image_list.digest for name, image_list in (
             (lists.TRAIN_LIST, run.train_list), (lists.TEST_LIST, run.test_list))}
+        if stored and trained_on != digests:
+            raise UserError('--data_dir={}: other lists than those of --model_dir={}: {}'.format(
+                data_dir, model_dir, state.differences(trained_on, digests)))
+        if run_alone(run):
+            return
         if job is not None:
             run.cluster = job
             job.agree(dict(
                 state.identity(settings, digests), replicas=run.replicas.total,
                 skip_bad_images=FLAGS.skip_bad_images, mixed_precision=FLAGS.mixed_precision))
             if not job.is_chief:
+                log_devices(run)
                 follow_chief(run)
                 return
         stack.enter_context(state.experiment(model_dir, settings, digests, FLAGS.overwrite))
         run_log.open_log(FLAGS.log_file or os.path.join(
             ROOT, 'logs', 'runs', os.path.basename(os.path.abspath(model_dir)) + '.log'))
         run_log.settings_line(settings)
+        log_devices(run)
         checks.warn_of_shared_images(run)
-        LOG.info('TensorFlow %s, %s%s', tf.__version__, run.data_format,
-                 ', {} replicas'.format(run.replicas.total) if run.replicas.total > 1 else '')
         run_experiment(run)
 
 

@@ -1,10 +1,14 @@
 """What a run uses of this machine: TensorFlow's settings, the replicas that share each batch."""
 
 import os
+import re
+import subprocess
+import sys
 
 import tensorflow.compat.v1 as tf
 from absl import flags
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+from tensorflow.python.client import device_lib
 
 from data import cluster, pipeline
 from data.errors import UserError
@@ -13,9 +17,10 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_integer('intra_op_threads', 0, 'threads of one operation; 0: TensorFlow decides')
 flags.DEFINE_integer('inter_op_threads', 0, 'operations at once; 0: TensorFlow decides')
-flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine that share each batch, on one machine '
-                     'without a GPU parts of its CPU; several machines: TF_CONFIG (README.md)',
-                     lower_bound=1)
+flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine that share each batch; several machines: '
+                     'TF_CONFIG (README.md)', lower_bound=1)
+flags.DEFINE_bool('cpu_replicas', False, 'on one machine without a GPU, --num_gpus divides the CPU '
+                  'instead, to try it out')
 
 # GPUs: what may change figures or speed is off until asked for. All applied in session_config.
 flags.DEFINE_bool('mixed_precision', False,
@@ -70,6 +75,9 @@ def find_replicas(task, batch_size):
     gpus = len(tf.config.experimental.list_physical_devices('GPU'))
     if gpus and FLAGS.num_gpus > gpus:
         raise UserError('--num_gpus={}: TensorFlow finds {}'.format(FLAGS.num_gpus, gpus))
+    if FLAGS.num_gpus > 1 and not (gpus or task or FLAGS.cpu_replicas):
+        raise UserError('--num_gpus={}: TensorFlow finds no GPU ({}); --cpu_replicas divides the '
+                        'CPU instead, to try it out'.format(FLAGS.num_gpus, why_no_gpu()))
     if task is not None and FLAGS.num_gpus != max(gpus, 1):
         raise UserError(
             '--num_gpus={}: with {}, all GPUs that TensorFlow finds take part, here {}; name those '
@@ -83,6 +91,46 @@ def find_replicas(task, batch_size):
         raise UserError('--batch_size={} cannot be divided among {} replicas (--num_gpus={} on {} '
                         'machine(s))'.format(batch_size, replicas.total, FLAGS.num_gpus, machines))
     return replicas
+
+
+def why_no_gpu():
+    """TensorFlow's own reason for not using a GPU; another process has it said again, aloud."""
+    if not tf.test.is_built_with_cuda():
+        return 'this TensorFlow is built without CUDA; requirements.txt has one with it'
+    said = subprocess.run(
+        [sys.executable, '-c', 'import tensorflow as tf; tf.test.is_gpu_available()'],
+        env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL='0'), stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE).stderr.decode('utf-8', 'replace')
+    # '2020-01-01 00:00:00.000000: W file.cc:55] Could not load ...', some of it more than once.
+    lines = re.findall(r'^[-\d]+ [\d:.]+: [A-Z] \S+\] (.*)$', said, re.MULTILINE)
+    reasons = [line for line in lines if re.search(
+        r'ould not (load|find cuda)|dlopen|cuInit|driver|gnoring visible', line)]
+    return '; '.join(sorted(set(reasons), key=reasons.index)) or (
+        'TensorFlow gives no reason; TF_CPP_MIN_LOG_LEVEL=0 shows all that it says')
+
+
+def unused_gpus():
+    """A warning where GPUs are there or named in CUDA_VISIBLE_DEVICES and not used, else None."""
+    found = len(tf.config.experimental.list_physical_devices('GPU'))
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if visible is None:
+        if os.path.isdir('/proc/driver/nvidia/gpus') and not found:
+            return 'this machine has an NVIDIA GPU, TensorFlow uses none: ' + why_no_gpu()
+    elif found < len([name for name in visible.split(',') if name.strip() not in ('', '-1')]):
+        return 'CUDA_VISIBLE_DEVICES={}: TensorFlow finds {}: {}'.format(
+            visible, '{} GPU(s)'.format(found) if found else 'no GPU', why_no_gpu())
+    return None
+
+
+def devices(replicas):
+    """What this process trains on, for the log: 'GPU 0 (Tesla V100-SXM2-16GB)', 'the CPU'."""
+    gpus = [device for device in device_lib.list_local_devices() if device.device_type == 'GPU']
+    if gpus:
+        # physical_device_desc: 'device: 0, name: Tesla V100-SXM2-16GB, pci bus id: ...'
+        return ', '.join('GPU {} ({})'.format(i, re.sub(
+            '.*name: |,.*', '', device.physical_device_desc))
+            for i, device in enumerate(gpus[:replicas.local]))
+    return 'the CPU' if replicas.local == 1 else '{} parts of the CPU'.format(replicas.local)
 
 
 def prefetch_device(replicas):

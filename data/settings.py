@@ -160,3 +160,52 @@ def schedule(settings, num_images, epochs_factor=1):
 def learning_rate(schedule_, update):
     """The learning rate of update `update`, counted from 0."""
     return schedule_.rates[bisect.bisect_left(schedule_.boundaries, update)]
+
+
+FORGOTTEN = 0.01  # share of the initial batch-norm statistics that a step may keep
+BIAS_UPDATES = 20  # of beta and gamma, below which they stay near 1 and 0
+
+
+def warnings(settings, planned):
+    """What makes a short run go wrong without an error; the published settings bring nothing up.
+
+    Args:
+        settings: Settings.
+        planned: a (Schedule of stage 1, Schedule of stage 2 or None) for every step.
+
+    Yields:
+        One line a trap, for the step where it is worst, with the way out.
+    """
+    stages1 = [(stage1, step) for step, (stage1, _) in enumerate(planned)]
+    stages2 = [(stage2, step) for step, (_, stage2) in enumerate(planned) if stage2]
+    stage, step = min(stages1, key=lambda pair: pair[0].num_images)
+    images, updates, decay = stage.num_images, stage.num_updates, settings.batch_norm_decay
+    if decay ** updates > FORGOTTEN:
+        better = [less for less in (0.99, 0.9, 0.5) if less ** updates <= FORGOTTEN]
+        yield ('step {}: {} updates at decay {:g} keep {:.0f} % of the initial statistics: '
+               '{}'.format(step + 1, updates, decay, 100 * decay ** updates,
+                           '--batch_norm_decay={:g}'.format(better[0]) if better else
+                           'too few for any decay, raise --train_epochs'))
+    if settings.batch_size > images:
+        yield 'step {}: a batch of {} is more than its {} images: --batch_size={}'.format(
+            step + 1, settings.batch_size, images, 2 ** int(math.log2(images)))
+    # The last rate is that of the updates after the last boundary, the first update being 0.
+    late = [(stage, step, name) for name, stages in (('classifier', stages1),
+                                                     ('bias correction', stages2))
+            for stage, step in stages
+            if stage.boundaries and stage.boundaries[-1] >= stage.num_updates - 1]
+    if late:
+        stage, step, name = late[0]
+        yield ('step {}, {}: the learning rate {:g} is never reached: its boundary is update {} of '
+               '{}, epoch {:g} of {}: lower --lr_boundaries or raise --train_epochs'.format(
+                   step + 1, name, stage.rates[-1], stage.boundaries[-1], stage.num_updates,
+                   settings.lr_boundaries[-1] * stage.epochs / settings.train_epochs,
+                   stage.epochs))
+    if stages2:
+        stage, step = min(stages2, key=lambda pair: pair[0].num_images)
+        if stage.num_updates < BIAS_UPDATES:
+            yield ('step {}: {} updates of beta and gamma leave them near 1 and 0: {} or a smaller '
+                   '--batch_size make {}'.format(
+                       step + 1, stage.num_updates, '--train_epochs={}'.format(math.ceil(
+                           settings.train_epochs * BIAS_UPDATES / stage.num_updates)),
+                       BIAS_UPDATES))

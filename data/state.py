@@ -28,6 +28,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data.errors import UserError
+from data.settings import Settings
 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
@@ -146,6 +147,28 @@ def _what_differs(found, wanted):
         return ('was written by another version of this program (state version {}, here {})'.format(
             str(found.get('state_version'))[:40], wanted['state_version']))
     return 'another experiment was made here: ' + differences(found, wanted)
+
+
+def read_experiment(model_dir):
+    """(Settings, digests of the lists) of the experiment in `model_dir`; None where there is none.
+
+    Settings that came into being after it was made have their defaults.
+
+    Raises:
+        UserError: its file is damaged or another version's.
+    """
+    path = os.path.join(model_dir, _EXPERIMENT)
+    if not os.path.exists(path):
+        return None
+    try:
+        found = _read_checked(path)
+        if found['state_version'] != VERSION:
+            raise ValueError('another version')
+        return Settings(**{name: tuple(value) if isinstance(value, list) else value
+                           for name, value in found['settings'].items()}), found['lists']
+    except (ValueError, KeyError, TypeError):
+        raise UserError('{}: is damaged or was written by another version of this program; put it '
+                        'back, or name another --model_dir'.format(path)) from None
 
 
 def _claim(model_dir, wanted, overwrite):
