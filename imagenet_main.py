@@ -35,12 +35,24 @@ flags.adopt_module_key_flags(machine)  # --help lists them too
 STOP_SECONDS = 60  # after which a run on several machines no longer waits for itself to stop
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
+
+class PathParser(flags.ArgumentParser):
+    """Of flags that name a file or folder: absolute, with the home folder for `~`."""
+
+    def parse(self, argument):
+        if not argument:  # an empty variable of the shell; not the current folder
+            raise ValueError('names no path')
+        return os.path.abspath(os.path.expanduser(argument))
+
+
 # What to run, and where.
 flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
                   'the data set; its settings are the defaults of the flags below')
-flags.DEFINE_string('data_dir', None, 'folder with train.txt, val.txt and the images they list')
-flags.DEFINE_string('model_dir', None, 'folder of this experiment (default: logs/runs/<dataset>)')
-flags.DEFINE_string('log_file', None, 'the log (default: logs/runs/<name of model_dir>.log)')
+flags.DEFINE(PathParser(), 'data_dir', None,
+             'folder with train.txt, val.txt and the images they list')
+flags.DEFINE(PathParser(), 'model_dir', None,
+             'folder of this experiment (default: logs/runs/<dataset>)')
+flags.DEFINE(PathParser(), 'log_file', None, 'the log (default: run.log in model_dir)')
 flags.DEFINE_bool('overwrite', False, 'delete another experiment found in model_dir')
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
 flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
@@ -81,7 +93,8 @@ flags.DEFINE_integer('num_parallel_calls', None, 'images decoded at once; defaul
                      lower_bound=1)
 flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of stage 1',
                      lower_bound=1)
-flags.DEFINE_bool('keep_checkpoints', False, 'keep the classifiers that no later step needs')
+flags.DEFINE_bool('keep_checkpoints', None, 'keep the classifiers that no later step needs; holds '
+                  'for later starts too, until --nokeep_checkpoints')
 flags.DEFINE_integer('progress_every', 100, 'updates between progress lines', lower_bound=1)
 
 def experiment_settings(stored=None):
@@ -115,6 +128,17 @@ def experiment_settings(stored=None):
             'step {} would have no validation image for the bias correction: raise --val_share or '
             '--memory_per_class, or use --nobias_correction'.format(last + 1))
     return settings
+
+
+def find_model_dir():
+    """The experiment's folder; raises UserError where TensorFlow could not write to it."""
+    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
+    try:
+        model_dir.encode('utf-8')
+    except UnicodeEncodeError:
+        raise UserError('--model_dir={}: TensorFlow writes only where the path is UTF-8; choose '
+                        'another'.format(model_dir)) from None
+    return model_dir
 
 
 def find_data(settings):
@@ -152,6 +176,7 @@ class Run:
         self.run_time = None
         self.num_parallel_calls = FLAGS.num_parallel_calls
         self.checked_groups = 0  # of whose images the bad ones are left out
+        self.keep_checkpoints = FLAGS.keep_checkpoints
 
     def samples(self, step, exemplars):
         """The (training, validation, test) Samples of `step`; `exemplars` of its old classes."""
@@ -629,7 +654,7 @@ def wait_for_state(run, step, update):
 
 def prune(run, num_finished):
     """Deletes the classifiers of finished steps but the last, which the next one starts from."""
-    if not FLAGS.keep_checkpoints:
+    if not run.keep_checkpoints:
         for step in range(num_finished - 1):
             state.prune(state.classifier_dir(run.model_dir, step))
 
@@ -707,7 +732,7 @@ def main(_):
     STOP.install()
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
-    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
+    model_dir = find_model_dir()
     task = cluster.take_task()
     with contextlib.ExitStack() as stack:
         job = None
@@ -739,20 +764,40 @@ def main(_):
                 log_devices(run)
                 follow_chief(run)
                 return
-        stack.enter_context(state.experiment(model_dir, settings, digests, FLAGS.overwrite))
-        run_log.open_log(FLAGS.log_file or os.path.join(
-            ROOT, 'logs', 'runs', os.path.basename(os.path.abspath(model_dir)) + '.log'))
+        if FLAGS.log_file:
+            run_log.check_log(FLAGS.log_file, settings)
+        kept = stack.enter_context(state.experiment(
+            model_dir, settings, digests, FLAGS.overwrite, FLAGS.keep_checkpoints))
+        run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG))
         run_log.settings_line(settings)
+        if run.keep_checkpoints is None:
+            run.keep_checkpoints = kept
+        elif kept and not run.keep_checkpoints:
+            LOG.info('--nokeep_checkpoints: the classifiers kept so far are deleted')
         log_devices(run)
         checks.warn_of_shared_images(run)
         run_experiment(run)
+
+
+def parse_flags(arguments):
+    """Reads the command line; raises UserError where it holds anything but flags and values."""
+    try:
+        rest = FLAGS(arguments)[1:]
+    except (flags.Error, ValueError) as error:
+        raise UserError('{}; see --help'.format(' '.join(str(error).split()))) from None
+    if rest:
+        before = ''.join(arguments[:-len(rest)][-1:]).lstrip('-')
+        raise UserError('{!r} belongs to no flag; what is true or false takes no value after a '
+                        'space: --{name} is true, --no{name} is false'.format(
+                            rest[0], name=before if before in FLAGS and FLAGS[before].boolean
+                            else 'distillation'))
 
 
 def run_main():
     """Runs `main`; what stops it ends in one line and status 1, a signal in 128 + its number."""
     several_machines = cluster.ENVIRONMENT in os.environ
     try:
-        app.run(main)
+        app.run(main, flags_parser=parse_flags)
     except (UserError, OSError, MemoryError, tf.errors.OpError) as error:
         run_log.last_line('error: ' + run_log.failure(error))
         status = 1

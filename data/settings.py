@@ -107,8 +107,8 @@ def check(settings):
                 name, getattr(settings, name)))
     sides = settings.resize_range
     if sides and not (len(sides) == 2 and settings.image_size <= sides[0] <= sides[1] < 2 ** 15):
-        raise UserError('--resize_range={} must be two sides in pixels, the smaller one first, that '
-                        'hold the crop of --image_size={}'.format(
+        raise UserError('--resize_range={} must be two sides in pixels, the smaller one first, '
+                        'that hold the crop of --image_size={}'.format(
                             ','.join(map(str, sides)), settings.image_size))
     if not 0 <= settings.batch_norm_decay < 1:
         raise UserError('--batch_norm_decay={} must lie in [0, 1)'.format(

@@ -1,11 +1,13 @@
 """What is on disk under model_dir: the only thing that passes from one step to the next.
 
-    experiment.json      what this experiment is: settings, list digests, version of this layout
+    experiment.json      what this experiment is: settings, list digests, version of this layout;
+                         and whether its checkpoints are kept
     <t>_classifier/      stage 1: checkpoints of TensorFlow's estimator
     <t>_bias/            stage 2: a checkpoint with beta and gamma
     <t>_step.json        written last: the step is finished; its results and the exemplars chosen
     results.csv          all finished steps, made from the records
     *.npy                accuracy by group, confusion matrices
+    run.log              what was said, unless --log_file names another file
 
 Every file is written under a temporary name, flushed to disk and renamed, so that what a name
 shows is always complete. TensorFlow writes its checkpoints otherwise: they are flushed before
@@ -34,10 +36,11 @@ VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
 _RESULTS = 'results.csv'
+LOG = 'run.log'
 CLUSTER = 'cluster.json'  # where the workers of a job of several machines find its chief
 _OWN_NAMES = re.compile(
     r'((experiment\.json|cluster\.json|results\.csv|\d+_step\.json|'
-    r'(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|summary|\d+_(classifier|bias))$')
+    r'(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|run\.log|summary|\d+_(classifier|bias))$')
 _CHECKPOINT_FILE = re.compile(r'(model\.ckpt-\d+)\.(index|meta|data-\d+-of-\d+)$')
 # Stands in experiment.json while what was there is being deleted.
 _DELETING = {'deleting': True}
@@ -171,8 +174,16 @@ def read_experiment(model_dir):
                         'back, or name another --model_dir'.format(path)) from None
 
 
-def _claim(model_dir, wanted, overwrite):
-    """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not."""
+def _claim(model_dir, wanted, overwrite, keep_checkpoints):
+    """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not.
+
+    Returns:
+        Whether checkpoints were to be kept so far.
+    """
+    def write():
+        write_atomically(path, _json_bytes(_with_checksum(
+            dict(wanted, keep_checkpoints=True) if keep_checkpoints else wanted)))
+
     path = os.path.join(model_dir, _EXPERIMENT)
     with contextlib.suppress(FileNotFoundError):
         os.remove(path + '.tmp')  # of a process killed while it wrote
@@ -181,10 +192,13 @@ def _claim(model_dir, wanted, overwrite):
         try:
             found = _read_checked(path)
             found.pop('checksum')
+            kept = found.pop('keep_checkpoints', False)
         except ValueError:
             found = None
         if found == wanted:
-            return
+            if keep_checkpoints not in (None, kept):
+                write()
+            return kept
         if not overwrite and found != _DELETING:
             raise UserError('{}: {}; choose another --model_dir, or --overwrite to delete what is '
                             'there'.format(path, _what_differs(found, wanted)))
@@ -196,7 +210,8 @@ def _claim(model_dir, wanted, overwrite):
         write_atomically(path, _json_bytes(_with_checksum(_DELETING)))
     for name in others:
         _delete(os.path.join(model_dir, name))
-    write_atomically(path, _json_bytes(_with_checksum(wanted)))
+    write()
+    return False
 
 
 def _not_writable(model_dir, error):
@@ -219,7 +234,7 @@ def _opened_lock(model_dir):
 
 
 @contextlib.contextmanager
-def experiment(model_dir, settings, digests, overwrite):
+def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None):
     """Holds `model_dir` for one process; the experiment in it is the one described, or new.
 
     Args:
@@ -227,6 +242,10 @@ def experiment(model_dir, settings, digests, overwrite):
         settings: the experiment's Settings.
         digests: dict of the list files' digests.
         overwrite: bool, deletes an experiment with other settings or lists.
+        keep_checkpoints: bool, from now on; None: as before.
+
+    Yields:
+        bool, whether checkpoints were to be kept so far; False for a new experiment.
 
     Raises:
         UserError: the folder is another experiment's, in use, or cannot be written.
@@ -240,12 +259,12 @@ def experiment(model_dir, settings, digests, overwrite):
                 raise
             raise UserError('--model_dir={}: another process is running this experiment; wait for '
                             'it or choose another folder'.format(model_dir)) from None
-        _claim(model_dir, identity(settings, digests), overwrite)
+        kept = _claim(model_dir, identity(settings, digests), overwrite, keep_checkpoints)
         _remove_leftovers(model_dir)
         status = os.fstat(lock.fileno())
         _held[os.path.abspath(model_dir)] = status.st_dev, status.st_ino
         try:
-            yield
+            yield kept
         finally:
             del _held[os.path.abspath(model_dir)]
 
@@ -399,7 +418,7 @@ def latest_checkpoint(directory):
         os.remove(os.path.join(directory, 'checkpoint'))
     if not prefixes:
         return None, damaged
-    tf.train.update_checkpoint_state(directory, prefixes[-1], prefixes)
+    tf.train.update_checkpoint_state(directory, prefixes[-1], list(prefixes))  # it changes the list
     return prefixes[-1], damaged
 
 

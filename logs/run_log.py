@@ -11,6 +11,7 @@ import time
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from data import state
 from data.errors import UserError
 
 LOG = logging.getLogger('bic')
@@ -19,6 +20,10 @@ IMAGES_PER_SECOND = 'monitors/images_per_second'  # TensorBoard's tag
 
 class _LogFile(logging.handlers.WatchedFileHandler):
     """Made anew where it was deleted or moved away, so that nothing is said to nobody."""
+
+    def _open(self):
+        state.check_held(os.path.dirname(self.baseFilename))
+        return open(self.baseFilename, self.mode, encoding='utf-8', errors='backslashreplace')
 
     def handleError(self, record):
         error = sys.exc_info()[1]
@@ -34,23 +39,38 @@ def open_log(path):
     for handler in list(LOG.handlers):
         LOG.removeHandler(handler)
         handler.close()
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be any bytes
     console = logging.StreamHandler(sys.stdout)
     console.addFilter(lambda record: record.levelno < logging.ERROR)  # those go to stderr
     console.handleError = lambda record: None  # a run outlives its terminal
     handlers = [console]
     if path is not None:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        handlers.append(_LogFile(path, encoding='utf-8'))
+        handlers.append(_LogFile(path))
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(message)s'))
         LOG.addHandler(handler)
+
+
+def check_log(path, settings):
+    """Raises UserError where the last settings in the log `path` are not these."""
+    found = wanted = json.loads(json.dumps(settings._asdict()))
+    with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
+        for line in file:
+            if line.startswith(b'settings: '):
+                with contextlib.suppress(ValueError):  # cut off
+                    found = json.loads(line[len(b'settings: '):])
+    if found != wanted:
+        raise UserError('--log_file={}: is the log of another experiment; choose another'.format(
+            path))
 
 
 def last_line(line):
     """The line that ends a program: to stderr, and to the log where it is open."""
     print(line, file=sys.stderr)
     if LOG.handlers:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
             LOG.error('%s', line)
 
 
