@@ -16,6 +16,7 @@ from runtime.signals import STOP
 MOMENTUM = 0.9
 EPOCHS_FACTOR = 2  # stage 2 has twice the epochs of stage 1, its boundaries doubled
 GAMMA_PENALTY = 0.1  # times gamma^2 / 2; nothing on beta
+USUAL_BETA = 0.25, 4.
 BETA, GAMMA = 'bias_opt/beta', 'bias_opt/gamma'
 
 
@@ -124,8 +125,10 @@ def fit(forward, validation, schedule, settings, directory, machine, progress):
                                          short_start, machine.num_parallel_calls)
 
     stored = forward(dataset, num_full * schedule.batch_size + num_short, batch_norm=batch_norm)
-    return fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
-                      progress.updated)
+    found = fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
+                       progress.updated)
+    progress.warn(warnings(stored, *found))
+    return found
 
 
 def fit_logits(stored, schedule, batch_norm, directory, session_config=None, updated=None):
@@ -171,6 +174,33 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
         saver = tf.train.Saver(tf.global_variables())
         saver.save(session, os.path.join(directory, 'model.ckpt'), global_step)
         return tuple(float(value[0]) for value in session.run([beta, gamma]))
+
+
+def cross_entropy(stored, beta, gamma):
+    """The mean cross-entropy over all stored logits; `stored` as for fit_logits, in pieces."""
+    total = 0.
+    for start in range(0, len(stored['label']), 1024):
+        logits, label, constant = (stored[name][start:start + 1024]
+                                   for name in ('logits', 'label', 'constant'))
+        logits = np.float64(logits)
+        logits[:, 1:] = beta * logits[:, 1:] + gamma
+        logits -= logits.max(axis=1, keepdims=True)
+        total += np.sum(np.log(np.exp(logits).sum(axis=1)) + constant
+                        - logits[np.arange(len(label)), label])
+    return total / len(stored['label'])
+
+
+def warnings(stored, beta, gamma):
+    """Yields a line on each sign that the fit has failed; `stored`: what it was made on."""
+    low, high = USUAL_BETA
+    if not low <= beta <= high:
+        yield ('beta is {:g} (gamma {:g}), a bias needs one between {:g} and {:g}: lower '
+               '--learning_rate, or more validation images (--val_share)'.format(
+                   beta, gamma, low, high))
+    none, corrected = (cross_entropy(stored, *pair) for pair in ((1., 0.), (beta, gamma)))
+    if not corrected <= none + 1e-4:  # the four decimals of the log
+        yield ('the validation cross-entropy is {:.4f} with the correction and {:.4f} without: '
+               'lower --learning_rate, or --nobias_correction'.format(corrected, none))
 
 
 def load(directory):

@@ -165,6 +165,8 @@ def from_flags(values, stored=None):
             raise UserError('{}: the experiment in --model_dir has {} {}; leave the flag '
                             'out'.format(values[name].serialize(), name, getattr(stored, name)))
     settings = stored or override(DATASETS[values.dataset], **given)
+    if not settings.num_classes:
+        raise UserError('--dataset={} needs --data_dir and --num_classes'.format(values.dataset))
     check(settings)
     return settings
 
@@ -205,8 +207,8 @@ def check(settings):
                 name, getattr(settings, name)))
     sides = settings.resize_range
     if sides and not (len(sides) == 2 and settings.image_size <= sides[0] <= sides[1] < 2 ** 15):
-        raise UserError('--resize_range={} must be two sides in pixels, the smaller one first, that '
-                        'hold the crop of --image_size={}'.format(
+        raise UserError('--resize_range={} must be two sides in pixels, the smaller one first, '
+                        'that hold the crop of --image_size={}'.format(
                             ','.join(map(str, sides)), settings.image_size))
     if not 0 <= settings.batch_norm_decay < 1:
         raise UserError('--batch_norm_decay={} must lie in [0, 1)'.format(

@@ -82,6 +82,11 @@ class Progress:
         ahead = range(self.update, min(self.update + READ_AHEAD, self._schedule.num_updates))
         return [file for update in ahead for file in self._batch_files(update)]
 
+    def warn(self, texts):
+        """A line for each of `texts`."""
+        run_log.warn('step {} of {}: {}'.format(self._step + 1, self._num_steps, text)
+                     for text in texts)
+
     def updated(self, update, loss, values=()):
         """To be called after each update.
 

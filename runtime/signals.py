@@ -6,11 +6,12 @@ import signal
 import sys
 
 import tensorflow.compat.v1 as tf
-from absl import app
+from absl import app, flags
 
 from runtime import run_log
 from runtime.errors import UserError
 
+FLAGS = flags.FLAGS
 GO_ON = 'start again with the same flags to go on'
 
 
@@ -67,13 +68,27 @@ def stop_line(signal_number):
     return 'stopped by signal {}; {}'.format(signal_number, GO_ON)
 
 
+def _parse_flags(arguments):
+    """Reads the command line; raises UserError where it holds anything but flags and values."""
+    try:
+        rest = FLAGS(arguments)[1:]
+    except (flags.Error, ValueError) as error:
+        raise UserError('{}; see --help'.format(' '.join(str(error).split()))) from None
+    if rest:
+        before = ''.join(arguments[:-len(rest)][-1:]).lstrip('-')
+        raise UserError('{!r} belongs to no flag; what is true or false takes no value after a '
+                        'space: --{name} is true, --no{name} is false'.format(
+                            rest[0], name=before if before in FLAGS and FLAGS[before].boolean
+                            else 'distillation'))
+
+
 def run(main, hard):
     """Runs `main` as absl does; what stops it ends in one line and status 1, a signal in 128 + it.
 
     `hard`: whether to leave without tidying up, of which TensorFlow's server would complain.
     """
     try:
-        app.run(main)
+        app.run(main, flags_parser=_parse_flags)
     except (UserError, OSError, MemoryError, tf.errors.OpError) as error:
         run_log.last_line('error: ' + run_log.failure(error))
         status = 1

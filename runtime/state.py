@@ -228,6 +228,11 @@ def _not_writable(model_dir, error):
 def make(model_dir):
     """Makes the folder where it is missing; raises UserError where that fails."""
     try:
+        model_dir.encode('utf-8')
+    except UnicodeEncodeError:
+        raise UserError('--model_dir={}: TensorFlow writes only where the path is UTF-8; choose '
+                        'another'.format(model_dir)) from None
+    try:
         os.makedirs(model_dir, exist_ok=True)
     except OSError as error:
         raise _not_writable(model_dir, error) from None

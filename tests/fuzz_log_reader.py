@@ -20,8 +20,8 @@ import time
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from runtime.errors import UserError
 from logs import log_reader, report, tables
+from runtime.errors import UserError
 
 NUM_STEPS = 10
 

@@ -2,10 +2,10 @@
 
     python tests/replicas_agree.py [--folder FOLDER] [FLAGS of imagenet_main.py ...]
 
-Three runs on one replica with three seeds, one on two parts of the CPU (--num_gpus=2), one in two
-processes over the loopback interface (TF_CONFIG). Exits with status 1 where a run has no whole
-table, or where an accuracy of the last two lies further from the mean of the three than these lie
-apart.
+Three runs on one replica with three seeds, one on two parts of the CPU (--num_gpus=2
+--cpu_replicas), one in two processes over the loopback interface (TF_CONFIG). Exits with status 1
+where a run has no whole table, or where an accuracy of the last two lies further from the mean of
+the three than these lie apart.
 """
 
 import argparse
@@ -61,7 +61,8 @@ def main():
     os.makedirs(folder, exist_ok=True)
     found = {}
     for name, own in (('seed 1993', ['--seed=1993']), ('seed 1', ['--seed=1']),
-                      ('seed 2', ['--seed=2']), ('2 devices', ['--num_gpus=2'])):
+                      ('seed 2', ['--seed=2']),
+                      ('2 devices', ['--num_gpus=2', '--cpu_replicas'])):
         found[name] = results(folder, name, [start(folder, name, flags + own)])
     machines = ['127.0.0.1:{}'.format(port) for port in free_ports(2)]
     found['2 processes'] = results(folder, '2 processes', [

@@ -9,8 +9,8 @@ import tensorflow.compat.v1 as tf
 
 import bic_layer
 import exemplar
-import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import resnet_model
+import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from data import lists, pipeline, preprocessing
 from data import settings as settings_lib
 

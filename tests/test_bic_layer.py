@@ -203,3 +203,25 @@ def test_a_pair_written_by_plain_tensorflow_is_read(session, tmp_path, shape):
 def test_no_pair_where_there_is_none(tmp_path):
     assert bic_layer.load(str(tmp_path)) is None
     assert bic_layer.load(os.path.join(str(tmp_path), 'missing')) is None
+
+
+def test_cross_entropy_of_what_is_stored(session):
+    """In more than one piece, without the penalty on gamma."""
+    logits, labels = random_case(4, batch=1500)
+    stored = compact(session, logits, labels, 2)
+    for pair in ((1., 0.), (0.6, -0.4), (-12389., 3.)):
+        assert bic_layer.cross_entropy(stored, *pair) == pytest.approx(oracles.cross_entropy(
+            oracles.correct(np.float32(logits).astype(np.float64), *pair, 4), labels), rel=1e-5)
+
+
+def test_a_failed_fit_is_warned_of(session):
+    logits, labels = random_case(5)
+    stored = compact(session, logits + 6 * np.eye(6)[labels], labels, 2)
+    assert list(bic_layer.warnings(stored, 1., 0.)) == []
+    assert list(bic_layer.warnings(stored, 1.0001, 0.)) == []  # of no importance
+    for beta in (-12389., 0., 0.2, 4.1, float('nan')):
+        texts = list(bic_layer.warnings(stored, beta, 0.5))
+        assert texts[0].startswith('beta is {:g} (gamma 0.5)'.format(beta))
+        assert '--learning_rate' in texts[0]
+    assert [text.split(' is ')[0] for text in bic_layer.warnings(stored, 0.3, 3.)] == [
+        'the validation cross-entropy']

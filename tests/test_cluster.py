@@ -71,7 +71,7 @@ def test_two_machines_train_as_two_devices_of_one(data, whole, tmp_path):
     """The second step, from the same first one on: sessions before it leave nothing behind."""
     model = str(tmp_path / 'model')
     shutil.copytree(str(whole[0]), model, ignore=shutil.ignore_patterns('1_*'))
-    assert tiny_runs.run(data, model, num_gpus=2, **SETTINGS).status == 0
+    assert tiny_runs.run(data, model, num_gpus=2, cpu_replicas=True, **SETTINGS).status == 0
     found = [test_replicas.weights(tf.train.latest_checkpoint(os.path.join(
         str(folder), '1_classifier'))) for folder in (model, whole[0])]
     assert set(found[0]) == set(found[1])

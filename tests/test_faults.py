@@ -16,8 +16,8 @@ import tensorflow.compat.v1 as tf
 import tiny_runs
 
 from data import lists, pipeline, preprocessing
-from runtime import state
 from data import settings as settings_lib
+from runtime import state
 from runtime.errors import UserError
 
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'
@@ -109,13 +109,15 @@ def test_a_second_signal_ends_a_run_at_once(data, tmp_path):
 @pytest.mark.parametrize('where', [
     AFTER_UPDATE, 'imagenet_main:evaluate', 'exemplar:select', 'bic_layer:fit'])
 def test_a_folder_lost_during_a_run_is_said_and_not_made_anew(data, tmp_path, where):
+    """The log is in it, too."""
     model, moved = tmp_path / 'model', tmp_path / 'moved'
     failed(tiny_runs.run(data, model, (where, 1, 'os.rename({!r}, {!r})'.format(
-        str(model), str(moved)))), '--model_dir', 'deleted or moved', GO_ON)
+        str(model), str(moved))), log_file=None), '--model_dir', 'deleted or moved', GO_ON)
     assert not (model / 'summary').exists() and not (model / '1_bias').exists()
     left = sorted(os.listdir(str(moved)))
     moved.rename(model)
-    result = tiny_runs.run(data, model, ('imagenet_main:run_step', 1, tiny_runs.KILL))
+    result = tiny_runs.run(data, model, ('imagenet_main:run_step', 1, tiny_runs.KILL),
+                           log_file=None)
     assert result.status == -9 and sorted(os.listdir(str(model))) == left
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from runtime.errors import UserError
 from data.glyphs100 import prepare
+from runtime.errors import UserError
 
 # Licences that let pictures drawn with a font be distributed.
 LICENCES = {'OFL-1.1', 'Apache-2.0'}

@@ -7,10 +7,10 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import imagenet_main
-import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import resnet_model
-from runtime import cluster, machine
+import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from data import settings as settings_lib
+from runtime import cluster, machine
 from runtime.errors import UserError
 
 ENVIRONMENT = ('TF_ENABLE_WINOGRAD_NONFUSED', 'TF_GPU_THREAD_MODE', 'TF_GPU_THREAD_COUNT')
@@ -57,12 +57,46 @@ def test_replicas_divide_the_batch_or_are_refused(flags):
     assert machine.find_replicas(pair, 8) == pipeline.Replicas(2, 1, 1)
     assert machine.distribution(pipeline.ONE, False) is None  # through no strategy at all
     flags.num_gpus = 3
+    with pytest.raises(UserError, match='--num_gpus=3: TensorFlow finds no GPU .*--cpu_replicas'):
+        machine.find_replicas(None, 9)
+    flags.cpu_replicas = True
     assert machine.find_replicas(None, 9) == pipeline.Replicas(3, 0, 3)
     assert machine.session_config().device_count['CPU'] == 3
     with pytest.raises(UserError, match='--batch_size=8 cannot be divided among 3 replicas'):
         machine.find_replicas(None, 8)
     with pytest.raises(UserError, match='--num_gpus=3: with TF_CONFIG'):
         machine.find_replicas(pair, 9)
+
+
+def test_named_gpus_that_are_not_used_bring_a_warning_with_tensorflows_reason(
+        flags, monkeypatch, tmp_path):
+    """Its C++ notes are hidden; here a stand-in for the process that has them said again."""
+    if tf.test.is_gpu_available():
+        pytest.skip('there is a GPU')
+    assert machine.devices(pipeline.ONE) == 'the CPU'
+    again = tmp_path / 'python'
+    again.write_text("""#!/bin/sh
+test "$TF_CPP_MIN_LOG_LEVEL" = 0 && cat >&2 <<END
+WARNING:tensorflow: is_gpu_available is deprecated, no driver
+2026-01-01 00:00:00.1: I tensorflow/x.cc:44] Successfully opened dynamic library libcudart.so.10.0
+2026-01-01 00:00:00.2: W tensorflow/x.cc:55] Could not load dynamic library 'libcudnn.so.7'
+2026-01-01 00:00:00.3: W tensorflow/x.cc:55] Could not load dynamic library 'libcudnn.so.7'
+2026-01-01 00:00:00.4: W tensorflow/y.cc:1641] Cannot dlopen some GPU libraries.
+END
+""")
+    again.chmod(0o755)
+    monkeypatch.setattr(machine.sys, 'executable', str(again))
+    for name in ('', '-1'):
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', name)
+        assert machine.unused_gpus() is None
+    for with_cuda, reason in (
+            (False, 'this TensorFlow is built without CUDA; requirements.txt has one with it'),
+            (True, "Could not load dynamic library 'libcudnn.so.7'; "
+                   'Cannot dlopen some GPU libraries.')):
+        monkeypatch.setattr(tf.test, 'is_built_with_cuda', lambda built=with_cuda: built)
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
+        assert machine.unused_gpus() == (
+            'CUDA_VISIBLE_DEVICES=0,1: TensorFlow finds no GPU: ' + reason)
 
 
 def trained(mixed_precision, config):

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,15 +14,17 @@ import oracles
 import photographs
 import pytest
 import tensorflow.compat.v1 as tf
+import tiny_runs
 from absl import flags
 from absl.testing import flagsaver
+from data.errors import UserError
 
 import bic_layer
 import imagenet_main
 from data import pipeline
-from runtime import state
 from data import settings as settings_lib
 from logs import log_reader
+from runtime import state
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images a class held out; 9, then 4 exemplars
@@ -418,6 +421,103 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
                     pytest.approx(value, abs=6e-5, rel=1e-4) for key, value in expected.items()}
     assert 'beta    :  [1.] [0.59001338] [0.30000001]' in lines
     assert 'gamma   :  [0.] [-0.44165498] [1.20000005]' in lines
+
+
+# -- checkpoints of this system ---------------------------------------------------------------
+
+
+def evaluated(tiny, model_dir, capsys, *arguments, data_dir=None):
+    """The lines of --eval_only with no flag of the experiment but those given."""
+    capsys.readouterr()
+    run_driver(['--eval_only', '--data_dir=' + (data_dir or tiny.data_dir),
+                '--model_dir=' + str(model_dir), '--num_parallel_calls=1', '--intra_op_threads=1',
+                '--inter_op_threads=1'] + list(arguments))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_eval_only_takes_the_settings_from_the_experiment(tiny, capsys):
+    with open(tiny.log) as file:
+        logged = file.read().splitlines()
+    found = evaluated(tiny, tiny.model_dir, capsys, '--seed=1993', '--lr_boundaries=3,4')
+    assert found[-G - 1:] == logged[-G - 1:] and len(found[-1].split()) == 11
+    assert ([line for line in found if line.startswith('test')]
+            == [line for line in logged if line.startswith('test')] != [])
+
+
+@pytest.mark.parametrize('flag', [
+    '--seed=5', '--preprocessing=vgg', '--num_increments=2', '--dataset=cifar100',
+    '--lr_boundaries=3,5', '--norandom_flip', '--train_epochs=7'])
+def test_eval_only_refuses_a_flag_that_contradicts_the_experiment(tiny, capsys, flag):
+    with pytest.raises(UserError) as error:
+        evaluated(tiny, tiny.model_dir, capsys, flag)
+    assert str(error.value).startswith(flag + ': ')
+
+
+def test_eval_only_refuses_other_lists(tiny, tmp_path, capsys):
+    for name in ('train', 'val'):
+        with open(os.path.join(tiny.data_dir, name + '.txt')) as file:
+            lines = file.readlines()
+        (tmp_path / (name + '.txt')).write_text(''.join(lines[1:] + lines[:1]))
+    with pytest.raises(UserError, match='other lists than .*train.txt.*val.txt'):
+        evaluated(tiny, tiny.model_dir, capsys, data_dir=str(tmp_path))
+
+
+def test_eval_only_takes_the_steps_that_are_there(tiny, tmp_path, capsys):
+    """One without its classifier, one whose beta and gamma are gone, one that is not finished."""
+    whole = evaluated(tiny, tiny.model_dir, capsys)
+    for left_out, lines in ((['0_classifier', '1_classifier', '2_bias'], [
+            'step 1 of 3: no checkpoint', 'step 2 of 3: no checkpoint', whole[-1]]), (
+                ['0_classifier', '2_step.json'], [
+                    'step 1 of 3: no checkpoint', 'step 3 of 3: not finished', whole[-2]])):
+        model_dir = str(tmp_path / left_out[-1])
+        shutil.copytree(tiny.model_dir, model_dir, ignore=shutil.ignore_patterns(*left_out))
+        # As a version wrote it that did not have this setting.
+        path = os.path.join(model_dir, 'experiment.json')
+        found = state._read_checked(path)
+        del found['checksum'], found['settings']['exemplar_selection']
+        state.write_atomically(path, state._json_bytes(state._with_checksum(found)))
+        found = evaluated(tiny, model_dir, capsys)
+        assert [line for line in found if re.match(r'step \d of', line)] + [
+            ' '.join(found[-1].split())] == lines[:-1] + [' '.join(lines[-1].split())]
+    for name in glob.glob(os.path.join(model_dir, '*_classifier', 'checkpoint')):
+        os.remove(name)
+    with pytest.raises(UserError, match='no checkpoint of a finished step'):
+        evaluated(tiny, model_dir, capsys)
+    with open(path, 'r+') as file:
+        file.write(' ')
+    with pytest.raises(UserError, match='experiment.json: is damaged'):
+        evaluated(tiny, model_dir, capsys)
+
+
+# -- what a run says before it goes wrong ------------------------------------------------------
+
+
+def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
+    """GPUs that are named and not used, too few updates, beta far from 1."""
+    if tf.test.is_gpu_available():
+        pytest.skip('there is a GPU')
+    data = tiny_runs.make_folder(tmp_path / 'data')
+    found = tiny_runs.run(
+        data, tmp_path / 'model',
+        ('imagenet_main:find_data', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "0"'),
+        ('bic_layer:fit', 1, 'import data.settings\n'
+         'data.settings.learning_rate = lambda *_: 1e4'), keep_checkpoints=True)
+    assert found.status == 0, found.err
+    lines = found.out.splitlines()
+    assert lines[1] == 'TensorFlow {} on the CPU, channels_last'.format(tf.__version__)
+    assert lines[2].startswith('warning: CUDA_VISIBLE_DEVICES=0: TensorFlow finds no GPU: ')
+    early = [
+        'warning: step 1: 4 updates at decay 0.9 keep 66 % of the initial statistics: too few for '
+        'any decay, raise --train_epochs',
+        'warning: step 2: 4 updates of beta and gamma leave them near 1 and 0: --train_epochs=10 '
+        'or a smaller --batch_size make 20']
+    assert lines[3:5] == early
+    with open(str(tmp_path / 'model' / 'results.csv')) as file:
+        beta = float(list(csv.DictReader(file))[1]['beta'])
+    fit = [i for i, line in enumerate(lines) if ', bias correction, ' in line][-1]
+    assert lines[fit + 1].startswith('warning: step 2 of 2: beta is {:g} (gamma '.format(beta))
+    dry = tiny_runs.run(data, tmp_path / 'none', dry_run=True)
+    assert [line for line in dry.out.splitlines() if line.startswith('warning')] == early
 
 
 # -- the published tables ---------------------------------------------------------------------

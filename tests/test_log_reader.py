@@ -13,8 +13,8 @@ from fuzz_log_reader import (
     run_log,
 )
 
-from runtime.errors import UserError
 from logs import log_reader
+from runtime.errors import UserError
 
 # The original's two streams for two steps of ImageNet-100, in the order in which each is written.
 PRINTED = """\

@@ -11,8 +11,8 @@ import pytest
 from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, lines, numbered, tar, tree, write, zipped
 
 from data import archives
-from runtime.errors import UserError
 from data.imagenet import prepare
+from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SYNSETS = ['n01440764', 'n01443537', 'n02105855', 'n15075141']  # sorted: labels 0, 1, 2, 3

@@ -52,7 +52,7 @@ def second_step(data, first_step, tmp_path_factory):
             model = str(tmp_path_factory.mktemp('second_step') / 'model')
             shutil.copytree(first_step, model)
             result = tiny_runs.run(data, model, (TRAIN, 1, MOVING), num_gpus=num_replicas,
-                                   **SETTINGS)
+                                   cpu_replicas=True, **SETTINGS)
             assert result.status == 0, result.err
             found[num_replicas] = weights(os.path.join(model, '1_classifier', 'model.ckpt-27')), [
                 line for line in result.out.splitlines() if ', classifier, ' in line]

@@ -98,3 +98,60 @@ def test_a_contradiction_names_its_flag(given, flag):
     with pytest.raises(UserError) as error:
         settings_lib.check(settings_lib.override(settings_lib.DATASETS['imagenet100'], **given))
     assert flag + '=' in str(error.value) and '\n' not in str(error.value)
+
+
+def warned(settings, training, validation):
+    """The warnings, from each step's numbers of training and (but at the first) validation images.
+    """
+    return list(settings_lib.warnings(settings, [
+        (settings_lib.schedule(settings, images),
+         settings_lib.schedule(settings, held_out, 2) if held_out else None)
+        for images, held_out in zip(training, validation)]))
+
+
+@pytest.mark.parametrize('dataset', sorted(PAPER))
+def test_the_published_settings_bring_no_warning(dataset):
+    settings = settings_lib.DATASETS[dataset]
+    # Less than any step of the published data sets has, CIFAR-100's in 20 increments among them.
+    assert warned(settings, [12800, 12800], [0, 160]) == []
+    if dataset == 'cifar100':
+        assert warned(settings, [5 * 460, 3800], [0, 200]) == []
+
+
+def test_the_embedded_data_set_brings_no_warning():
+    assert warned(settings_lib.DATASETS['glyphs100'], [540, 900], [0, 70]) == []
+
+
+@pytest.mark.parametrize('given, training, validation, expected', [
+    # 147 updates of step 2, the one with the fewest.
+    ({'train_epochs': 20}, [4000, 1881, 2000], [0, 400, 400], [
+        'step 2: 147 updates at decay 0.997 keep 64 % of the initial statistics: '
+        '--batch_norm_decay=0.9']),
+    ({'batch_norm_decay': 0.9, 'train_epochs': 1, 'batch_size': 8, 'lr_boundaries': (0.5,)},
+     [24, 24], [0, 80], [
+        'step 1: 3 updates at decay 0.9 keep 73 % of the initial statistics: too few for any '
+        'decay, raise --train_epochs']),
+    ({'lr_boundaries': (30, 100)}, [12800, 12800], [0, 400], [
+        'step 1, classifier: the learning rate 0.001 is never reached: its boundary is update 5000 '
+        'of 5000, epoch 100 of 100: lower --lr_boundaries or raise --train_epochs']),
+    ({'batch_size': 400, 'batch_norm_decay': 0.9}, [12800, 300], [0, 400], [
+        'step 2: a batch of 400 is more than its 300 images: --batch_size=256']),
+    ({'train_epochs': 50}, [25600, 25600], [0, 31], [
+        'step 2: 13 updates of beta and gamma leave them near 1 and 0: --train_epochs=77 or a '
+        'smaller --batch_size make 20']),
+])
+def test_a_short_run_is_warned_of(given, training, validation, expected):
+    settings = settings_lib.override(settings_lib.DATASETS['imagenet100'], **given)
+    assert warned(settings, training, validation) == expected
+
+
+@pytest.mark.parametrize('training', [256, 300])
+def test_the_last_rate_counts_as_reached_from_its_first_update_on(training):
+    """Boundary by boundary as learning_rate has it."""
+    for last in (97, 98, 98.9, 99, 99.5):
+        settings = settings_lib.override(settings_lib.DATASETS['imagenet100'],
+                                         lr_boundaries=(30, last), batch_norm_decay=0.9)
+        schedule = settings_lib.schedule(settings, training)
+        reached = settings_lib.learning_rate(
+            schedule, schedule.num_updates - 1) == schedule.rates[-1]
+        assert reached == (warned(settings, [training], [0]) == [])

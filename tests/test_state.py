@@ -15,8 +15,8 @@ SETTINGS = settings_lib.DATASETS['glyphs100']
 DIGESTS = {'train.txt': 'a' * 64, 'val.txt': 'b' * 64}
 
 
-def hold(folder, settings=SETTINGS, digests=DIGESTS, overwrite=False):
-    return state.experiment(str(folder), settings, digests, overwrite)
+def hold(folder, settings=SETTINGS, digests=DIGESTS, overwrite=False, **keep):
+    return state.experiment(str(folder), settings, digests, overwrite, **keep)
 
 
 def refused(folder, *expected, **arguments):
@@ -161,6 +161,7 @@ def test_overwrite_deletes_the_other_experiment_and_no_foreign_file(tmp_path):
         write_steps(tmp_path, 1)
         os.mkdir(str(tmp_path / '0_classifier'))
         save_checkpoint(tmp_path / '0_classifier', 5)
+        (tmp_path / 'run.log').write_text('')
     with hold(tmp_path, overwrite=True):  # the same experiment: nothing is deleted
         assert (tmp_path / '0_step.json').exists()
     (tmp_path / 'thesis.tex').write_text('')
@@ -191,6 +192,25 @@ def test_deleting_that_was_interrupted_is_finished_and_nothing_of_it_used(tmp_pa
     assert any(name.endswith('_step.json') for name in os.listdir(str(tmp_path)))
     with hold(tmp_path):  # the old one, again and without --overwrite
         assert state.finished_steps(str(tmp_path)) == ([], None)
+
+
+def test_whether_checkpoints_are_kept_is_remembered_and_no_part_of_the_identity(tmp_path):
+    def held(**arguments):
+        with hold(tmp_path, **arguments) as kept:
+            return kept, (tmp_path / 'experiment.json').read_bytes()
+
+    assert held(keep_checkpoints=None)[0] is False
+    without = held()[1]
+    assert b'keep' not in without  # as it was written before there was such a choice
+    assert held(keep_checkpoints=True)[0] is False
+    assert held()[0] is held(keep_checkpoints=True)[0] is True
+    refused(tmp_path, 'made here: seed is 1993 there and 7 here;',
+            settings=SETTINGS._replace(seed=7))
+    assert held(keep_checkpoints=False)[0] is True
+    assert held() == (False, without)
+    assert held(keep_checkpoints=True)[0] is False
+    assert held(settings=SETTINGS._replace(seed=7), overwrite=True)[0] is False
+    assert held(settings=SETTINGS._replace(seed=7))[0] is False
 
 
 def test_a_folder_of_something_else_is_refused_even_with_overwrite(tmp_path):
@@ -264,6 +284,14 @@ def test_the_checkpoints_themselves_count_and_not_the_note(tmp_path, note):
     found = tf.train.get_checkpoint_state(str(tmp_path))
     assert list(found.all_model_checkpoint_paths) == prefixes
     assert state.checkpoint_update(prefixes[1]) == 1000
+
+
+def test_checkpoints_in_a_relative_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint('stage', 5)
+    for _ in range(2):
+        assert state.latest_checkpoint('stage') == (os.path.join('stage', 'model.ckpt-5'), [])
+    assert tf.train.latest_checkpoint('stage') == os.path.join('stage', 'model.ckpt-5')
 
 
 def test_no_checkpoint(tmp_path):

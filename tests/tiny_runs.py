@@ -86,8 +86,8 @@ class Process:
 
     def __init__(self, data_dir, model_dir, faults=(), tf_config=None, **flags):
         """See `run`; `tf_config`: the environment variable TF_CONFIG as a dict, or None."""
-        flags = dict(FLAGS, data_dir=data_dir, model_dir=model_dir,
-                     log_file=str(model_dir) + '.log', **flags)
+        flags = dict(dict(FLAGS, data_dir=data_dir, model_dir=model_dir,
+                          log_file=str(model_dir) + '.log'), **flags)
         self._output = tempfile.mkdtemp()
         self.pid = self._ask({
             'flags': ['--{}={}'.format(*flag) for flag in flags.items() if flag[1] is not None],
@@ -120,7 +120,7 @@ def run(data_dir, model_dir, *faults, **flags):
     """Runs imagenet_main.py to its end.
 
     Args:
-        data_dir, model_dir: flags; the log goes to <model_dir>.log.
+        data_dir, model_dir: flags; the log goes to <model_dir>.log unless `log_file` is given.
         faults: (where, count, code): `code` runs just before the call number `count` of the
             function `where`, 'module:name' or 'module:class.name'.
         flags: in addition to FLAGS; None leaves one out.

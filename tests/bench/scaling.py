@@ -26,7 +26,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 import exemplar  # noqa: E402
 import resnet_model  # noqa: E402
 from data import lists  # noqa: E402
-from runtime import checkpoints, state  # noqa: E402
+from runtime import state  # noqa: E402
 from data import settings as settings_lib  # noqa: E402
 
 TRAIN, TEST, DIMENSIONS = 100, 10, 512

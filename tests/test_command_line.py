@@ -1,0 +1,182 @@
+"""The command line: paths, what is left over on it, where the log goes, which checkpoints stay."""
+import os
+import re
+
+import pytest
+import tiny_runs
+
+RUN, STEP = 'imagenet_main:run_main', 'imagenet_main:run_step'
+STOP_AT_STEP_1 = STEP, 1, tiny_runs.TERMINATE
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return tiny_runs.make_folder(tmp_path_factory.mktemp('command_line') / 'data')
+
+
+def begin(data, model, *faults, **flags):
+    """Starts an experiment and stops it when its first step begins."""
+    result = tiny_runs.run(data, model, STOP_AT_STEP_1, *faults, **flags)
+    assert result.status == 143, result.err
+    return result
+
+
+def failed(result, *expected):
+    """The run ended with status 1 and one line, which says all that is expected."""
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
+        result.err)
+
+
+# -- paths ------------------------------------------------------------------------------------
+
+
+def test_relative_paths_are_those_of_the_current_folder(data, tmp_path):
+    (tmp_path / 'data').symlink_to(data)
+    there = RUN, 1, 'os.chdir({!r})'.format(str(tmp_path))
+    result = tiny_runs.run('data', 'model', there, train_epochs=1, log_file='a.log')
+    assert result.status == 0, result.err
+    assert (tmp_path / 'model' / 'results.csv').exists() and (tmp_path / 'a.log').exists()
+    again = tiny_runs.run(data, tmp_path / 'model', train_epochs=1)
+    assert again.status == 0 and 'going on after step 2 of 2' in again.out
+
+
+def test_a_tilde_is_the_home_folder(data, tmp_path):
+    home = tmp_path / 'home'
+    home.mkdir()
+    (home / 'data').symlink_to(data)
+    begin('~/data', '~/model', (RUN, 1, 'os.chdir({!r})\nos.environ["HOME"] = {!r}'.format(
+        str(tmp_path), str(home))), log_file='~/a.log')
+    assert set(os.listdir(str(home))) == {'data', 'model', 'a.log'}
+    assert os.listdir(str(tmp_path)) == ['home']
+
+
+# -- what is no flag --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def begun(data, tmp_path_factory):
+    model = tmp_path_factory.mktemp('begun') / 'model'
+    begin(data, model)
+    return model
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['--overwrite', 'False'], ["'False'", '--nooverwrite is false']),
+    (['--distillation', 'False', '--seed=3'], ["'False'", '--nodistillation is false']),
+    (['extra_arg'], ["'extra_arg'", '--nodistillation is false']),
+    (['--nodistillation=true'], ['--nodistillation=true', 'does not take an argument']),
+    (['--overwite'], ["'overwite'", 'overwrite']),
+    (['--seed=x'], ['--seed=x', '--help']),
+    (['--seed'], ['--seed', 'Missing value']),
+    (['--network=vgg'], ['--network=vgg', 'imagenet|cifar']),
+    (['--model_dir='], ['--model_dir=', 'names no path'])])
+def test_a_command_line_that_cannot_be_understood_is_one_line_and_deletes_nothing(
+        data, begun, arguments, expected):
+    before = tiny_runs.final_state(begun)
+    failed(tiny_runs.run(data, begun, (RUN, 1, 'import sys\nsys.argv += {!r}'.format(arguments)),
+                         STOP_AT_STEP_1, seed=5), *expected)
+    assert tiny_runs.final_state(begun) == before
+
+
+# -- the log ----------------------------------------------------------------------------------
+
+
+def seeds(log):
+    return re.findall(r'^settings: .*"seed": (\d+)', log.read_text(), re.MULTILINE)
+
+
+def test_each_experiment_has_its_own_log_in_its_folder(data, tmp_path):
+    for seed in (1, 2, 1):
+        begin(data, tmp_path / str(seed) / 'bic', log_file=None, seed=seed)
+    assert seeds(tmp_path / '1' / 'bic' / 'run.log') == ['1', '1']
+    assert seeds(tmp_path / '2' / 'bic' / 'run.log') == ['2']
+    begin(data, tmp_path / '1' / 'bic', log_file=None, seed=3, overwrite=True)
+    assert seeds(tmp_path / '1' / 'bic' / 'run.log') == ['3']
+
+
+def test_a_log_that_another_experiment_began_is_refused(data, tmp_path):
+    log, model = tmp_path / 'one.log', tmp_path / 'model'
+    begin(data, model, log_file=log, seed=1)
+    log.write_text(log.read_text() + 'settings: {"cut')
+    before = tiny_runs.final_state(model)
+    failed(tiny_runs.run(data, tmp_path / 'other', log_file=log, seed=2), '--log_file=' + str(log))
+    assert not (tmp_path / 'other').exists()
+    failed(tiny_runs.run(data, model, log_file=log, seed=2, overwrite=True), str(log))
+    assert tiny_runs.final_state(model) == before
+    begin(data, model, log_file=log, seed=1)
+
+
+# -- checkpoints ------------------------------------------------------------------------------
+
+
+def test_what_was_kept_stays_until_it_is_said_otherwise(data, tmp_path):
+    model = tmp_path / 'model'
+
+    def kept():
+        return (model / '0_classifier' / 'model.ckpt-2.index').exists()
+
+    settings = {'train_epochs': 1}
+    assert tiny_runs.run(data, model, keep_checkpoints=True, **settings).status == 0 and kept()
+    result = tiny_runs.run(data, model, **settings)
+    assert result.status == 0 and kept() and 'deleted' not in result.out
+    result = tiny_runs.run(data, model, keep_checkpoints=False, **settings)
+    assert result.status == 0 and not kept()
+    assert '--nokeep_checkpoints: the classifiers kept so far are deleted' in result.out
+    result = tiny_runs.run(data, model, **settings)
+    assert result.status == 0 and 'deleted' not in result.out
+
+
+def test_checkpoints_are_kept_from_the_start_on_that_asks_for_it(data, tmp_path):
+    model = tmp_path / 'model'
+    begin(data, model, train_epochs=1)
+    begin(data, model, train_epochs=1, keep_checkpoints=True)
+    assert tiny_runs.run(data, model, train_epochs=1).status == 0
+    assert (model / '0_classifier' / 'model.ckpt-2.index').exists()
+    assert (model / '1_classifier' / 'checkpoint').exists()
+
+
+# -- names that are no UTF-8 ------------------------------------------------------------------
+
+STRICT_ASCII = RUN, 1, 'import sys\nsys.stdout.reconfigure(encoding="ascii", errors="strict")'
+
+
+@pytest.fixture
+def odd_names(data, tmp_path):
+    """A data folder whose name and training images' names are no UTF-8; one image is damaged."""
+    folder = os.fsencode(str(tmp_path)) + b'/caf\xe9'
+    os.makedirs(folder + b'/train')
+    os.symlink(os.path.join(data, 'val'), folder + b'/val')
+    with open(os.path.join(data, 'train.txt'), 'rb') as source:
+        content = source.read()
+    with open(folder + b'/train.txt', 'wb') as file:
+        file.write(content.replace(b'train/', b'train/\xe9'))
+    os.symlink(os.path.join(data, 'val.txt'), folder + b'/val.txt')
+    for name in os.listdir(os.path.join(data, 'train')):
+        os.symlink(os.path.join(data, 'train', name), folder + b'/train/\xe9' + name.encode())
+    os.remove(folder + b'/train/\xe90_3.png')
+    with open(folder + b'/train/\xe90_3.png', 'wb') as file:
+        file.write(b'no image')
+    return os.fsdecode(folder)
+
+
+def test_images_with_names_that_are_no_utf_8(odd_names, tmp_path):
+    model, log, bad = tmp_path / 'model', tmp_path / 'model.log', '\\udce90_3.png'
+    result = tiny_runs.run(odd_names, model, STRICT_ASCII, check_data=True)
+    failed(result, '1 of 56 images')
+    assert bad in result.out
+    result = tiny_runs.run(odd_names, model, STRICT_ASCII, train_epochs=1)
+    failed(result, bad, '--skip_bad_images')
+    assert bad in log.read_text() and (model / '0_step.json').exists()
+    # Exemplars are found again by their names.
+    result = tiny_runs.run(odd_names, model, STRICT_ASCII, train_epochs=1, skip_bad_images=True)
+    assert result.status == 0, result.err
+    assert 'going on after step 1 of 2' in result.out
+    for text in (result.out, log.read_text()):
+        assert re.search(r'bad image: .*caf\\udce9/train/' + re.escape(bad), text)
+
+
+def test_a_model_dir_that_is_no_utf_8_is_one_line(data, tmp_path):
+    model = os.path.join(str(tmp_path), os.fsdecode(b'caf\xe9'))
+    failed(tiny_runs.run(data, model, log_file=None), '--model_dir=', 'caf\\udce9', 'UTF-8')
+    assert os.listdir(str(tmp_path)) == []
