@@ -37,12 +37,9 @@ flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
 run_log.define_path('data_dir', 'folder with train.txt, val.txt and the images they list')
 run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/<dataset>)')
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
-flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
 flags.DEFINE_bool('eval_only', False,
                   'evaluate the checkpoints in model_dir (also the original\'s), and stop')
-flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and say which')
-settings_lib.define_flags()
-for module in (settings_lib, machine, checkpoints, state, run_log, progress):
+for module in (settings_lib, checks, machine, checkpoints, state, run_log, progress):
     flags.adopt_module_key_flags(module)  # --help lists them too
 
 
@@ -58,24 +55,12 @@ class Run:
                                  settings.class_order)
         self.machine = machine.Machine(task, job, settings.batch_size)
         self.run_time = None
-        self.checked_groups = 0  # of whose images the bad ones are left out
 
     def schedules(self, step, samples):
         """The Schedules of both stages; None for stage 2 where there is no correction."""
         stage1, stage2 = (settings_lib.schedule(self.settings, len(part.images), factor)
                           for part, factor in zip(samples, (1, bic_layer.EPOCHS_FACTOR)))
         return stage1, stage2 if step and self.settings.bias_correction else None
-
-    def stage(self, files):
-        """What each stage has around it; `files`: function to those that may be read just now."""
-        return checks.around(self.model_dir, self.data_dir, files, self.machine.num_parallel_calls,
-                             FLAGS.skip_bad_images)
-
-    def progress(self, step, name, schedule, directory, batch_files=None):
-        """The Progress of a stage; see there."""
-        return progress.Progress(
-            (step, self.settings.num_steps, name), schedule, self.run_time,
-            directory if self.machine.writes else None, batch_files)
 
 
 def run_step(run, step, exemplars, teacher_bias):
@@ -131,9 +116,9 @@ def train(run, step, training, schedule, teacher_bias, done, start):
     directory = checkpoints.classifier_dir(run.model_dir, step)
     batches = pipeline.Batches(schedule, [run.settings.seed, step])
     files = training.files
-    watch = run.progress(step, 'classifier', schedule, directory,
-                         lambda update: files[batches.images(update)])
-    with run.stage(watch.files_read):
+    watch = progress.Progress(run, step, 'classifier', schedule, directory,
+                              lambda update: files[batches.images(update)])
+    with checks.around_stage(run, watch.files_read):
         resnet_model.train(directory, training, batches, schedule, run.machine, watch, done,
                            settings=run.settings, step=step, start=start,
                            teacher_bias=teacher_bias)
@@ -146,10 +131,10 @@ def fit_bias(run, step, checkpoint, validation, schedule):
     if found is not None:
         return found
     files = validation.files
-    watch = run.progress(step, 'bias correction', schedule, directory)
+    watch = progress.Progress(run, step, 'bias correction', schedule, directory)
     logits = functools.partial(resnet_model.forward, checkpoint, run.machine, step=step,
                                settings=run.settings, outputs='bias')
-    with run.stage(lambda: files):
+    with checks.around_stage(run, lambda: files):
         return bic_layer.fit(logits, validation, schedule, run.settings, directory, run.machine,
                              watch)
 
@@ -165,7 +150,7 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
     passed = ([validation] if step else []) + [test] + ([training] if with_features else [])
     files, classes = (np.concatenate([getattr(part, name) for part in passed])
                       for name in ('files', 'classes'))
-    with run.stage(lambda: files):
+    with checks.around_stage(run, lambda: files):
         outputs = resnet_model.forward(
             checkpoint, run.machine,
             lambda: pipeline.evaluation_dataset(files, classes, run.settings,
@@ -189,7 +174,6 @@ def run_experiment(run):
     checkpoints.prune(run.model_dir, len(records), run.keeps)
     plan(run)
     for step in run.run_time.steps(range(len(records), settings.num_steps)):
-        STOP.check()
         exemplars, teacher_bias = passed_on(run, step, records)
         results, chosen = run_step(run, step, exemplars, teacher_bias)
         state.check_held(run.model_dir)
@@ -217,17 +201,14 @@ def passed_on(run, step, records):
 
     Where bad images are skipped, takes those of the step's classes out of the split first.
     """
-    settings = run.settings
     if FLAGS.skip_bad_images:
-        run.split = checks.without_bad_images(run.split, settings.groups[:step + 2],
-                                              run.checked_groups, run.machine.num_parallel_calls)
-        run.checked_groups = step + 1
+        run.split = checks.without_bad_images(run.split, run.settings.groups[:step + 2],
+                                              run.machine.num_parallel_calls)
     exemplars, teacher_bias = [], None
     if step:
-        exemplars = lists.find_images(run.split.train_list, run.split.train,
-                                      records[step - 1]['exemplars'],
+        exemplars = lists.find_images(run.split, records[step - 1]['exemplars'],
                                       missing_ok=FLAGS.skip_bad_images)
-    if step >= 2 and settings.bias_correction:  # at t = 1 there is nothing to correct
+    if step >= 2 and run.settings.bias_correction:  # at t = 1 there is nothing to correct
         teacher_bias = state.bias_of(records[step - 1])
     return exemplars, teacher_bias
 
@@ -239,10 +220,7 @@ def follow_chief(run):
         step = word['step']
         exemplars, teacher_bias = passed_on(run, step, records)
         samples = exemplar.samples(run.split, run.settings, step, exemplars)
-        if samples[0].digest != word['images']:
-            raise UserError('step {} has other training images here than at the chief: {} and the '
-                            'images in it have to be the same on all machines'.format(
-                                step + 1, run.data_dir))
+        cluster.check_images(word, samples[0].digest, run.data_dir)
         train(run, step, samples[0], run.schedules(step, samples)[0], teacher_bias,
               word['update'] or 0, start)
 
@@ -252,8 +230,7 @@ def dry_run(run):
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
         STOP.check()
         run_log.counts_lines(step, *(len(part.images) for part in samples))
-        LOG.info('updates: %d of the classifier, %d of the bias correction',
-                 *(stage.num_updates if stage else 0 for stage in run.schedules(step, samples)))
+        run_log.updates_line(*run.schedules(step, samples))
     plan(run)
 
 
@@ -262,22 +239,19 @@ def evaluate_checkpoints(run, own):
 
     `own`: whether they are of this system and not the original's, which stores no records.
     """
-    records, rows = state.finished_steps(run.model_dir) if own else None, []
+    num_steps, rows = run.settings.num_steps, []
+    records = state.finished_steps(run.model_dir) if own else [None] * num_steps
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
         checkpoint = tf.train.latest_checkpoint(checkpoints.classifier_dir(run.model_dir, step))
-        finished = records is None or step < len(records)
-        if not (checkpoint and finished):
-            LOG.info('step %d of %d: %s', step + 1, run.settings.num_steps,
+        if not checkpoint or step >= len(records):
+            LOG.info('step %d of %d: %s', step + 1, num_steps,
                      'not finished' if checkpoint else 'no checkpoint')
             continue
-        bias = None
-        if step and records is None:
-            bias = bic_layer.load(checkpoints.bias_dir(run.model_dir, step))
-        elif step:
-            bias = state.bias_of(records[step])
+        bias = state.bias_of(records[step]) if own else bic_layer.load(
+            checkpoints.bias_dir(run.model_dir, step))
         run_log.counts_lines(step, *(len(part.images) for part in samples))
         rows.append(evaluate(run, step, checkpoint, bias, samples, False)[0])
-        run_log.step_lines(run.settings.num_steps, rows)
+        run_log.step_lines(num_steps, rows)
     if not rows:
         raise UserError('{}: no checkpoint of a finished step; a run keeps those of earlier steps '
                         'only with --keep_checkpoints'.format(run.model_dir))
@@ -294,18 +268,14 @@ def main(_):
     look = FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only
     with contextlib.ExitStack() as stack:
         task, job = cluster.join(model_dir, stack, look)
-        stored = state.read_experiment(model_dir, settings_lib.Settings.from_dict) if (
-            FLAGS.eval_only) else None
-        settings = settings_lib.from_flags(FLAGS, stored and stored[0])
+        stored = FLAGS.eval_only and state.read_experiment(model_dir)
+        settings = settings_lib.from_flags(FLAGS, stored)
         exemplar.check(settings)
         run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task, job)
-        if stored and stored[1] != run.digests:
-            raise UserError('--data_dir={}: other lists than those of --model_dir={}: {}'.format(
-                run.data_dir, model_dir, state.differences(stored[1], run.digests)))
-        if job is not None:
-            job.agree(dict(state.identity(settings, run.digests), replicas=run.machine.replicas,
-                           skip_bad_images=FLAGS.skip_bad_images,
-                           mixed_precision=FLAGS.mixed_precision))
+        if stored:
+            state.check_lists(stored, run.digests, model_dir, run.data_dir)
+        run.machine.agree(dict(state.identity(settings, run.digests),
+                               skip_bad_images=FLAGS.skip_bad_images))
         run_log.check_log(FLAGS.log_file, settings)
         if run.machine.writes and not look:
             run.keeps = stack.enter_context(state.experiment(
@@ -319,7 +289,7 @@ def main(_):
         elif FLAGS.check_data:
             checks.check_data(run.split, run.machine.num_parallel_calls)
         elif FLAGS.eval_only:
-            evaluate_checkpoints(run, stored is not None)
+            evaluate_checkpoints(run, bool(stored))
         elif run.machine.writes:
             run_experiment(run)
         else:

@@ -6,11 +6,16 @@ import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from absl import flags
 
 from data import lists, pipeline
 from runtime import LOG, run_log, state
 from runtime.errors import UserError
 from runtime.signals import GO_ON, STOP
+
+FLAGS = flags.FLAGS
+flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
+flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and say which')
 
 LINE_SECONDS = 10  # between two lines on how far a check is
 
@@ -44,16 +49,15 @@ def check_data(split, num_parallel_calls):
                         'use --skip_bad_images'.format(len(bad), len(files)))
 
 
-def without_bad_images(split, groups, checked, num_parallel_calls):
-    """The Split without what does not decode of the images of the groups that are not checked yet.
+def without_bad_images(split, groups, num_parallel_calls):
+    """The Split without what does not decode of the images of groups that are not checked yet.
 
     Args:
         split: the Split.
         groups: where the groups to be checked begin, and the end of the last.
-        checked: the number of those that were checked before.
         num_parallel_calls: as elsewhere.
     """
-    for group in range(checked, len(groups) - 1):
+    for group in range(split.checked_groups, len(groups) - 1):
         classes = slice(groups[group], groups[group + 1])
         train = np.concatenate(split.train[classes] + split.validation[classes])
         test = np.concatenate(split.test[classes])
@@ -64,7 +68,7 @@ def without_bad_images(split, groups, checked, num_parallel_calls):
             LOG.info('left out: %d of %d images', len(bad), len(files))
         split = lists.without(split, train[bad[bad < len(train)]],
                               test[bad[bad >= len(train)] - len(train)])
-    return split
+    return split._replace(checked_groups=len(groups) - 1)
 
 
 def warn_of_shared_images(split):
@@ -76,22 +80,20 @@ def warn_of_shared_images(split):
 
 
 @contextlib.contextmanager
-def around(model_dir, data_dir, files, num_parallel_calls, skipping):
+def around_stage(run, files):
     """Around each stage: a stop request, a lost folder or a bad image ends it in one line.
 
     Args:
-        model_dir, data_dir: the run's.
+        run: has model_dir, data_dir and machine.
         files: function without arguments, those that may be read just now.
-        num_parallel_calls: as elsewhere.
-        skipping: whether bad images are left out at the next start.
     """
     STOP.check()
-    state.check_held(model_dir)
+    state.check_held(run.model_dir)
     try:
         yield
     except tf.errors.OpError as error:
-        state.check_held(model_dir)
-        raise cause(error, files(), data_dir, num_parallel_calls, skipping) from error
+        state.check_held(run.model_dir)
+        raise _cause(error, files(), run.data_dir, run.machine.num_parallel_calls) from error
     STOP.check()
 
 
@@ -104,7 +106,7 @@ def no_nan(cross_entropy, files, checkpoint):
                             checkpoint, os.fsdecode(files[np.argmin(numbers)])))
 
 
-def cause(error, files, data_dir, num_parallel_calls, skipping):
+def _cause(error, files, data_dir, num_parallel_calls):
     """What to raise for a failed TensorFlow operation: a UserError if the data is the cause.
 
     Args:
@@ -112,7 +114,6 @@ def cause(error, files, data_dir, num_parallel_calls, skipping):
         files: those that may have been read when it came.
         data_dir: the data folder.
         num_parallel_calls: as elsewhere.
-        skipping: whether bad images are left out at the next start.
     """
     if not os.path.isdir(data_dir):
         return UserError('{}: the data folder is gone; once it is back, {}'.format(data_dir, GO_ON))
@@ -122,5 +123,5 @@ def cause(error, files, data_dir, num_parallel_calls, skipping):
     if not bad:
         return error
     return UserError('{}: cannot be read as an image; {}, then {}'.format(
-        os.fsdecode(files[bad[0]]), 'it will be left out' if skipping else
+        os.fsdecode(files[bad[0]]), 'it will be left out' if FLAGS.skip_bad_images else
         'mend it or add --skip_bad_images', GO_ON))

@@ -43,8 +43,9 @@ class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 
 # order: int64 array [C], the label of class i is order[i]. train, validation, test: a list with one
 # array of image indices a class; train and validation index train_list, test indexes test_list.
 # test_classes: int64 array [test images], the class of every image in the test list.
+# checked_groups: the number of groups of which the bad images were left out.
 Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test', 'test_classes',
-                                         'train_list', 'test_list'])
+                                         'train_list', 'test_list', 'checked_groups'])
 
 
 class Samples(collections.namedtuple('Samples', ['images', 'classes', 'image_list'])):
@@ -265,7 +266,7 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
     class_of = np.empty(num_classes, np.int64)
     class_of[order] = np.arange(num_classes)
     return Split(order, training, validation, [test_by_label[label] for label in order],
-                 class_of[test.labels], train, test)
+                 class_of[test.labels], train, test, 0)
 
 
 def without(split_, train_images, test_images):
@@ -325,12 +326,11 @@ def test_samples(split_, groups):
     return Samples(images, split_.test_classes[images], split_.test_list)
 
 
-def find_images(image_list, images_by_class, paths_by_class, missing_ok=False):
-    """The indices of stored paths: for each class, those of its `images_by_class` named.
+def find_images(split_, paths_by_class, missing_ok=False):
+    """The indices of stored paths: for each class, those of its training images named.
 
     Args:
-        image_list: the train ImageList.
-        images_by_class: one array of image indices a class.
+        split_: the Split.
         paths_by_class: one list of paths (str) a class.
         missing_ok: bool, whether paths that are not among them are passed over.
 
@@ -340,8 +340,8 @@ def find_images(image_list, images_by_class, paths_by_class, missing_ok=False):
     Raises:
         UserError: a path is not among its class's images.
     """
-    found = []
-    for images, paths in zip(images_by_class, paths_by_class):
+    found, image_list = [], split_.train_list
+    for images, paths in zip(split_.train, paths_by_class):
         index = dict(zip(image_list.paths[images], images))
         paths = [os.fsencode(path) for path in paths]
         try:

@@ -125,16 +125,15 @@ DATASETS = {
 }
 
 
-def define_flags():
-    """A flag for each of FIELDS; where it is not given, the data set's own value holds."""
-    for name, kind, _, text in FIELDS:
-        if isinstance(kind, tuple):
-            flags.DEFINE_enum(name, None, kind, text)
-        elif isinstance(kind, list):
-            flags.DEFINE_list(name, None, text)
-        else:
-            {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool,
-             str: flags.DEFINE_string}[kind](name, None, text)
+# A flag for each field; where it is not given, the data set's own value holds.
+for _name, _kind, _, _help in FIELDS:
+    if isinstance(_kind, tuple):
+        flags.DEFINE_enum(_name, None, _kind, _help)
+    elif isinstance(_kind, list):
+        flags.DEFINE_list(_name, None, _help)
+    else:
+        {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool,
+         str: flags.DEFINE_string}[_kind](_name, None, _help)
 
 
 def from_flags(values, stored=None):
@@ -142,12 +141,13 @@ def from_flags(values, stored=None):
 
     Args:
         values: absl's FlagValues.
-        stored: Settings that hold instead of the data set's; a flag that contradicts is an error.
+        stored: an experiment's identity, whose settings hold instead of the data set's; a flag
+            that contradicts is an error.
 
     Raises:
         UserError: naming the flag.
     """
-    given = {}
+    given, stored = {}, stored and Settings.from_dict(stored['settings'])
     for name, kind, _, _ in FIELDS:
         value = values[name].value
         if isinstance(kind, list) and value is not None:

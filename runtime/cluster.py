@@ -96,6 +96,14 @@ def announced(task):
         os.environ.pop(ENVIRONMENT, None)
 
 
+def check_images(word, digest, data_dir):
+    """Raises UserError where a step has other training images here than the chief's word says."""
+    if digest != word['images']:
+        raise UserError('step {} has other training images here than at the chief: {} and the '
+                        'images in it have to be the same on all machines'.format(
+                            word['step'] + 1, data_dir))
+
+
 def name_of(task, index):
     """What messages call a process."""
     return '{} {}'.format('the chief' if index == 0 else 'worker {}'.format(index),

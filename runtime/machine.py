@@ -198,6 +198,12 @@ class Machine:
         """Whether checkpoints and curves are this process's to write."""
         return self.cluster is None or self.cluster.is_chief
 
+    def agree(self, identity):
+        """Where several machines take part: raises UserError unless all are the same run."""
+        if self.cluster is not None:
+            self.cluster.agree(dict(identity, replicas=self.replicas.total,
+                                    mixed_precision=self.mixed_precision))
+
     def log_devices(self):
         """Says what computes, and why GPUs that could do not."""
         several = ', {} replicas'.format(self.replicas.total) if self.replicas.total > 1 else ''

@@ -59,20 +59,21 @@ class Progress:
     """The watch over the updates of a stage: stop requests, losses, lines, TensorBoard's curves.
 
     Args:
-        where: (step, number of steps, name of the stage).
+        run: has settings, run_time and machine.
+        step: counted from 0.
+        stage: its name.
         schedule: the stage's Schedule.
-        run_time: the run's RunTime.
-        directory: of TensorBoard's curves, or None for none.
+        directory: of TensorBoard's curves.
         batch_files: of stage 1, from which RunTime takes the speed: function from an update,
             counted from 0, to the files of its batch.
     """
 
-    def __init__(self, where, schedule, run_time, directory, batch_files=None):
+    def __init__(self, run, step, stage, schedule, directory, batch_files=None):
         self.update = 0  # updates done
-        self._step, self._num_steps, self._stage = where
+        self._step, self._num_steps, self._stage = step, run.settings.num_steps, stage
         self._schedule = schedule
-        self._run_time = run_time
-        self._directory = directory
+        self._run_time = run.run_time
+        self._directory = directory if run.machine.writes else None
         self._batch_files = batch_files
         self._trains = batch_files is not None
         self._since = None  # (updates done, time) of the last line

@@ -129,6 +129,12 @@ def counts_lines(step, training, validation, test):
              'first itera' if step == 0 else 'incremental iteras', training, validation, test)
 
 
+def updates_line(stage1, stage2):
+    """How many updates the stages of a step have; `stage2` is None where there is none."""
+    LOG.info('updates: %d of the classifier, %d of the bias correction', stage1.num_updates,
+             stage2.num_updates if stage2 else 0)
+
+
 def warn(texts):
     """A line for each of `texts`."""
     for text in texts:

@@ -156,12 +156,8 @@ def _what_differs(found, wanted):
     return 'another experiment was made here: ' + differences(found, wanted)
 
 
-def read_experiment(model_dir, from_dict):
-    """(settings, digests of the lists) of the experiment in `model_dir`; None where there is none.
-
-    Args:
-        model_dir: folder.
-        from_dict: Settings.from_dict.
+def read_experiment(model_dir):
+    """The identity of the experiment in `model_dir`; None where there is none.
 
     Raises:
         UserError: its file is damaged or another version's.
@@ -173,10 +169,17 @@ def read_experiment(model_dir, from_dict):
         found = _read_checked(path)
         if found['state_version'] != VERSION:
             raise ValueError('another version')
-        return from_dict(found['settings']), found['lists']
-    except (ValueError, KeyError, TypeError):
+        return found
+    except (ValueError, KeyError):
         raise UserError('{}: is damaged or was written by another version of this program; put it '
                         'back, or name another --model_dir'.format(path)) from None
+
+
+def check_lists(found, digests, model_dir, data_dir):
+    """Raises UserError where an experiment was made on other lists than these."""
+    if found['lists'] != digests:
+        raise UserError('--data_dir={}: other lists than those of --model_dir={}: {}'.format(
+            data_dir, model_dir, differences(found['lists'], digests)))
 
 
 def _claim(model_dir, settings, digests, overwrite, keep_checkpoints):
