@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from data import scripts
 from data.errors import UserError
 from data.glyphs100 import prepare
 
@@ -132,20 +133,20 @@ def test_second_call_does_no_work(written, monkeypatch):
 def test_interrupted_write_leaves_nothing(few, tmp_path, monkeypatch, fault, expected):
     target = tmp_path / 'deep' / 'images'
     count = []
-    write = prepare._write
+    write = scripts.write_file
 
-    def failing(path, content):
+    def failing(path, content, **options):
         assert not target.exists()
         count.append(path)
         if len(count) == 30:
             raise fault
-        write(path, content)
+        write(path, content, **options)
 
-    monkeypatch.setattr(prepare, '_write', failing)
+    monkeypatch.setattr(scripts, 'write_file', failing)
     with pytest.raises(expected):
         prepare.write_images(str(target))
     assert list(target.parent.iterdir()) == []
-    monkeypatch.setattr(prepare, '_write', write)
+    monkeypatch.setattr(scripts, 'write_file', write)
     assert prepare.write_images(str(target)) is True
 
 
@@ -207,10 +208,10 @@ def test_foreign_folder_or_file_is_refused(few, tmp_path):
 
 def test_script_says_mistakes_in_one_line(tmp_path, monkeypatch, capsys):
     def error(*argv):
-        assert prepare.main(list(argv)) == 1
-        out, err = capsys.readouterr()
-        assert out == '' and err.startswith('error: ') and err.count('\n') == 1
-        return err
+        with pytest.raises(UserError) as raised:
+            prepare.main(list(argv))
+        assert capsys.readouterr() == ('', '') and '\n' not in str(raised.value)
+        return str(raised.value)
 
     monkeypatch.setitem(sys.modules, 'PIL', None)
     assert 'pip install pillow fonttools' in error('--fonts', str(tmp_path))

@@ -117,22 +117,22 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch):
     path = write(tmp_path / 'faces.tar', tar(FACES))
     expected = run([path], tmp_path / 'whole')
     written = []
-    real = archives._write
+    real = archives.write_file
 
-    def interrupted(where, data, sync=False):
+    def interrupted(where, data, **options):
         if len(written) == 20:
             raise KeyboardInterrupt
-        real(where, data, sync)
+        real(where, data, **options)
         written.append(os.path.basename(where))
-    monkeypatch.setattr(archives, '_write', interrupted)
+    monkeypatch.setattr(archives, 'write_file', interrupted)
     with pytest.raises(KeyboardInterrupt):
         run([path], tmp_path / 'images')
     assert not (tmp_path / 'images' / 'train.txt').exists()
     count = []
-    monkeypatch.setattr(archives, '_write', lambda where, data, sync=False: (
-        count.append(where), real(where, data, sync)))
+    monkeypatch.setattr(archives, 'write_file', lambda where, data, **options: (
+        count.append(where), real(where, data, **options)))
     assert run([path], tmp_path / 'images') == expected
-    assert len(count) == len(expected[0] + expected[1]) - 20 + 2  # and the two lists
+    assert len(count) == len(expected[0] + expected[1]) - 20
 
 
 @pytest.mark.parametrize('bad, message', [(b'<html>', 'not a picture'), (JPEG[:-9], 'truncated')])

@@ -229,23 +229,23 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch, give, stop_at):
     sources = give(tmp_path / 'sources')
     target = tmp_path / 'images'
     written = []
-    real = archives._write
+    real = archives.write_file
 
-    def interrupted(path, data, sync=False):
+    def interrupted(path, data, **options):
         if len(written) == stop_at:
             raise KeyboardInterrupt
-        real(path, data, sync)
+        real(path, data, **options)
         written.append(os.path.basename(path))
-    monkeypatch.setattr(archives, '_write', interrupted)
+    monkeypatch.setattr(archives, 'write_file', interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(sources, target)
     assert not lists(target)
     first = list(written)
 
-    def goes_on(path, data, sync=False):
-        real(path, data, sync)
+    def goes_on(path, data, **options):
+        real(path, data, **options)
         written.append(os.path.basename(path))
-    monkeypatch.setattr(archives, '_write', goes_on)
+    monkeypatch.setattr(archives, 'write_file', goes_on)
     run(sources, target)
     assert pictures(target) == PICTURES
     again = [name for name in written[len(first):] if name in first]
@@ -309,7 +309,8 @@ def test_missing_class_and_wrong_share_of_validation(tmp_path):
     os.unlink(os.path.join(source, 'val', SYNSETS[3], sorted(
         name for name in VAL if VAL_CLASS[name] == SYNSETS[3])[0]))
     message, named = missing(tmp_path, [source])
-    assert named == ['train/' + SYNSETS[1], 'val/{} (1 of 2 images)'.format(SYNSETS[3])]
+    assert named == ['train/{} (0 of all images)'.format(SYNSETS[1]),
+                     'val/{} (1 of 2 images)'.format(SYNSETS[3])]
     assert '--allow_missing' in message
 
 
@@ -397,7 +398,7 @@ def test_bad_picture_in_the_inner_tar_is_named_with_its_tars(tmp_path):
     pictures_ = dict(TRAIN)
     pictures_['n01443537', 'n01443537_10.JPEG'] = b'oops'
     write(sources[0], train_tar(pictures_))
-    with pytest.raises(UserError, match='ILSVRC2012_img_train.tar: n01443537.tar: '
+    with pytest.raises(UserError, match='ILSVRC2012_img_train.tar: n01443537.tar/'
                                         'n01443537_10.JPEG: it is not a picture'):
         run(sources, tmp_path / 'images')
 

@@ -7,7 +7,6 @@ file, counted from 0; train.txt, and val.txt for the 10,000 test pictures. Label
 ones, in the archive's order (that of the alphabet). README.md tells more.
 """
 
-import argparse
 import io
 import os
 import pickle
@@ -19,15 +18,14 @@ import numpy as np
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
-from data import archives  # noqa: E402
+from data import archives, scripts  # noqa: E402
 from data.errors import UserError  # noqa: E402
 
+IMAGES = os.path.join(HERE, 'images')
 NUM_CLASSES = 100
 PER_CLASS = {'train': 500, 'test': 100}  # as published
 LISTS = {'train': 'train.txt', 'test': 'val.txt'}
 RECORD = 2 + 3 * 32 * 32  # bytes: coarse label, fine label, one plane a colour
-BATCH = 500  # pictures encoded in one run of the graph
-_MAX_FILE = 1 << 28  # bytes; the largest file has 155 million
 
 
 class BatchUnpickler(pickle.Unpickler):
@@ -108,15 +106,15 @@ def read(path):
         folder, _, name = member.name.rpartition('/')
         folder = folder.rpartition('/')[2]
         if folder == 'cifar-100-python' and name == 'meta':
-            meta = unpickle(member.read(_MAX_FILE), member.where)
+            meta = unpickle(member.read(), member.where)
             names = class_names(meta.get('fine_label_names', ()), member.where)
         elif folder == 'cifar-100-python' and name in PER_CLASS:
-            splits[name] = python_batch(member.read(_MAX_FILE), member.where)
+            splits[name] = python_batch(member.read(), member.where)
         elif folder == 'cifar-100-binary' and name == 'fine_label_names.txt':
-            text = member.read(_MAX_FILE).decode('ascii', 'replace')
+            text = member.read().decode('ascii', 'replace')
             names = class_names(text.split(), member.where)
         elif folder == 'cifar-100-binary' and name in ('train.bin', 'test.bin'):
-            splits[name[:-len('.bin')]] = binary_batch(member.read(_MAX_FILE), member.where)
+            splits[name[:-len('.bin')]] = binary_batch(member.read(), member.where)
     missing = sorted(set(PER_CLASS) - set(splits)) + ([] if names else ['the names of the classes'])
     if missing:
         raise UserError('{}: it lacks {}: it should be cifar-100-binary.tar.gz or '
@@ -139,23 +137,13 @@ def check(path, labels, split, per_class):
 
 def write_pictures(images, paths, progress):
     """Writes images, uint8 [n, 32, 32, 3], as PNG files, but for those that are there."""
-    import logs.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
-    import tensorflow.compat.v1 as tf
     wanted = [index for index, path in enumerate(paths) if not archives.is_there(path)]
     progress.add(len(paths) - len(wanted))
     for folder in sorted({os.path.dirname(path) for path in paths}):
         os.makedirs(folder, exist_ok=True)
-    with tf.Graph().as_default(), tf.Session() as session:
-        pixels = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        encoded = tf.data.Dataset.from_tensor_slices(pixels).map(
-            tf.image.encode_png, num_parallel_calls=os.cpu_count()).batch(BATCH)
-        iterator = tf.data.make_initializable_iterator(encoded)
-        session.run(iterator.initializer, {pixels: images[wanted]})
-        following = iterator.get_next()
-        for start in range(0, len(wanted), BATCH):
-            for index, data in zip(wanted[start:start + BATCH], session.run(following)):
-                archives.write_file(paths[index], data, sync=False)
-                progress.add()
+    for index, data in zip(wanted, archives.encode_pngs(images[wanted])):
+        scripts.write_file(paths[index], data, sync=False)
+        progress.add()
 
 
 def prepare(source, target, per_class=None):
@@ -173,39 +161,34 @@ def prepare(source, target, per_class=None):
     for split, images_per_class in sorted((per_class or PER_CLASS).items()):
         check(source, splits[split][1], split, images_per_class)
     lists = {}
-    with archives.target_folder(target):
+    with scripts.target_folder(target):
         for split, (images, labels) in sorted(splits.items(), reverse=True):
             paths = ['{}/{}/{:05d}.png'.format(split, names[label], index)
                      for index, label in enumerate(labels)]
-            progress = archives.Progress(split, len(paths))
+            progress = scripts.Progress(split, len(paths))
             write_pictures(images, [os.path.join(target, path) for path in paths], progress)
             progress.finish()
             # By label, and within one in the order of the archive.
             lists[split] = [(paths[index], labels[index])
                             for index in np.argsort(labels, kind='stable')]
-        archives.write_lists(target, {LISTS[split]: lists[split] for split in lists})
+        scripts.write_lists(target, {LISTS[split]: lists[split] for split in lists})
     return lists
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = scripts.flags(__doc__, IMAGES)
     parser.add_argument('source', metavar='ARCHIVE', help='one of the two, as it was downloaded')
-    parser.add_argument('--target', default=os.path.join(HERE, 'images'),
-                        help='the folder to make (default: %(default)s)')
     for split, count in sorted(PER_CLASS.items(), reverse=True):
         parser.add_argument('--{}_per_class'.format(split), default=count, metavar='N',
-                            type=archives.count_at_least(1), help='how many {} images each class '
+                            type=scripts.count_at_least(1), help='how many {} images each class '
                             'must have (default: %(default)s)'.format(split))
     args = parser.parse_args(argv)
     lists = prepare(args.source, args.target,
                     {'train': args.train_per_class, 'test': args.test_per_class})
-    print('{} classes, {} training and {} test images, listed in {}'.format(
-        NUM_CLASSES, len(lists['train']), len(lists['test']),
-        os.path.join(args.target, 'train.txt and val.txt')))
+    scripts.say_done('{} classes'.format(NUM_CLASSES), (lists['train'], lists['test']), args.target)
     print('next: python imagenet_main.py --dataset=cifar100{}'.format(
-        archives.data_dir_flag(args.target, os.path.join(HERE, 'images'))))
+        scripts.data_dir_flag(args.target, IMAGES)))
 
 
 if __name__ == '__main__':
-    archives.run(main)
+    scripts.run(main)

@@ -9,6 +9,7 @@ Only the second needs Pillow and fontTools; see README.md beside this file.
 import argparse
 import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -19,9 +20,9 @@ import zipfile
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-if __name__ == '__main__':
-    sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
+from data import archives, scripts  # noqa: E402
 from data.errors import UserError  # noqa: E402
 
 ARCHIVE = os.path.join(HERE, 'glyphs100.npz')
@@ -99,7 +100,7 @@ def write_images(target=DEFAULT_TARGET):
         for split, part in (('train', 'train'), ('val', 'test')):
             _write_split(partial, split, arrays['characters'], arrays[part + '_typefaces'],
                          arrays[part + '_images'])
-        _write(os.path.join(partial, MARKER), (digest + '\n').encode())
+        scripts.write_file(os.path.join(partial, MARKER), digest.encode(), sync=False)
         os.sync()  # Once for all 8,400 files, before the rename says that they are there.
         _publish(partial, target, digest)
     except OSError as e:
@@ -151,33 +152,17 @@ def _refuse_foreign(target):
 
 def _write_split(root, split, characters, typefaces, images):
     """One split's PNG files, class by class, and its list; images as in load()."""
-    pngs = iter(_encode_png(images.transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1)))
+    pngs = archives.encode_pngs(images.transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1))
     lines = []
     for label, character in enumerate(characters):
         folder = '/'.join((split, class_folder(character)))
         os.makedirs(os.path.join(root, folder))
-        for typeface, png in zip(typefaces, pngs):
+        for typeface in typefaces:
             path = '%s/%s.png' % (folder, typeface)
-            _write(os.path.join(root, path), png)
+            scripts.write_file(os.path.join(root, path), next(pngs), sync=False, rename=False)
             lines.append('%s %d\n' % (path, label))
-    _write(os.path.join(root, split + '.txt'), ''.join(sorted(lines)).encode())
-
-
-def _encode_png(images):
-    """uint8 [n, height, width, channels] -> n PNG files, each as bytes."""
-    import tensorflow.compat.v1 as tf  # Here, since remaking the archive needs no TensorFlow.
-
-    with tf.Graph().as_default():
-        image = tf.placeholder(tf.uint8, images.shape[1:])
-        encode = tf.image.encode_png(image)
-        with tf.Session(config=tf.ConfigProto(device_count={'GPU': 0})) as session:
-            run = session.make_callable(encode, [image])
-            return [run(pixels) for pixels in images]
-
-
-def _write(path, content):
-    with open(path, 'wb') as f:
-        f.write(content)
+    scripts.write_file(os.path.join(root, split + '.txt'), ''.join(sorted(lines)).encode(),
+                       sync=False)
 
 
 def _publish(partial, target, digest):
@@ -232,12 +217,9 @@ def make_archive(fonts):
     former = load() if os.path.exists(ARCHIVE) else {}
     same = former.keys() == arrays.keys() and all(
         np.array_equal(former[name], arrays[name]) for name in arrays)
-    partial = ARCHIVE + '.partial'
-    with open(partial, 'wb') as f:
-        np.savez_compressed(f, **arrays)
-        f.flush()
-        os.fsync(f.fileno())
-    os.rename(partial, ARCHIVE)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    scripts.write_file(ARCHIVE, content.getvalue())
     print('%s: %d training and %d test typefaces, %s' % (
         ARCHIVE, len(arrays['train_images']), len(arrays['test_images']),
         'the same images as before' if same else 'new images'))
@@ -246,7 +228,6 @@ def make_archive(fonts):
 def _font_file(fonts, row):
     """The regular weight's Latin WOFF file of a typeface, after a look at its package."""
     package = os.path.join(fonts, 'node_modules', *row['package'].split('/'))
-    path = os.path.join(package, 'files', '%s-latin-400-normal.woff' % row['typeface'])
     try:
         with open(os.path.join(package, 'package.json'), encoding='utf-8') as f:
             about = json.load(f)
@@ -257,10 +238,7 @@ def _font_file(fonts, row):
         raise UserError('%s: is version %s under %s, but %s asks for %s under %s'
                         % (package, about['version'], about['license'], TYPEFACES,
                            row['version'], row['licence']))
-    if not os.path.exists(path):
-        raise UserError('%s: is missing; install the packages as %s says'
-                        % (path, os.path.join(HERE, 'README.md')))
-    return path
+    return os.path.join(package, 'files', '%s-latin-400-normal.woff' % row['typeface'])
 
 
 def _draw_typeface(path):
@@ -300,18 +278,12 @@ def main(argv=None):
     parser.add_argument('--fonts', metavar='DIR',
                         help='remake glyphs100.npz from the font packages in DIR/node_modules')
     args = parser.parse_args(argv)
-    try:
-        if args.fonts is not None:
-            make_archive(args.fonts)
-        elif write_images(args.target):
-            print('%s: written' % args.target)
-        else:
-            print('%s: there already' % args.target)
-    except (UserError, OSError) as e:
-        print('error: %s' % e, file=sys.stderr)
-        return 1
-    return 0
+    if args.fonts is not None:
+        make_archive(args.fonts)
+    else:
+        written = write_images(args.target)
+        print('%s: %s' % (args.target, 'written' if written else 'there already'))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    scripts.run(main)

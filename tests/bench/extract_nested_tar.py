@@ -24,7 +24,7 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from data import archives  # noqa: E402
+from data import scripts  # noqa: E402
 from data.imagenet import prepare  # noqa: E402
 
 
@@ -81,11 +81,10 @@ def main():
             times['tar'].append(timed(subprocess.check_call, [
                 'tar', '-xf', os.path.join(folder, 'flat.tar'), '-C', flat]))
             nested = os.path.join(folder, 'nested{}'.format(turn))
-            progress = {split: archives.Progress(split) for split in ('train', 'val')}
+            progress = {split: scripts.Progress(split) for split in ('train', 'val')}
             with contextlib.redirect_stdout(io.StringIO()):
-                times['prepare'].append(timed(
-                    prepare.extract, os.path.join(folder, 'nested.tar'), nested, synsets,
-                    prepare.Facts(), progress))
+                target = prepare.Target(nested, synsets, prepare.Facts(), progress)
+                times['prepare'].append(timed(target.extract, os.path.join(folder, 'nested.tar')))
             for wnid in synsets:
                 names = sorted(os.listdir(os.path.join(flat, wnid)))
                 if sorted(os.listdir(os.path.join(nested, 'train', wnid))) != names:
