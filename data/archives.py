@@ -20,7 +20,6 @@ from data.scripts import hidden, refuse_links, some, write_file
 CHUNK = 1 << 20  # bytes read at once
 MAX_NOTE = 1 << 20  # bytes of a tar header that extends the next one; names are far shorter
 MAX_FILE = 1 << 28  # bytes; a member is held in memory
-SUFFIXES = ('.tar', '.tar.gz', '.tgz', '.zip')
 
 
 class _Header(tarfile.TarInfo):
@@ -57,8 +56,6 @@ class Member:
     a member is named as if that tar were a folder: `n01440764.tar/n01440764_10026.JPEG`.
     """
 
-    __slots__ = ('name', 'size', 'where', '_file')
-
     def __init__(self, archive, name, size, file):
         self.name = name
         self.size = size
@@ -77,64 +74,58 @@ class Member:
         return data
 
 
-class Archive:
-    """An archive on disk: a .zip or a .tar, which may be compressed."""
+def members(path):
+    """Yields the files of an archive, each a Member. Raises UserError at the first wrong thing."""
+    with open(path, 'rb', buffering=CHUNK) as raw, _reading(path):
+        in_any = _in_zip if raw.peek(4)[:4] == b'PK\x03\x04' else _in_tar
+        yield from in_any(raw, path)
 
-    def __init__(self, path):
-        self.path = path
-        self.name = os.path.basename(path)
 
-    def members(self):
-        """Yields its files, each a Member. Raises UserError at the first thing that is wrong."""
-        with open(self.path, 'rb', buffering=CHUNK) as raw, _reading(self.path):
-            if raw.peek(4)[:4] == b'PK\x03\x04':
-                yield from self._in_zip(raw)
-            else:
-                yield from self._in_tar(raw)
+def _in_tar(file, path, prefix='', end=float('inf')):
+    """Yields the files of the tar that begins where `file` is, and must not go beyond `end`."""
+    try:
+        tar = tarfile.open(fileobj=file, mode='r:' if prefix else 'r:*', tarinfo=_Header,
+                           encoding='utf-8')
+    except tarfile.ReadError:
+        raise UserError('{}: it is not an archive (.tar, .tar.gz or .zip)'.format(
+            ': '.join(filter(None, (path, prefix[:-1]))))) from None
+    for info in iter(tar.next, None):
+        tar.members.clear()  # it would keep a million
+        name = prefix + info.name
+        _check(path, name, info.isdir() or info.isfile() and not info.issparse())
+        stop = info.offset_data + info.size
+        if info.size < 0 or stop > end:
+            raise EOFError('{} ends too early'.format(prefix[:-1]))
+        if info.isfile():
+            yield from _in_member(tar.fileobj, path, name, info.size, stop)
+    while not prefix and tar.fileobj.read(CHUNK):
+        pass  # a checksum follows what is compressed
 
-    def _in_tar(self, file, prefix='', end=float('inf')):
-        """Yields the files of the tar that begins where `file` is, and must not go beyond `end`."""
-        try:
-            tar = tarfile.open(fileobj=file, mode='r:' if prefix else 'r:*', tarinfo=_Header,
-                               encoding='utf-8')
-        except tarfile.ReadError:
-            raise UserError('{}: it is not an archive (.tar, .tar.gz or .zip)'.format(
-                ': '.join([self.path] + [prefix[:-1]] * bool(prefix)))) from None
-        for info in iter(tar.next, None):
-            tar.members.clear()  # it would keep a million
-            name = prefix + info.name
-            self._check(name, info.isfile() and not info.issparse() or info.isdir())
-            start = info.offset_data
-            if info.size < 0 or start + info.size > end:
-                raise EOFError('{} ends too early'.format(prefix[:-1]))
-            if info.isfile():
-                yield from self._of_member(tar.fileobj, name, info.size, start + info.size)
-        while not prefix and tar.fileobj.read(CHUNK):
-            pass  # a checksum follows what is compressed
 
-    def _in_zip(self, raw):
-        file = zipfile.ZipFile(raw)
-        for info in file.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            self._check(info.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
-            if not info.is_dir():
-                with file.open(info) as opened:
-                    yield from self._of_member(opened, info.filename, info.file_size,
-                                               info.file_size)
+def _in_zip(raw, path):
+    file = zipfile.ZipFile(raw)
+    for info in file.infolist():
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        _check(path, info.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+        if not info.is_dir():
+            with file.open(info) as opened:
+                yield from _in_member(opened, path, info.filename, info.file_size, info.file_size)
 
-    def _of_member(self, file, name, size, end):
-        if name.endswith('.tar'):
-            yield from self._in_tar(file, name + '/', end)
-        else:
-            yield Member(self.name, name, size, file)
 
-    def _check(self, name, is_file_or_folder):
-        if name[:1] == '/' or '..' in name.split('/') or re.search(r'[\x00-\x1f\x7f\\]', name):
-            raise UserError('{}: its member {!r} would land outside the target folder: this is no '
-                            'archive to trust'.format(self.name, name))
-        if not is_file_or_folder:
-            raise UserError('{}: its member {!r} is a link or a device, not a file or folder: this '
-                            'is no archive to trust'.format(self.name, name))
+def _in_member(file, path, name, size, end):
+    if name.endswith('.tar'):
+        yield from _in_tar(file, path, name + '/', end)
+    else:
+        yield Member(os.path.basename(path), name, size, file)
+
+
+def _check(path, name, is_file_or_folder):
+    if name[:1] == '/' or '..' in name.split('/') or re.search(r'[\x00-\x1f\x7f\\]', name):
+        raise UserError('{}: its member {!r} would land outside the target folder: this is no '
+                        'archive to trust'.format(path, name))
+    if not is_file_or_folder:
+        raise UserError('{}: its member {!r} is a link or a device, not a file or folder: this is '
+                        'no archive to trust'.format(path, name))
 
 
 # Pictures
@@ -180,22 +171,12 @@ def is_there(path, size=None):
 def pictures(folder):
     """Returns the sorted names of the pictures in a folder, an empty list where there is none.
 
-    Sorted by code point, hence alike on every machine. Raises UserError for a name that a list
-    file cannot hold.
+    Sorted by code point, hence alike on every machine.
     """
     try:
-        names = sorted(filter(is_picture_name, os.listdir(folder)))
+        return sorted(filter(is_picture_name, os.listdir(folder)))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    for name in names:
-        check_listable(os.path.join(folder, name))
-    return names
-
-
-def check_listable(path):
-    """Raises UserError where a line of a list file cannot hold `path`."""
-    if re.search(r'[\r\n\ud800-\udfff]', path):
-        raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
 
 
 class Extraction:
@@ -245,23 +226,16 @@ class Extraction:
 def check_pictures(root, folders, progress):
     """Looks at the pictures of folders under `root` that were not written by an Extraction.
 
-    A folder is looked at once: the file .checked remembers those that are whole.
-
-    Args:
-        root: the target folder.
-        folders: paths under root.
-        progress: a Progress, which counts the pictures.
-
-    Returns:
-        {path under root: what is wrong} of those that are none.
+    A folder is looked at once: the file .checked remembers those that are whole. Returns {path
+    under root: what is wrong}.
     """
     bad = {}
     with open(os.path.join(root, '.checked'), 'a+', encoding='utf-8') as journal:
         journal.seek(0)
         done = set(journal.read().splitlines())
         for folder in folders:
-            names = pictures(os.path.join(root, folder))
             where = os.path.realpath(os.path.join(root, folder))
+            names = pictures(where)
             line = '{} {} {}'.format(os.stat(where).st_mtime_ns, len(names), where)
             before = len(bad)
             for name in names if line not in done else ():

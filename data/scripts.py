@@ -1,8 +1,4 @@
-"""What the data sets' prepare scripts share beside archives: files, flags, messages.
-
-What has its final name is whole: files are filled under hidden names and renamed. A script that is
-started again keeps what is there and goes on.
-"""
+"""What the data sets' prepare scripts share beside archives: files, flags, messages."""
 
 import argparse
 import contextlib
@@ -61,9 +57,16 @@ def _trouble(path, error):
 
 
 def write_lists(folder, lists):
-    """Writes list files, {name: [(relative path, label)]}, once all they name is on the disk."""
+    """Writes list files, {name: [(relative path, label)]}, once all they name is on the disk.
+
+    Raises:
+        UserError: a line cannot hold one of the paths.
+    """
     os.sync()
     for name, entries in sorted(lists.items()):
+        for path, _ in entries:
+            if re.search(r'[\r\n\ud800-\udfff]', path):
+                raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
         text = ''.join('{} {}\n'.format(path, label) for path, label in entries)
         write_file(os.path.join(folder, name), text.encode('utf-8'))
 
@@ -92,36 +95,33 @@ def link(source, root, path):
 class Progress:
     """Says every ten seconds how far it is: `train: 12000 of 90000 images, 231/s, 0:05:37 left`."""
 
-    SECONDS = 10
-
     def __init__(self, what, total=None):
         self.what = what
         self.total = total
         self.done = 0
-        self._started = None
-        self._said = 0, 0  # when the last line was said, and what was done then
+        self._started = self._said = None  # when, and what was done then
 
     def add(self, count=1):
         """Counts images."""
         now = time.monotonic()
-        if self._started is None:
-            self._started = now
-            self._said = now, 0
+        self._started = self._started or (now, 0)
+        self._said = self._said or self._started
         self.done += count
-        then, done = self._said
-        if now - then >= self.SECONDS:
+        if now - self._said[0] >= 10:
+            rate = self._rate(now, self._said)
             self._said = now, self.done
-            rate = (self.done - done) / (now - then)
-            left = ''
-            if self.total and rate:
-                left = ', {} left'.format(_clock(max(0, self.total - self.done) / rate))
-            self._say(rate, left)
+            left = max(0, self.total - self.done) / max(rate, 1e-6) if self.total else None
+            self._say(rate, '' if left is None else ', {} left'.format(_clock(left)))
 
     def finish(self):
         """Says the last line, with the rate over all of it; nothing where nothing was done."""
-        if self.done:
-            seconds = max(time.monotonic() - self._started, 1e-6)
-            self._say(self.done / seconds, ', {} in all'.format(_clock(seconds)))
+        if self._started:
+            now = time.monotonic()
+            self._say(self._rate(now, self._started),
+                      ', {} in all'.format(_clock(now - self._started[0])))
+
+    def _rate(self, now, since):
+        return (self.done - since[1]) / max(now - since[0], 1e-6)
 
     def _say(self, rate, rest):
         print('{}: {}{} images, {:.0f}/s{}'.format(
@@ -146,36 +146,33 @@ def say_done(what, lists, target):
         what, len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
 
 
-def data_dir_flag(folder, default):
-    """The driver's flag for a data folder, with a space before it; nothing for the default one."""
-    same = os.path.realpath(folder) == os.path.realpath(default)
-    return '' if same else ' --data_dir={}'.format(folder)
+def say_next(flags, folder, default, start='next'):
+    """Says how to train on what is in `folder`; that flag is left out for the default one."""
+    if not default or os.path.realpath(folder) != os.path.realpath(default):
+        flags += ' --data_dir={}'.format(folder)
+    print('{}: python imagenet_main.py --dataset={}'.format(start, flags))
 
 
 def count_at_least(least):
     """Returns the argparse type of a whole number that is at least `least`."""
-    def parse(text):
-        if not re.match(r'[0-9]+$', text) or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                '{} is not a whole number of at least {}'.format(text, least))
+    def count(text):
+        if int(text) < least:
+            raise argparse.ArgumentTypeError('{} is less than {}'.format(text, least))
         return int(text)
-    return parse
+    return count
 
 
-def flags(description, target):
-    """Returns an argparse parser that knows --target, whose default is `target`."""
+def flags(description, target, many_sources=True):
+    """Returns an argparse parser that knows --target, whose default is `target`, and sources."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--target', default=target,
                         help='the folder to make (default: %(default)s)')
+    if many_sources:
+        parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
+        parser.add_argument('--skip_bad_images', action='store_true',
+                            help='leave damaged pictures out of the lists instead of stopping')
     return parser
-
-
-def add_source_flags(parser):
-    """Adds what the scripts have in common that take archives and folders."""
-    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
-    parser.add_argument('--skip_bad_images', action='store_true',
-                        help='leave damaged pictures out of the lists instead of stopping')
 
 
 def check_sources(sources):

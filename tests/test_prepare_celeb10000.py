@@ -140,6 +140,7 @@ def test_face_that_is_no_picture(tmp_path, bad, message):
     source = faces(tmp_path / 'faces')
     chosen = sorted(people(run([source], tmp_path / 'images')))
     name = chosen[3] + '/0-FaceId-0.jpg'
+    faces(tmp_path / 'whole')
     write(tmp_path / 'faces' / name, bad)
     archive = write(tmp_path / 'faces.tar', tar(dict(FACES, **{name: bad})))
     for number, given in enumerate((source, archive)):
@@ -148,6 +149,9 @@ def test_face_that_is_no_picture(tmp_path, bad, message):
             run([given], target)
         assert chosen[3] in str(error.value)
         assert not (target / 'train.txt').exists()
+        whole = run([str(tmp_path / 'whole')], tmp_path / 'other')
+        left = run([given], target, skip_bad_images=True)
+        assert left == tuple([line for line in part if name not in line] for part in whole)
 
 
 def test_too_few_people_name_the_way_out(tmp_path):

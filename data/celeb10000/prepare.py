@@ -8,6 +8,7 @@ extracted. Under --target: faces/ (faces2/ for a second source, and so on), trai
 label of a person is the rank of the folder's path among the chosen ones. README.md tells more.
 """
 
+import collections
 import os
 import sys
 
@@ -28,35 +29,25 @@ TEST_IMAGES = 5  # a person
 MIN_IMAGES = 20
 
 
-def people_of_folder(path):
-    """Returns {folder relative to path: sorted names of its pictures} of a tree of folders."""
-    people = {}
-    progress = scripts.Progress('looking at {}'.format(path))
-    for folder, folders, _ in os.walk(path, followlinks=True):
-        folders.sort()
-        names = archives.pictures(folder)
-        if names and folder != path:
-            people[os.path.relpath(folder, path)] = names
-            progress.add(len(names))
-    progress.finish()
-    return people
-
-
-def person_and_name(member_name):
-    """Splits the name of an archive's member into the person's folder and the picture's name."""
-    parts = [part for part in member_name.split('/') if part not in ('', '.')]
+def person_and_name(path):
+    """Splits the path of a picture in an archive into the person's folder and the name."""
+    parts = [part for part in path.split('/') if part not in ('', '.')]
     return '/'.join(parts[:-1]), parts[-1] if parts else ''
 
 
-def people_of_archive(path):
-    """Returns {folder: sorted names of its pictures} of an archive, from its members' names."""
-    people = {}
-    progress = scripts.Progress('looking at {}'.format(path))
-    for member in archives.Archive(path).members():
-        folder, name = person_and_name(member.name)
+def people_of(source):
+    """Returns {folder of a person in a folder or archive: sorted names of the pictures}."""
+    people = collections.defaultdict(set)
+    progress = scripts.Progress('looking at {}'.format(source))
+    if os.path.isdir(source):
+        paths = (os.path.join(os.path.relpath(folder, source), name)
+                 for folder, _, names in os.walk(source, followlinks=True) for name in names)
+    else:
+        paths = (member.name for member in archives.members(source))
+    for path in paths:
+        folder, name = person_and_name(path)
         if folder and archives.is_picture_name(name):
-            archives.check_listable(folder + name)
-            people.setdefault(folder, set()).add(name)
+            people[folder].add(name)
             progress.add()
     progress.finish()
     return {folder: sorted(names) for folder, names in people.items()}
@@ -65,7 +56,7 @@ def people_of_archive(path):
 def extract(path, extraction, chosen):
     """Extracts the pictures of `chosen`, {person: (folder under the target, names)}."""
     progress = scripts.Progress('extracting', sum(len(names) for _, names in chosen.values()))
-    for member in archives.Archive(path).members():
+    for member in archives.members(path):
         person, name = person_and_name(member.name)
         folder, names = chosen.get(person, (None, ()))
         if name in names:
@@ -128,8 +119,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
     with scripts.target_folder(target):
         people = {}  # (root, person) -> names
         for root, source in zip(roots, sources):
-            look = people_of_folder if os.path.isdir(source) else people_of_archive
-            people.update(((root, person), names) for person, names in look(source).items())
+            people.update(((root, person), names) for person, names in people_of(source).items())
         chosen = choose(people, num_classes, min_images, seed)
         extraction = archives.Extraction(target)
         bad = extraction.bad
@@ -157,7 +147,6 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
 
 def main(argv=None):
     parser = scripts.flags(__doc__, IMAGES)
-    scripts.add_source_flags(parser)
     for name, default, least, text in (
             ('num_classes', NUM_CLASSES, 1, 'how many people to choose'),
             ('test_images', TEST_IMAGES, 1, 'how many images of each go to the test set'),
@@ -172,9 +161,8 @@ def main(argv=None):
     lists = prepare(**args)
     people = args['num_classes']
     scripts.say_done('{} people'.format(people), lists, args['target'])
-    print('next: python imagenet_main.py --dataset=celeb10000{}{}'.format(
-        '' if people == NUM_CLASSES else ' --num_classes={}'.format(people),
-        scripts.data_dir_flag(args['target'], IMAGES)))
+    scripts.say_next('celeb10000' + ('' if people == NUM_CLASSES else
+                                     ' --num_classes={}'.format(people)), args['target'], IMAGES)
 
 
 if __name__ == '__main__':

@@ -35,6 +35,9 @@ _ARCHIVE = re.compile(r'\.(tar|tar\.gz|tgz|zip)$')
 # The class at the end is the Hugging Face copy's.
 _PICTURE = re.compile(r'(?:({0})_[0-9]+|ILSVRC2012_val_[0-9]{{8}})(_{0})?$'.format(WNID))
 _ANNOTATION = re.compile(r'/Annotations/(?:CLS-LOC/)?val/(?:{}/)?([^/]+)\.xml$'.format(WNID))
+_OBJECT = re.compile(r'<object>\s*<name>\s*({})\s*</name>'.format(WNID))
+_SOLUTION = re.compile(r'^(\w+),({})\b'.format(WNID), re.MULTILINE)
+_TRAIN_LINE = re.compile(r'^({})/(\S+)'.format(WNID), re.MULTILINE)
 
 
 class Facts:
@@ -54,46 +57,34 @@ class Facts:
         """
         annotation = _ANNOTATION.search(path)
         if annotation:
-            self.val_class[annotation.group(1)] = annotated_class(read(), path)
+            # Searched rather than parsed: no entity of an untrusted file is ever expanded.
+            wnids = set(_OBJECT.findall(read().decode('latin1')))
+            if len(wnids) != 1:
+                raise UserError('{}: it should name one class, such as n01440764'.format(path))
+            self.val_class[annotation.group(1)] = wnids.pop()
         elif path.endswith('/LOC_val_solution.csv'):
-            self.val_class.update(re.findall(r'^(\w+),({})\b'.format(WNID),
-                                             read().decode('latin1'), re.MULTILINE))
+            self.val_class.update(_SOLUTION.findall(read().decode('latin1')))
         elif path.endswith('/ImageSets/CLS-LOC/train_cls.txt'):
-            self.train_class = {name: wnid for wnid, name in re.findall(
-                r'^({})/(\S+)'.format(WNID), read().decode('latin1'), re.MULTILINE)}
+            self.train_class = {name: wnid for wnid, name in
+                                _TRAIN_LINE.findall(read().decode('latin1'))}
         elif path.endswith('/data/meta.mat'):
             self._wnids, self.train_counts = read_meta(read(), path)
         elif path.endswith('/data/ILSVRC2012_validation_ground_truth.txt'):
-            self._truth = read().split()
+            self._truth = read().decode('latin1').split()
         else:
             return False
-        for number, identity in enumerate(self._truth if self._wnids else (), 1):
-            if identity not in self._wnids:
-                raise UserError('{}: its line {} has the id {!r}, which meta.mat has not'.format(
-                    path, number, identity.decode('latin1')))
-            self.val_class['ILSVRC2012_val_{:08d}'.format(number)] = self._wnids[identity]
+        for number, identity in enumerate(self._truth, 1):
+            if identity in self._wnids:
+                self.val_class['ILSVRC2012_val_{:08d}'.format(number)] = self._wnids[identity]
         return True
 
 
-def annotated_class(data, path):
-    """Returns the WordNet id of the objects in an annotation (the bytes of an XML file).
-
-    Searched rather than parsed, so that no entity of an untrusted file is ever expanded.
-    """
-    names = set(re.findall(r'<object>.*?<name>\s*([^<]*?)\s*</name>', data.decode('latin1'),
-                           re.DOTALL))
-    if len(names) != 1 or not re.match(WNID + '$', min(names)):
-        raise UserError('{}: it should name one class, such as n01440764, but names {}'.format(
-            path, scripts.some(map(repr, sorted(names))) or 'none'))
-    return names.pop()
-
-
 def read_meta(data, path):
-    """Returns {ILSVRC2012_ID, as bytes: WordNet id}, {WordNet id: training images} of meta.mat."""
+    """Returns {ILSVRC2012_ID, as str: WordNet id}, {WordNet id: training images} of meta.mat."""
     from scipy import io as scipy_io  # only this one of the sources needs it
     try:
         synsets = scipy_io.loadmat(io.BytesIO(data), squeeze_me=True)['synsets'].ravel()
-        wnids = {b'%d' % int(row['ILSVRC2012_ID']): str(row['WNID']) for row in synsets}
+        wnids = {str(int(row['ILSVRC2012_ID'])): str(row['WNID']) for row in synsets}
         counts = {str(row['WNID']): int(row['num_train_images']) for row in synsets}
     except Exception as error:  # the reader of a damaged file fails in every way there is
         raise UserError('{}: it is damaged, get it again ({}: {})'.format(
@@ -103,14 +94,13 @@ def read_meta(data, path):
 
 def read_synsets(path):
     """Returns the sorted WordNet ids of a file that has one a line. Raises UserError."""
-    synsets = []
     with open(path, encoding='utf-8') as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                synsets.append(line.split()[0])
-                if not re.match(WNID + '$', synsets[-1]):
-                    raise UserError('{}, line {}: {!r} is no WordNet id such as n01440764'.format(
-                        path, number, synsets[-1]))
+        lines = [(number, line.split()[0]) for number, line in enumerate(file, 1) if line.strip()]
+    for number, wnid in lines:
+        if not re.match(WNID + '$', wnid):
+            raise UserError('{}, line {}: {!r} is no WordNet id such as n01440764'.format(
+                path, number, wnid))
+    synsets = [wnid for _, wnid in lines]
     if not synsets or len(set(synsets)) != len(synsets):
         raise UserError('{}: it should name each of its classes once'.format(path))
     return sorted(synsets)
@@ -153,21 +143,16 @@ def place(path):
 
 
 class Target:
-    """The folder that is made.
-
-    Attributes:
-        bad: {path under the target: what is wrong} of the pictures that are none.
-        linked: the folders under the target that are links, or hold them.
-    """
+    """The folder that is made; `bad` is {path under it: what is wrong} of its pictures."""
 
     def __init__(self, path, synsets, facts, progress):
         self.path = path
         self.classes = set(synsets)
         self.facts = facts
         self.progress = progress
-        self.linked = set()
         self.extraction = archives.Extraction(path)
         self.bad = self.extraction.bad
+        self.linked = set()  # folders under the target that are links, or hold them
         os.makedirs(os.path.join(path, WAITING), exist_ok=True)
         for wnid in synsets:  # an earlier run may have known their classes
             for folder in ('val/' + wnid, 'val/.{}.part'.format(wnid)):
@@ -182,11 +167,13 @@ class Target:
         return '{}/{}'.format(split, wnid) if wnid in self.classes else None
 
     def extract(self, path):
-        """Extracts an archive's pictures; what it tells goes to the facts. Raises UserError."""
-        archive = archives.Archive(path)
+        """Extracts an archive's pictures; what it tells goes to the facts. Raises UserError.
+
+        Returns whether anything of it is known here.
+        """
         useful = False
-        for member in archive.members():
-            inside = '{}/{}'.format(archive.name, member.name)
+        for member in archives.members(path):
+            inside = '{}/{}'.format(path, member.name)
             found = place(inside)
             useful |= bool(found) or self.facts.read(inside, member.read)
             folder = self.folder(*found) if found else None
@@ -194,64 +181,53 @@ class Target:
                 self.extraction.picture(member, folder, found[2])
                 self.progress[found[0]].add()
         self.extraction.finish()
-        if not useful:
-            raise UserError('{}: it holds nothing of ImageNet that is known here: give the archives'
-                            ' as they were downloaded (see data/imagenet/README.md)'.format(path))
+        return useful
 
     def look(self, source):
-        """Reads what an extracted folder tells.
+        """Reads what a folder tells; returns its archives, and [(folder, [name])] of pictures.
 
-        Returns the paths of archives to extract and [(folder, [(its name, place)])] of the pictures
-        to link to. Archives beside pictures are what these came from. Raises UserError.
+        Archives beside pictures are passed over: they are where these came from.
         """
         tars, pictures, useful = [], [], False
-        root = os.path.realpath(source)
-        for where, folders, names in os.walk(root, followlinks=True):
+        for where, folders, names in os.walk(os.path.realpath(source), followlinks=True):
             folders[:] = sorted(name for name in folders if name[0] != '.')
-            inside = os.path.relpath(where, os.path.dirname(root)).replace(os.sep, '/') + '/'
-            places = [(name, place(inside + name)) for name in sorted(names)]
             tars += [os.path.join(where, name) for name in names if _ARCHIVE.search(name)]
-            if any(found for _, found in places):
-                pictures.append((where, [pair for pair in places if pair[1]]))
+            known = [name for name in sorted(names) if place(os.path.join(where, name))]
+            if known:
+                pictures.append((where, known))
                 continue
             for name in names:
-                useful |= self.facts.read(inside + name, pathlib.Path(where, name).read_bytes)
+                path = os.path.join(where, name)
+                useful |= self.facts.read(path, pathlib.Path(path).read_bytes)
         if not (tars or pictures or useful):
             raise UserError('{}: it holds no train/ and val/, and no archives (see '
                             'data/imagenet/README.md)'.format(source))
         return [] if pictures else tars, pictures
 
-    def link(self, where, places):
-        """Links to the pictures of a folder: to all of it if it is one class. Raises UserError."""
-        kinds = {found[:2] for _, found in places}
-        if len(kinds) == 1 and kinds.copy().pop()[1] and all(
-                name == found[2] for name, found in places):
-            folder = self.folder(*places[0][1])
-            if folder:
-                scripts.link(where, self.path, folder)
-                self.linked.add(folder)
-            return
-        for name, found in places:
-            folder = self.folder(*found)
-            if folder:
-                scripts.link(os.path.join(where, name), self.path, folder + '/' + found[2])
-                self.linked.add(folder)
+    def link(self, where, names):
+        """Links to pictures of a folder: to the folder if it is one class. Raises UserError."""
+        links = []
+        for name in names:
+            found = place(os.path.join(where, name))
+            links.append((name, self.folder(*found), found[2]))
+        folders = {folder for _, folder, _ in links}
+        if len(folders) == 1 and not folders & {WAITING, None} and all(
+                name == last for name, _, last in links):
+            scripts.link(where, self.path, links[0][1])
+        else:
+            for name, folder, last in links:
+                if folder:
+                    scripts.link(os.path.join(where, name), self.path, folder + '/' + last)
+        self.linked |= folders - {WAITING, None}
 
     def sort_waiting(self):
         """Moves the validation pictures that waited for their class. Raises UserError."""
         waiting = os.path.join(self.path, WAITING)
-        self.linked.discard(WAITING)
-        names = archives.pictures(waiting)
-        names += [path[len(WAITING) + 1:] for path in self.bad if path.startswith(WAITING)]
         unknown = []
-        for name in names:
+        for name in archives.pictures(waiting):
             path, folder = os.path.join(waiting, name), self.folder('val', None, name)
             if folder == WAITING:
                 unknown.append(name)
-            elif not os.path.lexists(path):
-                fault = self.bad.pop(WAITING + '/' + name)
-                if folder:
-                    self.bad[folder + '/' + name] = fault
             elif folder:
                 if os.path.islink(path):
                     self.linked.add(folder)
@@ -264,6 +240,9 @@ class Target:
                             't12.tar.gz or the Annotations folder too, what is done is kept'.format(
                                 len(unknown), scripts.some(unknown, 2)))
         os.rmdir(waiting)
+        for path in [path for path in self.bad if path.startswith(WAITING)]:
+            name = os.path.basename(path)
+            self.bad['{}/{}'.format(self.folder('val', None, name), name)] = self.bad.pop(path)
 
     def check_linked(self):
         """Looks at the pictures that are linked to; `bad` has those that are none."""
@@ -293,39 +272,38 @@ def missing(split, paths, synsets, names, counts):
         names: {name without suffix: class} of all that should be there, as far as known.
         counts: {class: how many images it should have}, as far as known.
     """
-    there = {os.path.splitext(path)[0].rpartition('/')[2] for path in paths}
-    wanted = set(synsets)
-    lacking = sorted('{}/{}/{}.JPEG'.format(split, wnid, name) for name, wnid in names.items()
-                     if wnid in wanted and name not in there)
-    if lacking:
-        return lacking
+    there = {os.path.splitext(os.path.basename(path))[0] for path in paths}
+    lacking = ['{}/{}/{}.JPEG'.format(split, wnid, name) for name, wnid in names.items()
+               if wnid in synsets and name not in there]
     have = collections.Counter(path.split('/')[1] for path in paths)
-    return ['{}/{} ({} of {} images)'.format(split, wnid, have[wnid], counts.get(wnid, 'all'))
-            for wnid in synsets if have[wnid] != counts.get(wnid, have[wnid] or None)]
+    return sorted(lacking) or [
+        '{}/{} ({} of {} images)'.format(split, wnid, have[wnid], counts.get(wnid, 'all'))
+        for wnid in sorted(synsets) if have[wnid] != counts.get(wnid, have[wnid] or None)]
 
 
-def count_fault(target, paths, synsets, facts, train_images, val_per_class):
+def count_fault(made, paths, train_images, val_per_class):
     """Says which numbers of images are not what they should be, and names what is missing.
 
     All of it is named in missing.txt, the first ones in the text returned; None where all is there.
     `paths` is {split: paths of its pictures, relative to the target}.
     """
+    facts, synsets = made.facts, made.classes
     if train_images is None and facts.train_counts:
         train_images = sum(facts.train_counts.get(wnid, 0) for wnid in synsets)
-    problems, all_named = [], []
+    val_counts = dict.fromkeys(synsets, val_per_class)
+    problems, named = [], []
     for split, expected, names, counts in (
             ('train', train_images, facts.train_class, facts.train_counts),
-            ('val', val_per_class * len(synsets), facts.val_class,
-             dict.fromkeys(synsets, val_per_class))):
-        named = missing(split, paths[split], synsets, names, counts)
-        if named or expected not in (None, len(paths[split])):
-            all_named += named
+            ('val', sum(val_counts.values()), facts.val_class, val_counts)):
+        found = missing(split, paths[split], synsets, names, counts)
+        if found or expected not in (None, len(paths[split])):
+            named += found
             problems.append('{}: {}{} images, missing or too many: {}'.format(
                 split, len(paths[split]), '' if expected is None else ' of {}'.format(expected),
-                scripts.some(named, 3) or 'the development kit would tell which'))
-    path = os.path.join(target, 'missing.txt')
+                scripts.some(found, 3) or 'the development kit would tell which'))
+    path = os.path.join(made.path, 'missing.txt')
     if problems:
-        scripts.write_file(path, ''.join(name + '\n' for name in all_named).encode())
+        scripts.write_file(path, ''.join(name + '\n' for name in named).encode())
         return '{} (all of it: {})'.format('; '.join(problems), path)
     if os.path.exists(path):
         os.unlink(path)
@@ -350,20 +328,22 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
     """
     scripts.check_sources(sources)
     with scripts.target_folder(target):
-        facts = Facts()
         progress = {'train': scripts.Progress('train', train_images),
                     'val': scripts.Progress('val', val_per_class * len(synsets))}
-        made = Target(target, synsets, facts, progress)
-        files, folders = [source for source in sources if not os.path.isdir(source)], []
+        made = Target(target, synsets, Facts(), progress)
+        files, pictures = [source for source in sources if not os.path.isdir(source)], []
         for source in sorted(set(sources).difference(files)):
-            tars, pictures = made.look(source)
+            tars, linked = made.look(source)
             files += tars
-            folders += pictures
+            pictures += linked
         # The smallest first: the development kit knows the classes of the validation pictures.
         for path in sorted(files, key=lambda path: (os.path.getsize(path), path)):
-            made.extract(path)
-        for where, places in folders:
-            made.link(where, places)
+            if not made.extract(path) and path in sources:
+                raise UserError(
+                    '{}: it holds nothing of ImageNet that is known here: give the archives as they'
+                    ' were downloaded (see data/imagenet/README.md)'.format(path))
+        for where, names in pictures:
+            made.link(where, names)
         made.sort_waiting()
         made.check_linked()
         archives.refuse_bad(made.bad, skip_bad_images)
@@ -371,7 +351,7 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
         # What is bad is not missing: it may be there, if linked to, or not, if from an archive.
         paths = {split: {path for path, _ in lists[split]}.union(
             path for path in made.bad if path.startswith(split + '/')) for split in progress}
-        fault = count_fault(target, paths, synsets, facts, train_images, val_per_class)
+        fault = count_fault(made, paths, train_images, val_per_class)
         train, val = ([entry for entry in lists[split] if entry[0] not in made.bad]
                       for split in progress)
         if fault and not (allow_missing and train and val):
@@ -390,7 +370,6 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
 
 def main(argv=None):
     parser = scripts.flags(__doc__, IMAGES)
-    scripts.add_source_flags(parser)
     parser.add_argument('--synsets', default=SYNSETS, metavar='FILE',
                         help='the WordNet ids to prepare, one a line (default: all 1,000)')
     parser.add_argument('--val_per_class', type=scripts.count_at_least(1), metavar='N',
@@ -405,14 +384,11 @@ def main(argv=None):
                     args.allow_missing, args.skip_bad_images)
     scripts.say_done('{} classes'.format(len(synsets)), lists, args.target)
     if len(synsets) == 1000:
-        print('next: python imagenet_main.py --dataset=imagenet1000{}'.format(
-            scripts.data_dir_flag(args.target, IMAGES)))
-        print('  or: python imagenet_main.py --dataset=imagenet100{}'.format(
-            scripts.data_dir_flag(os.path.join(args.target, 'imagenet100'),
-                                  os.path.join(IMAGES, 'imagenet100'))))
+        scripts.say_next('imagenet1000', args.target, IMAGES)
+        scripts.say_next('imagenet100', os.path.join(args.target, 'imagenet100'),
+                         os.path.join(IMAGES, 'imagenet100'), start='  or')
     else:
-        print('next: python imagenet_main.py --dataset=folder --data_dir={} --num_classes={}'
-              .format(args.target, len(synsets)))
+        scripts.say_next('folder --num_classes={}'.format(len(synsets)), args.target, None)
 
 
 if __name__ == '__main__':
