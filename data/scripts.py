@@ -183,12 +183,16 @@ def check_sources(sources):
 
 
 @contextlib.contextmanager
-def target_folder(path):
-    """Makes the target folder and keeps other runs out of it. Raises UserError."""
+def target_folder(path, wait_at=None):
+    """Makes the target folder and keeps other runs out of it, by the lock file `wait_at` if given.
+
+    Raises:
+        UserError: another run is there, and not to be waited for.
+    """
     os.makedirs(path, exist_ok=True)
-    with open(os.path.join(path, '.lock'), 'w') as lock:
+    with open(wait_at or os.path.join(path, '.lock'), 'a') as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait_at else fcntl.LOCK_NB))
         except OSError:
             raise UserError('{}: another run is preparing it: wait for its end'.format(
                 path)) from None

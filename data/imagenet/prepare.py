@@ -231,6 +231,7 @@ class Target:
             elif folder:
                 if os.path.islink(path):
                     self.linked.add(folder)
+                scripts.refuse_links(self.path, folder)
                 os.makedirs(os.path.join(self.path, folder), exist_ok=True)
                 os.rename(path, os.path.join(self.path, folder, name))
             else:
