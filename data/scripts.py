@@ -32,20 +32,18 @@ def write_file(path, data, sync=True, rename=True):
     """
     temporary = hidden(path) if rename else path
     try:
-        try:
-            with open(temporary, 'wb') as file:
-                file.write(data)
-                if sync:
-                    file.flush()
-                    os.fsync(file.fileno())
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
-        if rename:
-            os.rename(temporary, path)
-    except OSError as error:
-        raise UserError(_trouble(path, error)) from None
+        with open(temporary, 'wb') as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise UserError(_trouble(path, error)) from None
+        raise
 
 
 def _trouble(path, error):
@@ -99,38 +97,32 @@ class Progress:
         self.what = what
         self.total = total
         self.done = 0
-        self._started = self._said = None  # when, and what was done then
+        self._started = self._said = None
 
     def add(self, count=1):
         """Counts images."""
         now = time.monotonic()
-        self._started = self._started or (now, 0)
-        self._said = self._said or self._started
+        if self._started is None:
+            self._started = self._said = now
         self.done += count
-        if now - self._said[0] >= 10:
-            rate = self._rate(now, self._said)
-            self._said = now, self.done
-            left = max(0, self.total - self.done) / max(rate, 1e-6) if self.total else None
-            self._say(rate, '' if left is None else ', {} left'.format(_clock(left)))
+        if now - self._said >= 10:
+            self._said = now
+            seconds = now - self._started
+            left = max(0, self.total - self.done) * seconds / self.done if self.total else None
+            self._say(seconds, ', {} left', left)
 
     def finish(self):
-        """Says the last line, with the rate over all of it; nothing where nothing was done."""
-        if self._started:
-            now = time.monotonic()
-            self._say(self._rate(now, self._started),
-                      ', {} in all'.format(_clock(now - self._started[0])))
+        """Says the last line; nothing where nothing was done."""
+        if self.done:
+            seconds = max(time.monotonic() - self._started, 1e-6)
+            self._say(seconds, ', {} in all', seconds)
 
-    def _rate(self, now, since):
-        return (self.done - since[1]) / max(now - since[0], 1e-6)
-
-    def _say(self, rate, rest):
+    def _say(self, seconds, text, time_said):
         print('{}: {}{} images, {:.0f}/s{}'.format(
-            self.what, self.done, ' of {}'.format(self.total) if self.total else '', rate, rest),
+            self.what, self.done, ' of {}'.format(self.total) if self.total else '',
+            self.done / seconds,
+            '' if time_said is None else text.format(datetime.timedelta(seconds=int(time_said)))),
             flush=True)
-
-
-def _clock(seconds):
-    return datetime.timedelta(seconds=int(seconds))
 
 
 def some(names, count=5):

@@ -29,41 +29,42 @@ TEST_IMAGES = 5  # a person
 MIN_IMAGES = 20
 
 
-def person_and_name(path):
-    """Splits the path of a picture in an archive into the person's folder and the name."""
+def paths_in(source):
+    """Yields the paths of all files in a folder, relative to it."""
+    for folder, _, names in os.walk(source, followlinks=True):
+        relative = os.path.relpath(folder, source)
+        for name in names:
+            yield '{}/{}'.format(relative, name)
+
+
+def person_and_name(path, root):
+    """Splits a picture's path into the person's folder, `root`/..., and the picture's name."""
     parts = [part for part in path.split('/') if part not in ('', '.')]
-    return '/'.join(parts[:-1]), parts[-1] if parts else ''
+    return '/'.join([root] + parts[:-1]), parts[-1] if parts else ''
 
 
-def people_of(source):
-    """Returns {folder of a person in a folder or archive: sorted names of the pictures}."""
+def people_of(source, root):
+    """Returns {`root`/folder of a person in a folder or archive: sorted names of the pictures}."""
     people = collections.defaultdict(set)
     progress = scripts.Progress('looking at {}'.format(source))
-    if os.path.isdir(source):
-        paths = (os.path.join(os.path.relpath(folder, source), name)
-                 for folder, _, names in os.walk(source, followlinks=True) for name in names)
-    else:
-        paths = (member.name for member in archives.members(source))
-    for path in paths:
-        folder, name = person_and_name(path)
-        if folder and archives.is_picture_name(name):
-            people[folder].add(name)
+    for path in (paths_in(source) if os.path.isdir(source) else
+                 (member.name for member in archives.members(source))):
+        person, name = person_and_name(path, root)
+        if person != root and archives.is_picture_name(name):
+            people[person].add(name)
             progress.add()
     progress.finish()
-    return {folder: sorted(names) for folder, names in people.items()}
+    return {person: sorted(names) for person, names in people.items()}
 
 
-def extract(path, extraction, chosen):
-    """Extracts the pictures of `chosen`, {person: (folder under the target, names)}."""
-    progress = scripts.Progress('extracting', sum(len(names) for _, names in chosen.values()))
+def extract(path, root, extraction, chosen, progress):
+    """Extracts the pictures of `chosen`, {person: names}, from an archive."""
     for member in archives.members(path):
-        person, name = person_and_name(member.name)
-        folder, names = chosen.get(person, (None, ()))
-        if name in names:
-            extraction.picture(member, folder, name)
+        person, name = person_and_name(member.name, root)
+        if name in chosen.get(person, ()):
+            extraction.picture(member, person, name)
             progress.add()
     extraction.finish()
-    progress.finish()
 
 
 def choose(people, num_classes, min_images, seed):
@@ -117,31 +118,32 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
     scripts.check_sources(sources)
     roots = ['faces'] + ['faces{}'.format(number) for number in range(2, len(sources) + 1)]
     with scripts.target_folder(target):
-        people = {}  # (root, person) -> names
+        people = {}
         for root, source in zip(roots, sources):
-            people.update(((root, person), names) for person, names in people_of(source).items())
+            people.update(people_of(source, root))
         chosen = choose(people, num_classes, min_images, seed)
         extraction = archives.Extraction(target)
         bad = extraction.bad
         for root, source in zip(roots, sources):
-            folders = {person: ('/'.join((root, person)), people[root, person])
-                       for of, person in chosen if of == root}
-            if os.path.isdir(source):
+            here = [person for person in chosen if person.split('/')[0] == root]
+            is_folder = os.path.isdir(source)
+            progress = scripts.Progress('checking' if is_folder else 'extracting',
+                                        sum(len(people[person]) for person in here))
+            if is_folder:
                 scripts.link(os.path.realpath(source), target, root)
-                progress = scripts.Progress('checking', sum(len(f[1]) for f in folders.values()))
-                bad.update(archives.check_pictures(
-                    target, [folder for folder, _ in folders.values()], progress))
-                progress.finish()
+                bad.update(archives.check_pictures(target, here, progress))
             else:
-                extract(source, extraction, folders)
+                extract(source, root, extraction, {person: people[person] for person in here},
+                        progress)
+            progress.finish()
         archives.refuse_bad(bad, skip_bad_images)
         random = np.random.RandomState(seed)
         lists = [], []
-        for label, key in enumerate(chosen):
-            for part, names in zip(lists, split(people[key], test_images, random)):
-                paths = ['/'.join(key + (name,)) for name in names]
+        for label, person in enumerate(chosen):
+            for part, names in zip(lists, split(people[person], test_images, random)):
+                paths = ['{}/{}'.format(person, name) for name in names]
                 part += [(path, label) for path in paths if path not in bad]
-        scripts.write_lists(target, dict(zip(('train.txt', 'val.txt'), lists)))
+        scripts.write_lists(target, {'train.txt': lists[0], 'val.txt': lists[1]})
     return lists
 
 

@@ -130,12 +130,12 @@ def prepare(source, target, per_class=None):
     """Makes the pictures and the lists under `target`; returns the lists, {'train', 'test'}.
 
     Args:
-      source: path of either archive.
-      target: the folder to make.
-      per_class: {'train', 'test'}: how many images a class there must be (default: as published).
+        source: path of either archive.
+        target: the folder to make.
+        per_class: {'train', 'test'}: how many images a class there must be (default: as published).
 
     Raises:
-      UserError: what is wrong, naming the file; no list is written then.
+        UserError: what is wrong, naming the file; no list is written then.
     """
     found = read(source)
     for split, images_per_class in sorted((per_class or PER_CLASS).items()):
