@@ -11,6 +11,7 @@ its rank among the sorted ids. README.md tells more.
 """
 
 import collections
+import contextlib
 import functools
 import io
 import os
@@ -253,33 +254,12 @@ class Target:
                 self.bad.update(archives.check_pictures(self.path, folders, progress))
             progress.finish()
 
+    def entries(self, split, synsets):
+        """The list of a split: (path under the target, label), by label and then by name."""
+        return [('{}/{}/{}'.format(split, wnid, name), label)
+                for label, wnid in enumerate(synsets)
+                for name in archives.pictures(os.path.join(self.path, split, wnid))]
 
-# The lists
-
-def entries(target, split, synsets):
-    """Returns the list of a split: (path relative to target, label), by label and then by name."""
-    return [('{}/{}/{}'.format(split, wnid, name), label)
-            for label, wnid in enumerate(synsets)
-            for name in archives.pictures(os.path.join(target, split, wnid))]
-
-
-def missing(split, paths, synsets, names, counts):
-    """Names what a split lacks or has too much, as well as the sources allow.
-
-    Args:
-        split: 'train' or 'val'.
-        paths: of its pictures, relative to the target.
-        synsets: the classes.
-        names: {name without suffix: class} of all that should be there, as far as known.
-        counts: {class: how many images it should have}, as far as known.
-    """
-    there = {os.path.splitext(os.path.basename(path))[0] for path in paths}
-    lacking = ['{}/{}/{}.JPEG'.format(split, wnid, name) for name, wnid in names.items()
-               if wnid in synsets and name not in there]
-    have = collections.Counter(path.split('/')[1] for path in paths)
-    return sorted(lacking) or [
-        '{}/{} ({} of {} images)'.format(split, wnid, have[wnid], counts.get(wnid, 'all'))
-        for wnid in sorted(synsets) if have[wnid] != counts.get(wnid, have[wnid] or None)]
 
 
 def count_fault(made, paths, train_images, val_per_class):
@@ -288,25 +268,32 @@ def count_fault(made, paths, train_images, val_per_class):
     All of it is named in missing.txt, the first ones in the text returned; None where all is there.
     `paths` is {split: paths of its pictures, relative to the target}.
     """
-    facts, synsets = made.facts, made.classes
+    facts, synsets = made.facts, sorted(made.classes)
     if train_images is None and facts.train_counts:
         train_images = sum(facts.train_counts.get(wnid, 0) for wnid in synsets)
-    val_counts = dict.fromkeys(synsets, val_per_class)
     problems, named = [], []
-    for split, expected, names, counts in (
+    for split, total, names, counts in (
             ('train', train_images, facts.train_class, facts.train_counts),
-            ('val', sum(val_counts.values()), facts.val_class, val_counts)):
-        found = missing(split, paths[split], synsets, names, counts)
-        if found or expected not in (None, len(paths[split])):
+            ('val', val_per_class * len(synsets), facts.val_class,
+             dict.fromkeys(synsets, val_per_class))):
+        there = {os.path.splitext(os.path.basename(path))[0] for path in paths[split]}
+        have = collections.Counter(path.split('/')[1] for path in paths[split])
+        found = sorted('{}/{}/{}.JPEG'.format(split, wnid, name) for name, wnid in names.items()
+                       if wnid in made.classes and name not in there)
+        if not found:  # where the names are not known, or there are too many
+            found = ['{}/{} ({} of {} images)'.format(split, wnid, have[wnid],
+                                                      counts.get(wnid, 'all'))
+                     for wnid in synsets if have[wnid] != counts.get(wnid, have[wnid] or None)]
+        if found or total not in (None, len(paths[split])):
             named += found
             problems.append('{}: {}{} images, missing or too many: {}'.format(
-                split, len(paths[split]), '' if expected is None else ' of {}'.format(expected),
+                split, len(paths[split]), '' if total is None else ' of {}'.format(total),
                 scripts.some(found, 3) or 'the development kit would tell which'))
     path = os.path.join(made.path, 'missing.txt')
     if problems:
         scripts.write_file(path, ''.join(name + '\n' for name in named).encode())
         return '{} (all of it: {})'.format('; '.join(problems), path)
-    if os.path.exists(path):
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     return None
 
@@ -348,7 +335,7 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
         made.sort_waiting()
         made.check_linked()
         archives.refuse_bad(made.bad, skip_bad_images)
-        lists = {split: entries(target, split, synsets) for split in progress}
+        lists = {split: made.entries(split, synsets) for split in progress}
         # What is bad is not missing: it may be there, if linked to, or not, if from an archive.
         paths = {split: {path for path, _ in lists[split]}.union(
             path for path in made.bad if path.startswith(split + '/')) for split in progress}
