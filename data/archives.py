@@ -44,7 +44,7 @@ def _reading(where):
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
-            RuntimeError) as error:  # the last one for encrypted or unknown kinds of zip
+            IndexError, RuntimeError) as error:  # the last one for kinds of zip it cannot read
         raise UserError('{}: it is damaged or truncated, get it again ({})'.format(
             where, error)) from None
 

@@ -2,10 +2,10 @@
 
     python tests/bench/extract_nested_tar.py [--images N] [--repeats N] [--folder FOLDER]
 
-Makes N pictures of 110 KB on average, as ImageNet's are, as `ILSVRC2012_img_train.tar` holds them (a
-tar of one tar a class) and as one flat tar, extracts each, turn about, and prints the ratio of the
-medians (the project's bound: 1.5). Both read what the page cache holds; before each run the disk is
-waited for, outside the time measured.
+Makes N pictures of 110 KB on average, as ImageNet's are, as `ILSVRC2012_img_train.tar` holds them
+(a tar of one tar a class) and as one flat tar, extracts each, turn about, and prints the ratio of
+the medians (the project's bound: 1.5). Both read what the page cache holds; before each run the
+disk is waited for, outside the time measured.
 """
 
 import argparse
