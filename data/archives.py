@@ -1,6 +1,6 @@
 """What the data sets' prepare scripts share: archives that are not trusted in, whole pictures out.
 
-An archive (what tarfile and zipfile read, and tars inside it) is read once, front to back, and
+An archive (.tar, .tar.gz, .zip, and a tar inside one) is read once, front to back, and
 nothing of it reaches the disk but the pictures asked for. Its members never choose where they land:
 the scripts build every path from names they recognise, and a member that tries is an error.
 """
@@ -77,15 +77,16 @@ class Member:
 def members(path):
     """Yields the files of an archive, each a Member. Raises UserError at the first wrong thing."""
     with open(path, 'rb', buffering=CHUNK) as raw, _reading(path):
-        in_any = _in_zip if raw.peek(4)[:4] == b'PK\x03\x04' else _in_tar
-        yield from in_any(raw, path)
+        if raw.peek(4)[:4] == b'PK\x03\x04':
+            yield from _in_zip(raw, path)
+        else:
+            yield from _in_tar(raw, path, 'r:gz' if raw.peek(2)[:2] == b'\x1f\x8b' else 'r:')
 
 
-def _in_tar(file, path, prefix='', end=float('inf')):
-    """Yields the files of the tar that begins where `file` is, and must not go beyond `end`."""
+def _in_tar(file, path, mode='r:', prefix='', end=float('inf')):
+    """Yields the files of the tar that begins where `file` is and must not go beyond `end`."""
     try:
-        tar = tarfile.open(fileobj=file, mode='r:' if prefix else 'r:*', tarinfo=_Header,
-                           encoding='utf-8')
+        tar = tarfile.open(fileobj=file, mode=mode, tarinfo=_Header, encoding='utf-8')
     except tarfile.ReadError:
         raise UserError('{}: it is not an archive (.tar, .tar.gz or .zip)'.format(
             ': '.join(filter(None, (path, prefix[:-1]))))) from None
@@ -114,7 +115,7 @@ def _in_zip(raw, path):
 
 def _in_member(file, path, name, size, end):
     if name.endswith('.tar'):
-        yield from _in_tar(file, path, name + '/', end)
+        yield from _in_tar(file, path, 'r:', name + '/', end)
     else:
         yield Member(os.path.basename(path), name, size, file)
 
