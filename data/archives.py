@@ -207,7 +207,7 @@ class Extraction:
         if fault:
             self.bad['{}/{}'.format(folder, name)] = '{}: {}'.format(member.where, fault)
         else:
-            write_file(path, data, sync=False, rename=not os.path.basename(place).startswith("."))
+            write_file(path, data, sync=False, rename=not os.path.basename(place).startswith('.'))
 
     def _place(self, folder):
         refuse_links(self._root, folder)
@@ -269,8 +269,10 @@ def encode_pngs(images):
     """Yields uint8 images [n, height, width, channels] as n PNG files, each as bytes."""
     import logs.environment  # noqa: F401, I001 (before TensorFlow, which not all scripts need)
     import tensorflow.compat.v1 as tf
-    with tf.Graph().as_default():
+    graph = tf.Graph()
+    with graph.as_default():
         image = tf.placeholder(tf.uint8, images.shape[1:])
         encoded = tf.image.encode_png(image)
-        with tf.Session(config=tf.ConfigProto(device_count={'GPU': 0})) as session:
-            yield from map(session.make_callable(encoded, [image]), images)
+    config = tf.ConfigProto(device_count={'GPU': 0})
+    with contextlib.closing(tf.Session(graph=graph, config=config)) as session:
+        yield from map(session.make_callable(encoded, [image]), images)

@@ -138,11 +138,11 @@ def say_done(what, lists, target):
         what, len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
 
 
-def say_next(flags, folder, default, start='next'):
-    """Says how to train on what is in `folder`; that flag is left out for the default one."""
+def say_next(dataset, folder, default, start='next'):
+    """Says how to train on what is in `folder`, which needs no flag if it is the default one."""
     if not default or os.path.realpath(folder) != os.path.realpath(default):
-        flags += ' --data_dir={}'.format(folder)
-    print('{}: python imagenet_main.py --dataset={}'.format(start, flags))
+        dataset += ' --data_dir={}'.format(folder)
+    print('{}: python imagenet_main.py --dataset={}'.format(start, dataset))
 
 
 def count_at_least(least):

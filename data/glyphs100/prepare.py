@@ -104,7 +104,7 @@ def write_images(target=DEFAULT_TARGET):
                                                   arrays[part + '_images'])
                      for split, part in (('train', 'train'), ('val', 'test'))}
             scripts.write_lists(target, lists)
-            scripts.write_file(marker, digest.encode())
+            scripts.write_file(marker, (digest + '\n').encode())
     except OSError as e:
         raise UserError('%s: cannot be written (%s); make room there, or name another folder'
                         % (target, e.strerror or e)) from e
