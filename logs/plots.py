@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from data.archives import write_file
+from data.scripts import write_file
 from logs.measures import SPREAD
 from runtime.errors import UserError
 

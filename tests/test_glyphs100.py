@@ -1,14 +1,17 @@
 """The embedded data set: what is in it, and how its images come to lie in a folder."""
+import concurrent.futures
 import os
 import re
 import sys
+import threading
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from data.glyphs100 import prepare
+from data import scripts
 from runtime.errors import UserError
+from data.glyphs100 import prepare
 
 # Licences that let pictures drawn with a font be distributed.
 LICENCES = {'OFL-1.1', 'Apache-2.0'}
@@ -127,26 +130,27 @@ def test_second_call_does_no_work(written, monkeypatch):
 
 @pytest.mark.parametrize('fault, expected', [
     (KeyboardInterrupt(), KeyboardInterrupt),
-    (OSError(28, 'No space left on device'), UserError),
+    (OSError(13, 'Permission denied'), UserError),
 ])
-def test_interrupted_write_leaves_nothing(few, tmp_path, monkeypatch, fault, expected):
+def test_interrupted_write_is_started_again(few, tmp_path, monkeypatch, fault, expected):
     target = tmp_path / 'deep' / 'images'
     count = []
-    write = prepare._write
+    write = scripts.write_file
 
-    def failing(path, content):
-        assert not target.exists()
+    def failing(path, content, **options):
         count.append(path)
         if len(count) == 30:
             raise fault
-        write(path, content)
+        write(path, content, **options)
 
-    monkeypatch.setattr(prepare, '_write', failing)
+    monkeypatch.setattr(scripts, 'write_file', failing)
     with pytest.raises(expected):
         prepare.write_images(str(target))
-    assert list(target.parent.iterdir()) == []
-    monkeypatch.setattr(prepare, '_write', write)
+    assert not (target / 'train.txt').exists() and not (target / 'val.txt').exists()
+    monkeypatch.setattr(scripts, 'write_file', write)
     assert prepare.write_images(str(target)) is True
+    assert prepare.write_images(str(target)) is False
+    assert not [path for path in snapshot(target) if path.endswith('.part')]
 
 
 @pytest.mark.parametrize('damage', ['image', 'list', 'archive'])
@@ -173,17 +177,16 @@ def test_slower_of_two_processes_keeps_the_images_of_the_faster(few, tmp_path, m
     if outdated:
         prepare.write_images(str(target))
         (target / prepare.MARKER).write_text('0' * 64 + '\n')
-    faster = []
+    load, both = prepare.load, threading.Barrier(2)
 
-    def overtake():  # Called when all is written and nothing published.
-        if not faster:
-            faster.append('running')
-            assert prepare.write_images(str(target)) is True
-            faster.append(snapshot(target))
+    def load_together():
+        both.wait(30)
+        return load()
 
-    monkeypatch.setattr(os, 'sync', overtake)
-    prepare.write_images(str(target))
-    assert snapshot(target) == faster[1]
+    monkeypatch.setattr(prepare, 'load', load_together)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        wrote = list(threads.map(prepare.write_images, [str(target)] * 2))
+    assert sorted(wrote) == [False, True]
     assert os.listdir(str(tmp_path)) == ['images']
 
 
@@ -207,13 +210,13 @@ def test_foreign_folder_or_file_is_refused(few, tmp_path):
 
 def test_script_says_mistakes_in_one_line(tmp_path, monkeypatch, capsys):
     def error(*argv):
-        assert prepare.main(list(argv)) == 1
-        out, err = capsys.readouterr()
-        assert out == '' and err.startswith('error: ') and err.count('\n') == 1
-        return err
+        with pytest.raises(UserError) as raised:
+            prepare.main(list(argv))
+        assert capsys.readouterr() == ('', '') and '\n' not in str(raised.value)
+        return str(raised.value)
 
     monkeypatch.setitem(sys.modules, 'PIL', None)
-    assert 'pip install pillow fonttools' in error('--fonts', str(tmp_path))
+    assert 'pip install pillow' in error('--fonts', str(tmp_path))
     damaged = tmp_path / 'glyphs100.npz'
     damaged.write_bytes(b'PK\x03\x04 cut off')
     monkeypatch.setattr(prepare, 'ARCHIVE', str(damaged))

@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 import tiny_runs
 from absl import flags
 from absl.testing import flagsaver
-from data.errors import UserError
+from runtime.errors import UserError
 
 import bic_layer
 import imagenet_main

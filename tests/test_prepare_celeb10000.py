@@ -117,22 +117,22 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch):
     path = write(tmp_path / 'faces.tar', tar(FACES))
     expected = run([path], tmp_path / 'whole')
     written = []
-    real = archives._write
+    real = archives.write_file
 
-    def interrupted(where, data, sync=False):
+    def interrupted(where, data, **options):
         if len(written) == 20:
             raise KeyboardInterrupt
-        real(where, data, sync)
+        real(where, data, **options)
         written.append(os.path.basename(where))
-    monkeypatch.setattr(archives, '_write', interrupted)
+    monkeypatch.setattr(archives, 'write_file', interrupted)
     with pytest.raises(KeyboardInterrupt):
         run([path], tmp_path / 'images')
     assert not (tmp_path / 'images' / 'train.txt').exists()
     count = []
-    monkeypatch.setattr(archives, '_write', lambda where, data, sync=False: (
-        count.append(where), real(where, data, sync)))
+    monkeypatch.setattr(archives, 'write_file', lambda where, data, **options: (
+        count.append(where), real(where, data, **options)))
     assert run([path], tmp_path / 'images') == expected
-    assert len(count) == len(expected[0] + expected[1]) - 20 + 2  # and the two lists
+    assert len(count) == len(expected[0] + expected[1]) - 20
 
 
 @pytest.mark.parametrize('bad, message', [(b'<html>', 'not a picture'), (JPEG[:-9], 'truncated')])
@@ -140,6 +140,7 @@ def test_face_that_is_no_picture(tmp_path, bad, message):
     source = faces(tmp_path / 'faces')
     chosen = sorted(people(run([source], tmp_path / 'images')))
     name = chosen[3] + '/0-FaceId-0.jpg'
+    faces(tmp_path / 'whole')
     write(tmp_path / 'faces' / name, bad)
     archive = write(tmp_path / 'faces.tar', tar(dict(FACES, **{name: bad})))
     for number, given in enumerate((source, archive)):
@@ -148,6 +149,9 @@ def test_face_that_is_no_picture(tmp_path, bad, message):
             run([given], target)
         assert chosen[3] in str(error.value)
         assert not (target / 'train.txt').exists()
+        whole = run([str(tmp_path / 'whole')], tmp_path / 'other')
+        left = run([given], target, skip_bad_images=True)
+        assert left == tuple([line for line in part if name not in line] for part in whole)
 
 
 def test_too_few_people_name_the_way_out(tmp_path):

@@ -136,8 +136,60 @@ def give_flat_folder_and_devkit(tmp_path):
             write(tmp_path / 'ILSVRC2012_devkit_t12.tar.gz', devkit())]
 
 
+def give_kaggle_with_solution(tmp_path):
+    members = {name: data for name, data in cls_loc().items() if '/Annotations/' not in name}
+    members['LOC_val_solution.csv'] = 'ImageId,PredictionString\n{}\n'.format('\n'.join(
+        '{},{} 85 1 499 272 {} 1 1 2 2 '.format(name[:-5], wnid, wnid)
+        for name, wnid in sorted(VAL_CLASS.items(), reverse=True))).encode()
+    return [write(tmp_path / 'imagenet-object-localization-challenge.zip', zipped(members))]
+
+
+def give_folder_of_the_archives(tmp_path):
+    give_three_archives(tmp_path / 'downloads')
+    return [str(tmp_path / 'downloads')]
+
+
+def give_folder_of_class_tars(tmp_path):
+    for wnid in SYNSETS:
+        write(tmp_path / 'i' / 'train' / (wnid + '.tar'), tar(
+            {name: data for (owner, name), data in TRAIN.items() if owner == wnid}))
+    write(tmp_path / 'i' / 'val.tar', tar({'./' + name: data for name, data in VAL.items()}))
+    return [str(tmp_path / 'i'), write(tmp_path / 'devkit.tar.gz', devkit())]
+
+
+def give_two_folders(tmp_path):
+    folder = extracted(tmp_path / 'imagenet', '', class_folders=True)
+    write(tmp_path / 'imagenet' / 'old.tar', b'what is beside the two is not looked at')
+    return [os.path.join(folder, 'train'), os.path.join(folder, 'val')]
+
+
+def hugging_face():
+    """{path: bytes} of train_images_0.tar.gz and so on; the class is the end of each name."""
+    train = {'{}_{}.JPEG'.format(name[:-5], wnid): data for (wnid, name), data in TRAIN.items()}
+    val = {'{}_{}.JPEG'.format(name[:-5], VAL_CLASS[name]): data for name, data in VAL.items()}
+    half = len(train) // 2
+    return {'train_images_0': dict(list(train.items())[:half]),
+            'train_images_1': dict(list(train.items())[half:]), 'val_images': val,
+            'test_images': {'ILSVRC2012_test_00000001.JPEG': JPEG}}
+
+
+def give_hugging_face_archives(tmp_path):
+    for name, members in hugging_face().items():
+        write(tmp_path / 'data' / (name + '.tar.gz'), tar(members, 'w:gz'))
+    return [str(tmp_path / 'data')]
+
+
+def give_hugging_face_folder(tmp_path):
+    for folder, members in hugging_face().items():
+        for name, data in members.items():
+            write(tmp_path / 'data' / folder / name, data)
+    return [str(tmp_path / 'data')]
+
+
 GIVE = [give_cls_loc, give_cls_loc_annotations_last, give_kaggle_zip, give_three_archives,
-        give_class_folders, give_flat_folder_and_annotations, give_flat_folder_and_devkit]
+        give_class_folders, give_flat_folder_and_annotations, give_flat_folder_and_devkit,
+        give_kaggle_with_solution, give_folder_of_the_archives, give_folder_of_class_tars,
+        give_two_folders, give_hugging_face_archives, give_hugging_face_folder]
 
 
 def run(sources, target, **options):
@@ -229,23 +281,23 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch, give, stop_at):
     sources = give(tmp_path / 'sources')
     target = tmp_path / 'images'
     written = []
-    real = archives._write
+    real = archives.write_file
 
-    def interrupted(path, data, sync=False):
+    def interrupted(path, data, **options):
         if len(written) == stop_at:
             raise KeyboardInterrupt
-        real(path, data, sync)
+        real(path, data, **options)
         written.append(os.path.basename(path))
-    monkeypatch.setattr(archives, '_write', interrupted)
+    monkeypatch.setattr(archives, 'write_file', interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(sources, target)
     assert not lists(target)
     first = list(written)
 
-    def goes_on(path, data, sync=False):
-        real(path, data, sync)
+    def goes_on(path, data, **options):
+        real(path, data, **options)
         written.append(os.path.basename(path))
-    monkeypatch.setattr(archives, '_write', goes_on)
+    monkeypatch.setattr(archives, 'write_file', goes_on)
     run(sources, target)
     assert pictures(target) == PICTURES
     again = [name for name in written[len(first):] if name in first]
@@ -309,7 +361,8 @@ def test_missing_class_and_wrong_share_of_validation(tmp_path):
     os.unlink(os.path.join(source, 'val', SYNSETS[3], sorted(
         name for name in VAL if VAL_CLASS[name] == SYNSETS[3])[0]))
     message, named = missing(tmp_path, [source])
-    assert named == ['train/' + SYNSETS[1], 'val/{} (1 of 2 images)'.format(SYNSETS[3])]
+    assert named == ['train/{} (0 of all images)'.format(SYNSETS[1]),
+                     'val/{} (1 of 2 images)'.format(SYNSETS[3])]
     assert '--allow_missing' in message
 
 
@@ -347,8 +400,8 @@ def test_script_says_what_to_type_next(tmp_path):
     said = ended.stdout.split('\n')
     assert said[0].startswith('train: 11 images, ') and said[1].startswith('val: 8 of 8 images, ')
     assert said[2].startswith('4 classes, 11 training and 8 test images')
-    assert said[3] == ('next: python imagenet_main.py --dataset=folder --data_dir={} '
-                       '--num_classes=4'.format(tmp_path / 'images'))
+    assert said[3] == ('next: python imagenet_main.py --dataset=folder --num_classes=4 '
+                       '--data_dir={}'.format(tmp_path / 'images'))
     assert lines(tmp_path / 'images' / 'train.txt') == TRAIN_LIST
 
 
@@ -397,9 +450,46 @@ def test_bad_picture_in_the_inner_tar_is_named_with_its_tars(tmp_path):
     pictures_ = dict(TRAIN)
     pictures_['n01443537', 'n01443537_10.JPEG'] = b'oops'
     write(sources[0], train_tar(pictures_))
-    with pytest.raises(UserError, match='ILSVRC2012_img_train.tar: n01443537.tar: '
+    with pytest.raises(UserError, match='ILSVRC2012_img_train.tar: n01443537.tar/'
                                         'n01443537_10.JPEG: it is not a picture'):
         run(sources, tmp_path / 'images')
+
+
+def spoil(pictures_):
+    """Two pictures that are none: their names and what is wrong."""
+    spoilt = {'n01443537_10.JPEG': b'oops', 'ILSVRC2012_val_00000003.JPEG': JPEG[:-9]}
+    return {key: spoilt.get(os.path.basename(key), data) for key, data in pictures_.items()}
+
+
+def spoilt_archive(tmp_path, annotations_first):
+    members = spoil(cls_loc(annotations_first))
+    return [write(tmp_path / 'a.tar.gz', tar(members, 'w:gz'))]
+
+
+def spoilt_folder(tmp_path):
+    folder = extracted(tmp_path / 'imagenet', '', class_folders=True)
+    for path, data in spoil(PICTURES).items():
+        write(os.path.join(folder, path), data)
+    return [folder]
+
+
+@pytest.mark.parametrize('give', [
+    lambda path: spoilt_archive(path, True), lambda path: spoilt_archive(path, False),
+    spoilt_folder], ids=['archive', 'annotations last', 'folder'])
+def test_all_bad_pictures_are_named_and_can_be_left_out(tmp_path, capsys, give):
+    sources = give(tmp_path)
+    with pytest.raises(UserError, match='bad images: 2 .*--skip_bad_images') as error:
+        run(sources, tmp_path / 'images')
+    assert '\n' not in str(error.value)
+    assert not lists(tmp_path / 'images')
+    run(sources, tmp_path / 'images', skip_bad_images=True)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 5 and said[:2] == said[2:4] and said[4] == 'left out: 2 images'
+    assert any('n01443537_10.JPEG: it is not a picture' in line for line in said)
+    assert any('val_00000003.JPEG: it is a damaged' in line for line in said)
+    for name, expected in (('train.txt', TRAIN_LIST), ('val.txt', VAL_LIST)):
+        assert lines(tmp_path / 'images' / name) == [
+            line for line in expected if 'n01443537_10.' not in line and '_00000003.' not in line]
 
 
 @pytest.mark.parametrize('share', [0.2, 0.5, 0.9, 0.99])

@@ -7,7 +7,6 @@ file, counted from 0; train.txt, and val.txt for the 10,000 test pictures. Label
 ones, in the archive's order (that of the alphabet). README.md tells more.
 """
 
-import argparse
 import io
 import os
 import pickle
@@ -19,15 +18,13 @@ import numpy as np
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
-from data import archives  # noqa: E402
+from data import archives, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
+IMAGES = os.path.join(HERE, 'images')
 NUM_CLASSES = 100
 PER_CLASS = {'train': 500, 'test': 100}  # as published
-LISTS = {'train': 'train.txt', 'test': 'val.txt'}
 RECORD = 2 + 3 * 32 * 32  # bytes: coarse label, fine label, one plane a colour
-BATCH = 500  # pictures encoded in one run of the graph
-_MAX_FILE = 1 << 28  # bytes; the largest file has 155 million
 
 
 class BatchUnpickler(pickle.Unpickler):
@@ -41,94 +38,75 @@ class BatchUnpickler(pickle.Unpickler):
         if name == '_reconstruct' and module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
             return np.core.multiarray._reconstruct
         if (module, name) == ('_codecs', 'encode'):  # how Python 3 writes bytes for Python 2
-            return latin1_bytes
+            return lambda text, encoding: text.encode('latin1')
         raise pickle.UnpicklingError('it asks for {}.{}, which no batch holds'.format(module, name))
 
 
-def latin1_bytes(text, encoding):
-    """What `_codecs.encode` does for the one encoding that pickles of bytes use."""
-    if encoding != 'latin1':
-        raise pickle.UnpicklingError('it asks for the encoding {!r}'.format(encoding))
-    return text.encode('latin1')
-
-
-def unpickle(data, where):
-    """Returns the dict in a pickle's bytes, with text as keys. Raises UserError."""
-    try:
-        batch = BatchUnpickler(io.BytesIO(data), encoding='latin1').load()
-    except Exception as error:  # a damaged pickle fails in every way there is
-        raise UserError('{}: it is no CIFAR-100 batch ({})'.format(
-            where, str(error).split('\n')[0] or type(error).__name__)) from None
-    if not isinstance(batch, dict):
-        raise UserError('{}: it is no CIFAR-100 batch (it holds no dict)'.format(where))
+def unpickle(data):
+    """Returns the dict in a pickle's bytes, with text as keys."""
+    batch = BatchUnpickler(io.BytesIO(data), encoding='latin1').load()
     return {key.decode('latin1') if isinstance(key, bytes) else key: value
             for key, value in batch.items()}
 
 
-def python_batch(data, where):
-    """Returns images, uint8 [n, 32, 32, 3], and fine labels, int64 [n], of a pickled batch."""
-    batch = unpickle(data, where)
-    try:
-        pixels = np.asarray(batch['data'])
-        labels = np.asarray(batch['fine_labels'])
-    except (KeyError, ValueError) as error:
-        raise UserError('{}: it is no CIFAR-100 batch (it lacks {})'.format(where, error)) from None
-    if (pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != RECORD - 2
-            or labels.dtype.kind not in 'iu' or labels.shape != pixels.shape[:1]):
-        raise UserError('{}: it is no CIFAR-100 batch (its arrays have other shapes)'.format(where))
-    return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels.astype(np.int64)
+def batch_of(pixels, labels):
+    """Returns images, uint8 [n, 32, 32, 3], and labels, int64 [n], of [n, 3072] pixels."""
+    images = np.asarray(pixels, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    labels = np.asarray(labels, np.int64)
+    if labels.shape != (len(images),) or not np.isin(labels, np.arange(NUM_CLASSES)).all():
+        raise ValueError('it should have a label between 0 and 99 for every image')
+    return images, labels
 
 
-def binary_batch(data, where):
-    """Returns images, uint8 [n, 32, 32, 3], and fine labels, int64 [n], of a .bin file's bytes."""
-    if len(data) % RECORD:
-        raise UserError('{}: it is damaged: {} bytes are no whole number of records of {}'.format(
-            where, len(data), RECORD))
-    records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
-    images = records[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return images, records[:, 1].astype(np.int64)
+def contents(kind, name, data):
+    """Returns what a file of either archive holds, {'names', 'train', 'test'} or part of it.
 
-
-def class_names(names, where):
-    """Returns the names of the classes, which name folders. Raises UserError."""
-    names = [str(name) for name in names]
-    if len(set(names)) != NUM_CLASSES or len(names) != NUM_CLASSES or not all(
-            re.match(r'[a-z_]{1,40}$', name) for name in names):
-        raise UserError('{}: it does not name the 100 classes'.format(where))
-    return names
+    Args:
+        kind: 'binary' or 'python'.
+        name: of the file.
+        data: its bytes.
+    """
+    if kind == 'binary' and name == 'fine_label_names.txt':
+        return {'names': data.decode('ascii').split()}
+    if kind == 'binary' and name in ('train.bin', 'test.bin'):
+        records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
+        return {name[:-len('.bin')]: batch_of(records[:, 2:], records[:, 1])}
+    if kind == 'python' and name == 'meta':
+        return {'names': unpickle(data)['fine_label_names']}
+    if kind == 'python' and name in PER_CLASS:
+        batch = unpickle(data)
+        return {name: batch_of(batch['data'], batch['fine_labels'])}
+    return {}
 
 
 def read(path):
-    """Reads either archive: returns the class names and {'train' or 'test': (images, labels)}.
+    """Reads either archive: {'names': of the classes, 'train', 'test': (images, labels)}.
 
     Images are uint8 [n, 32, 32, 3], labels int64 [n], the fine ones. Raises UserError.
     """
-    names, splits = None, {}
-    for member in archives.Archive(path).members():
-        folder, _, name = member.name.rpartition('/')
-        folder = folder.rpartition('/')[2]
-        if folder == 'cifar-100-python' and name == 'meta':
-            meta = unpickle(member.read(_MAX_FILE), member.where)
-            names = class_names(meta.get('fine_label_names', ()), member.where)
-        elif folder == 'cifar-100-python' and name in PER_CLASS:
-            splits[name] = python_batch(member.read(_MAX_FILE), member.where)
-        elif folder == 'cifar-100-binary' and name == 'fine_label_names.txt':
-            text = member.read(_MAX_FILE).decode('ascii', 'replace')
-            names = class_names(text.split(), member.where)
-        elif folder == 'cifar-100-binary' and name in ('train.bin', 'test.bin'):
-            splits[name[:-len('.bin')]] = binary_batch(member.read(_MAX_FILE), member.where)
-    missing = sorted(set(PER_CLASS) - set(splits)) + ([] if names else ['the names of the classes'])
+    found = {}
+    for member in archives.members(path):
+        match = re.search(r'(?:^|/)cifar-100-(binary|python)/([^/]+)$', member.name)
+        if match:
+            data = member.read()
+            try:
+                found.update(contents(match.group(1), match.group(2), data))
+            except Exception as error:  # a damaged pickle fails in every way there is
+                raise UserError('{}: it is not what CIFAR-100 has there ({}: {})'.format(
+                    member.where, type(error).__name__, str(error).split('\n')[0])) from None
+    missing = sorted({'names', 'train', 'test'}.difference(found))
     if missing:
         raise UserError('{}: it lacks {}: it should be cifar-100-binary.tar.gz or '
                         'cifar-100-python.tar.gz'.format(path, ' and '.join(missing)))
-    return names, splits
+    # They name folders.
+    if len(set(found['names'])) != NUM_CLASSES or not all(
+            re.match('[a-z_]{1,40}$', str(name)) for name in found['names']):
+        raise UserError('{}: it does not name the 100 classes'.format(path))
+    return found
 
 
 def check(path, labels, split, per_class):
     """Raises UserError where the classes do not have `per_class` images each."""
-    if len(labels) and not 0 <= labels.min() <= labels.max() < NUM_CLASSES:
-        raise UserError('{}: {}: it is damaged (a label is not between 0 and 99)'.format(
-            path, split))
     counts = np.bincount(labels, minlength=NUM_CLASSES)
     wrong = np.flatnonzero(counts != per_class)
     if len(wrong):
@@ -139,73 +117,58 @@ def check(path, labels, split, per_class):
 
 def write_pictures(images, paths, progress):
     """Writes images, uint8 [n, 32, 32, 3], as PNG files, but for those that are there."""
-    import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
-    import tensorflow.compat.v1 as tf
     wanted = [index for index, path in enumerate(paths) if not archives.is_there(path)]
     progress.add(len(paths) - len(wanted))
     for folder in sorted({os.path.dirname(path) for path in paths}):
         os.makedirs(folder, exist_ok=True)
-    with tf.Graph().as_default(), tf.Session() as session:
-        pixels = tf.placeholder(tf.uint8, [None, 32, 32, 3])
-        encoded = tf.data.Dataset.from_tensor_slices(pixels).map(
-            tf.image.encode_png, num_parallel_calls=os.cpu_count()).batch(BATCH)
-        iterator = tf.data.make_initializable_iterator(encoded)
-        session.run(iterator.initializer, {pixels: images[wanted]})
-        following = iterator.get_next()
-        for start in range(0, len(wanted), BATCH):
-            for index, data in zip(wanted[start:start + BATCH], session.run(following)):
-                archives.write_file(paths[index], data, sync=False)
-                progress.add()
+    for index, data in zip(wanted, archives.encode_pngs(images[wanted])):
+        scripts.write_file(paths[index], data, sync=False)
+        progress.add()
 
 
 def prepare(source, target, per_class=None):
     """Makes the pictures and the lists under `target`; returns the lists, {'train', 'test'}.
 
     Args:
-      source: path of either archive.
-      target: the folder to make.
-      per_class: {'train', 'test'}: how many images a class there must be (default: as published).
+        source: path of either archive.
+        target: the folder to make.
+        per_class: {'train', 'test'}: how many images a class there must be (default: as published).
 
     Raises:
-      UserError: what is wrong, naming the file; no list is written then.
+        UserError: what is wrong, naming the file; no list is written then.
     """
-    names, splits = read(source)
+    found = read(source)
     for split, images_per_class in sorted((per_class or PER_CLASS).items()):
-        check(source, splits[split][1], split, images_per_class)
+        check(source, found[split][1], split, images_per_class)
     lists = {}
-    with archives.target_folder(target):
-        for split, (images, labels) in sorted(splits.items(), reverse=True):
-            paths = ['{}/{}/{:05d}.png'.format(split, names[label], index)
+    with scripts.target_folder(target):
+        for split in ('train', 'test'):
+            images, labels = found[split]
+            paths = ['{}/{}/{:05d}.png'.format(split, found['names'][label], index)
                      for index, label in enumerate(labels)]
-            progress = archives.Progress(split, len(paths))
+            progress = scripts.Progress(split, len(paths))
             write_pictures(images, [os.path.join(target, path) for path in paths], progress)
             progress.finish()
             # By label, and within one in the order of the archive.
             lists[split] = [(paths[index], labels[index])
                             for index in np.argsort(labels, kind='stable')]
-        archives.write_lists(target, {LISTS[split]: lists[split] for split in lists})
+        scripts.write_lists(target, {'train.txt': lists['train'], 'val.txt': lists['test']})
     return lists
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = scripts.flags(__doc__, IMAGES, many_sources=False)
     parser.add_argument('source', metavar='ARCHIVE', help='one of the two, as it was downloaded')
-    parser.add_argument('--target', default=os.path.join(HERE, 'images'),
-                        help='the folder to make (default: %(default)s)')
-    for split, count in sorted(PER_CLASS.items(), reverse=True):
+    for split, count in PER_CLASS.items():
         parser.add_argument('--{}_per_class'.format(split), default=count, metavar='N',
-                            type=archives.count_at_least(1), help='how many {} images each class '
+                            type=scripts.count_at_least(1), help='how many {} images each class '
                             'must have (default: %(default)s)'.format(split))
     args = parser.parse_args(argv)
     lists = prepare(args.source, args.target,
                     {'train': args.train_per_class, 'test': args.test_per_class})
-    print('{} classes, {} training and {} test images, listed in {}'.format(
-        NUM_CLASSES, len(lists['train']), len(lists['test']),
-        os.path.join(args.target, 'train.txt and val.txt')))
-    print('next: python imagenet_main.py --dataset=cifar100{}'.format(
-        archives.data_dir_flag(args.target, os.path.join(HERE, 'images'))))
+    scripts.say_done('{} classes'.format(NUM_CLASSES), (lists['train'], lists['test']), args.target)
+    scripts.say_next('cifar100', args.target, IMAGES)
 
 
 if __name__ == '__main__':
-    archives.run(main)
+    scripts.run(main)

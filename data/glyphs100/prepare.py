@@ -3,25 +3,24 @@
     python data/glyphs100/prepare.py [TARGET]       # images and lists, as the training reads them
     python data/glyphs100/prepare.py --fonts DIR    # glyphs100.npz, from the fonts in DIR
 
-Only the second needs Pillow and fontTools; see README.md beside this file.
+Only the second needs Pillow; see README.md beside this file.
 """
 
 import argparse
 import csv
 import hashlib
+import io
 import json
 import os
-import shutil
 import sys
-import uuid
 import zipfile
 
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-if __name__ == '__main__':
-    sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
+from data import archives, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 ARCHIVE = os.path.join(HERE, 'glyphs100.npz')
@@ -40,7 +39,7 @@ CAP_HEIGHT = 17
 MARGIN = 1
 SUPERSAMPLING = 8
 
-# What a finished folder holds beside train/ and val/: the digest of the archive it came from.
+# The lock of a folder of these images; in a finished one, the digest of the archive.
 MARKER = 'glyphs100.sha256'
 
 
@@ -73,10 +72,9 @@ def class_folder(character):
 def write_images(target=DEFAULT_TARGET):
     """Writes the data set as PNG files and lists, unless they are there already.
 
-    Under target: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),
-    train.txt and val.txt with one `relative/path label` a line. Everything is written to a folder
-    beside target, which is then renamed: what stands under target is always whole. Processes that
-    do this at the same time do not disturb each other.
+    Under target: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces), and
+    at last train.txt and val.txt with one `relative/path label` a line. Of processes that do this
+    at the same time one writes and the others wait.
 
     Args:
         target: the folder to write; it may be absent, empty, or of an earlier call.
@@ -87,26 +85,29 @@ def write_images(target=DEFAULT_TARGET):
     Raises:
         UserError: target holds something else, cannot be written, or the archive is unreadable.
     """
-    target = os.path.realpath(target)  # A link to a larger disk stays a link.
     digest = _archive_digest()
     if _is_complete(target, digest):
         return False
-    _refuse_foreign(target)
+    marker = os.path.join(target, MARKER)
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise UserError('%s: is a file; name a folder for the images' % target)
+    if os.path.isdir(target) and os.listdir(target) and not os.path.exists(marker):
+        raise UserError('%s: holds something other than the glyphs100 images; move it away or '
+                        'name another folder' % target)
     arrays = load()
-    partial = '%s.partial-%s' % (target, uuid.uuid4().hex[:12])
     try:
-        os.makedirs(partial)
-        for split, part in (('train', 'train'), ('val', 'test')):
-            _write_split(partial, split, arrays['characters'], arrays[part + '_typefaces'],
-                         arrays[part + '_images'])
-        _write(os.path.join(partial, MARKER), (digest + '\n').encode())
-        os.sync()  # Once for all 8,400 files, before the rename says that they are there.
-        _publish(partial, target, digest)
+        with scripts.target_folder(target, marker):
+            if _is_complete(target, digest):  # Another process was faster.
+                return False
+            lists = {split + '.txt': _write_split(target, split, arrays['characters'],
+                                                  arrays[part + '_typefaces'],
+                                                  arrays[part + '_images'])
+                     for split, part in (('train', 'train'), ('val', 'test'))}
+            scripts.write_lists(target, lists)
+            scripts.write_file(marker, (digest + '\n').encode())
     except OSError as e:
         raise UserError('%s: cannot be written (%s); make room there, or name another folder'
                         % (target, e.strerror or e)) from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return True
 
 
@@ -138,62 +139,18 @@ def _is_complete(target, digest):
     return True
 
 
-def _refuse_foreign(target):
-    """Only what an earlier call wrote may be replaced."""
-    if not os.path.exists(target):
-        return
-    if not os.path.isdir(target):
-        raise UserError('%s: is a file; name a folder for the images' % target)
-    if os.listdir(target) and not os.path.exists(os.path.join(target, MARKER)):
-        raise UserError('%s: holds something other than the glyphs100 images; move it away or '
-                        'name another folder' % target)
-
-
 def _write_split(root, split, characters, typefaces, images):
-    """One split's PNG files, class by class, and its list; images as in load()."""
-    pngs = iter(_encode_png(images.transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1)))
-    lines = []
+    """Writes one split's PNG files, class by class; returns its list. images as in load()."""
+    pngs = archives.encode_pngs(images.transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1))
+    entries = []
     for label, character in enumerate(characters):
         folder = '/'.join((split, class_folder(character)))
-        os.makedirs(os.path.join(root, folder))
-        for typeface, png in zip(typefaces, pngs):
+        os.makedirs(os.path.join(root, folder), exist_ok=True)
+        for typeface in typefaces:
             path = '%s/%s.png' % (folder, typeface)
-            _write(os.path.join(root, path), png)
-            lines.append('%s %d\n' % (path, label))
-    _write(os.path.join(root, split + '.txt'), ''.join(sorted(lines)).encode())
-
-
-def _encode_png(images):
-    """uint8 [n, height, width, channels] -> n PNG files, each as bytes."""
-    import tensorflow.compat.v1 as tf  # Here, since remaking the archive needs no TensorFlow.
-
-    with tf.Graph().as_default():
-        image = tf.placeholder(tf.uint8, images.shape[1:])
-        encode = tf.image.encode_png(image)
-        with tf.Session(config=tf.ConfigProto(device_count={'GPU': 0})) as session:
-            run = session.make_callable(encode, [image])
-            return [run(pixels) for pixels in images]
-
-
-def _write(path, content):
-    with open(path, 'wb') as f:
-        f.write(content)
-
-
-def _publish(partial, target, digest):
-    """Renames partial to target, over what an earlier call left there."""
-    try:
-        os.rename(partial, target)  # Succeeds where target is absent or empty.
-        return
-    except OSError:
-        if _is_complete(target, digest):  # Another process was faster.
-            return
-        if not os.path.isdir(target):
-            raise
-    outdated = partial + '-outdated'
-    os.rename(target, outdated)
-    os.rename(partial, target)
-    shutil.rmtree(outdated, ignore_errors=True)
+            scripts.write_file(os.path.join(root, path), next(pngs), sync=False)
+            entries.append((path, label))
+    return sorted(entries)
 
 
 def read_typefaces():
@@ -209,35 +166,24 @@ def make_archive(fonts):
         fonts: the folder that holds node_modules/ with the packages of typefaces.csv.
 
     Raises:
-        UserError: Pillow, fontTools, a package, a glyph is missing, or a version differs.
+        UserError: Pillow or a package is missing, or a version differs.
     """
     try:
-        import fontTools.ttLib
         import PIL  # noqa: F401
     except ImportError as e:
-        raise UserError('remaking glyphs100.npz needs Pillow and fontTools (%s): '
-                        'pip install pillow fonttools' % e) from e
+        raise UserError('remaking glyphs100.npz needs Pillow: pip install pillow') from e
     arrays = {'characters': np.array([ord(c) for c in CHARACTERS], np.int32)}
     for split in ('train', 'test'):
         rows = [row for row in read_typefaces() if row['split'] == split]
         files = [_font_file(fonts, row) for row in rows]
-        for path in files:
-            known = fontTools.ttLib.TTFont(path).getBestCmap()
-            missing = [class_folder(ord(c)) for c in CHARACTERS if ord(c) not in known]
-            if missing:
-                raise UserError('%s: has no glyph for %s; take it out of %s'
-                                % (path, ', '.join(missing), TYPEFACES))
         arrays[split + '_typefaces'] = np.array([row['typeface'] for row in rows])
         arrays[split + '_images'] = np.stack([_draw_typeface(path) for path in files])
     former = load() if os.path.exists(ARCHIVE) else {}
     same = former.keys() == arrays.keys() and all(
         np.array_equal(former[name], arrays[name]) for name in arrays)
-    partial = ARCHIVE + '.partial'
-    with open(partial, 'wb') as f:
-        np.savez_compressed(f, **arrays)
-        f.flush()
-        os.fsync(f.fileno())
-    os.rename(partial, ARCHIVE)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    scripts.write_file(ARCHIVE, content.getvalue())
     print('%s: %d training and %d test typefaces, %s' % (
         ARCHIVE, len(arrays['train_images']), len(arrays['test_images']),
         'the same images as before' if same else 'new images'))
@@ -246,7 +192,6 @@ def make_archive(fonts):
 def _font_file(fonts, row):
     """The regular weight's Latin WOFF file of a typeface, after a look at its package."""
     package = os.path.join(fonts, 'node_modules', *row['package'].split('/'))
-    path = os.path.join(package, 'files', '%s-latin-400-normal.woff' % row['typeface'])
     try:
         with open(os.path.join(package, 'package.json'), encoding='utf-8') as f:
             about = json.load(f)
@@ -257,10 +202,7 @@ def _font_file(fonts, row):
         raise UserError('%s: is version %s under %s, but %s asks for %s under %s'
                         % (package, about['version'], about['license'], TYPEFACES,
                            row['version'], row['licence']))
-    if not os.path.exists(path):
-        raise UserError('%s: is missing; install the packages as %s says'
-                        % (path, os.path.join(HERE, 'README.md')))
-    return path
+    return os.path.join(package, 'files', '%s-latin-400-normal.woff' % row['typeface'])
 
 
 def _draw_typeface(path):
@@ -300,18 +242,12 @@ def main(argv=None):
     parser.add_argument('--fonts', metavar='DIR',
                         help='remake glyphs100.npz from the font packages in DIR/node_modules')
     args = parser.parse_args(argv)
-    try:
-        if args.fonts is not None:
-            make_archive(args.fonts)
-        elif write_images(args.target):
-            print('%s: written' % args.target)
-        else:
-            print('%s: there already' % args.target)
-    except (UserError, OSError) as e:
-        print('error: %s' % e, file=sys.stderr)
-        return 1
-    return 0
+    if args.fonts is not None:
+        make_archive(args.fonts)
+    else:
+        written = write_images(args.target)
+        print('%s: %s' % (args.target, 'written' if written else 'there already'))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    scripts.run(main)

@@ -7,7 +7,7 @@ import sys
 
 import measure
 
-IMAGES = 5000
+IMAGES = 1000
 
 
 def _rows(options):
