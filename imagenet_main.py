@@ -158,8 +158,7 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
             len(files), settings=run.settings, step=step, outputs='evaluation',
             batch_norm='moving', bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, checkpoint)
-    results, confusions = step_results.of(step, run.settings.groups[:step + 2], samples, bias,
-                                          outputs)
+    results, confusions = step_results.of(step, run.settings, samples, bias, outputs)
     return results, confusions, (outputs['features'][-len(training.images):] if with_features
                                  else None)
 

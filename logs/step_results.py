@@ -30,14 +30,14 @@ def group_top1(predicted, labels, groups):
     return np.bincount(group_of, predicted == labels) / np.bincount(group_of)
 
 
-def confusion(predicted, labels, groups):
+def confusion(predicted, labels, step, settings):
     """How often each class (row) was taken for which (column): int64 [seen, seen].
 
-    Of groups instead of classes where there are more than 1,000: the matrix over 10,000 classes
-    would take most of a gigabyte. `groups`: where those seen begin, and the number of classes seen.
+    Of groups instead of classes where the problem has more than 1,000: the matrix over 10,000
+    classes would take most of a gigabyte.
     """
-    size = groups[-1]
-    if size > MOST_CONFUSION_CLASSES:
+    groups, size = settings.groups[:step + 2], settings.seen(step)
+    if settings.num_classes > MOST_CONFUSION_CLASSES:
         labels, predicted = (np.searchsorted(groups, classes, side='right') - 1
                              for classes in (labels, predicted))
         size = len(groups) - 1
@@ -45,12 +45,12 @@ def confusion(predicted, labels, groups):
                        minlength=size * size).reshape(size, size).astype(np.int64)
 
 
-def of(step, groups, samples, bias, outputs):
+def of(step, settings, samples, bias, outputs):
     """A step's results: the row of results.csv, the accuracies by group, the confusion matrices.
 
     Args:
         step: t, counted from 0.
-        groups: where the groups seen begin, and the number of classes seen.
+        settings: an experiment's Settings.
         samples: (training, validation, test) Samples.
         bias: (beta, gamma), or None at step 0 and without correction.
         outputs: of resnet_model.evaluate, over the validation images (none at step 0), the test
@@ -65,7 +65,7 @@ def of(step, groups, samples, bias, outputs):
     labels = np.concatenate([held_out, test.classes])
     outputs = {name: values[:len(labels)] for name, values in outputs.items()}
     on_test = slice(len(held_out), len(labels))
-    results = {'step': step + 1, 'classes': groups[-1]}
+    results = {'step': step + 1, 'classes': settings.seen(step)}
     for name, part in zip(('training_samples', 'val_samples', 'test_samples'), samples):
         results[name] = len(part.images)
     results['beta'], results['gamma'] = bias or (1., 0.)
@@ -75,6 +75,7 @@ def of(step, groups, samples, bias, outputs):
     confusions = {}
     for suffix in ('', '_before'):
         predicted = outputs['predicted' + suffix][on_test]
-        results['group_top1' + suffix] = group_top1(predicted, test.classes, groups).tolist()
-        confusions[suffix] = confusion(predicted, test.classes, groups)
+        results['group_top1' + suffix] = group_top1(
+            predicted, test.classes, settings.groups[:step + 2]).tolist()
+        confusions[suffix] = confusion(predicted, test.classes, step, settings)
     return results, confusions

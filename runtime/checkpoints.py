@@ -46,7 +46,7 @@ def _readable(prefix):
         return False
 
 
-class _Flush(tf.train.CheckpointSaverListener):
+class Flush(tf.train.CheckpointSaverListener):
     """Flushes each checkpoint of a stage to disk, so that the newest but one survives anything."""
 
     def __init__(self, directory):
@@ -65,7 +65,7 @@ class _Flush(tf.train.CheckpointSaverListener):
 def saver(directory):
     """The hook that saves a stage's checkpoints."""
     return tf.train.CheckpointSaverHook(directory, FLAGS.checkpoint_secs,
-                                        listeners=[_Flush(directory)])
+                                        listeners=[Flush(directory)])
 
 
 def num_updates(prefix):

@@ -213,7 +213,7 @@ class Machine:
         if unused:
             LOG.info('warning: %s', unused)
 
-    def _distribution(self):
+    def distribution(self):
         """The tf.distribute.Strategy of stage 1; None for one replica."""
         if self.replicas.total == 1:
             return None
@@ -239,7 +239,7 @@ class Machine:
                 tf_random_seed=seed, session_config=self.session_config, save_checkpoints_secs=None,
                 keep_checkpoint_max=2, log_step_count_steps=None,
                 save_summary_steps=FLAGS.progress_every if self.writes else 0,
-                train_distribute=self._distribution())
+                train_distribute=self.distribution())
             estimator = tf.estimator.Estimator(model_fn, directory, config, params)
             if self.cluster is None:
                 estimator.train(input_fn, hooks, max_steps=max_steps)

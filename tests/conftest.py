@@ -1,4 +1,5 @@
 """Shared by the tests of the method. TensorFlow is imported only where a test needs it."""
+import logging
 import os
 
 import pytest
@@ -20,6 +21,22 @@ def session():
     config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
     with tf.Graph().as_default(), tf.Session(config=config) as open_session:
         yield open_session
+
+
+@pytest.fixture
+def said():
+    """The lines that the log gets, a list."""
+    from runtime import LOG
+
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    level = LOG.level
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    yield lines
+    LOG.removeHandler(handler)
+    LOG.setLevel(level)
 
 
 @pytest.fixture

@@ -118,8 +118,8 @@ def test_fit_on_stored_logits_is_plain_training(session, tmp_path, images, batch
              for place in places]
     stored = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     losses = []
-    found = bic_layer.fit(stored, schedule, batch_norm, str(tmp_path),
-                          watch=lambda update, loss: losses.append((update, loss)))
+    found = bic_layer.fit_logits(stored, schedule, batch_norm, str(tmp_path),
+                          updated=lambda update, loss: losses.append((update, loss)))
     beta, gamma, expected = oracles.train_bias(
         batch_logits, labels, batch, epochs, settings.lr_boundaries, 0.5, 4)
     assert [update for update, _ in losses] == list(range(1, schedule.num_updates + 1))
@@ -136,7 +136,7 @@ def test_fit_at_the_published_schedule(session, tmp_path):
     labels = np.repeat(np.arange(6), 50).astype(np.int32)
     logits = np.float32(stream.randn(300, 6) + 2 * np.eye(6)[labels] + [0, 0, 0, 0, 1, 1])
     stored = compact(session, logits, labels, 2)
-    found = bic_layer.fit(stored, schedule, 'moving', str(tmp_path))
+    found = bic_layer.fit_logits(stored, schedule, 'moving', str(tmp_path))
     beta, gamma, _ = oracles.train_bias(lambda chosen: logits[chosen], labels, 256, 100,
                                         settings.lr_boundaries, 0.1, 4)
     np.testing.assert_allclose(found, (beta, gamma), rtol=1e-4)
@@ -167,7 +167,7 @@ def test_a_planted_bias_is_found_and_undone(session, tmp_path):
     settings = settings_lib.DATASETS['imagenet100']._replace(batch_size=1000,
                                                              learning_rate_batch=1000)
     schedule = settings_lib.schedule(settings, images, bic_layer.EPOCHS_FACTOR)
-    beta, gamma = bic_layer.fit(compact(session, biased, labels, new), schedule, 'moving',
+    beta, gamma = bic_layer.fit_logits(compact(session, biased, labels, new), schedule, 'moving',
                                 str(tmp_path))
     np.testing.assert_allclose((beta, gamma), optimum, atol=5e-3)
     assert 0.85 < beta / planted_beta < 1.05 and 0.4 < gamma / planted_gamma < 1.05
@@ -180,7 +180,8 @@ def test_a_planted_bias_is_found_and_undone(session, tmp_path):
 def test_the_checkpoint_holds_the_pair(session, tmp_path):
     logits, labels = random_case(3)
     schedule, _ = batch_schedule(9, 4, 2)
-    found = bic_layer.fit(compact(session, logits, labels, 2), schedule, 'moving', str(tmp_path))
+    found = bic_layer.fit_logits(compact(session, logits, labels, 2), schedule, 'moving',
+                                 str(tmp_path))
     assert bic_layer.load(str(tmp_path)) == found
     assert found != (1., 0.)
     reader = tf.train.load_checkpoint(str(tmp_path))

@@ -5,7 +5,7 @@ import re
 import pytest
 import tiny_runs
 
-RUN, STEP = 'imagenet_main:run_main', 'imagenet_main:run_step'
+RUN, STEP = 'runtime.signals:run', 'imagenet_main:run_step'
 STOP_AT_STEP_1 = STEP, 1, tiny_runs.TERMINATE
 
 

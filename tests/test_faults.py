@@ -17,7 +17,7 @@ import tiny_runs
 
 from data import lists, pipeline, preprocessing
 from data import settings as settings_lib
-from runtime import state
+from runtime import checkpoints, state
 from runtime.errors import UserError
 
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'
@@ -60,7 +60,7 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
             ('data.lists:read_list', 1, tiny_runs.TERMINATE),  # before anything is done
             (AFTER_UPDATE, 3, tiny_runs.TERMINATE),  # inside stage 1
             ('exemplar:select', 1, tiny_runs.KILL),
-            ('runtime.state:write_results', 1, tiny_runs.KILL),  # right after the first step's record
+            ('runtime.state:write_results', 2, tiny_runs.KILL),  # right after the first record
             (AFTER_UPDATE, 4, tiny_runs.INTERRUPT),
             ('bic_layer:fit', 1, tiny_runs.KILL),  # between the stages
             ('bic_layer:rows', 3, tiny_runs.TERMINATE),  # inside stage 2
@@ -84,8 +84,8 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     with open(str(model / 'results.csv')) as file:
         assert [row['step'] for row in csv.DictReader(file)] == ['1', '2']
     # Only the classifier that a next step would start from is left.
-    assert state.latest_checkpoint(str(model / '0_classifier')) == (None, [])
-    assert state.latest_checkpoint(str(model / '1_classifier'))[0].endswith('model.ckpt-7')
+    assert checkpoints.latest(str(model / '0_classifier')) is None
+    assert checkpoints.latest(str(model / '1_classifier')).endswith('model.ckpt-7')
 
 
 def test_killed_inside_stage_1_a_run_goes_on_from_its_last_checkpoint(data, whole, tmp_path):
@@ -348,7 +348,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     left_out = sum(int(count) for count in re.findall('left out: (.) of 28 images', result.out))
     assert left_out == 3
     # An exemplar that has gone bad since is left out as well.
-    record = state.finished_steps(str(tmp_path / 'model'))[0][0]
+    record = state.finished_steps(str(tmp_path / 'model'))[0]
     with open(os.path.join(data, record['exemplars'][0][0]), 'wb'):
         pass
     result = tiny_runs.run(data, tmp_path / 'model', (before_training, 1, tiny_runs.KILL),

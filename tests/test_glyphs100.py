@@ -10,8 +10,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from data import scripts
-from runtime.errors import UserError
 from data.glyphs100 import prepare
+from runtime.errors import UserError
 
 # Licences that let pictures drawn with a font be distributed.
 LICENCES = {'OFL-1.1', 'Apache-2.0'}

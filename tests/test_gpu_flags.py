@@ -9,6 +9,7 @@ from absl.testing import flagsaver
 import imagenet_main
 import resnet_model
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+from data import pipeline
 from data import settings as settings_lib
 from runtime import cluster, machine
 from runtime.errors import UserError
@@ -53,14 +54,14 @@ def test_replicas_divide_the_batch_or_are_refused(flags):
     if tf.test.is_gpu_available():
         pytest.skip('there is a GPU')
     pair = cluster.Task(['a:1', 'b:1'], 1, '')
-    assert machine.find_replicas(None, 7) == pipeline.ONE
-    assert machine.find_replicas(pair, 8) == pipeline.Replicas(2, 1, 1)
-    assert machine.distribution(pipeline.ONE, False) is None  # through no strategy at all
+    assert machine.find_replicas(None, 7) == machine.ONE
+    assert machine.find_replicas(pair, 8) == machine.Replicas(2, 1, 1)
+    assert machine.Machine(None, None, 7).distribution() is None  # through no strategy at all
     flags.num_gpus = 3
     with pytest.raises(UserError, match='--num_gpus=3: TensorFlow finds no GPU .*--cpu_replicas'):
         machine.find_replicas(None, 9)
     flags.cpu_replicas = True
-    assert machine.find_replicas(None, 9) == pipeline.Replicas(3, 0, 3)
+    assert machine.find_replicas(None, 9) == machine.Replicas(3, 0, 3)
     assert machine.session_config().device_count['CPU'] == 3
     with pytest.raises(UserError, match='--batch_size=8 cannot be divided among 3 replicas'):
         machine.find_replicas(None, 8)
@@ -73,7 +74,7 @@ def test_named_gpus_that_are_not_used_bring_a_warning_with_tensorflows_reason(
     """Its C++ notes are hidden; here a stand-in for the process that has them said again."""
     if tf.test.is_gpu_available():
         pytest.skip('there is a GPU')
-    assert machine.devices(pipeline.ONE) == 'the CPU'
+    assert machine.devices(machine.ONE) == 'the CPU'
     again = tmp_path / 'python'
     again.write_text("""#!/bin/sh
 test "$TF_CPP_MIN_LOG_LEVEL" = 0 && cat >&2 <<END

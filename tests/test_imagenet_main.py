@@ -17,7 +17,6 @@ import tensorflow.compat.v1 as tf
 import tiny_runs
 from absl import flags
 from absl.testing import flagsaver
-from runtime.errors import UserError
 
 import bic_layer
 import imagenet_main
@@ -25,6 +24,7 @@ from data import pipeline
 from data import settings as settings_lib
 from logs import log_reader
 from runtime import state
+from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images a class held out; 9, then 4 exemplars
@@ -134,7 +134,7 @@ class Tiny:
         """By class, what the step trains on; exemplars as the step before stored them."""
         by_class = {c: self.training[c] for c in range(step * M, (step + 1) * M)}
         if step:
-            stored = state.finished_steps(self.model_dir)[0][step - 1]['exemplars']
+            stored = state.finished_steps(self.model_dir)[step - 1]['exemplars']
             quota = oracles.training_count(R, G, P, step)
             by_class.update({c: stored[c][:quota] for c in range(step * M)})
         return by_class
@@ -339,7 +339,7 @@ def test_metrics_of_each_step(tiny, step):
 @pytest.mark.parametrize('step', range(G))
 def test_exemplars_of_each_step(tiny, step):
     """Herded on this step's classifier from this step's images, old classes from exemplars."""
-    stored = state.finished_steps(tiny.model_dir)[0][step]['exemplars']
+    stored = state.finished_steps(tiny.model_dir)[step]['exemplars']
     if step == G - 1:
         assert not any(stored)
         return
@@ -499,9 +499,9 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
     data = tiny_runs.make_folder(tmp_path / 'data')
     found = tiny_runs.run(
         data, tmp_path / 'model',
-        ('imagenet_main:find_data', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "0"'),
+        ('data.folders:find', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "0"'),
         ('bic_layer:fit', 1, 'import data.settings\n'
-         'data.settings.learning_rate = lambda *_: 1e4'), keep_checkpoints=True)
+         'data.settings.Schedule.learning_rate = lambda *_: 1e4'), keep_checkpoints=True)
     assert found.status == 0, found.err
     lines = found.out.splitlines()
     assert lines[1] == 'TensorFlow {} on the CPU, channels_last'.format(tf.__version__)

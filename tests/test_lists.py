@@ -115,7 +115,7 @@ def test_test_samples_are_the_groups_so_far_each_in_list_order(tmp_path):
     test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
     found = make_split(tmp_path, train, test, 6, 4)[0]
     order = oracles.class_order(6)[0]
-    samples = lists.test_samples(found, 2, 2)
+    samples = lists.test_samples(found, (0, 2, 4))
     expected = [i for group in ([0, 1], [2, 3])
                 for i, (_, label) in enumerate(test) if order.index(label) in group]
     assert samples.images.tolist() == expected
@@ -125,12 +125,11 @@ def test_test_samples_are_the_groups_so_far_each_in_list_order(tmp_path):
 def test_stored_exemplars_are_found_again(tmp_path):
     train = mixed_lines(6, np.random.RandomState(4))
     found, training, _, _ = make_split(tmp_path, train, train, 6, 4)
-    train_list = lists.read_list(str(tmp_path / 'train.txt'), 6)
     paths = [[training[0][1], training[0][0]], []]
-    images = lists.find_images(train_list, found.train, paths)
+    images = lists.find_images(found, paths)
     assert [[train[i][0] for i in own] for own in images] == paths
     with pytest.raises(UserError, match='gone.png'):
-        lists.find_images(train_list, found.train, [['gone.png']])
+        lists.find_images(found, [['gone.png']])
 
 
 @pytest.mark.parametrize('content', [

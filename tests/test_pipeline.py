@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from data import pipeline
 from data import settings as settings_lib
+from runtime import machine
 
 SETTINGS = settings_lib.Settings('folder', num_classes=4, image_size=8, batch_size=4,
                                  train_epochs=5, lr_boundaries=(3,))
@@ -129,8 +130,8 @@ def test_replicas_share_each_batch(session, files, total, local, epochs):
                                             replicas=replicas)
         return run_through(session, dataset)
 
-    whole = elements(pipeline.ONE)
-    machines = [elements(pipeline.Replicas(total, first, local))
+    whole = elements(machine.ONE)
+    machines = [elements(machine.Replicas(total, first, local))
                 for first in range(0, total, local)]
     assert all(len(parts) == len(whole) * local for parts in machines)
     for update, (images, classes) in enumerate(whole):
@@ -145,7 +146,7 @@ def test_replicas_share_each_batch(session, files, total, local, epochs):
             classes.tolist())
         assert np.array_equal(np.concatenate(
             [share[0][use] for share, use in zip(shares, counted)]), images)
-    later = elements(pipeline.Replicas(total, 0, local), start=len(whole) - 1)
+    later = elements(machine.Replicas(total, 0, local), start=len(whole) - 1)
     assert [share[1].tolist() for share in later] == [
         share[1].tolist() for share in machines[0][-local:]]
 

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 import resnet_model
 from data import settings as settings_lib
+from logs import step_results
 
 FORMATS = ['channels_last', 'channels_first']
 
@@ -483,7 +484,7 @@ def test_metrics_of_logits(session):
         outputs = session.run(resnet_model.evaluate(tf.constant(logits), tf.constant(labels), bias,
                                                     4))
         corrected = oracles.correct(logits, bias[0], bias[1], 8) if bias else logits
-        found = resnet_model.metrics(outputs, labels, slice(0, 200))
+        found = step_results.metrics(outputs, labels, slice(0, 200))
         assert found == {
             'top1': pytest.approx(oracles.top_k(corrected, labels, 1)),
             'top5': pytest.approx(oracles.top_k(corrected, labels, 5)),
@@ -560,22 +561,6 @@ def test_statistics_of_a_pass_without_training(session, batch_norm):
     for i in range(5):
         assert found['cross_entropy'][i] == pytest.approx(
             oracles.cross_entropy(logits[i:i + 1, :2 * M], labels[i:i + 1]), rel=1e-4)
-
-
-def test_confusion_and_accuracy_by_group():
-    settings = settings_lib.Settings('folder', num_classes=C, num_increments=G)
-    stream = np.random.RandomState(13)
-    labels, predicted = stream.randint(0, 6, 100), stream.randint(0, 6, 100)
-    found = resnet_model.confusion(predicted, labels, 2, settings)
-    assert found.dtype == np.int64
-    assert found.tolist() == [[int(np.sum((labels == i) & (predicted == j))) for j in range(6)]
-                              for i in range(6)]
-    assert resnet_model.group_top1(predicted, labels, M).tolist() == pytest.approx(
-        [np.mean(predicted[labels // 2 == g] == labels[labels // 2 == g]) for g in range(3)])
-    many = settings._replace(num_classes=2000)  # 400 a group: the groups are counted
-    found = resnet_model.confusion(predicted * 200, labels * 200, 2, many)
-    assert found.tolist() == [[int(np.sum((labels // 2 == i) & (predicted // 2 == j)))
-                               for j in range(3)] for i in range(3)]
 
 
 def test_the_correction_is_of_the_newest_group(session):

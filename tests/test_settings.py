@@ -152,6 +152,5 @@ def test_the_last_rate_counts_as_reached_from_its_first_update_on(training):
         settings = settings_lib.override(settings_lib.DATASETS['imagenet100'],
                                          lr_boundaries=(30, last), batch_norm_decay=0.9)
         schedule = settings_lib.schedule(settings, training)
-        reached = settings_lib.learning_rate(
-            schedule, schedule.num_updates - 1) == schedule.rates[-1]
+        reached = schedule.learning_rate(schedule.num_updates - 1) == schedule.rates[-1]
         assert reached == (warned(settings, [training], [0]) == [])

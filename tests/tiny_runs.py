@@ -165,12 +165,13 @@ def _child(request):
     if request['tf_config'] is not None:
         os.environ['TF_CONFIG'] = json.dumps(request['tf_config'])
     import imagenet_main
+    from runtime import cluster, signals
     status = 1
     try:
         for fault in request['faults']:
             _install(*fault)
         sys.argv = ['imagenet_main.py'] + request['flags']
-        imagenet_main.run_main()
+        signals.run(imagenet_main.main, cluster.ENVIRONMENT in os.environ)
     except SystemExit as leaving:
         status = leaving.code or 0
         if isinstance(status, str):

@@ -121,7 +121,7 @@ def _row(options, num_images, target):
         stored = following()
     rows = batches.num_distinct * settings.batch_size + batches.num_short
     stored = {name: np.resize(value, (rows,) + value.shape[1:]) for name, value in stored.items()}
-    fit = measure.best([lambda: bic_layer.fit(
+    fit = measure.best([lambda: bic_layer.fit_logits(
         stored, schedule, 'batch', os.path.join(options.folder, 'bias'))], 3, time.process_time)[0]
     # A short batch takes its share of a full one.
     ours = batch_seconds * rows / settings.batch_size + fit

@@ -109,7 +109,7 @@ def _row(options, name, target):
             settings=settings, model_dir=model_dir, train_files=lambda images: files[images],
             data_format=resnet_model.default_data_format(), session_config=tf.ConfigProto(),
             data_dir=options.folder, run_time=main.run_log.RunTime([1] * 10),
-            num_parallel_calls=None, replicas=main.pipeline.ONE, cluster=None)
+            num_parallel_calls=None, replicas=main.machine.ONE, cluster=None)
         driver.append(driver_updates(main, run, files, classes, schedule, count))
         loops.append(plain_updates(settings, schedule, start, count))
     # As if both cores did nothing else.

@@ -1,0 +1,104 @@
+"""The checkpoints of a run's stages: verified before they are used, flushed, pruned."""
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from made_checkpoints import checkpoint_file, damage, save_checkpoint
+
+import bic_layer
+from data import settings as settings_lib
+from runtime import checkpoints, state
+
+
+def latest(said, folder):
+    """The checkpoint found, and those that were said to be damaged."""
+    said.clear()
+    found = checkpoints.latest(folder)
+    assert all(line.endswith('set aside') for line in said)
+    return found, [line.split(' ')[1] for line in said]
+
+
+@pytest.mark.parametrize('suffix', ['index', 'data'])
+@pytest.mark.parametrize('how', ['cut', 'empty', 'flipped'])
+def test_a_damaged_newest_checkpoint_falls_back(tmp_path, said, suffix, how):
+    first, second = save_checkpoint(tmp_path, 5, 1.), save_checkpoint(tmp_path, 10, 2.)
+    damage(checkpoint_file(second, suffix), how)
+    assert latest(said, str(tmp_path)) == (first, [second])
+    # The estimator goes by TensorFlow's own note.
+    assert tf.train.latest_checkpoint(str(tmp_path)) == first
+    assert tf.train.load_checkpoint(first).get_tensor('resnet/kernel')[0, 0] == 1
+    assert latest(said, str(tmp_path)) == (first, [])
+    damage(checkpoint_file(first, suffix), how)
+    assert latest(said, str(tmp_path)) == (None, [first])
+    assert tf.train.latest_checkpoint(str(tmp_path)) is None
+
+
+def test_weights_that_are_no_numbers_are_not_gone_on_from(tmp_path, said):
+    first, second = save_checkpoint(tmp_path, 5), save_checkpoint(tmp_path, 10, float('nan'))
+    assert latest(said, str(tmp_path)) == (first, [second])
+
+
+@pytest.mark.parametrize('note', [None, b'', b'\xff\xfe\0', b'model_checkpoint_path: "gone"\n'])
+def test_the_checkpoints_themselves_count_and_not_the_note(tmp_path, said, note):
+    prefixes = [save_checkpoint(tmp_path, update, keep=None) for update in (900, 1000)]
+    os.remove(str(tmp_path / 'checkpoint'))
+    if note is not None:
+        (tmp_path / 'checkpoint').write_bytes(note)
+    assert latest(said, str(tmp_path)) == (prefixes[1], [])
+    found = tf.train.get_checkpoint_state(str(tmp_path))
+    assert list(found.all_model_checkpoint_paths) == prefixes
+    assert checkpoints.num_updates(prefixes[1]) == 1000
+
+
+def test_checkpoints_in_a_relative_folder(tmp_path, said, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint('stage', 5)
+    for _ in range(2):
+        assert latest(said, 'stage') == (os.path.join('stage', 'model.ckpt-5'), [])
+    assert tf.train.latest_checkpoint('stage') == os.path.join('stage', 'model.ckpt-5')
+
+
+def test_no_checkpoint(tmp_path, said):
+    assert latest(said, str(tmp_path / 'missing')) == (None, [])
+
+
+def test_checkpoints_are_flushed_when_they_are_saved(tmp_path, monkeypatch):
+    prefix = save_checkpoint(tmp_path, 5)
+    flushed = []
+    monkeypatch.setattr(state, 'flush', flushed.append)
+    checkpoints.Flush(str(tmp_path)).after_save(None, np.int64(5))
+    assert set(flushed) == {str(tmp_path)} | {
+        prefix + suffix for suffix in ('.index', '.meta', '.data-00000-of-00001')}
+    assert flushed[-1] == str(tmp_path)
+
+
+def test_prune_leaves_the_curves_alone(tmp_path):
+    for step in (0, 2, 3):  # without one of step 1
+        stage = tmp_path / '{}_classifier'.format(step)
+        save_checkpoint(stage, 5)
+        for name in ('events.out.tfevents.1.host', 'graph.pbtxt', 'model.ckpt-4.index.damaged'):
+            (stage / name).write_text('')
+        (stage / 'model.ckpt-6_temp').mkdir()
+    checkpoints.prune(str(tmp_path), 4, keeps=True)
+    assert all(len(os.listdir(str(stage))) == 8 for stage in tmp_path.iterdir())
+    checkpoints.prune(str(tmp_path), 4, keeps=False)  # but the last, from which the next starts
+    left = [os.listdir(str(tmp_path / '{}_classifier'.format(step))) for step in (0, 2, 3)]
+    assert list(map(len, left)) == [1, 1, 8]
+    assert left[0] == ['events.out.tfevents.1.host']
+
+
+@pytest.mark.parametrize('suffix', ['index', 'data'])
+@pytest.mark.parametrize('how', ['cut', 'empty', 'flipped', 'missing'])
+def test_a_damaged_bias_is_learnt_again(tmp_path, suffix, how):
+    directory = str(tmp_path / '1_bias')
+    stored = {'logits': np.random.RandomState(0).randn(8, 3).astype(np.float32),
+              'label': np.arange(8, dtype=np.int32) % 3, 'constant': np.zeros(8, np.float32)}
+    schedule = settings_lib.Schedule(8, 2, 8, 2, [1], [.1, .01])
+    fitted = bic_layer.fit_logits(stored, schedule, 'moving', directory)
+    assert bic_layer.load(directory) == fitted
+    path = checkpoint_file(os.path.join(directory, 'model.ckpt-2'), suffix)
+    os.remove(path) if how == 'missing' else damage(path, how, place=3)  # in beta
+    assert bic_layer.load(directory) is None
+    assert bic_layer.fit_logits(stored, schedule, 'moving', directory) == fitted
+    assert bic_layer.load(directory) == fitted
