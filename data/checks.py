@@ -98,7 +98,7 @@ def around_stage(run, files):
 
 
 def no_nan(cross_entropy, files, checkpoint):
-    """Raises UserError where what a network says of an image is no number."""
+    """Raises UserError where what a checkpoint says of an image is no number."""
     numbers = np.isfinite(cross_entropy)
     if not np.all(numbers):
         raise UserError('{}: the cross-entropy of {} is no number; start anew with a lower '

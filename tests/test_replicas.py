@@ -80,7 +80,7 @@ def test_n_replicas_train_as_one(second_step, num_replicas):
 
 def test_initial_weights_are_those_of_one_replica(data, first_step, tmp_path):
     result = tiny_runs.run(data, tmp_path / 'model', (TRAIN, 2, tiny_runs.KILL), num_gpus=2,
-                           **SETTINGS)
+                           cpu_replicas=True, **SETTINGS)
     assert result.status == -9, result.err
     one, two = (weights(os.path.join(str(model), '0_classifier', 'model.ckpt-0'))
                 for model in (first_step, tmp_path / 'model'))
