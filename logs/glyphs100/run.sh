@@ -1,0 +1,18 @@
+#!/bin/sh
+# The paper's comparisons on glyphs100: three training seeds on one class order and split.
+# Two cores: about six minutes a run with the default flags, the upper bound about three.
+set -eu
+. "$(dirname "$0")/../experiment.sh"
+
+for seed in 1993 1 2; do
+    experiment "bic_$seed" --dataset=glyphs100 --seed=$seed
+    experiment "baseline2_$seed" --dataset=glyphs100 --seed=$seed --nobias_correction
+    experiment "baseline1_$seed" --dataset=glyphs100 --seed=$seed --nobias_correction \
+        --nodistillation
+    experiment "upper_$seed" --dataset=glyphs100 --seed=$seed --num_increments=1
+    experiment "random_$seed" --dataset=glyphs100 --seed=$seed --exemplar_selection=random
+done
+for share in 0.1 0.3 0.4; do  # 9:1, 7:3, 6:4; the default is 8:2
+    experiment "share_$share" --dataset=glyphs100 --val_share=$share
+done
+tables "$folder"/*.log --compare

@@ -1,0 +1,13 @@
+#!/bin/sh
+# 50 classes of 64x64 photographs, ResNet-18, five increments of ten, three training seeds on one
+# class order and split. DATA: a folder with train.txt and val.txt. An hour a run on two cores.
+set -eu
+. "$(dirname "$0")/../experiment.sh"
+
+for seed in 1993 1 2; do
+    experiment "bic_$seed" --dataset=folder --data_dir="$DATA" --seed=$seed --num_classes=50 \
+        --num_increments=5 --memory_per_class=20 --val_share=0.1 --image_size=64 \
+        --resize_range=64,96 --resnet_size=18 --train_epochs=20 --lr_boundaries=6,12,16,18 \
+        --batch_size=64 --learning_rate=0.1 --batch_norm_decay=0.9
+done
+tables "$folder"/*.log --aggregate

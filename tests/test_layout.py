@@ -1,0 +1,61 @@
+"""The rooms of the code: imports run one way, and no file needs a table of contents."""
+import ast
+import os
+import subprocess
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# What each may import of the project, beside its own room.
+MAY_IMPORT = {
+    'imagenet_main': {'resnet_model', 'bic_layer', 'exemplar', 'data', 'logs', 'runtime'},
+    'resnet_model': {'bic_layer', 'data', 'runtime'},
+    'bic_layer': {'data', 'runtime'},
+    'exemplar': {'data', 'runtime'},
+    'logs': {'data', 'runtime'},
+    'data': {'runtime'},
+    'runtime': set(),
+}
+
+
+def files():
+    listed = subprocess.run(['git', 'ls-files', '*.py'], cwd=ROOT, stdout=subprocess.PIPE)
+    if listed.returncode:
+        pytest.skip('not a git checkout')
+    return listed.stdout.decode().split()
+
+
+def room(name):
+    """'data' of 'data/lists.py' or 'data.lists', 'exemplar' of 'exemplar.py'."""
+    return name.replace('.py', '').replace('/', '.').split('.')[0]
+
+
+def imported(path):
+    """The project's rooms that a file imports from, anywhere in it."""
+    with open(os.path.join(ROOT, path), encoding='utf-8') as file:
+        tree = ast.parse(file.read())
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    return {room(name) for name in names}.intersection(MAY_IMPORT)
+
+
+def test_imports_run_one_way():
+    seen = set()
+    for path in files():
+        if room(path) in MAY_IMPORT:
+            seen.add(room(path))
+            wrong = imported(path) - MAY_IMPORT[room(path)] - {room(path)}
+            assert not wrong, '{} imports {}'.format(path, ', '.join(sorted(wrong)))
+    assert seen == set(MAY_IMPORT)
+
+
+def test_the_driver_can_be_read_in_one_sitting_and_so_can_every_file():
+    for path in files():
+        if room(path) != 'tests':
+            with open(os.path.join(ROOT, path), encoding='utf-8') as file:
+                count = len(file.readlines())
+            assert count <= (300 if path == 'imagenet_main.py' else 400), path
