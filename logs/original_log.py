@@ -24,14 +24,15 @@ _TENSORFLOW = re.compile(
     r'|[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [\w.]+:\d+\] )'
     # Of a file that was cut off, the next run's first line may be on the same line.
     r'[^\n]*?(?:\n|$|(?=Batch of classes number 1 ))')
+_NUMBER = r'(?:\d+(?:\.\d*)?(?:e[-+]?\d{1,3})?)'
+_SIGNED = r'[-+]?(?:nan|inf|' + _NUMBER + ')'
 _PRINTED = re.compile(
     r'Batch of classes number (?P<step>[1-9]\d{0,5}) arrives'
     r'|(?:first itera|incremental iteras), #training: (?P<training>\d{1,12}), '
     r'#val: (?P<val>\d{1,12}), #test: (?P<test>\d{1,12})\s*\n'
-    r'|(?P<name>beta|gamma|accuracy) *: *(?P<values>(?:\[ *[-+\w.]+ *\] *)+)\n')
-_NUMBER = r'(\d+(?:\.\d*)?(?:e[-+]?\d{1,3})?)'
-_SAVED = re.compile(r'Saving dict for global step (\d{1,12}): accuracy = ' + _NUMBER
-                    + '(?:, accuracy_before = ' + _NUMBER + ')?[,\n]')
+    r'|(?P<name>beta|gamma|accuracy) *: *(?P<values>(?:\[ *' + _SIGNED + r' *\] *)+)\n')
+_SAVED = re.compile(r'Saving dict for global step (\d{1,12}): accuracy = (' + _NUMBER
+                    + ')(?:, accuracy_before = (' + _NUMBER + '))?[,\n]')
 _FIELDS = {'beta': 'beta', 'gamma': 'gamma', 'accuracy': 'top5'}
 _SAME = 2e-6  # two prints of one float32 differ by less, shares of at most 50,000 images by more
 
@@ -48,12 +49,6 @@ class _Run:
 
 def _read_list(runs, name, values):
     """Puts a printed list, as strings, into the run that it continues; may begin a run."""
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
-        return
-    if name == 'accuracy' and not all(0 <= number <= 1 for number in numbers):
-        return
     run = runs[-1] if runs else None
     known = run.lists.get(name, []) if run else []
     if run is None or values[:len(known)] != known:
@@ -75,7 +70,7 @@ def _read_printed(printed):
                 runs.append(_Run())
             runs[-1].step = step
         elif match.group('name'):
-            _read_list(runs, match.group('name'), re.findall(r'[-+\w.]+', match.group('values')))
+            _read_list(runs, match.group('name'), re.findall(_SIGNED, match.group('values')))
         elif runs and not any(len(values) >= runs[-1].step for values in runs[-1].lists.values()):
             runs[-1].counts.setdefault(runs[-1].step, tuple(
                 int(match.group(name)) for name in ('training', 'val', 'test')))
