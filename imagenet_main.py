@@ -23,7 +23,7 @@ import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline
 from data import settings as settings_lib
-from logs import step_results
+from logs import measures, step_results
 from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
 from runtime.errors import UserError
 from runtime.signals import STOP
@@ -158,33 +158,33 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
             len(files), settings=run.settings, step=step, outputs='evaluation',
             batch_norm='moving', bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, checkpoint)
-    results, confusions = step_results.of(step, run.settings, samples, bias, outputs)
-    return results, confusions, (outputs['features'][-len(training.images):] if with_features
-                                 else None)
+    features = outputs['features'][-len(training.images):] if with_features else None
+    return (*step_results.of(step, run.settings, samples, bias, outputs), features)
 
 
 def run_experiment(run):
     """The loop over incremental steps, from the first that is not finished."""
     settings = run.settings
     records = state.finished_steps(run.model_dir)
+    rows = [record['results'] for record in records]
     state.write_results(run.model_dir, settings.num_steps, records)
     if records:
         LOG.info('going on after step %d of %d', len(records), settings.num_steps)
     checkpoints.prune(run.model_dir, len(records), run.keeps)
     plan(run)
     for step in run.run_time.steps(range(len(records), settings.num_steps)):
-        exemplars, teacher_bias = passed_on(run, step, records)
-        results, chosen = run_step(run, step, exemplars, teacher_bias)
+        results, chosen = run_step(run, step, *passed_on(run, step, records))
         state.check_held(run.model_dir)
         # Logged before it is saved: killed in between, the log has it twice rather than never.
-        rows = [record['results'] for record in records] + [results]
+        rows.append(results)
         run_log.step_lines(settings.num_steps, rows)
         run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
         records.append(state.save_step(run.model_dir, step, results,
                                        [run.split.train_list.names(images) for images in chosen]))
         state.write_results(run.model_dir, settings.num_steps, records)
         checkpoints.prune(run.model_dir, len(records), run.keeps)
-    run_log.table([record['results'] for record in records])
+    run_log.table(rows)
+    LOG.info('\n'.join(measures.closing_lines(rows)))
 
 
 def plan(run):

@@ -8,6 +8,7 @@ which tells where an unfinished run stands. The original system's logs: logs/ori
 import json
 import re
 
+from data.settings import Settings, check
 from logs import original_log
 from runtime.errors import UserError
 
@@ -16,6 +17,9 @@ RESULTS = ('top5', 'top5_before', 'top1', 'top1_before')
 VAL_RESULTS = ('val_top5', 'val_top5_before', 'val_top1', 'val_top1_before')
 FIELDS = COUNTS + ('beta', 'gamma') + RESULTS + VAL_RESULTS
 GROUPS = ('group_top1', 'group_top1_before')
+
+# What the lines of a damaged log raise.
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError, UserError)
 
 # Not only at a line's beginning: a run may have been killed in the middle of the line before.
 _LINE = re.compile(r'(?P<kind>settings|result): (?=\{)|progress: step (?P<step>[1-9]\d{0,5}) of '
@@ -28,7 +32,8 @@ class Run:
 
     Attributes:
         log: the path of the log.
-        settings: this project's settings, {} where the log has none.
+        settings: this project's Settings, with the defaults of fields that came into being since;
+            None where the log has none.
         original: whether this is the original system's format.
         steps: {step, counted from 1: {field: value}}, fields as in FIELDS and GROUPS and 'classes',
             the number seen, where found; accuracies are fractions of 1, counts are ints, those in
@@ -39,7 +44,7 @@ class Run:
 
     def __init__(self, log, settings=None, steps=None, notes=(), original=False):
         self.log = log
-        self.settings = settings or {}
+        self.settings = settings
         self.original = original
         self.steps = steps or {}
         self.progress = None
@@ -47,39 +52,30 @@ class Run:
 
 
 def _read_settings(value):
-    """`value` where it is an experiment's settings; raises ValueError otherwise."""
-    numbers = ('num_classes', 'num_increments', 'memory_per_class')
-    if not isinstance(value.get('dataset'), str) or not all(
-            _is_number(value.get(name), 1, 1e9, int) for name in numbers):
-        raise ValueError('no settings')
-    return value
-
-
-def _is_number(value, least, most, kind=(int, float)):
-    return isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most
+    """The Settings of a line; raises one of UNREADABLE where they cannot be an experiment's."""
+    settings = Settings.from_dict(value)
+    check(settings)
+    if not isinstance(settings.dataset, str):
+        raise TypeError('no data set')
+    return settings
 
 
 def _read_result(value):
-    """(step, figures) of a step's results; raises ValueError where they cannot be a step's."""
-    step, figures = value.get('step'), {}
-    fine = _is_number(step, 1, 1e6, int)
+    """(step, figures) of a line; raises one of UNREADABLE where they cannot be a step's."""
+    step, figures, numbers = value['step'], {}, [value['step']]
     for name in FIELDS + GROUPS + ('classes',):
         found = value.get(name)
         if found in (None, ''):  # as at step 1, which has no validation
             continue
-        if name in GROUPS:
-            fine = fine and isinstance(found, list) and len(found) == step
-            if fine and None in found:  # a group without test images
-                continue
-            fine = fine and all(_is_number(share, 0, 1) for share in found)
-        elif name in COUNTS + ('classes',):
-            fine = fine and _is_number(found, 0, 1e12, int)
-        elif name in ('beta', 'gamma'):
-            fine = fine and _is_number(found, -1e9, 1e9)
-        else:
-            fine = fine and _is_number(found, 0, 1)
-        figures[name] = found
-    if not fine:
+        if name in GROUPS and len(found) != step:
+            raise ValueError('not a share for each group')
+        shares = found if name in GROUPS else [found]
+        if None not in shares:  # a group without test images
+            figures[name] = found
+            numbers += shares
+    # Not isinstance: true and false are no numbers.
+    if type(step) is not int or not 1 <= step <= 1e6 or not all(
+            type(number) in (int, float) and abs(number) < 1e12 for number in numbers):
         raise ValueError('no results of a step')
     return step, figures
 
@@ -112,7 +108,7 @@ def _parse_own(text, log):
         try:
             value = _JSON.raw_decode(text, match.end())[0]
             value = (_read_settings if is_settings else _read_result)(value)
-        except (ValueError, RecursionError):
+        except UNREADABLE:
             damaged.append(match.start())
             if is_settings:
                 runs.append(Run(log))  # whose results follow is not known
@@ -137,16 +133,12 @@ def parse(text, log='log'):
     Raises:
         UserError: there is nothing of a run in it.
     """
-    text = text.replace('\r\n', '\n')
     runs, damaged = _parse_own(text, log)
     if not runs:
         runs = [Run(log, steps=steps, notes=notes, original=True)
                 for steps, notes in original_log.parse(text)]
-    note = ''
-    if damaged:
-        line = text.count('\n', 0, damaged[0]) + 1
-        note = '{} of its result and settings lines cannot be read, the first is line {}'.format(
-            len(damaged), line)
+    note = damaged and '{} of its result and settings lines cannot be read, the first is line {}' \
+        .format(len(damaged), text.count('\n', 0, damaged[0]) + 1)
     if not runs:
         raise UserError('{}: no run in it{}: a log has lines such as \'result: {{"step": 1, ...\''
                         .format(log, '; ' + note if note else ''))
@@ -158,10 +150,7 @@ def parse(text, log='log'):
 def read(path):
     """Reads the log at `path`; see `parse`. Raises UserError, also where it cannot be opened."""
     try:
-        with open(path, 'rb') as file:
-            content = file.read()
+        with open(path, encoding='utf-8', errors='replace') as file:
+            return parse(file.read(), path)
     except OSError as error:
         raise UserError('{}: {}'.format(path, error.strerror or error)) from None
-    if not content:
-        raise UserError('{}: the file is empty'.format(path))
-    return parse(content.decode('utf-8', 'replace'), path)

@@ -5,7 +5,6 @@ import functools
 import os
 
 from logs.log_reader import COUNTS
-from runtime.errors import UserError
 
 SETS = ('imagenet100', 'imagenet1000')
 # Column of a report: column of the tables.
@@ -18,30 +17,15 @@ DOUBTFUL = ('imagenet1000', 10, 'published_top5_before')
 FOOTNOTE = ('¹ As published. It repeats the digits of that step\'s β; the original\'s log has '
             '65.91 there.')
 
-# Which runs are on a protocol of published.csv: (data_set, protocol) there, the dataset setting,
-# classes seen after each step, and exemplars in all, None where a run stores none.
-PROTOCOLS = (
-    ('CIFAR-100', '5 steps of 20; 2000 exemplars', 'cifar100', range(20, 101, 20), 2000),
-    ('CIFAR-100', '5 steps of 20', 'cifar100', range(20, 101, 20), 2000),
-    ('CIFAR-100', '10 steps of 10; 2000 exemplars', 'cifar100', range(10, 101, 10), 2000),
-    ('CIFAR-100', '10 steps of 10', 'cifar100', range(10, 101, 10), 2000),
-    ('CIFAR-100', '20 steps of 5; 2000 exemplars', 'cifar100', range(5, 101, 5), 2000),
-    ('CIFAR-100', '50 classes then 5 steps of 10', 'cifar100', range(50, 101, 10), 2000),
-    ('CIFAR-100', 'all classes at once', 'cifar100', range(100, 101), None),
-    ('ImageNet-100 (first 100 ids)', '10 steps of 10; 2000 exemplars', 'imagenet100',
-     range(10, 101, 10), 2000),
-    ('ImageNet-1000', '10 steps of 100; 20000 exemplars', 'imagenet1000', range(100, 1001, 100),
-     20000),
-)
+# The dataset setting: data_set in published.csv.
+DATA_SETS = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 ids)',
+             'imagenet1000': 'ImageNet-1000'}
 
 
 def _read_csv(name):
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
-    try:
-        with open(path, newline='', encoding='utf-8') as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError) as error:
-        raise UserError('{}: {}: restore it from the repository'.format(path, error)) from None
+    with open(path, newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
 
 
 @functools.lru_cache(maxsize=None)
@@ -65,36 +49,40 @@ def _value(column, value):
 def published_set(run):
     """'imagenet100' or 'imagenet1000' where `run` is comparable with the published run, else None.
 
-    That is where its settings say so and its steps see the same classes; without settings, where
+    That is where its settings name the set and the same groups of classes; without settings, where
     all sample counts in the log are exactly the published run's.
     """
     if run.settings:
-        name = run.settings['dataset']
-        same = (name in SETS and run.settings['num_increments'] == len(table(name))
-                and _agree(run, table(name), ('classes',)))
+        name = run.settings.dataset
+        same = name in SETS and run.settings.groups[1:] == tuple(
+            row['classes'] for row in table(name))
         return name if same else None
-    counted = any(column in figures for figures in run.steps.values() for column in COUNTS)
-    return next((name for name in SETS if counted and _agree(run, table(name), COUNTS)), None)
+    counts = [(step, column, figures[column]) for step, figures in run.steps.items()
+              for column in COUNTS if column in figures]
+    return next((name for name in SETS if counts and all(
+        step <= len(table(name)) and table(name)[step - 1][column] == count
+        for step, column, count in counts)), None)
 
 
-def _agree(run, rows, columns):
-    return all(step <= len(rows) and figures.get(column, rows[step - 1][column])
-               == rows[step - 1][column]
-               for step, figures in run.steps.items() for column in columns)
+def protocol(settings):
+    """How published.csv calls the groups and the memory of an experiment."""
+    sizes = [settings.new(step) for step in range(settings.num_steps)]
+    if len(sizes) == 1:
+        return 'all classes at once'
+    if len(set(sizes)) == 1:
+        groups = '{} steps of {}'.format(len(sizes), sizes[0])
+    else:
+        groups = '{} classes then {} steps of {}'.format(sizes[0], len(sizes) - 1, sizes[1])
+    if settings.memory == 'growing':
+        return '{}; {} exemplars a class'.format(groups, settings.memory_per_class)
+    return '{}; {} exemplars'.format(groups, settings.memory_per_class * settings.num_classes)
 
 
-def results(settings, classes):
-    """The rows of published.csv on the protocol of a run, as dicts.
-
-    Args:
-        settings: of the run.
-        classes: {step: classes seen after it, None where unknown}.
-    """
-    exemplars = settings.get('memory_per_class', 0) * settings.get('num_classes', 0)
-    protocols = [(data_set, protocol) for data_set, protocol, dataset, seen, memory in PROTOCOLS
-                 if settings.get('dataset') == dataset and memory in (None, exemplars)
-                 and settings['num_increments'] == len(seen) and classes
-                 and all(step <= len(seen) and count == seen[step - 1]
-                         for step, count in classes.items())]
+def results(settings):
+    """The rows of published.csv on the protocol of an experiment, as dicts."""
+    if settings is None:
+        return []
+    # A row that does not name the memory has that of nearly all others.
+    names = (protocol(settings), protocol(settings).replace('; 2000 exemplars', ''))
     return [row for row in _read_csv('published.csv')
-            if (row['data_set'], row['protocol']) in protocols]
+            if row['data_set'] == DATA_SETS.get(settings.dataset) and row['protocol'] in names]

@@ -1,10 +1,8 @@
 """Markdown of a report: the tables of one run, and of several beside each other."""
 
-import os
-
 from logs import published
 from logs.log_reader import COUNTS
-from logs.measures import ACCURACY, BACKWARD, FORGETTING, SPREAD, differences
+from logs.measures import MEASURES, SPREAD, differences
 
 # Rows of the table: label, column of a step, how a value is written.
 ROWS = (
@@ -31,23 +29,19 @@ ALWAYS = ('top5', 'top5_before', 'beta', 'gamma') + COUNTS
 RESULT_COLUMNS = ('first', 'second', 'third', 'fourth', 'fifth', 'last', 'average_with_first')
 
 
-def title(summary):
-    """The log's path, and which of its runs this is."""
-    if 'num_runs' in summary:
-        return 'mean ± standard deviation of {num_runs} runs: {log}'.format(**summary)
-    which = ', run {run} of {runs_in_log}' if summary['runs_in_log'] > 1 else ''
-    return ('{log}' + which).format(**summary)
-
-
 def names(summaries):
     """Short names of the runs for legends and rows, all different."""
-    titles = [title(summary) for summary in summaries]
-    short = []
-    for summary, name in zip(summaries, titles):
-        name = os.path.basename(summary['log'].split(', ')[0] if 'num_runs' in summary else name)
-        more = ' ({num_runs} runs)' if 'num_runs' in summary else ''
-        short.append(name.replace('.log', '') + more.format(**summary))
-    return short if len(set(short)) == len(short) else titles
+    short = [summary['name'] for summary in summaries]
+    if len(set(short)) == len(short):
+        return short
+    return [summary['title'] for summary in summaries]
+
+
+def axis(summaries):
+    """The key of a step that the runs have in common: 'classes' where all are known, or 'step'."""
+    known = all(figures['classes'] is not None
+                for summary in summaries for figures in summary['steps'])
+    return 'classes' if known else 'step'
 
 
 def _cell(figures, column, form='percent'):
@@ -73,17 +67,16 @@ def _markdown(lines):
 
 def of_run(summary):
     """The tables of one run, or of the mean of several, and the sentences that they need."""
-    steps, name = summary['steps'], summary['published']
+    steps, name, key = summary['steps'], summary['published'], axis([summary])
     kind = 'the original system\'s log' if summary['system'] == 'original' else None
-    parts = ['### ' + title(summary),
+    parts = ['### ' + summary['title'],
              ', '.join(part for part in (summary['dataset'], kind) if part)]
     if not steps:
         return '\n\n'.join(parts + ['No step is finished.'])
-    known = all(figures['classes'] is not None for figures in steps)
-    lines = [['Classes seen' if known else 'Step']
-             + [str(figures['classes' if known else 'step']) for figures in steps]]
+    lines = [['Classes seen' if key == 'classes' else 'Step']
+             + [str(figures[key]) for figures in steps]]
     for label, column, form in ROWS:
-        if column in ALWAYS or any(figures.get(column) is not None for figures in steps):
+        if column in ALWAYS or any(figures[column] is not None for figures in steps):
             lines.append([label] + [
                 _cell(figures, column, form)
                 + '¹' * ((name, figures['step'], column) == published.DOUBTFUL)
@@ -97,36 +90,29 @@ def of_run(summary):
 
 
 def _compare_counts(summary):
-    rows = published.table(summary['published'])
-    differ, same = [], 0
-    for figures in summary['steps']:
-        for column in COUNTS:
-            expected = rows[figures['step'] - 1][column]
-            if figures[column] == expected:
-                same += 1
-            elif figures[column] is not None:
-                differ.append('{} at {} classes ({})'.format(
-                    column.replace('_', ' '), figures['classes'], expected))
+    known = [(figures, column, row[column])
+             for figures, row in zip(summary['steps'], published.table(summary['published']))
+             for column in COUNTS if figures[column] is not None]
+    differ = ['{} at {} classes ({})'.format(column.replace('_', ' '), figures['classes'], expected)
+              for figures, column, expected in known if figures[column] != expected]
     if differ:
         return 'Sample counts that are not the published run\'s (in brackets): {}.'.format(
             ', '.join(differ))
-    return 'All {} sample counts above are the published run\'s.'.format(same)
+    return 'All {} sample counts above are the published run\'s.'.format(len(known))
 
 
 def _averages(summary):
-    last = summary['last_finished_step']
-    labels = {column: label for label, column, _ in ROWS}
+    last, measures = summary['last_finished_step'], summary['measures']
     lines = [['Average incremental accuracy', 'steps 1 to {}'.format(last),
               'steps 2 to {}'.format(last), 'forgetting', 'backward transfer']]
-    for column, values in summary[ACCURACY].items():
-        cells = [_cell(values, which) for which in ('all_steps', 'without_first')]
-        cells += [_cell(summary[measure], column) for measure in (FORGETTING, BACKWARD)]
+    for label, column, _ in ROWS:
+        cells = [_cell(measures.get(column, {}), measure) for measure in MEASURES]
         if set(cells) != {'-'}:
-            lines.append([labels[column]] + cells)
+            lines.append([label] + cells)
     if last < 2 or len(lines) == 1:
         return []
     parts = [_markdown(lines)]
-    if any(value is not None for value in summary[FORGETTING].values()):
+    if any(values['forgetting'] is not None for values in measures.values()):
         parts.append('Forgetting: the mean over the old groups of classes of a group\'s best top-1 '
                      'accuracy at an earlier step minus that after step {0}, in percentage points. '
                      'Backward transfer: of that after step {0} minus that when the group was new.'
@@ -136,22 +122,24 @@ def _averages(summary):
 
 def _results(summaries):
     """The published figures on the runs' protocols, and theirs beside them; [] without any."""
-    parts = []
-    short = names(summaries)
-    for rows in list({str(rows): rows for rows in (
-            summary['published_results'] for summary in summaries) if rows}.values()):
+    parts, protocols = [], []
+    for summary in summaries:
+        if summary['published_results'] and summary['published_results'] not in protocols:
+            protocols.append(summary['published_results'])
+    for rows in protocols:
         lines = [['Published on this protocol (%)', 'protocol', 'metric', 'step 1', '2', '3', '4',
                   '5', 'last', 'average, all steps', 'note']]
-        for name, summary in zip(short, summaries):
+        for name, summary in zip(names(summaries), summaries):
             if summary['published_results'] != rows:
                 continue
-            finished = summary['last_finished_step'] == summary['num_increments']
+            last = summary['num_steps']
+            finished = summary['last_finished_step'] == last
             steps = {figures['step']: figures for figures in summary['steps']}
+            note = 'own class order' if summary['settings'].class_order else ''
             for metric, column in (('top-1', 'top1'), ('top-5', 'top5')):
-                cells = [_cell(steps.get(step, {}), column) for step in range(1, 6)]
-                ends = [_cell(steps[max(steps)], column),
-                        _cell(summary[ACCURACY][column], 'all_steps')] if finished else ['-'] * 2
-                lines.append([name, 'this log', metric] + cells + ends + [''])
+                cells = [_cell(steps.get(step, {}), column) for step in (1, 2, 3, 4, 5, last)]
+                average = _cell(summary['measures'][column] if finished else {}, MEASURES[0])
+                lines.append([name, 'this log', metric] + cells + [average, note])
         lines += [[row['source'], '{data_set}, {protocol}'.format(**row), row['metric']]
                   + [row[column] or '-' for column in RESULT_COLUMNS] + [row['note']]
                   for row in rows]
@@ -161,32 +149,25 @@ def _results(summaries):
 
 def comparison(summaries):
     """Tables of several runs or means of runs: a row each, columns by classes seen."""
-    short = names(summaries)
-    by_classes = all(figures['classes'] is not None
-                     for summary in summaries for figures in summary['steps'])
-    key = 'classes' if by_classes else 'step'
+    short, key = names(summaries), axis(summaries)
     every = sorted({figures[key] for summary in summaries for figures in summary['steps']})
     parts = []
-    for column in ('top1', 'top5'):
-        head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if by_classes else 'step')
-        lines = [[head] + [str(value) for value in every] + ['average, all steps', 'without first']
-                 + ['forgetting', 'backward transfer'] * (column == 'top1')]
+    for column, heads in (('top1', ('average, all steps', 'without first', 'forgetting',
+                                    'backward transfer')),
+                          ('top5', ('average, all steps', 'without first'))):
+        head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if key == 'classes' else 'step')
+        lines = [[head] + list(map(str, every)) + list(heads)]
         for name, summary in zip(short, summaries):
             at = {figures[key]: figures for figures in summary['steps']}
-            cells = [_cell(at.get(value, {}), column) for value in every]
-            cells += [_cell(summary[ACCURACY][column], which)
-                      for which in ('all_steps', 'without_first')]
-            if column == 'top1':
-                cells += [_cell(summary[measure], column) for measure in (FORGETTING, BACKWARD)]
-            lines.append([name] + cells)
+            lines.append([name] + [_cell(at.get(value, {}), column) for value in every]
+                         + [_cell(summary['measures'][column], measure)
+                            for measure, _ in zip(MEASURES, heads)])
         parts.append(_markdown(lines))
-    settled = [summary for summary in summaries if summary['settings']]
-    differ = differences(settled) if settled else {}
+    settled = [(name, summary) for name, summary in zip(short, summaries) if summary['settings']]
+    differ = differences([summary for _, summary in settled])
     if differ:
         lines = [['Settings that differ'] + list(differ)]
-        for i, summary in enumerate(settled):
-            lines.append([short[summaries.index(summary)]]
-                         + ['-' if values[i] is None else str(values[i])
-                            for values in differ.values()])
+        lines += [[name] + list(values)
+                  for (name, _), values in zip(settled, zip(*differ.values()))]
         parts.append(_markdown(lines))
     return '\n\n'.join(parts + _results(summaries))

@@ -48,7 +48,7 @@ STEP_2 = {'training_samples': 14417, 'val_samples': 400, 'test_samples': 1000, '
 BEFORE = ('top5_before', 'val_top5', 'val_top5_before')
 
 SETTINGS = ('settings: {"dataset": "glyphs100", "num_classes": 100, "num_increments": 10, '
-            '"memory_per_class": 5}\n')
+            '"memory_per_class": 5, "seed": 1}\n')
 RESULTS = [
     {'classes': 10, 'training_samples': 700, 'val_samples': 100, 'test_samples': 140, 'beta': 1.0,
      'gamma': 0.0, 'top5': 0.988, 'top5_before': 0.988, 'top1': 0.9, 'top1_before': 0.9,
@@ -85,7 +85,7 @@ def only(text):
 
 def test_reads_this_project():
     run = only(OWN)
-    assert not run.original and run.settings['dataset'] == 'glyphs100'
+    assert not run.original and run.settings.dataset == 'glyphs100'
     assert run.steps == {1: RESULTS[0], 2: RESULTS[1]}
     assert run.notes == [] and run.progress is None
 
@@ -108,7 +108,7 @@ def test_a_new_start_from_step_1_and_other_settings_are_new_runs():
     other = SETTINGS.replace('glyphs100', 'cifar100')
     for cut in ('', 'result: {"step": 2, "classes": 2'):  # killed in the middle of a line
         runs = log_reader.parse(SETTINGS + result(1) + cut + other + result(2))
-        assert [(run.settings['dataset'], sorted(run.steps)) for run in runs] == [
+        assert [(run.settings.dataset, sorted(run.steps)) for run in runs] == [
             ('glyphs100', [1]), ('cifar100', [2])]
 
 
@@ -118,7 +118,7 @@ def test_progress_tells_where_the_log_ends():
 
 
 def test_a_line_that_cannot_be_read_is_named_and_takes_nothing_else_along():
-    for damaged in (result(2)[:-5] + '\n', result(2, top1=1.5), result(2, training_samples=2.5),
+    for damaged in (result(2)[:-5] + '\n', result(2, top1=1e13), result(2, top5=[1.]),
                     result(2, group_top1=[0.5]), result(2, beta='x'),
                     result(2).replace('"step": 2', '"step": true')):
         run = only(SETTINGS + result(1) + damaged + result(3))

@@ -2,10 +2,12 @@
 
 import csv
 import io
+import json
 
 import pytest
 from made_logs import cells, original_log, own_log
 
+from data.settings import DATASETS
 from logs import measures, published
 
 
@@ -52,7 +54,7 @@ def test_runs_of_other_settings_are_never_averaged(run_report):
     status, out, err = run_report('--aggregate', a=own_log(), b=own_log(
         seed=2, distillation=False, memory_per_class=5))
     assert (status, out, err.count('\n')) == (1, '', 1)
-    assert 'distillation (None, False), memory_per_class (20, 5)' in err
+    assert 'memory_per_class (20, 5), distillation (True, False)' in err
     status, _, err = run_report('--aggregate', a=original_log('imagenet100'), b=own_log())
     assert status == 1 and 'no settings' in err
 
@@ -81,8 +83,8 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
     top5 = out[out.index('Top-5 (%)'):]
     assert cells(top5, 'plain')[2] == '63.33'
     settings = out[out.index('Settings that differ'):]
-    assert cells(settings, 'Settings that differ') == ['distillation', 'num_increments']
-    assert cells(settings, 'plain') == ['False', '3']
+    assert cells(settings, 'Settings that differ') == ['num_increments', 'distillation']
+    assert cells(settings, 'plain') == ['3', 'False']
 
 
 def cifar_log(**changed):
@@ -99,17 +101,58 @@ def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
         'CIFAR-100, 5 steps of 20; 2000 exemplars', 'top-1', '84.00', '74.69', '67.93', '61.25',
         '56.69', '56.69', '68.91', 'herding; average computed']
     assert 'PODNet' not in out and '10 steps' not in out
-    for other in (cifar_log(memory_per_class=10), cifar_log(num_increments=10), own_log(),
-                  cifar_log(classes=(50, 60, 70)), cifar_log(dataset='folder')):
+    for other in (cifar_log(memory_per_class=10), cifar_log(num_increments=4), own_log(),
+                  cifar_log(first_classes=20), cifar_log(dataset='folder')):
         assert 'Published on' not in run_report(log=other)[1]
-    first_50 = cifar_log(num_increments=6, first_classes=50, classes=(50, 60, 70))
-    assert '50 classes then 5 steps of 10' in run_report(log=first_50)[1]
     joint = cifar_log(finished=1, num_increments=1, classes=(100,))
     assert cells(run_report('--compare', log=joint)[1], 'BiC paper')[0] == (
         'CIFAR-100, all classes at once')
 
 
-def test_every_protocol_is_one_of_the_published_file(run_report):
-    rows = published._read_csv('published.csv')
-    assert {protocol[:2] for protocol in published.PROTOCOLS} <= {
-        (row['data_set'], row['protocol']) for row in rows}
+@pytest.mark.parametrize('settings, sources', [
+    ({'num_increments': 5}, {'Zhou et al. survey (PyCIL)': '50 classes then 5 steps of 10'}),
+    ({'num_increments': 5, 'memory': 'growing'},
+     {'PODNet table 1': '50 classes then 5 steps of 10; 20 exemplars a class'}),
+    ({'num_increments': 10, 'memory': 'growing'},
+     {'PODNet table 1': '50 classes then 10 steps of 5; 20 exemplars a class'})])
+def test_published_figures_after_a_first_group_of_50(run_report, settings, sources):
+    size = 50 // settings['num_increments']
+    text = cifar_log(first_classes=50, classes=(50, 50 + size, 50 + 2 * size),
+                     class_order=list(range(100)), **settings)
+    out = run_report(log=text)[1]
+    table = out[out.index('Published on this protocol'):]
+    assert cells(table, 'log')[-1] == 'own class order'
+    rows = [line.split(' | ')[0].strip('| ') for line in table.splitlines()[2:]]
+    assert set(rows) == {'log'} | set(sources)
+    for source, protocol in sources.items():
+        assert cells(table, source)[0] == 'CIFAR-100, ' + protocol
+
+
+def test_the_protocols_of_the_published_file_are_called_as_those_of_settings():
+    found = set()
+    for dataset in published.DATA_SETS:
+        usual = DATASETS[dataset]
+        for changed in ({}, {'num_increments': 5}, {'num_increments': 20}, {'num_increments': 1},
+                        {'first_classes': 50, 'num_increments': 5},
+                        {'first_classes': 50, 'num_increments': 5, 'memory': 'growing'},
+                        {'first_classes': 50, 'memory': 'growing'}):
+            found.update(row['source'] + row['protocol']
+                         for row in published.results(usual._replace(**changed)))
+    # The survey's ImageNet-100 is another subset.
+    assert found == {row['source'] + row['protocol'] for row in published._read_csv('published.csv')
+                     if 'drawn with seed' not in row['data_set']}
+
+
+# The lines under a run's own table
+
+def test_closing_lines_of_a_run():
+    rows = [dict(json.loads(line[len('result: '):]), top5_before='')
+            for line in own_log().splitlines() if line.startswith('result')]
+    assert list(measures.closing_lines(rows)) == [
+        'average incremental accuracy: top-5 0.8611, top-1 0.8111, top-1 before 0.7139',
+        'average without first step: top-5 0.8167, top-1 0.7667, top-1 before 0.6208',
+        'forgetting: top-1 0.3500, top-1 before 0.6250',
+        'backward transfer: top-1 -0.3500, top-1 before -0.6250']
+    assert [line.split(':')[0] for line in measures.closing_lines(rows[:1])] == [
+        'average incremental accuracy']
+    assert list(measures.closing_lines([])) == []

@@ -1,5 +1,6 @@
 """logs/plots.py: the figure of a report."""
 
+import io
 import os
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from made_logs import original_log, own_log, write_model_dir
 
-from logs import log_reader, measures, published, report, tables
+from logs import log_reader, measures, published, report
 
 
 def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):
@@ -35,16 +36,19 @@ def test_plots_are_written_whole_and_the_same_twice(run_report, tmp_path, end, m
     assert sorted(os.listdir(str(tmp_path))) == sorted(['a' + end, 'b' + end, 'log'])
 
 
-def draw(runs, confusions):
+def draw(*summaries):
     """Returns the figure and the titles of its panels."""
     matplotlib = pytest.importorskip('matplotlib')
     from logs import plots
-    summaries = [report.summarise(run, 1, 1) for run in runs]
     with matplotlib.rc_context(plots.STYLE):
-        figure = plots._figure(tables.names(summaries), summaries, confusions)
-        figure.canvas.draw()
+        figure = plots._figure(summaries)
+        figure.savefig(io.BytesIO(), format='png')  # lays it out
     titles = [axes.get_title(loc='left') for axes in figure.axes]
     return figure, [title for title in titles if title]
+
+
+def summary_of(text, name='log', model_dir=None):
+    return dict(report.summarise(*log_reader.parse(text, name)), model_dir=model_dir)
 
 
 def confusion_arrays(figure):
@@ -54,10 +58,9 @@ def confusion_arrays(figure):
 
 
 def test_the_figure_shows_what_is_known(tmp_path):
-    original, = log_reader.parse(original_log('imagenet100'), 'original')
-    own, = log_reader.parse(own_log(), 'own')
-    confusion = report.read_confusions(own, write_model_dir(tmp_path / 'model'))
-    figure, found = draw([original], [None])
+    original = summary_of(original_log('imagenet100'), 'original')
+    own = summary_of(own_log(), 'own', write_model_dir(tmp_path / 'model'))
+    figure, found = draw(original)
     assert found == ['(a) Top-5 accuracy', '(b) Bias correction']
     rows = published.table('imagenet100')
     paper, others, before, with_correction = figure.axes[0].get_lines()
@@ -65,7 +68,7 @@ def test_the_figure_shows_what_is_known(tmp_path):
     np.testing.assert_allclose(paper.get_ydata(), [100 * row['top5_paper'] for row in rows])
     np.testing.assert_allclose(before.get_xdata(), [row['classes'] for row in rows])
     assert np.isnan(before.get_ydata()[0]) and before.get_ydata()[1] == 95.70
-    figure, found = draw([original, own], [None, confusion])
+    figure, found = draw(original, own)
     assert found == ['(a) Top-5 accuracy', '(b) Top-1 accuracy', '(c) Bias correction',
                      '(d) Accuracy by group, before correction',
                      '(e) Accuracy by group, with correction',
@@ -76,27 +79,41 @@ def test_the_figure_shows_what_is_known(tmp_path):
 
 
 def test_groups_of_unequal_size_are_parted_where_they_end(tmp_path):
-    run, = log_reader.parse(own_log(classes=(7, 10, 15)), 'own')
-    figure, _ = draw([run], [report.read_confusions(run, write_model_dir(tmp_path / 'model'))])
+    figure, _ = draw(summary_of(own_log(classes=(7, 10, 15)), 'own',
+                                write_model_dir(tmp_path / 'model')))
     lines = [line for line in figure.axes[-2].get_lines() if len(set(line.get_xdata())) == 1]
     assert [line.get_xdata()[0] for line in lines] == [7, 10]
 
 
-def test_large_confusion_matrices_are_summed():
-    run, = log_reader.parse(original_log('imagenet1000'), 'log')
+def test_large_confusion_matrices_are_summed(tmp_path):
     counts = np.zeros([1000, 1000], np.int64)
     counts[:, 999] = 50
-    figure, _ = draw([run], [(10, counts, np.eye(1000, dtype=np.int64))])
-    before, with_correction = confusion_arrays(figure)
+    np.save(str(tmp_path / 'confusion_before_10.npy'), counts)
+    np.save(str(tmp_path / 'confusion_10.npy'), np.eye(1000, dtype=np.int64))
+    summary = summary_of(original_log('imagenet1000'), model_dir=str(tmp_path))
+    before, with_correction = confusion_arrays(draw(summary)[0])
     assert before.shape == (200, 200)
     assert (before[:, 199] == 100).all() and (np.diag(with_correction) == 100).all()
 
 
-def test_too_many_runs_for_a_figure_and_a_plot_that_cannot_be_written(run_report, tmp_path):
+def test_confusion_matrices_are_found_beside_a_run_log_and_another_runs_refused(tmp_path, capsys):
+    pytest.importorskip('matplotlib')
+    model_dir = write_model_dir(tmp_path / 'model')
+    for name, text in (('run.log', own_log(accuracy=.1)), ('experiment.json', '{}')):
+        (tmp_path / 'model' / name).write_text(text)
+    arguments = [os.path.join(model_dir, 'run.log'), '--plot', str(tmp_path / 'a.png')]
+    assert report.main(arguments) == 1
+    assert 'confusion_3.npy: of another run' in capsys.readouterr().err
+    (tmp_path / 'model' / 'run.log').write_text(own_log())
+    assert report.main(arguments) == 0
+    (tmp_path / 'log').write_text(own_log(accuracy=.1))
+    arguments = [str(tmp_path / 'log')] + arguments[1:]
+    assert report.main(arguments) == 0 and report.main(arguments + ['--model_dir', model_dir]) == 1
+
+
+def test_a_plot_that_cannot_be_written_is_one_line(run_report, tmp_path):
     pytest.importorskip('matplotlib')
     path = str(tmp_path / 'a.png')
-    status, out, err = run_report('--plot', path, log=own_log() * 13)
-    assert status == 1 and '13 runs' in err and not os.path.exists(path)
     os.mkdir(path)
     status, out, err = run_report('--plot', path, log=original_log('imagenet100', 1))
     assert status == 1 and out == '' and err.count('error: ') == err.count('\n') == 1
@@ -105,13 +122,12 @@ def test_too_many_runs_for_a_figure_and_a_plot_that_cannot_be_written(run_report
 def test_a_mean_has_a_band_and_a_comparison_one_curve_a_method(tmp_path):
     matplotlib = pytest.importorskip('matplotlib')
     from logs import plots
-    summaries = [report.summarise(*log_reader.parse(own_log(accuracy=.02 * seed, seed=seed)), 1, 1)
-                 for seed in (1, 2)]
-    mean = measures.aggregate(summaries)
-    plain = report.summarise(*log_reader.parse(own_log(distillation=False)), 1, 1)
+    mean = measures.aggregate([summary_of(own_log(accuracy=.02 * seed, seed=seed))
+                               for seed in (1, 2)])
+    plain = summary_of(own_log(distillation=False))
     with matplotlib.rc_context(plots.STYLE):
-        alone = plots._figure(['mean'], [mean], [None])
-        both = plots._figure(['mean', 'plain'], [mean, plain], [None, None], compare=True)
+        alone = plots._figure([mean])
+        both = plots._figure([mean, plain], compare=True)
     top1, band = alone.axes[1].get_lines()[1], alone.axes[1].collections[1]
     np.testing.assert_allclose(top1.get_ydata(), [87., 82., 196 / 3])
     low, high = band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()
