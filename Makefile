@@ -27,7 +27,7 @@ demo:
 test:
 	@.ci/setup requirements-test.txt requirements-plot.txt
 	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint:
 	@.ci/setup requirements-test.txt
