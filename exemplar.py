@@ -63,8 +63,9 @@ def check(settings):
 
 
 def warnings(settings, split):
-    """What there is too little of for the memory; published settings bring nothing up, but for
-    people of celeb10000 with few images.
+    """What the memory or a class has too little of.
+
+    The published settings bring nothing up but celeb10000's people with few images.
 
     Yields:
         One line a shortage, with the way out.
@@ -74,8 +75,8 @@ def warnings(settings, split):
                '--memory_per_class')
     quotas = [stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]
     if 0 in quotas:
-        yield ('step {}: no exemplar of any class is stored: raise --memory_per_class or lower '
-               '--val_share'.format(quotas.index(0) + 1))
+        yield 'step {}: no exemplar of any class is stored: raise --memory_per_class'.format(
+            quotas.index(0) + 1)
     small = [(step, c) for step, quota in enumerate(quotas)
              for c in range(settings.old(step), settings.seen(step)) if len(split.train[c]) < quota]
     if small:

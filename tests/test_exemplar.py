@@ -195,8 +195,8 @@ def test_a_memory_without_exemplars_is_warned_of():
         8, 4, 3, 2, 1, 1, 1, 1, 1, 0]
     assert warned(settings) == []
     settings = settings._replace(memory='growing', bias_correction=False)
-    assert warned(settings) == ['step 1: no exemplar of any class is stored: raise '
-                                '--memory_per_class or lower --val_share']
+    assert warned(settings) == [
+        'step 1: no exemplar of any class is stored: raise --memory_per_class']
 
 
 def test_classes_smaller_than_their_quota_are_warned_of():
