@@ -27,7 +27,7 @@ def correct(logits, beta, gamma, num_new):
 
 
 def compact_logits(logits, labels, num_new):
-    """All that stage 2 needs of frozen logits, in 1/(t+1) of their size.
+    """All that stage 2 needs of frozen logits: one number for all old classes, and the new ones.
 
     Old logits z_k enter the cross-entropy log sum exp(z) - z_label as log sum_old exp(z_k), which
     stands for them like the logit of one class, and as z_label, which beta and gamma do not change.

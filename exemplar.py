@@ -41,8 +41,8 @@ def validation_images(settings, step):
 
 def training_exemplars(settings, step):
     """How many of an old class's stored exemplars `step` >= 1 trains on at most."""
-    return max(0, math.ceil(_per_class(settings, settings.old(step))[0])
-               - validation_images(settings, step))
+    a_class, _ = _per_class(settings, settings.old(step))
+    return math.ceil(a_class) - validation_images(settings, step)
 
 
 def stored_exemplars(settings, step):
@@ -50,7 +50,7 @@ def stored_exemplars(settings, step):
     if step == settings.num_steps - 1:
         return 0
     a_class, validation = _per_class(settings, settings.seen(step))
-    return max(0, math.ceil(a_class) - math.ceil(validation))
+    return math.ceil(a_class) - math.ceil(validation)
 
 
 def check(settings):
@@ -60,6 +60,30 @@ def check(settings):
             raise UserError('step {} would have no validation image for the bias correction: raise '
                             '--val_share or --memory_per_class, or use '
                             '--nobias_correction'.format(step + 1))
+
+
+def warnings(settings, split):
+    """What the memory or a class has too little of.
+
+    The published settings bring nothing up but celeb10000's people with few images.
+
+    Yields:
+        One line a shortage, with the way out.
+    """
+    if settings.bias_correction and validation_pool(settings) == 1:
+        yield ('1 image of each class is held out for the bias correction: raise --val_share or '
+               '--memory_per_class')
+    quotas = [stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]
+    if 0 in quotas:
+        yield 'step {}: no exemplar of any class is stored: raise --memory_per_class'.format(
+            quotas.index(0) + 1)
+    small = [(step, c) for step, quota in enumerate(quotas)
+             for c in range(settings.old(step), settings.seen(step)) if len(split.train[c]) < quota]
+    if small:
+        step, c = small[0]
+        yield ('step {}: label {} has {} training images for {} exemplars, in all {} classes have '
+               'too few: each image is stored once, a smaller --memory_per_class is enough'.format(
+                   step + 1, split.order[c], len(split.train[c]), quotas[step], len(small)))
 
 
 def samples(split, settings, step, exemplars):

@@ -188,10 +188,11 @@ def run_experiment(run):
 
 
 def plan(run):
-    """The RunTime from the planned images; warns of what makes a short run go wrong."""
+    """The RunTime from the planned images; warns of what makes a run go wrong."""
     planned = [run.schedules(step, samples) for step, samples in enumerate(
         exemplar.planned_samples(run.split, run.settings))]
     run_log.warn(settings_lib.warnings(run.settings, planned))
+    run_log.warn(exemplar.warnings(run.settings, run.split))
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
 

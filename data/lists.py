@@ -17,7 +17,6 @@ from runtime.errors import UserError
 TRAIN_LIST, TEST_LIST = 'train.txt', 'val.txt'
 
 
-
 class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 'digest'])):
     """A list file that was read.
 
@@ -204,18 +203,20 @@ def read_order(path, num_classes):
     """
     order = {}  # label -> its line
     try:
-        with open(path, encoding='utf-8') as file:
-            for number, line in enumerate(file, 1):
-                where = '--class_order={}, line {}: '.format(path, number)
-                if not line.strip().isdigit() or int(line) >= num_classes:
-                    raise UserError('{}{!r} is no label of 0...{}'.format(
-                        where, line.strip()[:80], num_classes - 1))
-                if order.setdefault(int(line), number) != number:
-                    raise UserError('{}label {} stands in line {} already'.format(
-                        where, int(line), order[int(line)]))
+        with open(os.path.expanduser(path), encoding='utf-8-sig') as file:
+            lines = file.read().rstrip().split('\n')
     except (OSError, ValueError) as error:
         raise UserError('--class_order={}: {}'.format(
             path, getattr(error, 'strerror', None) or 'not a text file')) from None
+    for number, line in enumerate(map(str.strip, lines), 1):
+        where = '--class_order={}, line {}: '.format(path, number)
+        # Of ten digits and more int() may refuse.
+        if not line.isdecimal() or len(line) > 9 or int(line) >= num_classes:
+            raise UserError('{}{!r} is no label of 0...{}'.format(
+                where, line[:80], num_classes - 1))
+        if order.setdefault(int(line), number) != number:
+            raise UserError('{}label {} stands in line {} already'.format(
+                where, int(line), order[int(line)]))
     missing = set(range(num_classes)).difference(order)
     if missing:
         raise UserError('--class_order={}: label {} is missing; each of 0...{} needs a line'.format(

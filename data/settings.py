@@ -31,7 +31,7 @@ FIELDS = tuple(Field(*field) for field in (
     ('learning_rate', float, 0.1, 'initial rate, at a batch of learning_rate_batch'),
     ('learning_rate_batch', int, 256, 'the batch that learning_rate is for; linear in the batch'),
     ('lr_boundaries', [float], (30, 60, 80, 90), 'epochs at which the rate is divided by 10'),
-    ('weight_decay', float, 1e-4, 'before the factor G/(t+1)'),
+    ('weight_decay', float, 1e-4, 'before the factor C/s_t, G/(t+1) in equal groups'),
     ('batch_norm_decay', float, 0.997, 'of the moving statistics; short trainings need less'),
     ('temperature', float, 2., 'of the distillation'),
     ('distillation', bool, True, 'without: the paper\'s baseline-1'),
@@ -157,16 +157,17 @@ def from_flags(values, stored=None):
                 raise UserError('--{}={} are no numbers'.format(name, ','.join(value))) from None
         if value is not None:
             given[name] = value
+    num_classes = given.get('num_classes', (stored or DATASETS[values.dataset]).num_classes)
+    if not num_classes:
+        raise UserError('--dataset={} needs --data_dir and --num_classes'.format(values.dataset))
     if 'class_order' in given:
-        given['class_order'] = lists.read_order(given['class_order'], given.get(
-            'num_classes', (stored or DATASETS[values.dataset]).num_classes))
+        given['class_order'] = lists.read_order(given['class_order'], num_classes)
     for name, value in dict(given, dataset=values.dataset).items() if stored else ():
         if values[name].present and value != getattr(stored, name):
             raise UserError('{}: the experiment in --model_dir has {} {}; leave the flag '
-                            'out'.format(values[name].serialize(), name, getattr(stored, name)))
+                            'out'.format(values[name].serialize(), name,
+                                         str(getattr(stored, name))[:40]))
     settings = stored or override(DATASETS[values.dataset], **given)
-    if not settings.num_classes:
-        raise UserError('--dataset={} needs --data_dir and --num_classes'.format(values.dataset))
     check(settings)
     return settings
 
@@ -183,8 +184,8 @@ def override(settings, **given):
             raise UserError('--classes_per_increment={classes_per_increment} and '
                             '--num_increments={num_increments}: give one of them'.format(**given))
         merged = settings._replace(**given)
-        given['num_increments'] = math.ceil(
-            (merged.num_classes - merged.first_classes) / merged.classes_per_increment)
+        given['num_increments'] = max(1, math.ceil(  # check() names what leaves no group
+            (merged.num_classes - merged.first_classes) / merged.classes_per_increment))
     if 'train_epochs' in given and 'lr_boundaries' not in given:
         given['lr_boundaries'] = tuple(epoch * given['train_epochs'] / settings.train_epochs
                                        for epoch in settings.lr_boundaries)

@@ -3,6 +3,7 @@
 Nothing here uses the project's modules. Everything is written to be read against the paper, not to
 be fast: exact fractions for counts, integers for ties, loops where a loop is the definition.
 """
+import collections
 import fractions
 import math
 
@@ -19,9 +20,10 @@ def class_order(num_classes, seed=1993):
     return [int(label) for label in order], stream
 
 
-def split(lines, num_classes, held_out, seed=1993):
+def split(lines, num_classes, held_out, seed=1993, given_order=None):
     """The split in words. `lines`: pairs of path and label. Returns (training, pools) by class."""
     order, stream = class_order(num_classes, seed)
+    order = given_order or order
     training, pools = [], []
     for i in range(num_classes):  # in the new numbering
         images = [path for path, label in lines if label == order[i]]  # in list order
@@ -64,21 +66,43 @@ def training_count(r, num_increments, per_class, step):
     return total - validation_count(r, num_increments, per_class, step)
 
 
-def sample_counts(train_sizes, test_sizes, num_increments, per_class, r):
-    """One (training, validation, test) a step, from the images of each class in new numbering."""
-    m = len(train_sizes) // num_increments
-    pool = held_out(r, num_increments, per_class)
-    stored, rows = [], []
-    for step in range(num_increments):
-        seen = (step + 1) * m
-        new = [size - pool for size in train_sizes[step * m:seen]]
-        used = [min(kept, training_count(r, num_increments, per_class, step))
-                for kept in stored] if step else []
-        rows.append((sum(new) + sum(used),
-                     seen * validation_count(r, num_increments, per_class, step),
-                     sum(test_sizes[:seen])))
-        stored = [min(kept, stored_count(r, num_increments, per_class, step))
-                  for kept in used + new]
+# Of one step, a class: validation images, exemplars of an old one used, exemplars chosen after it.
+Counts = collections.namedtuple('Counts', ['validation', 'used', 'chosen'])
+
+
+def counts(sizes, per_class, r, memory='fixed'):
+    """The general form: the Counts of each step, for groups of these sizes.
+
+    Step 0 uses no exemplars; its validation images are the pool V.
+    """
+    r, total = fractions.Fraction(r), per_class * sum(sizes)  # M
+    rows, old = [], 0
+    for size in sizes:
+        seen = old + size
+        # M/n_t and M/s_t: growing, M_t is P*n_t and P*s_t.
+        before = fractions.Fraction(per_class * old if memory == 'growing' else total, old or 1)
+        after = fractions.Fraction(per_class * seen if memory == 'growing' else total, seen)
+        validation = math.floor(r * (before if old else after))
+        rows.append(Counts(validation, math.ceil(before) - validation if old else 0,
+                           math.ceil(after) - math.ceil(r * after) if seen < sum(sizes) else 0))
+        old = seen
+    return rows
+
+
+def sample_counts(train_sizes, test_sizes, sizes, per_class, r, memory='fixed'):
+    """One (training, validation, test) a step, from the images of each class in new numbering.
+
+    `sizes`: classes of each group.
+    """
+    quotas = counts(sizes, per_class, r, memory)
+    stored, rows, old = [], [], 0
+    for size, quota in zip(sizes, quotas):
+        seen = old + size
+        new = [images - quotas[0].validation for images in train_sizes[old:seen]]
+        used = [min(kept, quota.used) for kept in stored]
+        rows.append((sum(new) + sum(used), seen * quota.validation, sum(test_sizes[:seen])))
+        stored = [min(kept, quota.chosen) for kept in used + new]
+        old = seen
     return rows
 
 
@@ -122,31 +146,34 @@ def correct(logits, beta, gamma, first_new):
     return corrected
 
 
-def classifier_loss(student, teacher, labels, step, m, bias=None, temperature=2.):
-    """lambda*KD + (1-lambda)*CE on all C logits, without weight decay; `bias` of step-1's layer."""
-    old, seen = step * m, (step + 1) * m
+def classifier_loss(student, teacher, labels, sizes, bias=None, temperature=2.):
+    """lambda*KD + (1-lambda)*CE on all C logits, without weight decay; `bias` of step-1's layer.
+
+    `sizes`: classes of each group so far, the newest last.
+    """
+    old, seen = sum(sizes[:-1]), sum(sizes)
     ce = cross_entropy(student[:, :seen], labels)
-    if step == 0:
+    if not old:
         return ce
     teacher = teacher[:, :old]
     if bias is not None:
-        teacher = correct(teacher, bias[0], bias[1], old - m)  # the group learnt last
-    lam = step / (step + 1.)
+        teacher = correct(teacher, bias[0], bias[1], old - sizes[-2])  # the group learnt last
+    lam = old / float(seen)
     return lam * distillation(teacher, student[:, :old], temperature) + (1 - lam) * ce
 
 
-def classifier_gradient(student, teacher, labels, step, m, bias=None, temperature=2.):
+def classifier_gradient(student, teacher, labels, sizes, bias=None, temperature=2.):
     """Closed form of d classifier_loss / d student: float64 [batch, C], 0 for unseen classes."""
-    old, seen, n = step * m, (step + 1) * m, len(labels)
+    old, seen, n = sum(sizes[:-1]), sum(sizes), len(labels)
     gradient = np.zeros(student.shape)
-    lam = step / (step + 1.)
+    lam = old / float(seen)
     p = softmax(student[:, :seen])
     p[np.arange(n), labels] -= 1
     gradient[:, :seen] = (1 - lam) * p / n
-    if step:
+    if old:
         target = teacher[:, :old]
         if bias is not None:
-            target = correct(target, bias[0], bias[1], old - m)
+            target = correct(target, bias[0], bias[1], old - sizes[-2])
         difference = softmax(student[:, :old] / temperature) - softmax(target / temperature)
         gradient[:, :old] += lam * difference / temperature / n
     return gradient

@@ -117,6 +117,19 @@ def test_whoever_ends_all_end_and_go_on_to_the_same_end(data, whole, tmp_path):
     assert tiny_runs.final_state(model) == tiny_runs.final_state(whole[0])
 
 
+def test_two_machines_go_on_with_unequal_groups(data, tmp_path):
+    """Groups of 3 and 1 classes; the worker is killed in the second, and comes back."""
+    model, unequal = tmp_path / 'model', {'first_classes': 3, 'num_increments': 1}
+    results = run_pair(data, model, ((), (('imagenet_main:train', 2, tiny_runs.KILL),)), **unequal)
+    assert [result.status for result in results] == [1, -9], results
+    results = run_pair(data, model, **unequal)
+    assert [result.status for result in results] == [0, 0], results
+    # 16 exemplars: 1 image of each class is held out, 4 of it are stored after the first step.
+    with open(str(model / 'results.csv')) as file:
+        assert [(row['classes'], row['training_samples'], row['val_samples'])
+                for row in csv.DictReader(file)] == [('3', '30', '3'), ('4', '22', '4')]
+
+
 def test_what_ends_one_process_is_said_by_the_other(data, tmp_path):
     data = shutil.copytree(data, str(tmp_path / 'data'))
     spoil = ('import glob\nfor name in glob.glob({!r}):\n    open(name, "w").close()').format(

@@ -1,11 +1,13 @@
 """The memory: how many exemplars a class, and herding against brute force."""
 import fractions
+import itertools
 
 import numpy as np
 import oracles
 import pytest
 
 import exemplar
+from data import lists
 from data import settings as settings_lib
 
 # C, G, P, r of the published settings, CIFAR-100 with all its numbers of increments.
@@ -55,18 +57,156 @@ def test_celeb_keeps_one_validation_image_a_person():
         10, 5, 3, 2, 2, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize('dataset, c, g, p, r', PUBLISHED + OTHERS)
-def test_memory_stays_in_its_budget_but_for_the_ceilings(dataset, c, g, p, r):
+@pytest.mark.parametrize('c', [100, 1000, 10000])
+def test_equal_groups_have_the_published_counts_and_weights(c):
+    """The formulas with G and t; lambda and the weight decay, as the graph has them, to the bit."""
+    for g in [g for g in range(1, 101) if c % g == 0]:
+        for p, r in itertools.product((1, 5, 20), ('0.1', '0.2', '0.29', '0.4', '0.123')):
+            settings = settings_lib.Settings('folder', num_classes=c, num_increments=g,
+                                             memory_per_class=p, val_share=float(r))
+            assert settings.num_steps == g
+            assert exemplar.validation_pool(settings) == oracles.held_out(r, g, p)
+            for step in {0, 1, 2, g // 2, g - 2, g - 1}.intersection(range(g)):
+                assert exemplar.stored_exemplars(settings, step) == oracles.stored_count(
+                    r, g, p, step)
+                if step:
+                    assert exemplar.validation_images(settings, step) == oracles.validation_count(
+                        r, g, p, step)
+                    assert exemplar.training_exemplars(settings, step) == oracles.training_count(
+                        r, g, p, step)
+        for step in range(g):
+            assert settings.old(step) / settings.seen(step) == step / (step + 1)
+            for decay in (1e-4, 2e-4):
+                assert np.float32(decay * c / settings.seen(step)) == np.float32(
+                    decay * g / (step + 1))
+
+
+# C, size of the first group (0: as the others), of the others but the last, which may be smaller.
+UNEQUAL = [(100, 50, 10), (100, 50, 5), (100, 40, 7), (100, 0, 30), (100, 3, 50), (1000, 500, 100),
+           (7, 4, 2), (6, 3, 2), (10, 9, 1), (5, 1, 3)]
+
+
+def unequal_case(c, first, others, p, r, memory):
+    """(Settings, sizes of its groups)."""
+    sizes = [first] if first else []
+    while sum(sizes) < c:
+        sizes.append(min(others, c - sum(sizes)))
+    return settings_lib.override(
+        settings_lib.DATASETS['folder'], num_classes=c, first_classes=first, memory=memory,
+        classes_per_increment=others, memory_per_class=p, val_share=float(r)), sizes
+
+
+def every_case():
+    for (c, first, others), p, r, memory in itertools.product(
+            UNEQUAL, (1, 2, 5, 20), ('0.1', '0.2', '0.29', '0.5', '0.9'), ('fixed', 'growing')):
+        yield (p, r, memory) + unequal_case(c, first, others, p, r, memory)
+
+
+def test_counts_of_unequal_groups():
+    for p, r, memory, settings, sizes in every_case():
+        settings_lib.check(settings)
+        assert [settings.new(step) for step in range(settings.num_steps)] == sizes
+        counts = oracles.counts(sizes, p, r, memory)
+        assert exemplar.validation_pool(settings) == counts[0].validation
+        for step, expected in enumerate(counts):
+            assert exemplar.stored_exemplars(settings, step) == expected.chosen
+            assert settings.old(step) == sum(sizes[:step])
+            assert settings.seen(step) == sum(sizes[:step + 1])
+            if step:
+                assert exemplar.validation_images(settings, step) == expected.validation
+                assert exemplar.training_exemplars(settings, step) == expected.used
+
+
+@pytest.mark.parametrize('others, memory, validation, used, chosen', [
+    # 2,000 exemplars: 2000/50 = 40, 33.3, 28.6, 25, 22.2 an old class, a tenth for validation.
+    (10, 'fixed', [4, 3, 2, 2, 2], [36, 31, 27, 23, 21], [36, 30, 26, 22, 20, 0]),
+    (5, 'fixed', [4, 3, 3, 3, 2, 2, 2, 2, 2, 2], [36, 34, 31, 28, 27, 25, 23, 22, 21, 20],
+     [36, 33, 30, 27, 26, 24, 22, 21, 20, 19, 0]),
+    (10, 'growing', [2] * 5, [18] * 5, [18] * 5 + [0]),
+    (20, 'fixed', [4, 2, 2], [36, 27, 21], [36, 26, 20, 0]),  # 50, 20, 20, 10
+])
+def test_counts_of_b50_written_out(others, memory, validation, used, chosen):
+    settings = settings_lib.override(settings_lib.DATASETS['cifar100'], first_classes=50,
+                                     classes_per_increment=others, memory=memory)
+    steps = range(1, settings.num_steps)
+    assert exemplar.validation_pool(settings) == validation[0]
+    assert [exemplar.validation_images(settings, step) for step in steps] == validation
+    assert [exemplar.training_exemplars(settings, step) for step in steps] == used
+    assert [exemplar.stored_exemplars(settings, step)
+            for step in range(settings.num_steps)] == chosen
+
+
+def test_memory_stays_in_its_budget_but_for_the_ceilings():
+    """What is stored of old classes and held out for them, both policies, many settings."""
+    equal = [(p, r, 'fixed', case(dataset, g, r), [c // g] * g)
+             for dataset, c, g, p, r in PUBLISHED + OTHERS]
+    for p, _, memory, settings, sizes in equal + list(every_case()):
+        for step in range(1, len(sizes)):
+            old = sum(sizes[:step])  # the memory is divided among the classes seen before
+            budget = p * (sum(sizes) if memory == 'fixed' else old)
+            stored = exemplar.stored_exemplars(settings, step - 1)
+            held = exemplar.validation_images(settings, step)
+            excess = old * (stored + held) - budget
+            # The ceiling gives less than one image a class too many, and none where M/n is whole.
+            assert excess < old
+            if fractions.Fraction(budget, old).denominator == 1:
+                assert excess <= 0
+            assert stored >= 0
+            assert held <= exemplar.validation_pool(settings)
+            assert exemplar.training_exemplars(settings, step) >= stored
+
+
+def warned(settings, images=460):
+    """The warnings where each class has `images` to train on, an int or one for each class."""
+    images = np.broadcast_to(images, settings.num_classes)
+    split = lists.Split(np.arange(settings.num_classes)[::-1], [range(n) for n in images],
+                        None, None, None, None, None, 0)
+    return list(exemplar.warnings(settings, split))
+
+
+@pytest.mark.parametrize('dataset, c, g, p, r', PUBLISHED)
+def test_published_memories_bring_no_warning(dataset, c, g, p, r):
+    """One validation image a person at celeb10000's last steps is published; its pool has ten."""
     settings = case(dataset, g, r)
-    for step in range(1, g):
-        old = c // g * step  # the memory is divided among the classes seen before
-        stored = exemplar.stored_exemplars(settings, step - 1)
-        held = exemplar.validation_images(settings, step)
-        excess = old * (stored + held) - p * c
-        assert excess < old  # the ceiling of P*G/t gives less than one image a class too many
-        if fractions.Fraction(p * g, step).denominator == 1:
-            assert excess <= 0
-        assert exemplar.training_exemplars(settings, step) >= stored
+    assert warned(settings, 500 - exemplar.validation_pool(settings)) == []
+
+
+@pytest.mark.parametrize('memory', ['fixed', 'growing'])
+@pytest.mark.parametrize('others', [5, 10, 20])
+def test_b50_brings_no_warning(others, memory):
+    assert warned(settings_lib.override(
+        settings_lib.DATASETS['cifar100'], first_classes=50, classes_per_increment=others,
+        memory=memory)) == []
+
+
+def test_a_pool_of_one_image_is_warned_of():
+    settings = settings_lib.Settings('folder', num_classes=100, memory='growing',
+                                     memory_per_class=10)
+    line, = warned(settings)
+    assert line == ('1 image of each class is held out for the bias correction: raise --val_share '
+                    'or --memory_per_class')
+    assert warned(settings._replace(bias_correction=False)) == []  # nothing is fitted on it
+    assert warned(settings._replace(val_share=0.2)) == []
+
+
+def test_a_memory_without_exemplars_is_warned_of():
+    settings = settings_lib.Settings('folder', num_classes=100, memory_per_class=1, val_share=0.2)
+    assert [exemplar.stored_exemplars(settings, step) for step in range(10)] == [
+        8, 4, 3, 2, 1, 1, 1, 1, 1, 0]
+    assert warned(settings) == []
+    settings = settings._replace(memory='growing', bias_correction=False)
+    assert warned(settings) == [
+        'step 1: no exemplar of any class is stored: raise --memory_per_class']
+
+
+def test_classes_smaller_than_their_quota_are_warned_of():
+    settings = settings_lib.Settings('folder', num_classes=6, first_classes=3, memory_per_class=4,
+                                     classes_per_increment=2, val_share=0.25)
+    # 6 exemplars of each class after step 1, 3 after step 2, none after the last.
+    assert warned(settings, [6, 6, 6, 3, 3, 1]) == []
+    line, = warned(settings, [6, 5, 6, 3, 2, 1])
+    assert line == ('step 1: label 4 has 5 training images for 6 exemplars, in all 2 classes have '
+                    'too few: each image is stored once, a smaller --memory_per_class is enough')
 
 
 def test_herding_of_random_features():

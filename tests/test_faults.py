@@ -88,6 +88,20 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     assert checkpoints.latest(str(model / '1_classifier')).endswith('model.ckpt-7')
 
 
+def test_interrupted_anywhere_a_run_of_unequal_groups_ends_alike(data, tmp_path):
+    """Groups of 2, 1 and 1 classes; interrupted in the steps whose groups differ in size."""
+    unequal = {'first_classes': 2, 'num_increments': 2}
+    assert tiny_runs.run(data, tmp_path / 'whole', **unequal).status == 0
+    for fault, status in (((AFTER_UPDATE, 7, tiny_runs.TERMINATE), 143),  # in stage 1 of step 2
+                          (('bic_layer:fit', 2, tiny_runs.KILL), -9)):  # between those of step 3
+        assert tiny_runs.run(data, tmp_path / 'model', fault, **unequal).status == status
+    result = tiny_runs.run(data, tmp_path / 'model', **unequal)
+    assert result.status == 0, result.err
+    assert tiny_runs.final_state(tmp_path / 'model') == tiny_runs.final_state(tmp_path / 'whole')
+    with open(str(tmp_path / 'model' / 'results.csv')) as file:
+        assert [row['classes'] for row in csv.DictReader(file)] == ['2', '3', '4']
+
+
 def test_killed_inside_stage_1_a_run_goes_on_from_its_last_checkpoint(data, whole, tmp_path):
     """One is due every second here; no signal was given in which to save."""
     model = tmp_path / 'model'

@@ -28,6 +28,7 @@ from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images a class held out; 9, then 4 exemplars
+SIZES = [M] * G
 FLAGS = [
     '--dataset=folder', '--num_classes=6', '--num_increments=3', '--memory_per_class=4',
     '--val_share=0.25', '--image_size=8', '--preprocessing=cifar', '--network=cifar',
@@ -35,6 +36,11 @@ FLAGS = [
     '--lr_boundaries=3,4', '--batch_norm_decay=0.9', '--num_parallel_calls=1',
     '--intra_op_threads=1', '--inter_op_threads=1', '--keep_checkpoints', '--progress_every=1']
 RATE = 1.6 * 8 / 256
+# The same with a large first group, a small last one, and an order of their own: 2 images a class
+# held out, of which the last step takes 1; 6, then 3 exemplars.
+UNEQUAL_SIZES, ORDER = [3, 2, 1], [3, 0, 5, 1, 4, 2]
+UNEQUAL_FLAGS = [flag for flag in FLAGS if 'num_increments' not in flag] + [
+    '--first_classes=3', '--classes_per_increment=2']
 
 
 def run_driver(arguments):
@@ -78,9 +84,18 @@ def digests(folder, pattern):
 
 
 class Tiny:
-    """A data set of six classes, its split by the oracle, and one run over it."""
+    """A data set of six classes, its split by the oracle, and one run over it.
 
-    def __init__(self, folder):
+    `sizes`: classes of each group; `order`: the class order, None where it is the seed's.
+    """
+
+    def __init__(self, folder, flags=FLAGS, sizes=SIZES, order=None):
+        self.flags, self.sizes = list(flags), sizes
+        self.begin = np.cumsum([0] + sizes)  # class that each group begins with
+        self.counts = oracles.counts(sizes, P, R)
+        if order:
+            (folder / 'order.txt').write_text(''.join('{}\n'.format(label) for label in order))
+            self.flags.append('--class_order={}'.format(folder / 'order.txt'))
         stream = np.random.RandomState(0)
         patterns = stream.uniform(0, 255, (C, 8, 8, 3))
         self.pixels, self.train, self.test = {}, [], []
@@ -97,8 +112,9 @@ class Tiny:
                                                  self.test)
         self.folder, self.model_dir = folder, str(folder / 'model')
         self.log = str(folder / 'run.log')
-        self.training, self.pools = oracles.split(self.train, C, 3)
-        self.order = oracles.class_order(C)[0]
+        self.training, self.pools = oracles.split(self.train, C, self.counts[0].validation,
+                                                  given_order=order)
+        self.order = order or oracles.class_order(C)[0]
         self.settings = settings_lib.Settings(
             'folder', C, G, P, float(R), 8, 'cifar', network='cifar', resnet_size=8,
             train_epochs=5, batch_size=8, learning_rate=1.6, lr_boundaries=(3., 4.),
@@ -106,8 +122,8 @@ class Tiny:
         self.around = []  # (what ran, step, the classifiers' files before, and after)
 
     def arguments(self, model_dir, log):
-        return FLAGS + ['--data_dir=' + self.data_dir, '--model_dir=' + model_dir,
-                        '--log_file=' + log]
+        return self.flags + ['--data_dir=' + self.data_dir, '--model_dir=' + model_dir,
+                             '--log_file=' + log]
 
     def classifier(self, step, update=None):
         return checkpoint(os.path.join(self.model_dir, '{}_classifier'.format(step)), update)
@@ -120,23 +136,23 @@ class Tiny:
         paths, classes = [], []
         for group in range(step + 1):
             for path, label in self.test:
-                if self.order.index(label) // M == group:
+                if self.begin[group] <= self.order.index(label) < self.begin[group + 1]:
                     paths.append(path)
                     classes.append(self.order.index(label))
         return paths, np.array(classes)
 
     def validation_set(self, step):
-        count = oracles.validation_count(R, G, P, step)
-        paths = [path for pool in self.pools[:(step + 1) * M] for path in pool[:count]]
-        return paths, np.repeat(np.arange((step + 1) * M), count)
+        count, seen = self.counts[step].validation, self.begin[step + 1]
+        paths = [path for pool in self.pools[:seen] for path in pool[:count]]
+        return paths, np.repeat(np.arange(seen), count)
 
     def training_set(self, step):
         """By class, what the step trains on; exemplars as the step before stored them."""
-        by_class = {c: self.training[c] for c in range(step * M, (step + 1) * M)}
+        old, seen = self.begin[step:step + 2]
+        by_class = {c: self.training[c] for c in range(old, seen)}
         if step:
             stored = state.finished_steps(self.model_dir)[step - 1]['exemplars']
-            quota = oracles.training_count(R, G, P, step)
-            by_class.update({c: stored[c][:quota] for c in range(step * M)})
+            by_class.update({c: stored[c][:self.counts[step].used] for c in range(old)})
         return by_class
 
     def results(self):
@@ -175,16 +191,29 @@ def tiny(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope='module')
+def unequal(tmp_path_factory):
+    found = Tiny(tmp_path_factory.mktemp('unequal'), UNEQUAL_FLAGS, UNEQUAL_SIZES, ORDER)
+    run_driver(found.arguments(found.model_dir, found.log))
+    return found
+
+
+@pytest.fixture(params=['tiny', 'unequal'])
+def either(request):
+    return request.getfixturevalue(request.param)
+
+
 # -- what a run did, recomputed ---------------------------------------------------------------
 
 
-def test_counts_of_the_run(tiny):
-    sizes, test_sizes = [[sum(1 for _, label in lines if label == wanted) for wanted in tiny.order]
-                         for lines in (tiny.train, tiny.test)]
-    counts = oracles.sample_counts(sizes, test_sizes, G, P, R)
+def test_counts_of_the_run(either):
+    sizes, test_sizes = [
+        [sum(1 for _, label in lines if label == wanted) for wanted in either.order]
+        for lines in (either.train, either.test)]
+    counts = oracles.sample_counts(sizes, test_sizes, either.sizes, P, R)
     assert [tuple(int(row[name]) for name in ('training_samples', 'val_samples', 'test_samples'))
-            for row in tiny.results()] == counts
-    with open(tiny.log) as file:
+            for row in either.results()] == counts
+    with open(either.log) as file:
         lines = file.read().splitlines()
     for step, row in enumerate(counts):
         at = lines.index('Batch of classes number {} arrives ...'.format(step + 1))
@@ -204,32 +233,34 @@ def test_the_report_finds_all_results_in_the_log(tiny):
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_first_update_of_each_step(tiny, session, step):
+def test_first_update_of_each_step(either, session, step):
     """Its loss, from the weights before it and the very images of its batch.
 
     This network is on batch statistics, the teacher on its moving ones and, from the third step on,
     corrected with the beta and gamma of the step before.
     """
-    directory = os.path.join(tiny.model_dir, '{}_classifier'.format(step))
-    before = tiny.classifier(step, 0)
-    by_class = tiny.training_set(step)
-    classes = list(range(step * M, (step + 1) * M)) + list(range(step * M))
+    directory = os.path.join(either.model_dir, '{}_classifier'.format(step))
+    before = either.classifier(step, 0)
+    by_class = either.training_set(step)
+    old, seen = either.begin[step:step + 2]
+    classes = list(range(old, seen)) + list(range(old))
     paths = [path for c in classes for path in by_class[c]]
     labels = np.concatenate([[c] * len(by_class[c]) for c in classes])
-    files = np.array([os.path.join(tiny.data_dir, path).encode() for path in paths], object)
-    schedule = settings_lib.schedule(tiny.settings, len(paths))
+    files = np.array([os.path.join(either.data_dir, path).encode() for path in paths], object)
+    schedule = settings_lib.schedule(either.settings, len(paths))
     batches = pipeline.Batches(schedule, [1993, step])
     images, batch_labels = session.run(tf.data.make_one_shot_iterator(pipeline.training_dataset(
-        files, labels, batches, tiny.settings, 0, 1)).get_next())
+        files, labels, batches, either.settings, 0, 1)).get_next())
     student = oracles.forward(images, before, 'cifar', 8, True)[1]
     teacher = bias = None
     if step:
         teacher = oracles.forward(images, before, 'cifar', 8, False, 'store_resnet')[1]
     if step >= 2:
-        bias = bic_layer.load(os.path.join(tiny.model_dir, '{}_bias'.format(step - 1)))
+        bias = bic_layer.load(os.path.join(either.model_dir, '{}_bias'.format(step - 1)))
         assert abs(bias[0] - 1) > 1e-3
-    expected = oracles.classifier_loss(student, teacher, batch_labels, step, M, bias)
-    decay = 1e-4 * G / (step + 1) * sum(
+    expected = oracles.classifier_loss(student, teacher, batch_labels, either.sizes[:step + 1],
+                                       bias)
+    decay = 1e-4 * C / seen * sum(
         (value.astype(np.float64) ** 2).sum() / 2 for name, value in before.items()
         if re.match(r'resnet/(conv2d|dense)[^/]*/(kernel|bias)$', name))
     events, = glob.glob(os.path.join(directory, 'events.*'))
@@ -238,9 +269,9 @@ def test_first_update_of_each_step(tiny, session, step):
     assert logged['losses/total'] == pytest.approx(expected + decay, rel=1e-4)
     assert logged['losses/wd'] == pytest.approx(decay, rel=1e-5)
     assert logged['losses/xe'] == pytest.approx(oracles.cross_entropy(
-        student[:, :(step + 1) * M], batch_labels), rel=1e-4)
+        student[:, :seen], batch_labels), rel=1e-4)
     assert logged['monitors/lr'] == pytest.approx(RATE)
-    assert int(tiny.classifier(step)['global_step']) == schedule.num_updates
+    assert int(either.classifier(step)['global_step']) == schedule.num_updates
 
 
 @pytest.mark.parametrize('step', range(1, G))
@@ -281,24 +312,25 @@ def test_nothing_but_stage_1_changes_the_classifier(tiny):
 
 
 @pytest.mark.parametrize('step', range(1, G))
-def test_stage_2_is_plain_training(tiny, step):
+def test_stage_2_is_plain_training(either, step):
     """On the held-out images, in order, batch statistics and all, over epoch borders."""
-    paths, classes = tiny.validation_set(step)
-    images, weights = tiny.images(paths), tiny.classifier(step)
+    paths, classes = either.validation_set(step)
+    images, weights = either.images(paths), either.classifier(step)
     beta, gamma, _ = oracles.train_bias(
         lambda chosen: oracles.forward(images[chosen], weights, 'cifar', 8, True)[1][
-            :, :(step + 1) * M],
-        classes, 8, 5, (3, 4), RATE, step * M)
-    row = tiny.results()[step]
+            :, :either.begin[step + 1]],
+        classes, 8, 5, (3, 4), RATE, either.begin[step])
+    row = either.results()[step]
     assert (float(row['beta']), float(row['gamma'])) == (
         pytest.approx(beta, rel=1e-4), pytest.approx(gamma, rel=1e-4))
-    assert bic_layer.load(os.path.join(tiny.model_dir, '{}_bias'.format(step))) == (
+    assert bic_layer.load(os.path.join(either.model_dir, '{}_bias'.format(step))) == (
         float(row['beta']), float(row['gamma']))
 
 
-def accuracies(tiny, step, weights, bias, paths, classes):
-    logits = oracles.forward(tiny.images(paths), weights, 'cifar', 8, False)[1][:, :(step + 1) * M]
-    corrected = oracles.correct(logits, bias[0], bias[1], step * M)
+def accuracies(either, step, weights, bias, paths, classes):
+    logits = oracles.forward(either.images(paths), weights, 'cifar', 8, False)[1][
+        :, :either.begin[step + 1]]
+    corrected = oracles.correct(logits, bias[0], bias[1], either.begin[step])
     return {'top5': oracles.top_k(corrected, classes, 5), 'top1': oracles.top_k(corrected, classes,
                                                                                1),
             'top5_before': oracles.top_k(logits, classes, 5),
@@ -307,16 +339,16 @@ def accuracies(tiny, step, weights, bias, paths, classes):
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_metrics_of_each_step(tiny, step):
-    row = tiny.results()[step]
-    bias = (float(row['beta']), float(row['gamma']))
+def test_metrics_of_each_step(either, step):
+    row = either.results()[step]
+    bias, seen = (float(row['beta']), float(row['gamma'])), either.begin[step + 1]
     assert step or bias == (1, 0)
-    for prefix, (paths, classes) in (('', tiny.test_set(step)),
-                                     ('val_', tiny.validation_set(step))):
+    for prefix, (paths, classes) in (('', either.test_set(step)),
+                                     ('val_', either.validation_set(step))):
         if step == 0 and prefix:
             assert row['val_top5'] == row['val_top1_before'] == ''
             continue
-        expected, corrected, logits = accuracies(tiny, step, tiny.classifier(step), bias, paths,
+        expected, corrected, logits = accuracies(either, step, either.classifier(step), bias, paths,
                                                  classes)
         for name, value in expected.items():
             assert float(row[prefix + name]) == pytest.approx(value, rel=1e-4), prefix + name
@@ -324,31 +356,30 @@ def test_metrics_of_each_step(tiny, step):
             continue
         for suffix, values in (('', corrected), ('_before', logits)):
             predicted = values.argmax(axis=1)
-            groups = np.load(os.path.join(tiny.model_dir, 'group_accuracy{}.npy'.format(suffix)))
+            groups = np.load(os.path.join(either.model_dir, 'group_accuracy{}.npy'.format(suffix)))
             for group in range(step + 1):
-                own = classes // M == group
+                own = (either.begin[group] <= classes) & (classes < either.begin[group + 1])
                 assert groups[step, group] == pytest.approx(np.mean((predicted == classes)[own]))
             assert np.isnan(groups[step, step + 1:]).all()
-            matrix = np.load(os.path.join(tiny.model_dir, 'confusion{}_{}.npy'.format(
+            matrix = np.load(os.path.join(either.model_dir, 'confusion{}_{}.npy'.format(
                 suffix, step + 1)))
             assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
-                                        for j in range((step + 1) * M)]
-                                       for i in range((step + 1) * M)]
+                                        for j in range(seen)] for i in range(seen)]
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_exemplars_of_each_step(tiny, step):
+def test_exemplars_of_each_step(either, step):
     """Herded on this step's classifier from this step's images, old classes from exemplars."""
-    stored = state.finished_steps(tiny.model_dir)[step]['exemplars']
+    stored = state.finished_steps(either.model_dir)[step]['exemplars']
     if step == G - 1:
         assert not any(stored)
         return
-    count = oracles.stored_count(R, G, P, step)
-    by_class = tiny.training_set(step)
-    weights = tiny.classifier(step)
-    assert len(stored) == (step + 1) * M
+    count = either.counts[step].chosen
+    by_class = either.training_set(step)
+    weights = either.classifier(step)
+    assert len(stored) == either.begin[step + 1]
     for c, own in enumerate(stored):
-        features = oracles.forward(tiny.images(by_class[c]), weights, 'cifar', 8, False)[0]
+        features = oracles.forward(either.images(by_class[c]), weights, 'cifar', 8, False)[0]
         assert own == [by_class[c][i] for i in oracles.herd(features, count)]
         assert len(own) == min(count, len(by_class[c]))
 
@@ -462,6 +493,42 @@ def test_eval_only_refuses_other_lists(tiny, tmp_path, capsys):
         evaluated(tiny, tiny.model_dir, capsys, data_dir=str(tmp_path))
 
 
+def test_the_class_order_is_the_experiments(unequal, tmp_path, capsys):
+    """--eval_only has it from there; the same one goes on, from any file; another is refused."""
+    with open(unequal.log) as file:
+        tested = [line for line in file.read().splitlines() if line.startswith('test')]
+    files = {}
+    for name, order in (('same', ORDER), ('other', [0, 3] + ORDER[2:])):
+        (tmp_path / name).write_text('\n'.join(map(str, order)))
+        files[name] = '--class_order={}'.format(tmp_path / name)
+    for arguments in ([], [files['same']]):
+        found = evaluated(unequal, unequal.model_dir, capsys, *arguments)
+        assert [line for line in found if line.startswith('test')] == tested != []
+    with pytest.raises(UserError) as error:
+        evaluated(unequal, unequal.model_dir, capsys, files['other'])
+    assert str(error.value) == (
+        files['other'] + ': the experiment in --model_dir has class_order (3, 0, 5, 1, 4, 2); '
+        'leave the flag out')
+    model_dir, log = str(tmp_path / 'model'), str(tmp_path / 'log')
+    shutil.copytree(unequal.model_dir, model_dir, ignore=shutil.ignore_patterns('2_*'))
+    with pytest.raises(UserError) as error:
+        run_driver(unequal.arguments(model_dir, log) + [files['other']])
+    assert 'another experiment was made here: class_order is [3, 0, 5, 1, 4, 2] there' in str(
+        error.value)
+    run_driver(unequal.arguments(model_dir, log) + [files['same']])
+    with open(os.path.join(model_dir, 'results.csv')) as again:
+        with open(os.path.join(unequal.model_dir, 'results.csv')) as first:
+            assert again.read() == first.read()
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['--num_classes=6', '--class_order=nowhere.txt'], '--class_order=nowhere.txt: No such file'),
+    (['--class_order=nowhere.txt'], '--dataset=folder needs --data_dir and --num_classes')])
+def test_a_class_order_that_cannot_be_read_ends_a_run_at_once(tiny, arguments, expected):
+    with pytest.raises(UserError, match=expected):
+        run_driver(['--dataset=folder', '--dry_run', '--data_dir=' + tiny.data_dir] + arguments)
+
+
 def test_eval_only_takes_the_steps_that_are_there(tiny, tmp_path, capsys):
     """One without its classifier, one whose beta and gamma are gone, one that is not finished."""
     whole = evaluated(tiny, tiny.model_dir, capsys)
@@ -569,7 +636,7 @@ def test_the_published_columns(tmp_path, capsys, dataset):
     found = dry_run(tmp_path, capsys, '--dataset=' + dataset)
     assert found == list(zip(TRAINING_SAMPLES[dataset], VAL_SAMPLES[dataset],
                              TEST_SAMPLES[dataset]))
-    assert found == oracles.sample_counts(sizes, [50] * 10 * m, 10, 20, '0.1')
+    assert found == oracles.sample_counts(sizes, [50] * 10 * m, [m] * 10, 20, '0.1')
 
 
 @pytest.mark.parametrize('increments', [2, 5, 10, 20])
@@ -577,9 +644,25 @@ def test_samples_of_cifar(tmp_path, capsys, increments):
     write_lists(tmp_path, [500] * 100, [100] * 100)
     found = dry_run(tmp_path, capsys, '--dataset=cifar100',
                     '--num_increments={}'.format(increments))
-    assert found == oracles.sample_counts([500] * 100, [100] * 100, increments, 20, '0.1')
+    assert found == oracles.sample_counts(
+        [500] * 100, [100] * 100, [100 // increments] * increments, 20, '0.1')
     if increments == 5:  # 10 of a class are held out, 90 stored at first
         assert found[:2] == [(20 * 490, 200, 2000), (20 * 490 + 20 * 90, 400, 4000)]
+
+
+@pytest.mark.parametrize('groups, sizes', [
+    (['--num_increments=5'], [50] + [10] * 5), (['--num_increments=10'], [50] + [5] * 10),
+    (['--classes_per_increment=20'], [50, 20, 20, 10])])
+@pytest.mark.parametrize('memory', ['fixed', 'growing'])
+def test_samples_of_b50(tmp_path, capsys, groups, sizes, memory):
+    write_lists(tmp_path, [500] * 100, [100] * 100)
+    found = dry_run(tmp_path, capsys, '--dataset=cifar100', '--first_classes=50',
+                    '--memory=' + memory, *groups)
+    assert found == oracles.sample_counts([500] * 100, [100] * 100, sizes, 20, '0.1', memory)
+    if len(sizes) == 6:  # 4 of a class are held out, 36 stored at first; 2 and 18 all along
+        assert found[:2] == {
+            'fixed': [(50 * 496, 200, 5000), (10 * 496 + 50 * 36, 60 * 4, 6000)],
+            'growing': [(50 * 498, 100, 5000), (10 * 498 + 50 * 18, 60 * 2, 6000)]}[memory]
 
 
 def test_samples_of_celeb(tmp_path, capsys):
@@ -589,6 +672,6 @@ def test_samples_of_celeb(tmp_path, capsys):
                          for low, high in ((12, 60), (1, 3))]
     write_lists(tmp_path, sizes, test_sizes)
     found = dry_run(tmp_path, capsys, '--dataset=celeb10000')
-    assert found == oracles.sample_counts(sizes, test_sizes, 10, 5, '0.2')
+    assert found == oracles.sample_counts(sizes, test_sizes, [1000] * 10, 5, '0.2')
     assert [val for _, val, _ in found] == [10000, 20000, 15000, 12000, 10000, 12000, 7000, 8000,
                                             9000, 10000]

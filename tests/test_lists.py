@@ -61,6 +61,64 @@ def test_split_image_for_image(tmp_path, seed, pool):
     assert found.test_classes.tolist() == [order.index(label) for _, label in test]
 
 
+def read_order(tmp_path, content, num_classes=3):
+    (tmp_path / 'order.txt').write_bytes(content)
+    return lists.read_order(str(tmp_path / 'order.txt'), num_classes)
+
+
+@pytest.mark.parametrize('content', [
+    b'2\n0\n1\n', b'2\n0\n1', b'2\r\n0\r\n1\r\n\r\n', b'\xef\xbb\xbf2\n 0 \n01\n\n'])
+def test_class_order_from_a_file(tmp_path, monkeypatch, content):
+    assert read_order(tmp_path, content) == (2, 0, 1)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert lists.read_order('~/order.txt', 3) == (2, 0, 1)
+
+
+@pytest.mark.parametrize('content, expected', [
+    (b'2\n0\n2\n', ', line 3: label 2 stands in line 1 already'),
+    (b'2\n0\n3\n', ", line 3: '3' is no label of 0...2"),
+    (b'2\n-1\n0\n', ", line 2: '-1' is no label of 0...2"),
+    (b'0 1 2\n', ", line 1: '0 1 2' is no label of 0...2"),
+    (b'2\n\n0\n1\n', ", line 2: '' is no label of 0...2"),
+    (b'', ", line 1: '' is no label of 0...2"),
+    (b'2\n\xc2\xb2\n', ", line 2: '\xb2' is no label of 0...2"),
+    (b'9' * 5000 + b'\n', ", line 1: '" + '9' * 80 + "' is no label of 0...2"),
+    (b'2\n0\n', ': label 1 is missing; each of 0...2 needs a line'),
+    (b'\xff\xfe2\n', ': not a text file')])
+def test_a_wrong_class_order_names_file_and_line(tmp_path, content, expected):
+    with pytest.raises(UserError) as error:
+        read_order(tmp_path, content)
+    assert str(error.value) == '--class_order={}{}'.format(tmp_path / 'order.txt', expected)
+
+
+@pytest.mark.parametrize('name', ['none', '.'])
+def test_no_file_with_a_class_order_is_an_error(tmp_path, name):
+    path = str(tmp_path / name)
+    with pytest.raises(UserError, match='--class_order={}: '.format(path)):
+        lists.read_order(path, 3)
+
+
+def test_a_given_class_order_replaces_the_streams(tmp_path):
+    """The split still follows from the seed: its stream draws an order all the same."""
+    train = mixed_lines(12, np.random.RandomState(8))
+    given = tuple(range(11, -1, -1))
+    files = [lists.read_list(write_list(tmp_path / name, train), 12)
+             for name in ('train.txt', 'val.txt')]
+    found = lists.split(files[0], files[1], 12, 3, 1993, given)
+    training, pools = oracles.split(train, 12, 3, 1993, given)
+    names = [[[train[i][0] for i in images] for images in part]
+             for part in (found.train, found.validation)]
+    assert names == [training, pools]
+    assert tuple(found.order) == given and training[0][0].startswith('11/')
+    assert found.test_classes.tolist() == [11 - label for _, label in train]
+    # The order that the seed gives, from a file, changes nothing.
+    seeds = tuple(oracles.class_order(12)[0])
+    assert oracles.split(train, 12, 3, 1993, seeds) == oracles.split(train, 12, 3)
+    same = lists.split(files[0], files[1], 12, 3, 1993, seeds)
+    assert [images.tolist() for images in same.train] == [
+        images.tolist() for images in lists.split(files[0], files[1], 12, 3, 1993).train]
+
+
 def test_validation_images_are_never_trained_on(tmp_path):
     train = mixed_lines(20, np.random.RandomState(1))
     _, training, validation, _ = make_split(tmp_path, train, train, 20, 5)

@@ -305,7 +305,7 @@ class Stage1:
         session.run(tf.global_variables_initializer())
         stream = np.random.RandomState(step)
         self.logits = (3 * stream.randn(BATCH, 2 * C)).astype(np.float32)
-        self.classes = stream.randint(0, (step + 1) * M, BATCH)
+        self.classes = stream.randint(0, self.settings.seen(step), BATCH)
         self.classes[0] = 0
 
     def run(self, fetches, logits=None):
@@ -326,22 +326,38 @@ STEPS = [(0, None), (1, None), (2, (0.6, -0.4)), (2, None), (3, (1.7, 0.5)), (4,
 @pytest.mark.parametrize('temperature', [2., 1.])
 def test_loss_and_gradient(monkeypatch, session, step, bias, temperature):
     stage = Stage1(monkeypatch, session, step, bias, temperature=temperature)
+    check_loss_and_gradient(stage, [M] * (step + 1), bias, temperature)
+
+
+# Groups of 5, 3 and 2 classes: the number of new classes is not that of the group learnt last.
+UNEQUAL = {'first_classes': 5, 'classes_per_increment': 3}
+UNEQUAL_SIZES = [5, 3, 2]
+
+
+@pytest.mark.parametrize('step, bias', [(0, None), (1, None), (2, (0.6, -0.4)), (2, None)])
+def test_loss_and_gradient_of_unequal_groups(monkeypatch, session, step, bias):
+    stage = Stage1(monkeypatch, session, step, bias, **UNEQUAL)
+    check_loss_and_gradient(stage, UNEQUAL_SIZES[:step + 1], bias, 2.)
+
+
+def check_loss_and_gradient(stage, sizes, bias, temperature):
+    """`sizes`: of the groups so far; `bias`: of the last but one."""
+    old, seen = sum(sizes[:-1]), sum(sizes)
     student, teacher = np.split(stage.logits.astype(np.float64), 2, axis=1)
     total, ce, kd, wd, gradient = stage.run([stage.spec.loss] + [stage.watched('losses/' + name)
                                             for name in ('xe', 'kd', 'wd')] + [stage.gradient])
 
     def loss(point):
-        return oracles.classifier_loss(point, teacher, stage.classes, step, M, bias, temperature)
+        return oracles.classifier_loss(point, teacher, stage.classes, sizes, bias, temperature)
 
     assert total - wd == pytest.approx(loss(student), rel=1e-5)
-    seen = (step + 1) * M
     assert ce == pytest.approx(oracles.cross_entropy(student[:, :seen], stage.classes), rel=1e-5)
-    old = teacher[:, :step * M]
+    target = teacher[:, :old]
     if bias is not None:
-        old = oracles.correct(old, bias[0], bias[1], (step - 1) * M)
-    expected_kd = oracles.distillation(old, student[:, :step * M], temperature) if step else 0
+        target = oracles.correct(target, bias[0], bias[1], old - sizes[-2])
+    expected_kd = oracles.distillation(target, student[:, :old], temperature) if old else 0
     assert kd == pytest.approx(expected_kd, rel=1e-5)
-    exact = oracles.classifier_gradient(student, teacher, stage.classes, step, M, bias, temperature)
+    exact = oracles.classifier_gradient(student, teacher, stage.classes, sizes, bias, temperature)
     np.testing.assert_allclose(gradient[:, :C], exact, atol=1e-5 * np.abs(exact).max())
     np.testing.assert_allclose(gradient[:, :C], oracles.finite_differences(loss, student),
                                atol=1e-5 * np.abs(exact).max())
@@ -372,11 +388,14 @@ def test_without_distillation_the_loss_is_cross_entropy(monkeypatch, session, st
     assert not [v for v in tf.global_variables() if v.op.name.startswith('store_resnet')]
 
 
-@pytest.mark.parametrize('step', range(G))
-def test_weight_decay(monkeypatch, session, step):
-    """1e-4 * G/(t+1) * half the squared norm of all but batch norm's variables of this network."""
-    stage = Stage1(monkeypatch, session, step)
-    values, factor = stage.values(), 1e-4 * G / (step + 1)
+@pytest.mark.parametrize('step, groups, share', (
+    [(step, {}, G / (step + 1)) for step in range(G)]
+    + [(0, UNEQUAL, C / 5), (1, UNEQUAL, C / 8), (2, UNEQUAL, 1)]))
+def test_weight_decay(monkeypatch, session, step, groups, share):
+    """1e-4 * G/(t+1), of unequal groups C/s_t, times half the squared norm of all but batch norm's
+    variables of this network."""
+    stage = Stage1(monkeypatch, session, step, **groups)
+    values, factor = stage.values(), 1e-4 * share
     tensor = stage.watched('losses/wd')
     variables = tf.trainable_variables()
     gradients = dict(zip([v.op.name for v in variables], tf.gradients(tensor, variables)))
@@ -541,6 +560,30 @@ def test_unseen_classes_have_no_influence_on_metrics_or_bias(monkeypatch, sessio
         if outputs == 'evaluation':
             assert found[0]['predicted'].max() < seen
             assert found[0]['predicted_before'].tolist() == logits[:, :seen].argmax(1).tolist()
+
+
+@pytest.mark.parametrize('step, first_new', [(1, 5), (2, 8)])
+def test_the_newest_of_unequal_groups_is_corrected(monkeypatch, session, step, first_new):
+    """In what is counted, and in what stage 2 fits beta and gamma on."""
+    monkeypatch.setattr(resnet_model, 'network', lambda images, *_: (images, images))
+    settings = settings_lib.Settings('folder', num_classes=C, **UNEQUAL)
+    stream, seen, bias = np.random.RandomState(15), sum(UNEQUAL_SIZES[:step + 1]), (0.5, -0.7)
+    logits = (2 * stream.randn(80, C)).astype(np.float32)
+    labels = stream.randint(0, seen, 80)
+    found = {outputs: session.run(resnet_model.forward_fn(
+        {'image': tf.constant(logits), 'class': tf.constant(labels, tf.int32)}, None,
+        tf.estimator.ModeKeys.PREDICT,
+        {'settings': settings, 'step': step, 'data_format': 'channels_last', 'bias': bias,
+         'batch_norm': 'moving', 'outputs': outputs}).predictions)
+        for outputs in ('evaluation', 'bias')}
+    corrected = oracles.correct(logits[:, :seen], bias[0], bias[1], first_new)
+    evaluation, fitted = found['evaluation'], found['bias']
+    assert evaluation['predicted'].tolist() == corrected.argmax(axis=1).tolist()
+    assert evaluation['predicted_before'].tolist() == logits[:, :seen].argmax(axis=1).tolist()
+    assert evaluation['cross_entropy'].mean() == pytest.approx(
+        oracles.cross_entropy(corrected, labels), rel=1e-5)
+    np.testing.assert_array_equal(fitted['logits'][:, 1:], logits[:, first_new:seen])
+    assert fitted['label'].tolist() == np.maximum(labels - first_new + 1, 0).tolist()
 
 
 @pytest.mark.parametrize('batch_norm', ['batch', 'moving'])

@@ -93,11 +93,42 @@ def test_boundaries_keep_their_place_when_epochs_change():
     ({'learning_rate': 0.}, '--learning_rate'), ({'weight_decay': -1.}, '--weight_decay'),
     ({'batch_norm_decay': 1.}, '--batch_norm_decay'), ({'temperature': 0.}, '--temperature'),
     ({'batch_size': 0}, '--batch_size'), ({'learning_rate': float('inf')}, '--learning_rate'),
+    ({'first_classes': 100}, '--first_classes'), ({'first_classes': -1}, '--first_classes'),
+    ({'first_classes': 100, 'classes_per_increment': 10}, '--first_classes'),
+    ({'first_classes': 150, 'classes_per_increment': 10}, '--first_classes'),
+    ({'classes_per_increment': -1}, '--classes_per_increment'),
+    ({'classes_per_increment': 101}, '--classes_per_increment'),
+    ({'first_classes': 45}, '--num_classes'), ({'first_classes': 95}, '--num_classes'),
 ])
 def test_a_contradiction_names_its_flag(given, flag):
     with pytest.raises(UserError) as error:
         settings_lib.check(settings_lib.override(settings_lib.DATASETS['imagenet100'], **given))
     assert flag + '=' in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('given, groups', [
+    ({}, range(0, 101, 10)), ({'num_increments': 1}, (0, 100)),
+    ({'first_classes': 50}, (0,) + tuple(range(50, 101, 5))),  # ten increments after the first
+    ({'first_classes': 50, 'num_increments': 2}, (0, 50, 75, 100)),
+    ({'first_classes': 10, 'num_increments': 9}, range(0, 101, 10)),
+    ({'first_classes': 99, 'num_increments': 1}, (0, 99, 100)),
+    ({'first_classes': 40, 'classes_per_increment': 25}, (0, 40, 65, 90, 100)),
+    ({'first_classes': 40, 'classes_per_increment': 60}, (0, 40, 100)),
+    ({'classes_per_increment': 30}, (0, 30, 60, 90, 100)),
+    ({'classes_per_increment': 100}, (0, 100)),
+])
+def test_groups_of_classes(given, groups):
+    settings = settings_lib.override(settings_lib.DATASETS['cifar100'], **given)
+    settings_lib.check(settings)
+    assert settings.groups == tuple(groups)
+    assert settings.num_steps == len(groups) - 1
+    assert settings.num_increments == len(groups) - 1 - (settings.first_classes > 0)
+
+
+def test_one_of_two_ways_to_say_how_many_groups():
+    with pytest.raises(UserError, match='--classes_per_increment=20 and --num_increments=5'):
+        settings_lib.override(settings_lib.DATASETS['cifar100'], classes_per_increment=20,
+                              num_increments=5)
 
 
 def warned(settings, training, validation):
