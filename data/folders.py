@@ -12,6 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_DIRS = {
     'imagenet1000': 'data/imagenet/images',
     'imagenet100': 'data/imagenet/images/imagenet100',
+    'imagenet100_random': 'data/imagenet/images/imagenet100_random',
     'cifar100': 'data/cifar100/images',
     'celeb10000': 'data/celeb10000/images',
     'glyphs100': 'data/glyphs100/images',

@@ -11,6 +11,7 @@ import pytest
 from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, lines, numbered, tar, tree, write, zipped
 
 from data import archives
+from data import lists as list_files
 from data.imagenet import prepare
 from runtime.errors import UserError
 
@@ -198,13 +199,13 @@ def run(sources, target, **options):
 
 
 def lists(target):
-    return {name for name in ('train.txt', 'val.txt', 'imagenet100/train.txt')
+    return {name for name in ('train.txt', 'val.txt')
             if os.path.exists(os.path.join(str(target), name))}
 
 
 def pictures(target):
     return {path: data for path, (data, _, _) in tree(target).items()
-            if not path.endswith('.txt') and not path.startswith('imagenet100')}
+            if not path.endswith('.txt')}
 
 
 @pytest.mark.parametrize('give', GIVE)
@@ -216,28 +217,52 @@ def test_every_source_gives_the_same_pictures_and_lists(tmp_path, give):
     assert pictures(target) == PICTURES
 
 
-@pytest.mark.parametrize('give', GIVE)
-def test_imagenet100_is_lists_over_the_same_pictures(tmp_path, give, monkeypatch):
-    target = tmp_path / 'images'
-    run(give(tmp_path / 'sources'), target)
-    hundred = target / 'imagenet100'
-    assert lines(hundred / 'train.txt') == TRAIN_LIST  # all four classes are among the first 100
-    assert {name: os.readlink(str(hundred / name)) for name in ('train', 'val')} == {
-        'train': os.path.join('..', 'train'), 'val': os.path.join('..', 'val')}
-    for line in lines(hundred / 'val.txt'):
-        assert (hundred / line.rsplit(' ', 1)[0]).read_bytes()
-
-
-def test_only_the_first_hundred_classes_are_in_imagenet100(tmp_path):
-    synsets = prepare.read_synsets(prepare.SYNSETS)[:102]
-    source = tmp_path / 'imagenet'
+@pytest.fixture(scope='module')
+def thousand(tmp_path_factory):
+    """A target of all 1,000 classes, one training and one validation picture each."""
+    folder = tmp_path_factory.mktemp('thousand')
+    synsets = prepare.read_synsets(prepare.SYNSETS)
     for wnid in synsets:
-        write(source / 'train' / wnid / (wnid + '_1.JPEG'), JPEG)
-        write(source / 'val' / wnid / (wnid + '_2.JPEG'), JPEG)
-    prepare.prepare([str(source)], str(tmp_path / 'images'), synsets, None, 1)
-    found = lines(tmp_path / 'images' / 'imagenet100' / 'train.txt')
-    assert found == lines(tmp_path / 'images' / 'train.txt')[:100]
-    assert found[-1].endswith(' 99')
+        write(folder / 'imagenet' / 'train' / wnid / (wnid + '_1.JPEG'), JPEG)
+        write(folder / 'imagenet' / 'val' / wnid / (wnid + '_2.JPEG'), JPEG)
+    prepare.prepare([str(folder / 'imagenet')], str(folder / 'images'), synsets, 1000, 1)
+    return folder / 'images'
+
+
+def wnids(path):
+    return [line.split('/')[1] for line in lines(path)]
+
+
+def test_imagenet100_is_the_first_hundred_classes(thousand):
+    assert lines(thousand / 'imagenet100' / 'train.txt') == lines(thousand / 'train.txt')[:100]
+    assert lines(thousand / 'imagenet100' / 'val.txt') == lines(thousand / 'val.txt')[:100]
+
+
+def test_imagenet100_random_has_nine_classes_in_common_with_the_first_hundred(thousand):
+    """As published results on it say; labels are ranks among the ids."""
+    drawn = wnids(thousand / 'imagenet100_random' / 'train.txt')
+    assert len(drawn) == 100 and drawn == sorted(set(drawn))
+    assert len(set(drawn) & set(wnids(thousand / 'train.txt')[:100])) == 9
+    assert drawn == wnids(thousand / 'imagenet100_random' / 'val.txt')
+    labels = [line.rsplit(' ', 1)[1] for line in lines(thousand / 'imagenet100_random/train.txt')]
+    assert labels == [str(label) for label in range(100)]
+
+
+def test_imagenet100_random_is_the_start_of_the_class_order_of_imagenet1000(thousand):
+    train, test = list_files.read_lists(str(thousand), 1000)
+    order = list_files.split(train, test, 1000, 0, 1993).order
+    ids = wnids(thousand / 'train.txt')
+    assert wnids(thousand / 'imagenet100_random' / 'train.txt') == sorted(
+        ids[label] for label in order[:100])
+
+
+@pytest.mark.parametrize('name', sorted(prepare.SUBSETS))
+def test_subsets_are_lists_over_the_same_pictures(thousand, name):
+    folder = thousand / name
+    assert {split: os.readlink(str(folder / split)) for split in ('train', 'val')} == {
+        'train': os.path.join('..', 'train'), 'val': os.path.join('..', 'val')}
+    for line in lines(folder / 'val.txt'):
+        assert (folder / line.rsplit(' ', 1)[0]).read_bytes() == JPEG
 
 
 @pytest.mark.parametrize('give', [give_class_folders, give_flat_folder_and_annotations])
@@ -255,11 +280,10 @@ def test_nothing_but_pictures_and_lists_is_left(tmp_path):
     run(give_cls_loc_annotations_last(tmp_path / 'sources'), tmp_path / 'images')
     found = {os.path.join(where, name) for where, _, names in os.walk(str(tmp_path / 'images'))
              for name in names}
-    expected = set(PICTURES) | {'.lock', 'train.txt', 'val.txt', 'imagenet100/train.txt',
-                                'imagenet100/val.txt'}
+    expected = set(PICTURES) | {'.lock', 'train.txt', 'val.txt'}
     assert {os.path.relpath(path, str(tmp_path / 'images')) for path in found} == expected
     assert sorted(os.listdir(str(tmp_path / 'images'))) == [
-        '.lock', 'imagenet100', 'train', 'train.txt', 'val', 'val.txt']
+        '.lock', 'train', 'train.txt', 'val', 'val.txt']
 
 
 @pytest.mark.parametrize('give', GIVE)

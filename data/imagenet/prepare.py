@@ -5,9 +5,9 @@
         ILSVRC2012_devkit_t12.tar.gz
     python data/imagenet/prepare.py FOLDER ...      # holding pictures, or archives of them
 
-Under --target: train/nXXXXXXXX/, val/nXXXXXXXX/, train.txt, val.txt, and imagenet100/ with lists
-of the first 100 classes over the same pictures. The class nXXXXXXXX, a WordNet id, has as its label
-its rank among the sorted ids. README.md tells more.
+Under --target: train/nXXXXXXXX/, val/nXXXXXXXX/, train.txt, val.txt, and imagenet100/ and
+imagenet100_random/ with lists of 100 classes over the same pictures. The class nXXXXXXXX, a WordNet
+id, has as its label its rank among the sorted ids. README.md tells more.
 """
 
 import collections
@@ -19,6 +19,8 @@ import re
 import shutil
 import sys
 
+import numpy as np
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
@@ -29,6 +31,9 @@ SYNSETS = os.path.join(HERE, 'synsets.txt')
 IMAGES = os.path.join(HERE, 'images')
 TRAIN_IMAGES = 1281167  # as published
 VAL_PER_CLASS = 50
+# The labels of their classes among the 1,000. The second is also iCaRL's class order, cut off.
+SUBSETS = {'imagenet100': range(100),
+           'imagenet100_random': np.random.RandomState(1993).permutation(1000)[:100]}
 WNID = r'n[0-9]{8}'
 WAITING = '.unsorted'  # validation pictures whose class is not known yet
 
@@ -244,6 +249,12 @@ def count_fault(split, paths, total, per_class, synsets):
         split, len(paths), total or 'all', scripts.some(wrong) or 'no class is empty')
 
 
+def subset(entries, labels):
+    """The entries of some classes; the label of each is its rank among `labels`."""
+    ranks = {label: rank for rank, label in enumerate(sorted(labels))}
+    return [(path, ranks[label]) for path, label in entries if label in ranks]
+
+
 def prepare(sources, target, synsets, train_images, val_per_class, allow_missing=False,
             skip_bad_images=False):
     """Makes the pictures, train.txt and val.txt under `target`. Returns the two lists.
@@ -286,11 +297,12 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
                             'without it'.format(fault))
         if fault:
             print('warning: {}'.format(fault), file=sys.stderr)
-        for split in lists:
-            scripts.link(os.path.join('..', split), target, 'imagenet100/' + split)
-        scripts.write_lists(os.path.join(target, 'imagenet100'), {
-            split + '.txt': [entry for entry in lists[split] if entry[1] < 100]
-            for split in lists})
+        for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():
+            folder = os.path.join(target, name)
+            for split in lists:
+                scripts.link(os.path.join('..', split), folder, split)
+            scripts.write_lists(folder, {split + '.txt': subset(lists[split], labels)
+                                         for split in lists})
         scripts.write_lists(target, {split + '.txt': lists[split] for split in lists})
     return lists['train'], lists['val']
 
@@ -306,8 +318,9 @@ def main(argv=None):
     whole = synsets == read_synsets(SYNSETS)
     lists = prepare(args.sources, args.target, synsets, TRAIN_IMAGES if whole else None,
                     VAL_PER_CLASS, args.allow_missing, args.skip_bad_images)
-    datasets = [('imagenet1000', ''), ('imagenet100', 'imagenet100')] if whole else [
-        ('folder --num_classes={}'.format(len(synsets)), '')]
+    datasets = [('imagenet1000', '')] + [(name, name) for name in SUBSETS]
+    if not whole:
+        datasets = [('folder --num_classes={}'.format(len(synsets)), '')]
     scripts.say_done(lists, args.target, *datasets)
 
 
