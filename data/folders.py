@@ -36,7 +36,7 @@ def find(dataset, data_dir):
         missing = ' and '.join('no ' + name for name in (lists.TRAIN_LIST, lists.TEST_LIST)
                                if not os.path.isfile(os.path.join(data_dir, name)))
     if missing:
-        way_out = 'write the lists as README.md says'
+        way_out = 'python data/folder/prepare.py {} writes them'.format(data_dir)
         if dataset in DATA_DIRS:
             way_out = ('get the archive and run {}/prepare.py (README.md beside it), or name '
                        'another --data_dir'.format(DATA_DIRS[dataset].split('/images')[0]))

@@ -5,8 +5,10 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import itertools
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -51,11 +53,11 @@ def write_lists(folder, lists):
 
     Raises UserError where a line cannot hold one of the paths.
     """
+    for path, _ in itertools.chain(*lists.values()):
+        if re.search(r'[\r\n\ud800-\udfff]', path):
+            raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
     os.sync()
     for name, entries in sorted(lists.items()):
-        for path, _ in entries:
-            if re.search(r'[\r\n\ud800-\udfff]', path):
-                raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
         text = ''.join('{} {}\n'.format(path, label) for path, label in entries)
         write_file(os.path.join(folder, name), text.encode('utf-8'))
 
@@ -121,19 +123,24 @@ def say_done(lists, target, *datasets):
         len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
     for dataset, folder in datasets:
         print('next: python imagenet_main.py --dataset={} --data_dir={}'.format(
-            dataset, os.path.join(target, folder).rstrip('/')))
+            dataset, shlex.quote(os.path.join(target, folder).rstrip('/'))))
 
 
-def flags(description, target, many_sources=True):
-    """Returns an argparse parser that knows --target, whose default is `target`, and sources."""
+def flags(description):
+    """Returns an argparse parser, as yet with --skip_bad_images alone."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--skip_bad_images', action='store_true',
+                        help='leave damaged pictures out of the lists instead of stopping')
+    return parser
+
+
+def source_flags(description, target):
+    """Returns one that knows sources and --target too, whose default is `target`."""
+    parser = flags(description)
     parser.add_argument('--target', default=target,
                         help='the folder to make (default: %(default)s)')
-    if many_sources:
-        parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
-        parser.add_argument('--skip_bad_images', action='store_true',
-                            help='leave damaged pictures out of the lists instead of stopping')
+    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
     return parser
 
 

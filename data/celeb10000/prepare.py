@@ -128,7 +128,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__, IMAGES)
+    parser = scripts.source_flags(__doc__, IMAGES)
     parser.add_argument('--num_classes', type=int, default=NUM_CLASSES, metavar='N',
                         help='how many people to choose (default: %(default)s)')
     parser.add_argument('--min_images', type=int, default=MIN_IMAGES, metavar='N',

@@ -7,6 +7,7 @@ file, counted from 0; train.txt, and val.txt for the 10,000 test pictures. Label
 ones, in the archive's order (that of the alphabet). README.md tells more.
 """
 
+import argparse
 import io
 import os
 import pickle
@@ -135,7 +136,10 @@ def prepare(source, target, per_class=PER_CLASS):
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__, IMAGES, many_sources=False)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--target', default=IMAGES,
+                        help='the folder to make (default: %(default)s)')
     parser.add_argument('source', metavar='ARCHIVE', help='one of the two, as it was downloaded')
     args = parser.parse_args(argv)
     lists = prepare(args.source, args.target)

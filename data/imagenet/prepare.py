@@ -308,7 +308,7 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__, IMAGES)
+    parser = scripts.source_flags(__doc__, IMAGES)
     parser.add_argument('--synsets', default=SYNSETS, metavar='FILE',
                         help='the WordNet ids to prepare, one a line (default: all 1,000)')
     parser.add_argument('--allow_missing', action='store_true',
