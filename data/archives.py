@@ -41,8 +41,8 @@ def _reading(where):
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
             IndexError, OverflowError, MemoryError,  # sizes that are a lie
             RuntimeError) as error:  # kinds of zip it cannot read
-        raise UserError('{}: it is damaged or truncated, get it again ({})'.format(
-            where, error)) from None
+        raise UserError('{}: it is damaged or truncated, or no .tar, .tar.gz or .zip: get it again '
+                        '({})'.format(where, error)) from None
 
 
 class Member:
@@ -79,11 +79,7 @@ def members(path):
 
 def _in_tar(file, path, mode, prefix='', end=float('inf')):
     """Yields the files of the tar that begins where `file` is and must not go beyond `end`."""
-    try:
-        tar = tarfile.open(fileobj=file, mode=mode, tarinfo=_Header, encoding='utf-8')
-    except tarfile.ReadError:
-        raise UserError('{}: it is not an archive (.tar, .tar.gz or .zip)'.format(
-            os.path.join(path, prefix).rstrip('/'))) from None
+    tar = tarfile.open(fileobj=file, mode=mode, tarinfo=_Header, encoding='utf-8')
     for info in iter(tar.next, None):
         tar.members.clear()  # it would keep a million
         name = prefix + info.name
@@ -128,7 +124,7 @@ _ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89P': b'IEND\xaeB`\x82'}  # how a JPEG, a
 
 def is_picture_name(name):
     """Whether a file of this name (no folders in it) should be a picture."""
-    return _PICTURE.match(name) is not None
+    return bool(_PICTURE.match(name))
 
 
 def picture_fault(data):

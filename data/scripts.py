@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import datetime
-import errno
 import fcntl
 import itertools
 import os
@@ -36,16 +35,8 @@ def write_file(path, data, sync=True):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):
-            raise UserError(_trouble(path, error)) from None
+            raise UserError('{}: {}'.format(path, error.strerror)) from None
         raise
-
-
-def _trouble(path, error):
-    """The one line for an error of the operating system."""
-    way_out = ''
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        way_out = ': the disk is full: free some space and start the same command again'
-    return '{}: {}{}'.format(path, error.strerror or error, way_out)
 
 
 def write_lists(folder, lists):
@@ -172,4 +163,4 @@ def run(main):
     except UserError as error:
         sys.exit('error: {}'.format(error))
     except OSError as error:
-        sys.exit('error: {}'.format(_trouble(error.filename or 'input/output', error)))
+        sys.exit('error: {}: {}'.format(error.filename or 'input/output', error.strerror or error))

@@ -41,11 +41,6 @@ class BatchUnpickler(pickle.Unpickler):
         return self._KNOWN[module, name]
 
 
-def unpickle(data):
-    """Returns the dict in a pickle's bytes; Python 2 wrote it."""
-    return BatchUnpickler(io.BytesIO(data), encoding='latin1').load()
-
-
 def batch_of(pixels, labels):
     """Returns images, uint8 [n, 32, 32, 3], and labels, int64 [n], of [n, 3072] pixels."""
     images = np.asarray(pixels, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -59,15 +54,15 @@ def contents(name, data):
     """Returns what a file of either archive holds, {'names', 'train', 'test'} or part of it."""
     if name == 'fine_label_names.txt':
         return {'names': data.decode('ascii').split()}
-    if name == 'meta':
-        return {'names': unpickle(data)['fine_label_names']}
     if name in ('train.bin', 'test.bin'):
         records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
         return {name[:-len('.bin')]: batch_of(records[:, 2:], records[:, 1])}
-    if name in PER_CLASS:
-        batch = unpickle(data)
-        return {name: batch_of(batch['data'], batch['fine_labels'])}
-    return {}
+    if name not in ('meta', 'train', 'test'):
+        return {}
+    batch = BatchUnpickler(io.BytesIO(data), encoding='latin1').load()  # Python 2 wrote it
+    if name == 'meta':
+        return {'names': batch['fine_label_names']}
+    return {name: batch_of(batch['data'], batch['fine_labels'])}
 
 
 def read(path):
@@ -136,8 +131,7 @@ def prepare(source, target, per_class=PER_CLASS):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--target', default=IMAGES,
                         help='the folder to make (default: %(default)s)')
     parser.add_argument('source', metavar='ARCHIVE', help='one of the two, as it was downloaded')

@@ -42,15 +42,12 @@ MARKER = 'glyphs100.sha256'
 
 
 def load():
-    """Reads the archive.
+    """Reads the archive; raises UserError where it is missing or damaged.
 
     Returns:
         {'characters': int32 [100] code points in ascending order; class i is the i-th,
          'train_images', 'test_images': uint8 [typefaces, 100, 32, 32], dark on light,
          'train_typefaces', 'test_typefaces': str [typefaces], sorted}.
-
-    Raises:
-        UserError: the archive is missing or damaged.
     """
     try:
         with np.load(ARCHIVE, allow_pickle=False) as archive:
@@ -126,7 +123,7 @@ def _write_split(root, split, characters, typefaces, images):
 
 
 def read_typefaces():
-    """The rows of typefaces.csv, as dictionaries, in the file's order."""
+    """The rows of typefaces.csv, as dictionaries."""
     with open(TYPEFACES, newline='') as f:
         return list(csv.DictReader(f))
 
@@ -134,12 +131,8 @@ def read_typefaces():
 def make_archive(fonts):
     """Draws every character in every typeface of the list and writes the archive.
 
-    Args:
-        fonts: the folder that holds node_modules/ with the packages of typefaces.csv.
-
-    Raises:
-        UserError: Pillow is missing.
-        OSError: a font is missing.
+    `fonts` is the folder that holds node_modules/ with the packages of typefaces.csv. Raises
+    UserError where Pillow is missing, OSError where a font is.
     """
     try:
         import PIL  # noqa: F401
