@@ -12,6 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_DIRS = {
     'imagenet1000': 'data/imagenet/images',
     'imagenet100': 'data/imagenet/images/imagenet100',
+    'imagenet100_random': 'data/imagenet/images/imagenet100_random',
     'cifar100': 'data/cifar100/images',
     'celeb10000': 'data/celeb10000/images',
     'glyphs100': 'data/glyphs100/images',
@@ -35,7 +36,7 @@ def find(dataset, data_dir):
         missing = ' and '.join('no ' + name for name in (lists.TRAIN_LIST, lists.TEST_LIST)
                                if not os.path.isfile(os.path.join(data_dir, name)))
     if missing:
-        way_out = 'write the lists as README.md says'
+        way_out = 'python data/folder/prepare.py {} writes them'.format(data_dir)
         if dataset in DATA_DIRS:
             way_out = ('get the archive and run {}/prepare.py (README.md beside it), or name '
                        'another --data_dir'.format(DATA_DIRS[dataset].split('/images')[0]))

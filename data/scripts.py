@@ -3,10 +3,11 @@
 import argparse
 import contextlib
 import datetime
-import errno
 import fcntl
+import itertools
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -14,23 +15,15 @@ import time
 from runtime.errors import UserError
 
 
-def hidden(path):
-    """The name of something that is not whole yet."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, '.{}.part'.format(name))
-
-
-def write_file(path, data, sync=True, rename=True):
+def write_file(path, data, sync=True):
     """Writes the bytes `data` to `path`; no part of a file is left where that fails.
 
     With `sync` it is on the disk on return. A million pictures could not each wait for the disk:
     they are written without, `is_there` finds those that a power cut left short, and
-    `write_lists` waits for all of them. Without `rename` it has its name before it is whole.
-
-    Raises:
-        UserError: it cannot be written; what was at `path` is still there.
+    `write_lists` waits for all of them. Raises UserError: what was at `path` is still there.
     """
-    temporary = hidden(path) if rename else path
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, '.{}.part'.format(name))
     try:
         with open(temporary, 'wb') as file:
             file.write(data)
@@ -42,29 +35,20 @@ def write_file(path, data, sync=True, rename=True):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):
-            raise UserError(_trouble(path, error)) from None
+            raise UserError('{}: {}'.format(path, error.strerror)) from None
         raise
-
-
-def _trouble(path, error):
-    """The one line for an error of the operating system."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return '{}: the disk is full: free some space and start the same command again, what is ' \
-               'done is kept'.format(path)
-    return '{}: {}'.format(path, error.strerror or error)
 
 
 def write_lists(folder, lists):
     """Writes list files, {name: [(relative path, label)]}, once all they name is on the disk.
 
-    Raises:
-        UserError: a line cannot hold one of the paths.
+    Raises UserError where a line cannot hold one of the paths.
     """
+    for path, _ in itertools.chain(*lists.values()):
+        if re.search(r'[\r\n\ud800-\udfff]', path):
+            raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
     os.sync()
     for name, entries in sorted(lists.items()):
-        for path, _ in entries:
-            if re.search(r'[\r\n\ud800-\udfff]', path):
-                raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
         text = ''.join('{} {}\n'.format(path, label) for path, label in entries)
         write_file(os.path.join(folder, name), text.encode('utf-8'))
 
@@ -80,114 +64,87 @@ def refuse_links(root, folder):
 
 def link(source, root, path):
     """Makes `path` under `root` a symbolic link to `source`. Raises UserError if it is another."""
-    folder, path = os.path.dirname(path), os.path.join(root, path)
+    refuse_links(root, os.path.dirname(path))
+    path = os.path.join(root, path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     if not os.path.lexists(path):
-        refuse_links(root, folder)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         os.symlink(source, path)
-    elif os.path.realpath(path) != os.path.realpath(os.path.join(root, folder, source)):
+    elif os.path.realpath(path) != os.path.realpath(os.path.join(os.path.dirname(path), source)):
         raise UserError('{} is there already and is not {}: remove it or choose another --target'
                         .format(path, source))
 
 
 class Progress:
-    """Says every ten seconds how far it is: `train: 12000 of 90000 images, 231/s, 0:05:37 left`."""
+    """Says every ten seconds how far it is: `images: 12000 of 90000, 231/s, 0:05:37 left`."""
 
     def __init__(self, what, total=None):
-        self.what = what
-        self.total = total
-        self.done = 0
-        self._started = self._said = None
+        self.what, self.total, self.done = what, total, 0
+        self._started = self._said = time.monotonic()
 
-    def add(self, count=1):
-        """Counts images."""
-        now = time.monotonic()
-        if self._started is None:
-            self._started = self._said = now
-        self.done += count
-        if now - self._said >= 10:
-            self._said = now
-            seconds = now - self._started
-            left = max(0, self.total - self.done) * seconds / self.done if self.total else None
-            self._say(seconds, ', {} left', left)
+    def add(self):
+        """Counts one."""
+        self.done += 1
+        if time.monotonic() - self._said >= 10:
+            self.say()
 
-    def finish(self):
-        """Says the last line; nothing where nothing was done."""
-        if self.done:
-            seconds = max(time.monotonic() - self._started, 1e-6)
-            self._say(seconds, ', {} in all', seconds)
-
-    def _say(self, seconds, text, time_said):
-        print('{}: {}{} images, {:.0f}/s{}'.format(
-            self.what, self.done, ' of {}'.format(self.total) if self.total else '',
-            self.done / seconds,
-            '' if time_said is None else text.format(datetime.timedelta(seconds=int(time_said)))),
-            flush=True)
+    def say(self):
+        """Prints the line."""
+        self._said = time.monotonic()
+        rate = self.done / max(self._said - self._started, 1e-6)
+        of = left = ''
+        if self.total and self.done:
+            seconds = max(0, self.total - self.done) / rate
+            of = ' of {}'.format(self.total)
+            left = ', {} left'.format(datetime.timedelta(seconds=int(seconds)))
+        print('{}: {}{}, {:.0f}/s{}'.format(self.what, self.done, of, rate, left), flush=True)
 
 
 def some(names, count=5):
-    """The first names, for a message: `a, b, c and 7 more`."""
-    names = list(names)
-    text = ', '.join(names[:count])
-    return text + (' and {} more'.format(len(names) - count) if len(names) > count else '')
+    """The first of a list of names, for a message: `a, b, c and 7 more`."""
+    more = ' and {} more'.format(len(names) - count) if len(names) > count else ''
+    return ', '.join(names[:count]) + more
 
 
-def say_done(what, lists, target):
-    """Says how much was prepared; `lists` are the training and the test list."""
-    print('{}, {} training and {} test images, listed in {}'.format(
-        what, len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
+def say_done(lists, target, *datasets):
+    """Says how much was prepared; `lists` are the training and the test list.
+
+    `datasets`: (--dataset and flags it needs, folder under the target) of what can be trained on.
+    """
+    print('{} training and {} test images, listed in {}'.format(
+        len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
+    for dataset, folder in datasets:
+        print('next: python imagenet_main.py --dataset={} --data_dir={}'.format(
+            dataset, shlex.quote(os.path.join(target, folder).rstrip('/'))))
 
 
-def say_next(dataset, folder, default, start='next'):
-    """Says how to train on what is in `folder`, which needs no flag if it is the default one."""
-    if not default or os.path.realpath(folder) != os.path.realpath(default):
-        dataset += ' --data_dir={}'.format(folder)
-    print('{}: python imagenet_main.py --dataset={}'.format(start, dataset))
-
-
-def count_at_least(least):
-    """Returns the argparse type of a whole number that is at least `least`."""
-    def count(text):
-        if int(text) < least:
-            raise argparse.ArgumentTypeError('{} is less than {}'.format(text, least))
-        return int(text)
-    return count
-
-
-def flags(description, target, many_sources=True):
-    """Returns an argparse parser that knows --target, whose default is `target`, and sources."""
+def flags(description):
+    """Returns an argparse parser, as yet with --skip_bad_images alone."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--target', default=target,
-                        help='the folder to make (default: %(default)s)')
-    if many_sources:
-        parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
-        parser.add_argument('--skip_bad_images', action='store_true',
-                            help='leave damaged pictures out of the lists instead of stopping')
+    parser.add_argument('--skip_bad_images', action='store_true',
+                        help='leave damaged pictures out of the lists instead of stopping')
     return parser
 
 
-def check_sources(sources):
-    """Raises UserError where a source is not there."""
-    for source in sources:
-        if not os.path.exists(source):
-            raise UserError('{}: there is no such file or folder'.format(source))
+def source_flags(description, target):
+    """Returns one that knows sources and --target too, whose default is `target`."""
+    parser = flags(description)
+    parser.add_argument('--target', default=target,
+                        help='the folder to make (default: %(default)s)')
+    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
+    return parser
 
 
 @contextlib.contextmanager
-def target_folder(path, wait_at=None):
-    """Makes the target folder and keeps other runs out of it, by the lock file `wait_at` if given.
-
-    Raises:
-        UserError: another run is there, and not to be waited for.
-    """
+def target_folder(path, lock='.lock'):
+    """Makes the target folder and waits until no other run is at it; `lock` is a file in there."""
     os.makedirs(path, exist_ok=True)
-    with open(wait_at or os.path.join(path, '.lock'), 'a') as lock:
+    with open(os.path.join(path, lock), 'a') as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait_at else fcntl.LOCK_NB))
-        except OSError:
-            raise UserError('{}: another run is preparing it: wait for its end'.format(
-                path)) from None
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print('{}: waiting for the end of another run'.format(path), flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -206,4 +163,4 @@ def run(main):
     except UserError as error:
         sys.exit('error: {}'.format(error))
     except OSError as error:
-        sys.exit('error: {}'.format(_trouble(error.filename or 'input/output', error)))
+        sys.exit('error: {}: {}'.format(error.filename or 'input/output', error.strerror or error))

@@ -106,6 +106,8 @@ class Settings(_Fields):
 DATASETS = {
     'imagenet1000': Settings('imagenet1000', num_classes=1000),
     'imagenet100': Settings('imagenet100', num_classes=100),
+    # Not the paper's: 100 classes drawn out of the 1,000, as other papers have them.
+    'imagenet100_random': Settings('imagenet100_random', num_classes=100),
     'cifar100': Settings(
         'cifar100', num_classes=100, image_size=32, preprocessing='cifar', network='cifar',
         resnet_size=32, train_epochs=250, batch_size=128, learning_rate_batch=128,

@@ -29,42 +29,20 @@ TEST_IMAGES = 5  # a person
 MIN_IMAGES = 20
 
 
-def paths_in(source):
-    """Yields the paths of all files in a folder, relative to it."""
-    for folder, _, names in os.walk(source, followlinks=True):
-        relative = os.path.relpath(folder, source)
-        for name in names:
-            yield '{}/{}'.format(relative, name)
+def pictures_in(source, root):
+    """Yields (`root`/folder of the person, name of the picture, Member) of an archive.
 
-
-def person_and_name(path, root):
-    """Splits a picture's path into the person's folder, `root`/..., and the picture's name."""
-    parts = [part for part in path.split('/') if part not in ('', '.')]
-    return '/'.join([root] + parts[:-1]), parts[-1] if parts else ''
-
-
-def people_of(source, root):
-    """Returns {`root`/folder of a person in a folder or archive: sorted names of the pictures}."""
-    people = collections.defaultdict(set)
-    progress = scripts.Progress('looking at {}'.format(source))
-    for path in (paths_in(source) if os.path.isdir(source) else
-                 (member.name for member in archives.members(source))):
-        person, name = person_and_name(path, root)
-        if person != root and archives.is_picture_name(name):
-            people[person].add(name)
-            progress.add()
-    progress.finish()
-    return {person: sorted(names) for person, names in people.items()}
-
-
-def extract(path, root, extraction, chosen, progress):
-    """Extracts the pictures of `chosen`, {person: names}, from an archive."""
-    for member in archives.members(path):
-        person, name = person_and_name(member.name, root)
-        if name in chosen.get(person, ()):
-            extraction.picture(member, person, name)
-            progress.add()
-    extraction.finish()
+    Of a folder too, without Members.
+    """
+    if os.path.isdir(source):
+        files = ((os.path.relpath(os.path.join(folder, name), source), None)
+                 for folder, _, names in os.walk(source, followlinks=True) for name in names)
+    else:
+        files = ((os.path.normpath(member.name), member) for member in archives.members(source))
+    for path, member in files:
+        folder, name = os.path.split(path)
+        if folder and archives.is_picture_name(name):
+            yield '{}/{}'.format(root, folder), name, member
 
 
 def choose(people, num_classes, min_images, seed):
@@ -86,25 +64,15 @@ def choose(people, num_classes, min_images, seed):
     return sorted(enough[:num_classes])
 
 
-def split(names, test_images, random):
-    """Returns the sorted training and test names: `test_images` of them, as `random` draws."""
-    shuffled = list(names)
-    random.shuffle(shuffled)
-    return sorted(shuffled[test_images:]), sorted(shuffled[:test_images])
-
-
 def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             min_images=MIN_IMAGES, seed=SEED, skip_bad_images=False):
     """Makes the pictures and the lists under `target`.
 
     Args:
         sources: paths of folders and archives; their order counts.
-        target: the folder to make.
-        num_classes: how many people to choose.
-        test_images: how many images of each go to the test set.
-        min_images: how many a person must have to be chosen, at least test_images + 1.
+        num_classes, min_images, skip_bad_images: see main().
+        test_images: how many images of each person go to the test set.
         seed: of the choice and of the split.
-        skip_bad_images: whether lists are written without the pictures that are damaged.
 
     Returns:
         The training list and the test list, [(path relative to target, label)].
@@ -112,59 +80,66 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
     Raises:
         UserError: what is wrong, naming the file; no list is written then.
     """
-    if min_images <= test_images:
-        raise UserError('--min_images={} leaves nothing to train on beside --test_images={}'.format(
-            min_images, test_images))
-    scripts.check_sources(sources)
+    if num_classes < 1 or min_images <= test_images:
+        raise UserError('--num_classes={} and --min_images={} must be above 0 and {}'.format(
+            num_classes, min_images, test_images))
+    for source in sources:
+        os.stat(source)  # one that is not there is an error now, not after hours
     roots = ['faces'] + ['faces{}'.format(number) for number in range(2, len(sources) + 1)]
     with scripts.target_folder(target):
-        people = {}
+        people = collections.defaultdict(set)
+        progress = scripts.Progress('names read')
         for root, source in zip(roots, sources):
-            people.update(people_of(source, root))
+            for person, name, _ in pictures_in(source, root):
+                people[person].add(name)
+                progress.add()
+        progress.say()
         chosen = choose(people, num_classes, min_images, seed)
-        extraction = archives.Extraction(target)
+        wanted, extraction = set(chosen), archives.Extraction(target)
         bad = extraction.bad
+        progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
         for root, source in zip(roots, sources):
-            here = [person for person in chosen if person.split('/')[0] == root]
-            is_folder = os.path.isdir(source)
-            progress = scripts.Progress('checking' if is_folder else 'extracting',
-                                        sum(len(people[person]) for person in here))
-            if is_folder:
+            if os.path.isdir(source):
                 scripts.link(os.path.realpath(source), target, root)
-                bad.update(archives.check_pictures(target, here, progress))
-            else:
-                extract(source, root, extraction, {person: people[person] for person in here},
-                        progress)
-            progress.finish()
+                continue
+            for person, name, member in pictures_in(source, root):
+                if person in wanted:
+                    extraction.picture(member, person, name)
+                    progress.add()
+        for person in chosen:
+            if os.path.islink(os.path.join(target, person.split('/')[0])):
+                for name in sorted(people[person]):
+                    fault = archives.file_fault(os.path.join(target, person, name))
+                    if fault:
+                        bad['{}/{}'.format(person, name)] = fault
+                    progress.add()
+        progress.say()
         archives.refuse_bad(bad, skip_bad_images)
         random = np.random.RandomState(seed)
         lists = [], []
         for label, person in enumerate(chosen):
-            for part, names in zip(lists, split(people[person], test_images, random)):
-                paths = ['{}/{}'.format(person, name) for name in names]
+            names = sorted(people[person])
+            random.shuffle(names)
+            for part, drawn in zip(lists, (names[test_images:], names[:test_images])):
+                paths = ['{}/{}'.format(person, name) for name in sorted(drawn)]
                 part += [(path, label) for path in paths if path not in bad]
         scripts.write_lists(target, {'train.txt': lists[0], 'val.txt': lists[1]})
     return lists
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__, IMAGES)
-    for name, default, least, text in (
-            ('num_classes', NUM_CLASSES, 1, 'how many people to choose'),
-            ('test_images', TEST_IMAGES, 1, 'how many images of each go to the test set'),
-            ('min_images', MIN_IMAGES, 2, 'how many images a person must have to be chosen'),
-            ('seed', SEED, 0, 'of the choice and of the split')):
-        parser.add_argument('--' + name, default=default, metavar='N',
-                            type=scripts.count_at_least(least),
-                            help=text + ' (default: %(default)s)')
-    args = vars(parser.parse_args(argv))
-    if args['seed'] >= 2 ** 32:
-        parser.error('argument --seed: it must be below 4294967296')
-    lists = prepare(**args)
-    people = args['num_classes']
-    scripts.say_done('{} people'.format(people), lists, args['target'])
-    scripts.say_next('celeb10000' + ('' if people == NUM_CLASSES else
-                                     ' --num_classes={}'.format(people)), args['target'], IMAGES)
+    parser = scripts.source_flags(__doc__, IMAGES)
+    parser.add_argument('--num_classes', type=int, default=NUM_CLASSES, metavar='N',
+                        help='how many people to choose (default: %(default)s)')
+    parser.add_argument('--min_images', type=int, default=MIN_IMAGES, metavar='N',
+                        help='how many images a person must have to be chosen (default: '
+                        '%(default)s)')
+    args = parser.parse_args(argv)
+    lists = prepare(**vars(args))
+    dataset = 'celeb10000'
+    if args.num_classes != NUM_CLASSES:
+        dataset += ' --num_classes={}'.format(args.num_classes)
+    scripts.say_done(lists, args.target, (dataset, ''))
 
 
 if __name__ == '__main__':

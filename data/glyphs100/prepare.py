@@ -10,10 +10,8 @@ import argparse
 import csv
 import hashlib
 import io
-import json
 import os
 import sys
-import zipfile
 
 import numpy as np
 
@@ -25,7 +23,7 @@ from runtime.errors import UserError  # noqa: E402
 
 ARCHIVE = os.path.join(HERE, 'glyphs100.npz')
 TYPEFACES = os.path.join(HERE, 'typefaces.csv')
-DEFAULT_TARGET = os.path.join(HERE, 'images')
+IMAGES = os.path.join(HERE, 'images')
 
 # The printable ASCII characters without the space, and six that every typeface of the list has:
 # pound, section, copyright, inverted question mark, sharp s, euro.
@@ -44,19 +42,14 @@ MARKER = 'glyphs100.sha256'
 
 
 def load():
-    """Reads the archive.
+    """Reads the archive; raises UserError where it is missing or damaged.
 
     Returns:
         {'characters': int32 [100] code points in ascending order; class i is the i-th,
          'train_images', 'test_images': uint8 [typefaces, 100, 32, 32], dark on light,
          'train_typefaces', 'test_typefaces': str [typefaces], sorted}.
-
-    Raises:
-        UserError: the archive is missing or damaged.
     """
     try:
-        if not zipfile.is_zipfile(ARCHIVE):  # On such files NumPy 1.18 writes a traceback.
-            raise ValueError('missing or cut off')
         with np.load(ARCHIVE, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as e:  # A damaged zip raises one of zipfile's, zlib's, NumPy's or the OS's.
@@ -64,12 +57,7 @@ def load():
                         % (ARCHIVE, e)) from e
 
 
-def class_folder(character):
-    """'U+0041' for the code point 0x41: safe on file systems that ignore case."""
-    return 'U+%04X' % character
-
-
-def write_images(target=DEFAULT_TARGET):
+def write_images(target=IMAGES):
     """Writes the data set as PNG files and lists, unless they are there already.
 
     Under target: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces), and
@@ -83,60 +71,41 @@ def write_images(target=DEFAULT_TARGET):
         True if the images were written, False if they were there already.
 
     Raises:
-        UserError: target holds something else, cannot be written, or the archive is unreadable.
+        UserError: target holds something else, or the archive is unreadable.
+        OSError: target cannot be written.
     """
-    digest = _archive_digest()
-    if _is_complete(target, digest):
-        return False
     marker = os.path.join(target, MARKER)
-    if os.path.exists(target) and not os.path.isdir(target):
-        raise UserError('%s: is a file; name a folder for the images' % target)
     if os.path.isdir(target) and os.listdir(target) and not os.path.exists(marker):
         raise UserError('%s: holds something other than the glyphs100 images; move it away or '
                         'name another folder' % target)
+    with open(ARCHIVE, 'rb') as f:
+        digest = hashlib.sha256(f.read()).hexdigest()
+    if _is_complete(target, digest):
+        return False
     arrays = load()
-    try:
-        with scripts.target_folder(target, marker):
-            if _is_complete(target, digest):  # Another process was faster.
-                return False
-            lists = {split + '.txt': _write_split(target, split, arrays['characters'],
-                                                  arrays[part + '_typefaces'],
-                                                  arrays[part + '_images'])
-                     for split, part in (('train', 'train'), ('val', 'test'))}
-            scripts.write_lists(target, lists)
-            scripts.write_file(marker, (digest + '\n').encode())
-    except OSError as e:
-        raise UserError('%s: cannot be written (%s); make room there, or name another folder'
-                        % (target, e.strerror or e)) from e
+    with scripts.target_folder(target, MARKER):
+        if _is_complete(target, digest):  # Another process was faster.
+            return False
+        lists = {split + '.txt': _write_split(target, split, arrays['characters'],
+                                              arrays[part + '_typefaces'],
+                                              arrays[part + '_images'])
+                 for split, part in (('train', 'train'), ('val', 'test'))}
+        scripts.write_lists(target, lists)
+        scripts.write_file(marker, (digest + '\n').encode())
     return True
-
-
-def _archive_digest():
-    try:
-        with open(ARCHIVE, 'rb') as f:
-            return hashlib.sha256(f.read()).hexdigest()
-    except OSError as e:
-        raise UserError('%s: cannot be read (%s); get it anew from the repository'
-                        % (ARCHIVE, e.strerror)) from e
 
 
 def _is_complete(target, digest):
     """Whether target came from this archive and has lost none of its files since."""
     try:
-        with open(os.path.join(target, MARKER)) as f:
-            if f.read().strip() != digest:
-                return False
-        for split in ('train', 'val'):
-            with open(os.path.join(target, split + '.txt')) as f:
-                listed = {line.rpartition(' ')[0] for line in f}
-            found = {'/'.join((split, folder, name))
-                     for folder in os.listdir(os.path.join(target, split))
-                     for name in os.listdir(os.path.join(target, split, folder))}
-            if not listed or listed - found:
-                return False
+        lines = []
+        for name in (MARKER, 'train.txt', 'val.txt'):
+            with open(os.path.join(target, name)) as f:
+                lines += f.read().splitlines()
     except OSError:
         return False
-    return True
+    return lines[:1] == [digest] and all(
+        os.path.exists(os.path.join(target, line.rpartition(' ')[0])) for line in lines[1:])
 
 
 def _write_split(root, split, characters, typefaces, images):
@@ -144,7 +113,7 @@ def _write_split(root, split, characters, typefaces, images):
     pngs = archives.encode_pngs(images.transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1))
     entries = []
     for label, character in enumerate(characters):
-        folder = '/'.join((split, class_folder(character)))
+        folder = '%s/U+%04X' % (split, character)  # 'U+0041': on some file systems a and A are one
         os.makedirs(os.path.join(root, folder), exist_ok=True)
         for typeface in typefaces:
             path = '%s/%s.png' % (folder, typeface)
@@ -154,7 +123,7 @@ def _write_split(root, split, characters, typefaces, images):
 
 
 def read_typefaces():
-    """The rows of typefaces.csv, as dictionaries, in the file's order."""
+    """The rows of typefaces.csv, as dictionaries."""
     with open(TYPEFACES, newline='') as f:
         return list(csv.DictReader(f))
 
@@ -162,11 +131,8 @@ def read_typefaces():
 def make_archive(fonts):
     """Draws every character in every typeface of the list and writes the archive.
 
-    Args:
-        fonts: the folder that holds node_modules/ with the packages of typefaces.csv.
-
-    Raises:
-        UserError: Pillow or a package is missing, or a version differs.
+    `fonts` is the folder that holds node_modules/ with the packages of typefaces.csv. Raises
+    UserError where Pillow is missing, OSError where a font is.
     """
     try:
         import PIL  # noqa: F401
@@ -175,34 +141,16 @@ def make_archive(fonts):
     arrays = {'characters': np.array([ord(c) for c in CHARACTERS], np.int32)}
     for split in ('train', 'test'):
         rows = [row for row in read_typefaces() if row['split'] == split]
-        files = [_font_file(fonts, row) for row in rows]
         arrays[split + '_typefaces'] = np.array([row['typeface'] for row in rows])
-        arrays[split + '_images'] = np.stack([_draw_typeface(path) for path in files])
-    former = load() if os.path.exists(ARCHIVE) else {}
-    same = former.keys() == arrays.keys() and all(
-        np.array_equal(former[name], arrays[name]) for name in arrays)
+        arrays[split + '_images'] = np.stack([_draw_typeface(os.path.join(
+            fonts, 'node_modules', row['package'], 'files', row['typeface']
+            + '-latin-400-normal.woff')) for row in rows])
+    former = load()
+    same = all(np.array_equal(former[name], arrays[name]) for name in arrays)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     scripts.write_file(ARCHIVE, content.getvalue())
-    print('%s: %d training and %d test typefaces, %s' % (
-        ARCHIVE, len(arrays['train_images']), len(arrays['test_images']),
-        'the same images as before' if same else 'new images'))
-
-
-def _font_file(fonts, row):
-    """The regular weight's Latin WOFF file of a typeface, after a look at its package."""
-    package = os.path.join(fonts, 'node_modules', *row['package'].split('/'))
-    try:
-        with open(os.path.join(package, 'package.json'), encoding='utf-8') as f:
-            about = json.load(f)
-    except (OSError, ValueError) as e:
-        raise UserError('%s: cannot be read (%s); install the packages as %s says'
-                        % (package, e, os.path.join(HERE, 'README.md'))) from e
-    if (about['version'], about['license']) != (row['version'], row['licence']):
-        raise UserError('%s: is version %s under %s, but %s asks for %s under %s'
-                        % (package, about['version'], about['license'], TYPEFACES,
-                           row['version'], row['licence']))
-    return os.path.join(package, 'files', '%s-latin-400-normal.woff' % row['typeface'])
+    print('%s: %s' % (ARCHIVE, 'the same images as before' if same else 'new images'))
 
 
 def _draw_typeface(path):
@@ -210,7 +158,8 @@ def _draw_typeface(path):
     from PIL import Image, ImageDraw, ImageFont
 
     def font(size):
-        return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+        with open(path, 'rb') as f:
+            return ImageFont.truetype(f, size, layout_engine=ImageFont.Layout.BASIC)
 
     # Extents in em, from the origin on the baseline; a glyph is centred by its advance width.
     em = 1000
@@ -237,7 +186,7 @@ def _draw_typeface(path):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description='Writes the embedded data set as images.')
-    parser.add_argument('target', nargs='?', default=DEFAULT_TARGET,
+    parser.add_argument('target', nargs='?', default=IMAGES,
                         help='folder for the images (default: %(default)s)')
     parser.add_argument('--fonts', metavar='DIR',
                         help='remake glyphs100.npz from the font packages in DIR/node_modules')

@@ -24,7 +24,6 @@ import numpy as np
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from data import scripts  # noqa: E402
 from data.imagenet import prepare  # noqa: E402
 
 
@@ -81,9 +80,8 @@ def main():
             times['tar'].append(timed(subprocess.check_call, [
                 'tar', '-xf', os.path.join(folder, 'flat.tar'), '-C', flat]))
             nested = os.path.join(folder, 'nested{}'.format(turn))
-            progress = {split: scripts.Progress(split) for split in ('train', 'val')}
             with contextlib.redirect_stdout(io.StringIO()):
-                target = prepare.Target(nested, synsets, prepare.Facts(), progress)
+                target = prepare.Target(nested, synsets)
                 times['prepare'].append(timed(target.extract, os.path.join(folder, 'nested.tar')))
             for wnid in synsets:
                 names = sorted(os.listdir(os.path.join(flat, wnid)))
