@@ -39,7 +39,11 @@ MUTATIONS = (
        ('stage 2 with the boundaries of stage 1', '* epoch * epochs_factor)', '* epoch)',
         'boundary'),
        ('first fall at epoch 31', '(30, 60, 80, 90)', '(31, 60, 80, 90)', 'published'),
-       ('weight decay of CIFAR-100', 'weight_decay=2e-4', 'weight_decay=1e-4', 'published'))
+       ('weight decay of CIFAR-100', 'weight_decay=2e-4', 'weight_decay=1e-4', 'published'),
+       ('the first group one of --num_increments', 'self.first_classes) // self.num_increments',
+        'self.first_classes) // (self.num_increments - (self.first_classes > 0))', 'groups'),
+       ('a smaller last group joins the one before', 'self.num_classes, size)',
+        'self.num_classes - size + 1, size)', 'groups'))
     + of('data/lists.py', 'lists',
          ('held out: the first V for the last', 'training.append(images[:kept])\n        '
           'validation.append(images[kept:])', 'training.append(images[validation_pool:])\n        '
@@ -54,6 +58,9 @@ MUTATIONS = (
           '+ exemplars)', 'order = list(range(len(exemplars))) + list(classes)\n'
           '    return _class_by_class(split_.train_list, order, exemplars + [split_.train[c] for c '
           'in classes])', 'samples'),
+         ('a class order that is given left out', 'if class_order:', 'if False:', 'class_order'),
+         ('no order drawn where one is given', 'stream.shuffle(order)\n    if',
+          'if not class_order:\n        stream.shuffle(order)\n    if', 'class_order'),
          ('test images class by class', 'np.sort(np.concatenate(split_.test[begin:end]))',
           'np.concatenate(split_.test[begin:end])', 'samples'))
     + of('exemplar.py', 'exemplar',
@@ -64,6 +71,11 @@ MUTATIONS = (
          ('v_t: ceiling for floor', 'return math.floor(', 'return math.ceil(', 'counts'),
          ('v_t: r*M/s_t', 'math.floor(_per_class(settings, settings.groups[step])',
           'math.floor(_per_class(settings, settings.seen(step))', 'counts'),
+         ('v_t: as if groups were equal', '_per_class(settings, settings.groups[step])',
+          '_per_class(settings, max(1, settings.num_classes * step // settings.num_steps))',
+          'unequal'),
+         ('a growing memory as large as a fixed one', " if settings.memory == 'fixed' else classes",
+          '', 'unequal'),
          ('exemplars used: floor for ceiling', '- validation_images(settings, step)',
           '- validation_images(settings, step) - (_per_class(settings, settings.old(step))[0] % 1 '
           '> 0)', 'counts'),
@@ -115,6 +127,8 @@ MUTATIONS = (
          ('lambda: new over seen', 'share = old / seen', 'share = 1 - old / seen',
           'test_loss_and_gradient'),
          ('lambda: fixed', 'share = old / seen', 'share = 0.5', 'test_loss_and_gradient'),
+         ('lambda: t/(t+1) with unequal groups', 'share = old / seen', 'share = step / (step + 1)',
+          'test_loss_and_gradient'),
          ('cross-entropy over new classes', 'ce = cross_entropy(labels, logits, mean)',
           'ce = cross_entropy(tf.maximum(labels - old, 0), logits[:, old:], mean)',
           'test_loss_and_gradient'),
@@ -124,6 +138,15 @@ MUTATIONS = (
           'test_loss_and_gradient'),
          ('the teacher is corrected in all old classes', 'num_new=settings.new(step - 1)',
           'num_new=old', 'test_loss_and_gradient'),
+         ('the teacher: as many corrected as are new', 'num_new=settings.new(step - 1)',
+          'num_new=settings.new(step)', 'test_loss_and_gradient'),
+         ('weight decay times G/(t+1) with unequal groups', 'settings.num_classes / '
+          'settings.seen(step)', 'settings.num_steps / (step + 1)', 'decay'),
+         ('stage 2 corrects as many as the first group has',
+          "compact_logits(logits, features['class'], settings.new(step))",
+          "compact_logits(logits, features['class'], settings.new(0))", 'newest'),
+         ('evaluation corrects as many as the first group has',
+          "params['bias'], settings.new(step))", "params['bias'], settings.new(0))", 'newest'),
          ('weight decay without C/s_t', '* settings.num_classes / settings.seen(step)', '',
           'decay'),
          ('weight decay times C/n_t', '/ settings.seen(step)', '/ max(1, settings.old(step))',
