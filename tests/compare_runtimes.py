@@ -33,10 +33,11 @@ def figures():
     tf.disable_v2_behavior()
     found = {'TensorFlow': np.array(tf.__version__)}
     settings = settings_lib.DATASETS['imagenet100']
-    step, m, batch = 2, settings.classes_per_increment, 16
+    step, batch = 2, 16
+    seen = settings.seen(step)
     stream = np.random.RandomState(0)
     images = stream.uniform(-120, 130, (batch, 64, 64, 3)).astype(np.float32)
-    labels = stream.randint(0, (step + 1) * m, batch).astype(np.int32)
+    labels = stream.randint(0, seen, batch).astype(np.int32)
     weights = oracles.random_weights('imagenet', 18, settings.num_classes, seed=1)
     weights.update(oracles.random_weights('imagenet', 18, settings.num_classes, seed=2,
                                           scope='store_resnet'))
@@ -72,12 +73,13 @@ def figures():
                 kind = 'gradient, ' if name.endswith('/Momentum') else 'after an update, '
                 found[kind + name] = session.run(variable)
 
-    logits = found['logits on moving statistics'][:, :(step + 1) * m]
+    logits = found['logits on moving statistics'][:, :seen]
     schedule = settings_lib.schedule(settings, batch, bic_layer.EPOCHS_FACTOR)
     with tf.Graph().as_default(), tf.Session() as session:
-        stored = session.run(bic_layer.compact_logits(tf.constant(logits), tf.constant(labels), m))
+        stored = session.run(bic_layer.compact_logits(
+            tf.constant(logits), tf.constant(labels), settings.new(step)))
     with tempfile.TemporaryDirectory() as folder:
-        found['beta, gamma'] = np.array(bic_layer.fit(stored, schedule, 'moving', folder))
+        found['beta, gamma'] = np.array(bic_layer.fit_logits(stored, schedule, 'moving', folder))
     return found
 
 

@@ -25,8 +25,8 @@ import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 from data import lists  # noqa: E402
-from runtime import checkpoints, state  # noqa: E402
 from data import settings as settings_lib  # noqa: E402
+from runtime import checkpoints, state  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 NUM_CLASSES = 5

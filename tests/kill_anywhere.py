@@ -4,9 +4,9 @@
 
 The kills come at a random time, before a random update of stage 1, in a random batch or update of
 what follows, in the middle of one of the state's own writes, or while TensorFlow writes a
-checkpoint. After each, every record on disk must be whole and
-equal to the undisturbed run's; in the end all figures, exemplars, tables and matrices must be, bit
-for bit (one thread, one seed). Exits with status 1 where anything differs.
+checkpoint. After each, every record on disk must be whole and equal to the undisturbed run's; in
+the end all figures, exemplars, tables and matrices must be, bit for bit (one thread, one seed).
+Exits with status 1 where anything differs.
 """
 
 import argparse

@@ -39,7 +39,11 @@ MUTATIONS = (
        ('stage 2 with the boundaries of stage 1', '* epoch * epochs_factor)', '* epoch)',
         'boundary'),
        ('first fall at epoch 31', '(30, 60, 80, 90)', '(31, 60, 80, 90)', 'published'),
-       ('weight decay of CIFAR-100', 'weight_decay=2e-4', 'weight_decay=1e-4', 'published'))
+       ('weight decay of CIFAR-100', 'weight_decay=2e-4', 'weight_decay=1e-4', 'published'),
+       ('the first group one of --num_increments', 'self.first_classes) // self.num_increments',
+        'self.first_classes) // (self.num_increments - (self.first_classes > 0))', 'groups'),
+       ('a smaller last group joins the one before', 'self.num_classes, size)',
+        'self.num_classes - size + 1, size)', 'groups'))
     + of('data/lists.py', 'lists',
          ('held out: the first V for the last', 'training.append(images[:kept])\n        '
           'validation.append(images[kept:])', 'training.append(images[validation_pool:])\n        '
@@ -49,17 +53,42 @@ MUTATIONS = (
          ('classes numbered by label', 'stream.shuffle(order)\n', 'pass\n', 'order'),
          ('validation: the last v_t of the pool', 'pool[:images_per_class]',
           'pool[-images_per_class:]', 'samples'),
-         ('exemplars before the new group', 'np.concatenate([new.images, old.images])',
-          'np.concatenate([old.images, new.images])', 'samples'))
+         ('exemplars before the new group', 'order = list(classes) + list(range(len(exemplars)))\n'
+          '    return _class_by_class(split_.train_list, order, [split_.train[c] for c in classes] '
+          '+ exemplars)', 'order = list(range(len(exemplars))) + list(classes)\n'
+          '    return _class_by_class(split_.train_list, order, exemplars + [split_.train[c] for c '
+          'in classes])', 'samples'),
+         ('a class order that is given left out', 'if class_order:', 'if False:', 'class_order'),
+         ('no order drawn where one is given', 'stream.shuffle(order)\n    if',
+          'if not class_order:\n        stream.shuffle(order)\n    if', 'class_order'),
+         ('test images class by class', 'np.sort(np.concatenate(split_.test[begin:end]))',
+          'np.concatenate(split_.test[begin:end])', 'samples'))
     + of('exemplar.py', 'exemplar',
-         ('V: rounded up', 'return int(_share(settings))', 'return math.ceil(_share(settings))',
+         ('V: rounded up', 'return validation_images(settings, 1)',
+          'return math.ceil(_per_class(settings, settings.old(1))[1])', 'counts'),
+         ('V: what the second step with old classes needs', 'return validation_images(settings, 1)',
+          'return validation_images(settings, 2)', 'counts'),
+         ('v_t: ceiling for floor', 'return math.floor(', 'return math.ceil(', 'counts'),
+         ('v_t: r*M/s_t', 'math.floor(_per_class(settings, settings.groups[step])',
+          'math.floor(_per_class(settings, settings.seen(step))', 'counts'),
+         ('v_t: as if groups were equal', '_per_class(settings, settings.groups[step])',
+          '_per_class(settings, max(1, settings.num_classes * step // settings.num_steps))',
+          'unequal'),
+         ('a growing memory as large as a fixed one', " if settings.memory == 'fixed' else classes",
+          '', 'unequal'),
+         ('exemplars used: floor for ceiling', '- validation_images(settings, step)',
+          '- validation_images(settings, step) - (_per_class(settings, settings.old(step))[0] % 1 '
+          '> 0)', 'counts'),
+         ('exemplars used: M/s_t', '_per_class(settings, settings.old(step))',
+          '_per_class(settings, settings.seen(step))', 'counts'),
+         ('exemplars used: those for validation, too', '- validation_images(settings, step)', '',
           'counts'),
-         ('v_t: ceiling for floor', 'math.floor(_share(settings) / step)',
-          'math.ceil(_share(settings) / step)', 'counts'),
-         ('exemplars used: floor for ceiling', 'math.ceil(fractions.Fraction(_memory(settings), '
-          'step))', 'math.floor(fractions.Fraction(_memory(settings), step))', 'counts'),
-         ('exemplars stored: floor for ceiling', '- math.ceil(_share(settings) / (step + 1))',
-          '- math.floor(_share(settings) / (step + 1))', 'counts'),
+         ('exemplars stored: floor for ceiling', '- math.ceil(validation)',
+          '- math.floor(validation)', 'counts'),
+         ('exemplars stored: M/n_t', '_per_class(settings, settings.seen(step))',
+          '_per_class(settings, settings.old(step) or settings.seen(step))', 'counts'),
+         ('r as its binary fraction', 'fractions.Fraction(str(settings.val_share))',
+          'fractions.Fraction(settings.val_share)', 'counts'),
          ('exemplars stored after the last step', 'return 0\n', 'pass\n', 'counts'),
          ('herding: the last one wins a tie', 'np.argmax(cost <= cost.min(axis=1, keepdims=True) + '
           'tie, axis=1)', 'num_images - 1 - np.argmax((cost <= cost.min(axis=1, keepdims=True) + '
@@ -98,6 +127,8 @@ MUTATIONS = (
          ('lambda: new over seen', 'share = old / seen', 'share = 1 - old / seen',
           'test_loss_and_gradient'),
          ('lambda: fixed', 'share = old / seen', 'share = 0.5', 'test_loss_and_gradient'),
+         ('lambda: t/(t+1) with unequal groups', 'share = old / seen', 'share = step / (step + 1)',
+          'test_loss_and_gradient'),
          ('cross-entropy over new classes', 'ce = cross_entropy(labels, logits, mean)',
           'ce = cross_entropy(tf.maximum(labels - old, 0), logits[:, old:], mean)',
           'test_loss_and_gradient'),
@@ -105,7 +136,21 @@ MUTATIONS = (
           'test_loss_and_gradient'),
          ('the teacher is not corrected', "if params['teacher_bias'] is not None:", 'if False:',
           'test_loss_and_gradient'),
-         ('weight decay without G/(t+1)', 'settings.num_increments / (step + 1)', '1', 'decay'),
+         ('the teacher is corrected in all old classes', 'num_new=settings.new(step - 1)',
+          'num_new=old', 'test_loss_and_gradient'),
+         ('the teacher: as many corrected as are new', 'num_new=settings.new(step - 1)',
+          'num_new=settings.new(step)', 'test_loss_and_gradient'),
+         ('weight decay times G/(t+1) with unequal groups', 'settings.num_classes / '
+          'settings.seen(step)', 'settings.num_steps / (step + 1)', 'decay'),
+         ('stage 2 corrects as many as the first group has',
+          "compact_logits(logits, features['class'], settings.new(step))",
+          "compact_logits(logits, features['class'], settings.new(0))", 'newest'),
+         ('evaluation corrects as many as the first group has',
+          "params['bias'], settings.new(step))", "params['bias'], settings.new(0))", 'newest'),
+         ('weight decay without C/s_t', '* settings.num_classes / settings.seen(step)', '',
+          'decay'),
+         ('weight decay times C/n_t', '/ settings.seen(step)', '/ max(1, settings.old(step))',
+          'decay'),
          ('weight decay of batch norm', "if 'batch_normalization' not in variable.name", 'if True',
           'decay'),
          ('weight decay without the dense bias', "if 'batch_normalization' not in variable.name",
@@ -120,6 +165,14 @@ MUTATIONS = (
          ('moving statistics stand still', 'tf.get_collection(tf.GraphKeys.UPDATE_OPS)', '[]',
           'start_from'),
          ('kernels as wide as TF 1.15 draws them', 'TRUNCATED_DEVIATION ** 2', '', 'initial'),
+         ('kernels: deviation for variance', 'TRUNCATED_DEVIATION ** 2', 'TRUNCATED_DEVIATION',
+          'initial'),
+         ('kernels as wide as He draws them', 'TRUNCATED_DEVIATION ** 2',
+          '2 * TRUNCATED_DEVIATION ** 2', 'initial'),
+         ('kernels not truncated', '(TRUNCATED_DEVIATION ** 2)',
+          "(TRUNCATED_DEVIATION ** 2, distribution='untruncated_normal')", 'initial'),
+         ('dense kernel: Glorot normal', 'tf.glorot_uniform_initializer()',
+          'tf.glorot_normal_initializer()', 'initial'),
          ('SAME padding at a stride', "padding='SAME' if strides == 1 else 'VALID'",
           "padding='SAME'", 'padding'),
          ('more padding before than after', 'before = (kernel_size - 1) // 2',
@@ -155,10 +208,11 @@ MUTATIONS = (
           'tf.stack([batches.crop_seed, position % 10])', 'goes_on'),
          ('the short batch from the first image', 'stream.skip(short_start % len(files))',
           'stream', 'stage_2'),
-         ('replicas: a share of the wrong replica', 'size * replica // self.total, size',
-          'size * (replica + 1) // self.total, size', 'replicas'),
          ('replicas: a filler that counts', 'tf.fill(tf.shape(label), FILLER)', 'label',
           'replicas'))
+    + of('runtime/machine.py', 'pipeline',
+         ('replicas: a share of the wrong replica', 'return size * replica // self.total, size',
+          'return size * (replica + 1) // self.total, size', 'replicas'))
     + of('resnet_model.py', 'replicas',
          ('replicas: fillers in the loss', 'tf.reduce_sum(values * counts)',
           'tf.reduce_sum(values)', 'as_one and 4'),
@@ -166,13 +220,21 @@ MUTATIONS = (
           'batch = tf.maximum(', 'as_one and 2'),
          ('replicas: losses logged of the first alone', "if params.get('num_replicas', 1) > 1:",
           'if False:', 'as_one and 2'))
+    + of('logs/step_results.py', 'step_results',
+         ('accuracy by group: groups of equal size',
+          "np.searchsorted(groups, labels, side='right') - 1\n    return",
+          'labels * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))
+    + of('bic_layer.py', 'imagenet_main',
+         ('stage 2 on moving statistics', 'validation.files, settings.bias_batch_norm',
+          "validation.files, 'moving'", 'stage_2'))
     + of('imagenet_main.py', 'imagenet_main',
-         ('stage 2 on moving statistics', 'batch_norm=settings.bias_batch_norm',
-          "batch_norm='moving'", 'stage_2'),
-         ('the pair of two steps before', "records[-1]['results']['beta'], records[-1]",
-          "records[-2]['results']['beta'], records[-2]", 'first_update'),
-         ('no teacher correction at step 2', 'if step >= 2 and', 'if step >= 3 and',
-          'first_update')))
+         ('the pair of two steps before', 'state.bias_of(records[step - 1])',
+          'state.bias_of(records[step - 2])', 'first_update'),
+         ('no teacher correction at the third step', 'if step >= 2 and', 'if step >= 3 and',
+          'first_update'),
+         ('features of the first images for the last',
+          "outputs['features'][-len(training.images):]",
+          "outputs['features'][:len(training.images)]", 'exemplars')))
 
 
 def copy_of_the_tree(folder):

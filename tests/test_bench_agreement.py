@@ -85,7 +85,7 @@ def test_stage_2_on_stored_logits(session, photos, checkpoint, num_images):
         lambda: pipeline.periodic_dataset(files, classes, SETTINGS, batches.num_distinct,
                                           batches.num_short, batches.num_full * 4, 1),
         SETTINGS, STEP, checkpoint)
-    found = bic_layer.fit(stored, schedule, 'batch', os.path.dirname(checkpoint) + '_bias')
+    found = bic_layer.fit_logits(stored, schedule, 'batch', os.path.dirname(checkpoint) + '_bias')
     contents = tf.placeholder(tf.string, [])
     pixels = preprocessing.evaluation_image(contents, SETTINGS)
     decoded = []

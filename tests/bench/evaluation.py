@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 import resnet_model
 from data import pipeline
 from data import settings as settings_lib
+from logs import step_results
 
 STEP, BIAS = 1, (0.6, -0.4)
 SIDE = 64  # pixels, of the files too: network and decoding both shrink with the area
@@ -36,10 +37,10 @@ def plain(files, classes, num_validation, settings, step, bias, checkpoint, teac
 def _pass(files, classes, settings, step, bias, checkpoint, teacher):
     with tf.Graph().as_default(), measure.one_core() as session:
         features = _next(files, classes, settings)
-        m = settings.classes_per_increment
         _, logits = resnet_model.network(features['image'], settings, False, resnet_model.NETWORK,
                                          'channels_last')
-        found = resnet_model.evaluate(logits[:, :(step + 1) * m], features['class'], bias, m)
+        found = resnet_model.evaluate(logits[:, :settings.seen(step)], features['class'], bias,
+                                      settings.new(step))
         wanted, restored = [found['top5']], tf.global_variables()
         if teacher:
             wanted.append(resnet_model.network(features['image'], settings, False,
@@ -60,7 +61,7 @@ def ours(files, classes, num_validation, settings, step, bias, checkpoint):
     results = {}
     for prefix, part in (('val_', slice(0, num_validation)),
                          ('', slice(num_validation, len(files)))):
-        metrics = resnet_model.metrics(joined, classes, part)
+        metrics = step_results.metrics(joined, classes, part)
         results.update({prefix + name: metrics[name] for name in ('top5', 'top5_before')})
     return results
 

@@ -26,8 +26,9 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 import exemplar  # noqa: E402
 import resnet_model  # noqa: E402
 from data import lists  # noqa: E402
-from runtime import state  # noqa: E402
 from data import settings as settings_lib  # noqa: E402
+from logs import step_results  # noqa: E402
+from runtime import state  # noqa: E402
 
 TRAIN, TEST, DIMENSIONS = 100, 10, 512
 LAST = 8  # the last step after which exemplars are chosen
@@ -39,31 +40,31 @@ def cpu_seconds(function, repeats=2):
 
 def features_of(settings, step):
     """(classes, features) of the training images of `step`."""
-    m = settings.classes_per_increment
+    old, seen = settings.old(step), settings.seen(step)
     quota = exemplar.training_exemplars(settings, step) if step else 0
     own = TRAIN - exemplar.validation_pool(settings)
-    classes = np.concatenate([np.repeat(np.arange(step * m, (step + 1) * m), own),
-                              np.repeat(np.arange(step * m), quota)])
+    classes = np.concatenate([np.repeat(np.arange(old, seen), own),
+                              np.repeat(np.arange(old), quota)])
     features = np.random.RandomState(0).standard_normal((len(classes), DIMENSIONS))
     return classes, np.maximum(features.astype(np.float32), 0)
 
 
-def bookkeeping(settings, folder, train, test, split):
+def bookkeeping(settings, folder, split):
     """What the driver does at step 9 with lists, exemplars, results: a function to be timed."""
-    m, seen = settings.classes_per_increment, (LAST + 1) * settings.classes_per_increment
+    old, seen, groups = settings.old(LAST), settings.seen(LAST), settings.groups[:LAST + 2]
     stored = [images[:exemplar.stored_exemplars(settings, LAST - 1)]
-              for images in split.train[:LAST * m]]
+              for images in split.train[:old]]
     predicted = np.random.RandomState(0).randint(0, seen, seen * TEST)
 
     def run():
-        training = lists.training_samples(split, range(LAST * m, seen), stored)
+        training = lists.training_samples(split, range(old, seen), stored)
         lists.validation_samples(split, seen, exemplar.validation_images(settings, LAST))
-        tested = lists.test_samples(split, LAST + 1, m)
-        paths = [[os.fsdecode(path) for path in train.paths[images]] for images in stored]
+        tested = lists.test_samples(split, groups)
+        paths = [split.train_list.names(images) for images in stored]
         state.save_step(folder, LAST, {'step': LAST}, paths)
-        lists.find_images(train, split.train, paths)
-        resnet_model.group_top1(predicted, tested.classes, m)
-        resnet_model.confusion(predicted, tested.classes, LAST, settings)
+        lists.find_images(split, paths)
+        step_results.group_top1(predicted, tested.classes, groups)
+        step_results.confusion(predicted, tested.classes, LAST, settings)
         return training
 
     return run
@@ -95,8 +96,7 @@ def main():
             settings = settings_lib.DATASETS['celeb10000']._replace(num_classes=count)
             lists_folder = start_up.write_lists(folder, count * TRAIN, count * TEST, count)
             fresh = start_up.measured('ours', lists_folder, count)
-            train, test, split = start_up.ours(lists_folder, count,
-                                               exemplar.validation_pool(settings), 1993)
+            split = start_up.ours(lists_folder, count, exemplar.validation_pool(settings), 1993)[2]
             herding = []
             for step in (0, LAST):
                 classes, features = features_of(settings, step)
@@ -108,10 +108,8 @@ def main():
                 '{:.2f} s'.format(fresh['seconds']), '{:.0f} MB'.format(fresh['megabytes']),
                 measure.seconds_text(herding[0]), measure.seconds_text(herding[1]),
                 '{:.0f} MB'.format(features.nbytes / 1e6),
-                measure.seconds_text(cpu_seconds(bookkeeping(settings, folder, train, test,
-                                                             split))),
-                measure.seconds_text(cpu_seconds(functools.partial(stage1_graph,
-                                                                   settings))),
+                measure.seconds_text(cpu_seconds(bookkeeping(settings, folder, split))),
+                measure.seconds_text(cpu_seconds(functools.partial(stage1_graph, settings))),
                 '{:.0f} MB'.format(size / 1e6)])
     rows = list(zip(*columns))
     rows.insert(1, ['---'] * len(columns))

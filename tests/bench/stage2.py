@@ -30,7 +30,7 @@ def plain_stage(images, classes, settings, step, checkpoint):
         (a function that does the update of that number, a function that returns (beta, gamma)).
     """
     schedule = settings_lib.schedule(settings, len(images), bic_layer.EPOCHS_FACTOR)
-    m = settings.classes_per_increment
+    old = settings.old(step)
     total = len(images) * schedule.epochs
     with tf.Graph().as_default(), measure.one_core() as session:
         batch = tf.placeholder(tf.float32, [None] + list(images.shape[1:]))
@@ -40,8 +40,8 @@ def plain_stage(images, classes, settings, step, checkpoint):
         network = tf.global_variables()
         beta = tf.get_variable(bic_layer.BETA, [1], initializer=tf.ones_initializer())
         gamma = tf.get_variable(bic_layer.GAMMA, [1], initializer=tf.zeros_initializer())
-        seen = logits[:, :(step + 1) * m]
-        corrected = tf.concat([seen[:, :step * m], beta * seen[:, step * m:] + gamma], axis=1)
+        seen = logits[:, :settings.seen(step)]
+        corrected = tf.concat([seen[:, :old], beta * seen[:, old:] + gamma], axis=1)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=corrected)) + 0.1 * tf.reduce_sum(gamma ** 2) / 2
         update_number = tf.train.get_or_create_global_step()
@@ -88,7 +88,7 @@ def network_pass(dataset, settings, step, checkpoint):
 
 
 def stored_logits(dataset, settings, step, checkpoint):
-    """All of network_pass: a dict of arrays, as bic_layer.fit takes it."""
+    """All of network_pass: a dict of arrays, as bic_layer.fit_logits takes it."""
     parts = []
     with network_pass(dataset, settings, step, checkpoint) as following:
         while True:
@@ -106,8 +106,7 @@ def _row(options, num_images, target):
     batches = bic_layer.batches(schedule)
     stream = np.random.RandomState(0)
     images = stream.standard_normal([num_images, SIDE, SIDE, 3]).astype(np.float32) * 60
-    classes = np.arange(num_images, dtype=np.int32) % (
-        (STEP + 1) * settings.classes_per_increment)
+    classes = np.arange(num_images, dtype=np.int32) % settings.seen(STEP)
 
     def dataset():  # one batch, over again: reading and decoding are not what is compared
         rows = np.arange(settings.batch_size) % num_images

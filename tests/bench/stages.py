@@ -21,7 +21,8 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 import bic_layer  # noqa: E402
 import exemplar  # noqa: E402
 import imagenet_main as main  # noqa: E402
-from runtime import run_log  # noqa: E402
+from data import lists  # noqa: E402
+from runtime import checkpoints, progress, run_log, signals, state  # noqa: E402
 
 UPDATES = 'stage 1: updates'
 FIRST_UPDATE = 'stage 1: first update (graph optimised, pipeline filled)'
@@ -68,18 +69,20 @@ def install():
     """Puts clocks around the driver's stages; returns the Stages."""
     stages = Stages()
     for owner, name, stage in (
-            (main, 'Run', 'start-up: lists and split'),
+            (lists, 'read_lists', 'start-up: lists and split'),
+            (lists, 'split', 'start-up: lists and split'),
             (main, 'run_experiment', 'between stages'),
             (main, 'train_classifier', GRAPH),
             (main, 'fit_bias', 'stage 2: network on its distinct batches'),
-            (bic_layer, 'fit', 'stage 2: beta and gamma'),
+            (bic_layer, 'fit_logits', 'stage 2: beta and gamma'),
             (main, 'evaluate', 'evaluation and features'),
             (exemplar, 'select', 'herding'),
-            (main.state, 'save_step', 'records, results, summaries'),
-            (main, 'write_results', 'records, results, summaries'),
+            (state, 'save_step', 'records, results, summaries'),
+            (state, 'write_array', 'records, results, summaries'),
+            (state, 'write_results', 'records, results, summaries'),
             (run_log, 'write_summary', 'records, results, summaries'),
             (tf.train.Saver, 'save', 'checkpoints: saved'),
-            (main, 'verified_checkpoint', 'checkpoints: read back')):
+            (checkpoints, 'latest', 'checkpoints: read back')):
         stages.wrap(owner, name, stage)
     run_step = main.run_step
 
@@ -91,7 +94,7 @@ def install():
 
     main.run_step = counted_step
 
-    class Hook(run_log.ProgressHook):
+    class Hook(progress.Hook):
         """What a session runs between before_run and after_run is an update."""
 
         def before_run(self, run_context):
@@ -103,7 +106,7 @@ def install():
             stages.updates[stages.step] += 1
             super().after_run(run_context, run_values)
 
-    main.run_log.ProgressHook = Hook
+    progress.Hook = Hook
     return stages
 
 
@@ -123,7 +126,7 @@ def table(stages):
 if __name__ == '__main__':
     the_stages = install()
     try:
-        main.run_main()
+        signals.run(main.main, hard=False)
     except SystemExit as end:
         if end.code:
             raise

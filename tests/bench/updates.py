@@ -24,7 +24,7 @@ CASES = {'update-64': (64, (64, 64), 64, 6),
 TURNS = 4
 
 
-def plain_updates(settings, schedule, start, num_updates):
+def plain_updates(settings, schedule, start, data_format, num_updates):
     """CPU seconds an update of classifier_fn's graph on constant images, in a plain session."""
     stream = np.random.RandomState(0)
     size = settings.image_size
@@ -34,7 +34,7 @@ def plain_updates(settings, schedule, start, num_updates):
         labels = tf.constant(np.arange(settings.batch_size, dtype=np.int32) % 20)
         spec = resnet_model.classifier_fn(images, labels, tf.estimator.ModeKeys.TRAIN, {
             'settings': settings, 'step': STEP, 'schedule': schedule, 'start': start,
-            'teacher_bias': None, 'data_format': resnet_model.default_data_format()})
+            'teacher_bias': None, 'data_format': data_format})
         session.run(tf.global_variables_initializer())
         times = []
         for _ in range(num_updates + 2):
@@ -43,10 +43,10 @@ def plain_updates(settings, schedule, start, num_updates):
     return (times[-1] - times[1]) / num_updates  # the first ones hold TensorFlow's one-off work
 
 
-def driver_updates(main, run, files, classes, schedule, num_updates):
-    """CPU seconds an update of the driver's stage 1 of step 2, reading `files`."""
+def driver_updates(main, run, samples, schedule, num_updates):
+    """CPU seconds an update of the driver's stage 1 of step 2, reading the files of `samples`."""
     times = []
-    hook = main.run_log.ProgressHook
+    hook = main.progress.Hook
 
     class Timed(hook):
         def after_run(self, run_context, run_values):
@@ -55,14 +55,13 @@ def driver_updates(main, run, files, classes, schedule, num_updates):
             if len(times) == num_updates + 2:
                 run_context.request_stop()
 
-    main.run_log.ProgressHook = Timed
+    main.progress.Hook = Timed
     try:
-        samples = main.lists.Samples(np.arange(len(files)), classes)
         # Stopped amid the stage, so that images are read ahead to the end; the driver objects.
         with contextlib.suppress(main.UserError):
             main.train_classifier(run, STEP, samples, schedule, None)
     finally:
-        main.run_log.ProgressHook = hook
+        main.progress.Hook = hook
     return (times[-1] - times[1]) / num_updates
 
 
@@ -99,19 +98,20 @@ def _row(options, name, target):
     else:
         files = measure.write_photos(os.path.join(options.folder, name), batch * (count + 2),
                                      height, width)
-    classes = np.arange(len(files), dtype=np.int64) % 20
+    samples = main.lists.Samples(
+        np.arange(len(files)), np.arange(len(files)) % 20,
+        main.lists.ImageList(os.path.join(options.folder, 'train.txt'), files, None, None))
+    machine = main.machine.Machine(None, None, batch)
     schedule = settings_lib.schedule(settings, len(files))
     loops, driver = [], []
     for turn in range(TURNS):
         model_dir = os.path.join(options.folder, name + '_run{}'.format(turn))
-        start = first_checkpoint(settings, main.state.classifier_dir(model_dir, STEP - 1))
+        start = first_checkpoint(settings, main.checkpoints.classifier_dir(model_dir, STEP - 1))
         run = types.SimpleNamespace(
-            settings=settings, model_dir=model_dir, train_files=lambda images: files[images],
-            data_format=resnet_model.default_data_format(), session_config=tf.ConfigProto(),
-            data_dir=options.folder, run_time=main.run_log.RunTime([1] * 10),
-            num_parallel_calls=None, replicas=main.machine.ONE, cluster=None)
-        driver.append(driver_updates(main, run, files, classes, schedule, count))
-        loops.append(plain_updates(settings, schedule, start, count))
+            settings=settings, model_dir=model_dir, data_dir=options.folder, machine=machine,
+            run_time=main.progress.RunTime([1] * settings.num_steps))
+        driver.append(driver_updates(main, run, samples, schedule, count))
+        loops.append(plain_updates(settings, schedule, start, machine.data_format, count))
     # As if both cores did nothing else.
     loop, ours = (min(seconds) / os.cpu_count() for seconds in (loops, driver))
     return measure.Row(
