@@ -2,10 +2,11 @@
 
     python tests/fuzz_readers.py [--inputs 400000] [--seed 0]
 
-Half of the inputs are list files, a quarter records of steps, fifteen in a hundred the experiment's
-identity, ten logs (tests/fuzz_log_reader.py asks more of those), one a checkpoint. What is accepted
-all the same must be right: a list that can be split, the record as it was written, the same
-weights. Stops at the first failure and prints its seed.
+Nearly half of the inputs are list files, a quarter records of steps, fifteen in a hundred the
+experiment's identity, ten logs (tests/fuzz_log_reader.py asks more of those), five class orders,
+one a checkpoint. What is accepted all the same must be right: a list that can be split, an order
+with each label once, the record as it was written, the same weights. Stops at the first failure and
+prints its seed.
 """
 
 import argparse
@@ -72,6 +73,19 @@ def fuzz_list(rng, folder):
         split = lists.split(found, found, NUM_CLASSES, 1, 1993)
         assert sorted(np.concatenate(split.train + split.validation)) == list(
             range(len(found.paths)))
+    except UserError as error:
+        one_line(error)
+        return 'refused'
+    return 'accepted'
+
+
+def fuzz_order(rng, folder):
+    """A class order: each label once, or refused."""
+    path = os.path.join(folder, 'order.txt')
+    labels = rng.sample(range(NUM_CLASSES), NUM_CLASSES)
+    write(path, mutate(rng, '\n'.join(map(str, labels)).encode()))
+    try:
+        assert sorted(lists.read_order(path, NUM_CLASSES)) == list(range(NUM_CLASSES))
     except UserError as error:
         one_line(error)
         return 'refused'
@@ -170,8 +184,8 @@ def main():
     flags = parser.parse_args()
     tf.disable_v2_behavior()
     tf.logging.set_verbosity(tf.logging.FATAL)
-    shares = ((fuzz_checkpoint, .01), (fuzz_log, .1), (fuzz_identity, .15), (fuzz_record, .24),
-              (fuzz_list, .5))
+    shares = ((fuzz_checkpoint, .01), (fuzz_order, .05), (fuzz_log, .1), (fuzz_identity, .15),
+              (fuzz_record, .24), (fuzz_list, .45))
     outcomes, started = collections.Counter(), time.time()
     memory = '/dev/shm'  # no disk is worn out where there is one
     folder = tempfile.mkdtemp(dir=memory if os.path.isdir(memory) else None)
