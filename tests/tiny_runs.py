@@ -104,6 +104,11 @@ class Process:
         cls._server.stdin.flush()
         return int(cls._server.stdout.readline())
 
+    def said(self):
+        """What it wrote to stderr so far, bytes."""
+        with open(os.path.join(self._output, 'err'), 'rb') as file:
+            return file.read()
+
     def wait(self):
         """Returns the Result once the process has ended."""
         status = self._ask({'wait': self.pid})
