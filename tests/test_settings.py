@@ -93,11 +93,36 @@ def test_boundaries_keep_their_place_when_epochs_change():
     ({'learning_rate': 0.}, '--learning_rate'), ({'weight_decay': -1.}, '--weight_decay'),
     ({'batch_norm_decay': 1.}, '--batch_norm_decay'), ({'temperature': 0.}, '--temperature'),
     ({'batch_size': 0}, '--batch_size'), ({'learning_rate': float('inf')}, '--learning_rate'),
+    ({'learning_rate_batch': 0}, '--learning_rate_batch'),
+    ({'lr_boundaries': (-1.,)}, '--lr_boundaries'),
+    ({'lr_boundaries': (1e300,)}, '--lr_boundaries'),
+    ({'lr_boundaries': (float('nan'),)}, '--lr_boundaries'),
 ])
 def test_a_contradiction_names_its_flag(given, flag):
     with pytest.raises(UserError) as error:
         settings_lib.check(settings_lib.override(settings_lib.DATASETS['imagenet100'], **given))
     assert flag + '=' in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('given, most', [
+    ({'batch_size': 2000000000}, 65536), ({'batch_size': 99999999999}, 65536),
+    ({'image_size': 20000}, 4096), ({'train_epochs': 1000000000}, 100000),
+    ({'network': 'cifar', 'resnet_size': 6 * 10 ** 8 + 2}, 1202),
+    ({'num_classes': 10 ** 9}, 1000000), ({'memory_per_class': 10 ** 12}, 1000000)])
+def test_a_number_that_cannot_be_meant_is_told_the_largest(given, most):
+    with pytest.raises(UserError, match='--{}={} .*the largest value is {}$'.format(
+            *list(given.items())[-1], most)):
+        settings_lib.check(settings_lib.override(settings_lib.DATASETS['imagenet100'], **given))
+
+
+def test_more_updates_than_tensorflow_counts_are_refused_with_what_it_can():
+    """It would end in a traceback of tf.piecewise_constant's: the boundaries are int32."""
+    settings = settings_lib.override(settings_lib.DATASETS['imagenet1000'], batch_size=1,
+                                     train_epochs=10 ** 5)
+    with pytest.raises(UserError, match='--train_epochs=100000.*is 1676$'):
+        settings_lib.schedule(settings, 1281167)
+    settings = settings_lib.override(settings, train_epochs=1676)
+    assert settings_lib.schedule(settings, 1281167).num_updates < 2 ** 31
 
 
 def warned(settings, training, validation):
