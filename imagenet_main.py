@@ -5,7 +5,7 @@
     python imagenet_main.py --dataset=glyphs100    # embedded images, minutes on two CPU cores
 
 Steps count from 0 here and in the names of files, as in the paper's equations, and from 1 in the
-log and the tables.
+log and the tables. Paper: https://arxiv.org/abs/1905.13260; its authors' code: see README.md.
 """
 
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
