@@ -37,27 +37,32 @@ class StopRequest:
 
     def __init__(self):
         self.signal_number = None
+        self._unsaid = [ANSWER]
 
     def install(self):
         """Takes over the signals."""
         for number in self.SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets SIGHUP
-                signal.signal(number, lambda number, _: self.follow(number))
+                signal.signal(number, lambda number, _: self._first(number))
         numbers, told = os.pipe()
         os.set_blocking(told, False)
         signal.set_wakeup_fd(told)  # gets the number of each signal the moment it comes
-        threading.Thread(target=self._answer, args=(numbers,), daemon=True).start()
+        threading.Thread(target=self._read, args=(numbers,), daemon=True).start()
 
-    def _answer(self, numbers):
+    def _first(self, number):
+        """Remembers a signal and says so; called by the handler and by the thread."""
+        self.follow(number)
+        with contextlib.suppress(IndexError, OSError):  # said already; the terminal is closed
+            os.write(2, self._unsaid.pop())
+
+    def _read(self, numbers):
         for asked_before in (False, True):
             number = None
             while number not in self.SIGNALS:
                 number = os.read(numbers, 1)[0]
             if asked_before:
                 os._exit(128 + number)
-            self.follow(number)
-            with contextlib.suppress(OSError):  # the terminal may be closed
-                os.write(2, ANSWER)
+            self._first(number)
 
     def asked(self):
         """Whether a stop was asked for."""
