@@ -1,14 +1,15 @@
 # Each target finds Python, makes the environment where it is not there yet, and runs.
 RUNTIME ?=
 VENV ?= .venv
-PYTHON =
+PYTHON ?=
 ARGS =
 
 export RUNTIME VENV PYTHON
 
-.PHONY: help demo test lint bench
+.PHONY: help setup demo test lint bench
 
 help:
+	@echo 'make setup   make the environment that the others use, and no more'
 	@echo 'make demo    run the embedded experiment: glyphs100, ten steps of ten classes'
 	@echo 'make test    run the linter and the tests'
 	@echo 'make lint    run the linter'
@@ -19,6 +20,9 @@ help:
 	@echo '                tf2: TensorFlow 2.15.1 (Python 3.9 to 3.11); chosen by itself otherwise'
 	@echo '  VENV=...      another folder for the environment, to have several runtimes side by side'
 	@echo '  PYTHON=...    the Python to make the environment with'
+
+setup:
+	@.ci/setup
 
 demo:
 	@.ci/setup

@@ -1,7 +1,13 @@
 """The bias correction layer: two parameters, beta and gamma, for the newest classes (section 4).
 
-Corrected logits: z_k for old classes, beta * z_k + gamma for the newest group. A pair is learnt at
-each step t >= 1 on the held-out balanced split and applied only to the group that was newest then.
+Corrected logits: z_k for old classes, beta * z_k + gamma for the newest group. (The paper writes
+alpha * o_k + beta; beta and gamma are the names in the authors' code and log.) A pair is
+learnt at each step t >= 1 on the held-out balanced split, where it minimises
+
+    CE(correct(logits, beta, gamma, m), labels) + 0.1 * gamma^2 / 2
+
+and is applied only to the group that was newest then. What is the authors' code and not in the
+paper's equations: the penalty on gamma, and batch norm on the batch's statistics in this stage.
 """
 
 import collections
@@ -15,7 +21,7 @@ from runtime.signals import STOP
 
 MOMENTUM = 0.9
 EPOCHS_FACTOR = 2  # stage 2 has twice the epochs of stage 1, its boundaries doubled
-GAMMA_PENALTY = 0.1  # times gamma^2 / 2; nothing on beta
+GAMMA_PENALTY = 0.1  # times gamma^2 / 2; nothing on beta (the authors' code, not in the paper)
 USUAL_BETA = 0.25, 4.
 BETA, GAMMA = 'bias_opt/beta', 'bias_opt/gamma'
 
@@ -27,10 +33,15 @@ def correct(logits, beta, gamma, num_new):
 
 
 def compact_logits(logits, labels, num_new):
-    """All that stage 2 needs of frozen logits: one number for all old classes, and the new ones.
+    """A shortcut: all that stage 2 needs of frozen logits, one number for all old classes.
 
-    Old logits z_k enter the cross-entropy log sum exp(z) - z_label as log sum_old exp(z_k), which
-    stands for them like the logit of one class, and as z_label, which beta and gamma do not change.
+    With q the corrected logits, CE = log sum_all exp(q_k) - q_label. The old ones are z_k, whatever
+    beta and gamma are, so their part of the sum is one constant, S = sum_old exp(z_k):
+
+        log sum_all exp(q_k) = log(exp(log S) + sum_new exp(beta * z_k + gamma)),
+
+    the same as if one old class had the logit log S. For a new label CE is hence that of these
+    1 + m logits; for an old one z_label takes the place of log S: CE to class 0, + log S - z_label.
 
     Args:
         logits: float32 [batch, seen classes], the newest classes last.
@@ -71,8 +82,9 @@ def batches(schedule):
 def rows(batches_, update, batch_norm):
     """Where the logits of the images of batch `update` stand among those stored.
 
-    With batch norm on 'batch' statistics an image's logits depend on its batch: stored are all
-    distinct batches in order, then the short one. With 'moving' statistics: each image once.
+    With batch norm on 'batch' statistics (the authors' code, not in the paper) an image's logits
+    depend on its batch: stored are all distinct batches in order, then the short one. With 'moving'
+    statistics: each image once.
 
     Returns:
         int64 array [batch].
@@ -86,7 +98,7 @@ def rows(batches_, update, batch_norm):
 
 def _loss(logits, labels, constants, beta, gamma):
     """CE over seen classes + 0.1 * gamma^2 / 2, from compact logits."""
-    corrected = tf.concat([logits[:, :1], beta * logits[:, 1:] + gamma], axis=1)
+    corrected = correct(logits, beta, gamma, num_new=int(logits.shape[1]) - 1)
     ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=corrected)
     return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
 

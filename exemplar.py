@@ -45,9 +45,12 @@ def training_exemplars(settings, step):
     return math.ceil(a_class) - validation_images(settings, step)
 
 
-def stored_exemplars(settings, step):
-    """How many exemplars of each seen class are chosen after `step`; 0 after the last step."""
-    if step == settings.num_steps - 1:
+def stored_exemplars(settings, step, after_last=False):
+    """How many exemplars of each seen class are chosen after `step`.
+
+    After the last step, as published, 0; `after_last`: what a further step would have.
+    """
+    if step == settings.num_steps - 1 and not after_last:
         return 0
     a_class, validation = _per_class(settings, settings.seen(step))
     return math.ceil(a_class) - math.ceil(validation)
@@ -209,7 +212,7 @@ def _herd_classes(features, classes, count):
     return [rows[chosen] for rows, chosen in zip(classes, _herd(block, count))]
 
 
-def select(settings, step, classes, features):
+def select(settings, step, classes, features, after_last=False):
     """The exemplars to store after `step`, for each seen class out of its images of this step.
 
     Args:
@@ -217,11 +220,12 @@ def select(settings, step, classes, features):
         step: t, counted from 0.
         classes: int array [images], the class of every training image of this step.
         features: float array [images, dimensions], same order; may be None for random exemplars.
+        after_last: as for stored_exemplars.
 
     Returns:
         A list with one int64 array a seen class: rows of `features`, in the order chosen.
     """
-    count = stored_exemplars(settings, step)
+    count = stored_exemplars(settings, step, after_last)
     seen = settings.seen(step)
     order = np.argsort(classes, kind='stable')
     by_class = np.split(order, np.searchsorted(classes[order], np.arange(1, seen)))

@@ -5,7 +5,7 @@
     python imagenet_main.py --dataset=glyphs100    # embedded images, minutes on two CPU cores
 
 Steps count from 0 here and in the names of files, as in the paper's equations, and from 1 in the
-log and the tables.
+log and the tables. Paper: https://arxiv.org/abs/1905.13260; its authors' code: see README.md.
 """
 
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
@@ -39,7 +39,7 @@ run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
 flags.DEFINE_bool('eval_only', False,
                   'evaluate the checkpoints in model_dir (also the original\'s), and stop')
-for module in (settings_lib, checks, machine, checkpoints, state, run_log, progress):
+for module in (settings_lib, checks, machine, checkpoints, state, run_log, progress, step_results):
     flags.adopt_module_key_flags(module)  # --help lists them too
 
 
@@ -48,7 +48,7 @@ class Run:
 
     def __init__(self, settings, data_dir, model_dir, task, job):
         self.settings, self.data_dir, self.model_dir = settings, data_dir, model_dir
-        train, test = lists.read_lists(data_dir, settings.num_classes)
+        train, test = lists.read_lists(data_dir, settings.num_classes, checks.watch_list)
         self.digests = {lists.TRAIN_LIST: train.digest, lists.TEST_LIST: test.digest}
         self.split = lists.split(train, test, settings.num_classes,
                                  exemplar.validation_pool(settings), settings.order_seed,
@@ -76,18 +76,17 @@ def run_step(run, step, exemplars, teacher_bias):
         (results, exemplars of the seen classes).
     """
     settings = run.settings
-    samples = training, validation, _ = exemplar.samples(run.split, settings, step, exemplars)
+    samples = training, validation, test = exemplar.samples(run.split, settings, step, exemplars)
     run_log.counts_lines(step, *(len(part.images) for part in samples))
     stage1, stage2 = run.schedules(step, samples)
 
     checkpoint = train_classifier(run, step, training, stage1, teacher_bias)  # section 3
     bias = fit_bias(run, step, checkpoint, validation, stage2) if stage2 else None  # section 4
-    last = step == settings.num_steps - 1
-    herding = settings.exemplar_selection == 'herding' and not last
-    results, confusions, features = evaluate(run, step, checkpoint, bias, samples, herding)
-    for suffix, matrix in confusions.items():
-        state.write_array(run.model_dir, 'confusion{}_{}.npy'.format(suffix, step + 1), matrix)
-    chosen = [] if last else exemplar.select(settings, step, training.classes, features)
+    stores = FLAGS.store_last or step < settings.num_steps - 1
+    herding = settings.exemplar_selection == 'herding' and stores
+    results, predicted, features = evaluate(run, step, checkpoint, bias, samples, herding)
+    step_results.write(run.model_dir, step, settings, run.split, test, predicted)
+    chosen = exemplar.select(settings, step, training.classes, features, True) if stores else []
     return results, [training.images[rows] for rows in chosen]
 
 
@@ -143,7 +142,7 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
     """One pass over validation, test and, for herding, training images.
 
     Returns:
-        (results, confusions, features): step_results.of, and float32 [training images,
+        (results, predicted, features): step_results.of, and float32 [training images,
         dimensions] or None.
     """
     training, validation, test = samples
@@ -158,16 +157,17 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
             len(files), settings=run.settings, step=step, outputs='evaluation',
             batch_norm='moving', bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, checkpoint)
-    features = outputs['features'][-len(training.images):] if with_features else None
-    return (*step_results.of(step, run.settings, samples, bias, outputs), features)
+    return step_results.of(step, run.settings, samples, bias, outputs) + (
+        outputs['features'][-len(training.images):] if with_features else None,)
 
 
 def run_experiment(run):
     """The loop over incremental steps, from the first that is not finished."""
     settings = run.settings
-    records = state.finished_steps(run.model_dir)
-    rows = [record['results'] for record in records]
+    records = state.finished_steps(run.model_dir, settings.num_steps)
     state.write_results(run.model_dir, settings.num_steps, records)
+    state.write_table(run.model_dir, 'classes.txt', *lists.classes(run.split, run.data_dir))
+    rows = [record['results'] for record in records]
     if records:
         LOG.info('going on after step %d of %d', len(records), settings.num_steps)
     checkpoints.prune(run.model_dir, len(records), run.keeps)
@@ -283,7 +283,7 @@ def main(_):
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
             run_log.settings_line(settings)
         run.machine.log_devices()
-        checks.warn_of_shared_images(run.split)
+        checks.warn_of_images(run.split, settings)
         if FLAGS.dry_run:
             dry_run(run)
         elif FLAGS.check_data:

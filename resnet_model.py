@@ -14,7 +14,6 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 from data import pipeline
 from runtime import progress as progress_lib
-from runtime.signals import STOP
 
 BATCH_NORM_EPSILON = 1e-5
 # Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as TensorFlow
@@ -26,7 +25,8 @@ NETWORK, STORED_NETWORK = 'resnet', 'store_resnet'
 
 # What the progress line shows of an update, and the tensors that hold it.
 WATCHED = (('loss', 'watched/losses/total:0'), ('cross-entropy', 'watched/losses/xe:0'),
-           ('distillation', 'watched/losses/kd:0'), ('weight decay', 'watched/losses/wd:0'))
+           ('distillation', 'watched/losses/kd:0'), ('weight decay', 'watched/losses/wd:0'),
+           ('batch accuracy', 'watched/monitors/accuracy:0'))
 
 # Blocks in each of the four block layers; from 50 layers on they are bottlenecks.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
@@ -256,14 +256,17 @@ def _classifier(features, labels, mode, params, mean):
 
     # Whether this process was asked to stop: all stop after the same update.
     stop = tf.placeholder_with_default(0., [], 'stop')
-    watched = [loss, ce, kd, wd, stop]
+    predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
+    accuracy = mean(tf.cast(tf.equal(predicted, labels), tf.float32))  # before this update
+    watched = [loss, ce, kd, wd, accuracy, stop]
     if params.get('num_replicas', 1) > 1:
         def mean_of_all(strategy, values):
             return strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)
 
         watched = tf.unstack(tf.distribute.get_replica_context().merge_call(
             mean_of_all, args=(tf.stack(watched),)))
-    names = ('losses/total', 'losses/xe', 'losses/kd', 'losses/wd', 'stop', 'monitors/lr')
+    names = ('losses/total', 'losses/xe', 'losses/kd', 'losses/wd', 'monitors/accuracy', 'stop',
+             'monitors/lr')
     for name, value in zip(names, watched + [learning_rate]):
         tf.identity(value, 'watched/' + name)  # for the progress line
         if name != 'stop':
@@ -349,9 +352,10 @@ def forward(checkpoint, machine, dataset, num_images, **params):
         tf.estimator.RunConfig(session_config=machine.session_config),
         dict(params, data_format=machine.data_format))
     arrays, done = None, 0
+    watch = progress_lib.Watch('images seen', num_images, seconds=progress_lib.LINE_SECONDS)
     for outputs in estimator.predict(dataset, checkpoint_path=checkpoint,
                                      yield_single_examples=False):
-        STOP.check()
+        watch(done)
         if arrays is None:  # filled in place: with 10,000 classes a second copy would not fit
             arrays = {name: np.empty((num_images,) + value.shape[1:], value.dtype)
                       for name, value in outputs.items()}

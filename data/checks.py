@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
 from data import lists, pipeline
-from runtime import LOG, run_log, state
+from runtime import LOG, progress, state
 from runtime.errors import UserError
 from runtime.signals import GO_ON, STOP
 
@@ -17,25 +16,42 @@ FLAGS = flags.FLAGS
 flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
 flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and say which')
 
-LINE_SECONDS = 10  # between two lines on how far a check is
+# How files of other formats begin, from which byte on.
+OTHER_FORMATS = ((8, b'WEBP', 'WebP'), (0, b'BM', 'BMP'), (0, b'II*\0', 'TIFF'),
+                 (0, b'MM\0*', 'TIFF'), (4, b'ftyp', 'HEIC or AVIF'), (0, b'<', 'HTML or SVG'))
+# How files of those that are read begin and, where nothing is cut off, end.
+FORMATS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'), (b'GIF8', b';'))
+
+
+def watch_list(path):
+    """Says how far the reading of a list file is."""
+    return progress.Watch(os.path.basename(path), os.path.getsize(path), 'bytes')
+
+
+def why_bad(file):
+    """Why a file is no image that can be read, in a few words."""
+    try:
+        with open(file, 'rb') as opened:
+            content = opened.read()
+    except OSError as error:
+        return error.strerror
+    if not content:
+        return 'empty'
+    for place, magic, name in OTHER_FORMATS:
+        if content[place:].startswith(magic):
+            return '{}, not JPEG, PNG or GIF'.format(name)
+    for begin, end in FORMATS:
+        if content.startswith(begin):
+            return 'damaged' if content.endswith(end) else 'cut off'
+    return 'not JPEG, PNG or GIF'
 
 
 def bad_images(files, num_parallel_calls, what):
     """The positions in `files` of what does not decode; says how far it is."""
-    started = shown = time.monotonic()
-
-    def watch(done):
-        nonlocal shown
-        STOP.check()
-        if time.monotonic() - shown > LINE_SECONDS or done == len(files):
-            shown = time.monotonic()
-            rate = done / max(shown - started, 1e-9)
-            LOG.info('%s: %d of %d images, %.0f/s, %s left', what, done, len(files), rate,
-                     run_log.duration((len(files) - done) / rate))
-
-    bad = pipeline.bad_images(files, num_parallel_calls, watch)
+    bad = pipeline.bad_images(files, num_parallel_calls,
+                              progress.Watch(what, len(files), ends=True))
     for position in bad:
-        LOG.info('bad image: %s', os.fsdecode(files[position]))
+        LOG.info('bad image: %s: %s', os.fsdecode(files[position]), why_bad(files[position]))
     return bad
 
 
@@ -71,8 +87,14 @@ def without_bad_images(split, groups, num_parallel_calls):
     return split._replace(checked_groups=len(groups) - 1)
 
 
-def warn_of_shared_images(split):
-    """Says which images stand in both lists."""
+def warn_of_images(split, settings):
+    """Says which images stand in both lists, and whether only their centre will be seen."""
+    first = split.train_list.files(slice(1))[0]
+    sides = pipeline.sides(first) if settings.preprocessing == 'cifar' else ()
+    if sides and max(sides) > settings.image_size:
+        LOG.info('warning: --preprocessing=cifar takes the centre of larger images, {0} x {0} '
+                 'pixels of the {2} x {1} of {3}; vgg resizes them'.format(
+                     settings.image_size, *sides, os.fsdecode(first)))
     shared = lists.in_both(split.train_list, split.test_list)
     if shared:
         LOG.info('warning: images in both lists: %d (%s%s)', len(shared),
@@ -122,6 +144,7 @@ def _cause(error, files, data_dir, num_parallel_calls):
     bad = pipeline.bad_images(files, num_parallel_calls, stop_at_first=True)
     if not bad:
         return error
-    return UserError('{}: cannot be read as an image; {}, then {}'.format(
-        os.fsdecode(files[bad[0]]), 'it will be left out' if FLAGS.skip_bad_images else
+    file = files[bad[0]]
+    return UserError('{}: cannot be read as an image ({}); {}, then {}'.format(
+        os.fsdecode(file), why_bad(file), 'it will be left out' if FLAGS.skip_bad_images else
         'mend it or add --skip_bad_images', GO_ON))

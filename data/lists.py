@@ -5,6 +5,7 @@ labels as the list files have them.
 """
 
 import collections
+import contextlib
 import hashlib
 import os
 import posixpath
@@ -12,10 +13,10 @@ import zlib
 
 import numpy as np
 
+from runtime import LOG
 from runtime.errors import UserError
 
-TRAIN_LIST, TEST_LIST = 'train.txt', 'val.txt'
-
+TRAIN_LIST, TEST_LIST, NAMES = 'train.txt', 'val.txt', 'classes.txt'
 
 class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 'digest'])):
     """A list file that was read.
@@ -61,6 +62,7 @@ class Samples(collections.namedtuple('Samples', ['images', 'classes', 'image_lis
     def digest(self):
         """A number that tells whether all processes of a run have the same images."""
         return zlib.crc32(self.classes.tobytes(), zlib.crc32(self.images.tobytes()))
+
 
 # Lines are parsed this many bytes at a time: what is made of them on the way stays in the cache.
 _CHUNK = 1 << 16
@@ -112,7 +114,7 @@ def _normalised(paths):
     return paths
 
 
-def read_list(path, num_classes):
+def read_list(path, num_classes, watch=None):
     """Reads a list file: one `relative/path label` a line, the label after the last white space.
 
     Paths may hold spaces, `..` and be absolute. A byte-order mark, Windows line ends and blank
@@ -121,6 +123,7 @@ def read_list(path, num_classes):
     Args:
         path: the list file.
         num_classes: C; labels are 0 ... C-1.
+        watch: function called now and then with the number of bytes read so far, or None.
 
     Returns:
         An ImageList.
@@ -129,7 +132,7 @@ def read_list(path, num_classes):
         UserError: the file is missing, unreadable or empty, a line is malformed, a label is out of
             range, an image is listed twice; the message names file and line.
     """
-    paths, labels, digest, blank = [], [], hashlib.sha256(), None
+    paths, labels, seen, digest, blank = [], [], set(), hashlib.sha256(), None
     number = 0  # lines before the chunk
     try:
         with open(path, 'rb') as file:
@@ -149,16 +152,20 @@ def read_list(path, num_classes):
                     raise UserError('{}, line {}: blank line inside the list'.format(path, blank))
                 if filled:
                     chunk = _parse_lines(lines[:filled], number + 1, path, num_classes)
-                    paths.extend(_normalised(chunk[0]))
+                    own = _normalised(chunk[0])
+                    paths.extend(own)
+                    seen.update(own)
                     labels.append(np.array(chunk[1], np.int32))
                 if filled < len(lines) and blank is None:
                     blank = number + filled + 1
                 number += len(lines)
+                if watch is not None:
+                    watch(file.tell())
     except OSError as error:
         raise UserError('{}: {}'.format(path, error.strerror)) from None
     if not paths:
         raise UserError('{}: the list is empty'.format(path))
-    if len(set(paths)) != len(paths):
+    if len(seen) != len(paths):
         first = {}
         for position, image_path in enumerate(paths):
             if first.setdefault(image_path, position) != position:
@@ -170,10 +177,32 @@ def read_list(path, num_classes):
     return ImageList(path, array, np.concatenate(labels), digest.hexdigest())
 
 
-def read_lists(data_dir, num_classes):
-    """The train and the test ImageList of a data folder; raises UserError as read_list does."""
-    return tuple(read_list(os.path.join(data_dir, name), num_classes)
-                 for name in (TRAIN_LIST, TEST_LIST))
+def read_lists(data_dir, num_classes, watch=lambda path: None):
+    """The train and the test ImageList of a data folder; raises UserError as read_list does.
+
+    `watch`: function from a list's path to read_list's `watch`.
+    """
+    paths = [os.path.join(data_dir, name) for name in (TRAIN_LIST, TEST_LIST)]
+    return tuple(read_list(path, num_classes, watch(path)) for path in paths)
+
+
+
+
+def classes(split_, data_dir):
+    """Which label, and name, is class 0, 1, ...: (names of the columns, rows of them).
+
+    The data folder's classes.txt, where there is one, has a name a line, from label 0 on.
+    """
+    names = []
+    with contextlib.suppress(FileNotFoundError), open(
+            os.path.join(data_dir, NAMES), encoding='utf-8-sig', errors='replace') as file:
+        names = file.read().strip().splitlines()
+        if len(names) != len(split_.order):
+            LOG.info('warning: %s: %d lines are no names of %d labels; not used', file.name,
+                     len(names), len(split_.order))
+            names = []
+    return ('class', 'label', 'name'), [(c, label, names[label] if names else '')
+                                        for c, label in enumerate(split_.order)]
 
 
 def in_both(train, test):

@@ -159,6 +159,15 @@ def periodic_dataset(files, classes, settings, num_full, num_short, short_start,
     return dataset.prefetch(2)
 
 
+def sides(file):
+    """(height, width) of an image in pixels; () where it does not decode."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        try:
+            return tuple(session.run(tf.shape(tf.image.decode_png(tf.read_file(file))))[:2])
+        except tf.errors.OpError:
+            return ()
+
+
 def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):
     """Decodes every file wholly; returns the positions in `files` of those that are no images.
 

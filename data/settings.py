@@ -194,14 +194,22 @@ def override(settings, **given):
     return settings._replace(**given)
 
 
+# What has to be positive, and the largest value that can be meant: beyond, memory or days are spent
+# on a slip of the hand before anything shows.
+MOST = {'num_classes': 10 ** 6, 'num_increments': 10 ** 6, 'memory_per_class': 10 ** 6,
+        'image_size': 4096, 'resnet_size': 1202, 'train_epochs': 10 ** 5, 'batch_size': 2 ** 16,
+        'learning_rate_batch': 2 ** 16, 'learning_rate': 1e38, 'temperature': 1e6}
+
+
 def check(settings):
     """Raises UserError where the settings contradict themselves; the message names the flag."""
-    positive = ('num_classes', 'num_increments', 'memory_per_class', 'image_size', 'train_epochs',
-                'batch_size', 'learning_rate', 'temperature')
-    for name in positive:
+    for name, most in MOST.items():
         value = getattr(settings, name)
-        if not value > 0 or value == float('inf'):
+        if not value > 0:
             raise UserError('--{}={} must be a positive number'.format(name, value))
+        if value > most:
+            raise UserError('--{}={} cannot be meant; the largest value is {}'.format(
+                name, value, most))
     if not 0 <= settings.weight_decay < float('inf'):
         raise UserError('--weight_decay={} must be 0 or more'.format(settings.weight_decay))
     for name in ('seed', 'order_seed'):
@@ -230,9 +238,11 @@ def check(settings):
                             settings.num_classes, ' without --first_classes={}'.format(
                                 settings.first_classes) if settings.first_classes else '',
                             settings.num_increments))
-    if list(settings.lr_boundaries) != sorted(set(settings.lr_boundaries)):
-        raise UserError('--lr_boundaries={} must rise'.format(
-            ','.join('{:g}'.format(epoch) for epoch in settings.lr_boundaries)))
+    boundaries = settings.lr_boundaries
+    if list(boundaries) != sorted(set(boundaries)) or not all(
+            0 <= epoch <= MOST['train_epochs'] for epoch in boundaries):
+        raise UserError('--lr_boundaries={} must rise, from 0 to {} at most'.format(
+            ','.join('{:g}'.format(epoch) for epoch in boundaries), MOST['train_epochs']))
     imagenet_sizes = (18, 34, 50, 101, 152, 200)
     if settings.network == 'imagenet' and settings.resnet_size not in imagenet_sizes:
         raise UserError('--resnet_size={} is none of {}'.format(
@@ -240,6 +250,9 @@ def check(settings):
     if settings.network == 'cifar' and (settings.resnet_size < 8 or settings.resnet_size % 6 != 2):
         raise UserError('--resnet_size={} is not 6n+2 (8, 14, 20, 26, 32, ...), as --network=cifar '
                         'needs'.format(settings.resnet_size))
+
+
+MOST_UPDATES = 2 ** 31 - 1  # int32, as tf.piecewise_constant has them
 
 
 class Schedule(collections.namedtuple('Schedule', [
@@ -262,9 +275,14 @@ def schedule(settings, num_images, epochs_factor=1):
     """The Schedule of a stage over `num_images` images; stage 2 has `epochs_factor` 2.
 
     Batches run over epoch borders and the last may be short, hence the one ceiling; boundaries are
-    int(images/batch * epoch) with true division.
+    int(images/batch * epoch) with true division. Raises UserError beyond MOST_UPDATES.
     """
     epochs = settings.train_epochs * epochs_factor
+    most = MOST_UPDATES * settings.batch_size // max(1, num_images * epochs_factor)
+    if max((settings.train_epochs,) + tuple(settings.lr_boundaries)) > most:
+        raise UserError('--train_epochs={}: {} images in batches of {} would need more updates '
+                        'than TensorFlow counts; the largest value, also for --lr_boundaries, is '
+                        '{}'.format(settings.train_epochs, num_images, settings.batch_size, most))
     first = settings.learning_rate * settings.batch_size / settings.learning_rate_batch
     return Schedule(
         num_images=num_images,

@@ -1,6 +1,13 @@
 """The figures of a step, from what the network said of each image."""
 
 import numpy as np
+from absl import flags
+
+from runtime import state
+
+FLAGS = flags.FLAGS
+flags.DEFINE_bool('predictions', False, 'write predictions_<step>.csv: the label and class of each '
+                  'test image, as they are and as predicted, also before the correction')
 
 MOST_CONFUSION_CLASSES = 1000
 
@@ -45,8 +52,29 @@ def confusion(predicted, labels, step, settings):
                        minlength=size * size).reshape(size, size).astype(np.int64)
 
 
+def write(model_dir, step, settings, split, test, predicted):
+    """Writes what the test images of `step` were taken for: the confusion matrices, and each one.
+
+    Args:
+        model_dir, step, settings: as elsewhere.
+        split: the Split.
+        test: Samples.
+        predicted: as `of` returns it.
+    """
+    for suffix, classes in predicted.items():
+        state.write_array(model_dir, 'confusion{}_{}.npy'.format(suffix, step + 1),
+                          confusion(classes, test.classes, step, settings))
+    if FLAGS.predictions:
+        columns, arrays = ['image'], [test.image_list.names(test.images)]
+        for name, classes in (('', test.classes), ('predicted_', predicted['']),
+                              ('predicted_before_', predicted['_before'])):
+            columns += [name + 'label', name + 'class']
+            arrays += [split.order[classes], classes]
+        state.write_table(model_dir, 'predictions_{}.csv'.format(step + 1), columns, zip(*arrays))
+
+
 def of(step, settings, samples, bias, outputs):
-    """A step's results: the row of results.csv, the accuracies by group, the confusion matrices.
+    """A step's results: the row of results.csv, accuracies by group, what each image was taken for.
 
     Args:
         step: t, counted from 0.
@@ -57,8 +85,8 @@ def of(step, settings, samples, bias, outputs):
             images, and others.
 
     Returns:
-        (results, confusions): a dict of numbers and lists of numbers; {'': matrix with the
-        correction, '_before': without}.
+        (results, predicted): a dict of numbers and lists of numbers; {'': int array [test images],
+        the classes with the correction, '_before': without}.
     """
     _, validation, test = samples
     held_out = validation.classes if step else validation.classes[:0]
@@ -72,10 +100,9 @@ def of(step, settings, samples, bias, outputs):
     for prefix, part in (('', on_test), ('val_', slice(0, len(held_out)))):
         for name, value in metrics(outputs, labels, part).items():
             results[prefix + name] = value
-    confusions = {}
+    predicted = {}
     for suffix in ('', '_before'):
-        predicted = outputs['predicted' + suffix][on_test]
+        predicted[suffix] = outputs['predicted' + suffix][on_test]
         results['group_top1' + suffix] = group_top1(
-            predicted, test.classes, settings.groups[:step + 2]).tolist()
-        confusions[suffix] = confusion(predicted, test.classes, step, settings)
-    return results, confusions
+            predicted[suffix], test.classes, settings.groups[:step + 2]).tolist()
+    return results, predicted

@@ -1,4 +1,4 @@
-"""What must be set before NumPy and TensorFlow are imported."""
+"""What must be set before NumPy and TensorFlow are imported, and what is said if that fails."""
 
 import contextlib
 import os
@@ -24,3 +24,17 @@ warnings.filterwarnings('ignore', category=DeprecationWarning)
 warnings.filterwarnings('ignore', message='`tf.layers', category=UserWarning)
 # TensorFlow 2 on what tf.distribute does within it.
 warnings.filterwarnings('ignore', 'To make it possible to preserve tf.data options', UserWarning)
+
+
+def _in_one_line(kind, error, trace):
+    """Says what ends a program while it is still importing."""
+    if issubclass(kind, KeyboardInterrupt):
+        print('stopped by signal 2', file=sys.stderr)
+        os._exit(130)  # nothing is begun yet
+    if not issubclass(kind, ModuleNotFoundError):
+        return sys.__excepthook__(kind, error, trace)
+    print('error: {} has no {}; use .venv/bin/python, which `make setup` makes'.format(
+        sys.executable, error.name), file=sys.stderr)
+
+
+sys.excepthook = _in_one_line

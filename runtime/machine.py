@@ -15,16 +15,19 @@ from runtime import LOG, checkpoints, cluster
 from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
+MOST_THREADS, MOST_GPUS = 1024, 64  # more cannot be meant
 
 flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
                   'layout of the network\'s maps (default: channels_first on a GPU)')
 flags.DEFINE_integer('num_parallel_calls', None, 'images decoded at once; default: tf.data decides',
-                     lower_bound=1)
+                     lower_bound=1, upper_bound=MOST_THREADS)
 
-flags.DEFINE_integer('intra_op_threads', 0, 'threads of one operation; 0: TensorFlow decides')
-flags.DEFINE_integer('inter_op_threads', 0, 'operations at once; 0: TensorFlow decides')
+flags.DEFINE_integer('intra_op_threads', 0, 'threads of one operation; 0: TensorFlow decides',
+                     lower_bound=0, upper_bound=MOST_THREADS)
+flags.DEFINE_integer('inter_op_threads', 0, 'operations at once; 0: TensorFlow decides',
+                     lower_bound=0, upper_bound=MOST_THREADS)
 flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine that share each batch; several machines: '
-                     'TF_CONFIG (README.md)', lower_bound=1)
+                     'TF_CONFIG (README.md)', lower_bound=1, upper_bound=MOST_GPUS)
 flags.DEFINE_bool('cpu_replicas', False, 'on one machine without a GPU, --num_gpus divides the CPU '
                   'instead, to try it out')
 
@@ -36,16 +39,17 @@ flags.DEFINE_bool('mixed_precision', False,
 flags.DEFINE_bool('xla', False,
                   'XLA compiles parts of the graph into fused kernels: a slower start of every '
                   'stage, other rounding')
-flags.DEFINE_bool('winograd', False,
-                  'cuDNN may choose its non-fused Winograd convolutions '
-                  '(TF_ENABLE_WINOGRAD_NONFUSED=1): more memory, other rounding')
+flags.DEFINE_bool('winograd', None,
+                  'whether cuDNN may choose its non-fused Winograd convolutions '
+                  '(TF_ENABLE_WINOGRAD_NONFUSED): more memory, other rounding; not given, '
+                  'TensorFlow decides, which allows them; the authors allowed them too')
 flags.DEFINE_bool('prefetch_to_device', False,
                   'the next training batch is copied to the GPU while an update runs: same '
                   'results, memory for one batch more; several GPUs always do so')
 flags.DEFINE_integer('gpu_private_threads', 0,
                      'threads that do nothing but start GPU kernels, so that decoding never delays '
                      'them (TF_GPU_THREAD_MODE=gpu_private, TF_GPU_THREAD_COUNT); same results; '
-                     '0: shared threads', lower_bound=0)
+                     '0: shared threads', lower_bound=0, upper_bound=MOST_THREADS)
 
 
 class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
@@ -77,8 +81,8 @@ def session_config():
 
     To be called before TensorFlow first looks for a GPU: it reads the environment only then.
     """
-    if FLAGS.winograd:
-        os.environ['TF_ENABLE_WINOGRAD_NONFUSED'] = '1'
+    if FLAGS.winograd is not None:
+        os.environ['TF_ENABLE_WINOGRAD_NONFUSED'] = str(int(FLAGS.winograd))
     if FLAGS.gpu_private_threads:
         os.environ['TF_GPU_THREAD_MODE'] = 'gpu_private'
         os.environ['TF_GPU_THREAD_COUNT'] = str(FLAGS.gpu_private_threads)

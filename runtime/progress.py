@@ -16,6 +16,7 @@ flags.DEFINE_integer('progress_every', 100, 'updates between progress lines, of 
                      'one a minute at least', lower_bound=1)
 
 LINE_SECONDS = 60
+WATCH_SECONDS = 10
 READ_AHEAD = 8  # batches: more than the pipeline ever holds
 
 
@@ -44,15 +45,45 @@ class RunTime:
             self._other_seconds += time.monotonic() - started - (self._training_seconds - trained)
             self._finished += 1
 
-    def left(self, step, images_left):
-        """(seconds left in this step, in the whole run), None before anything was measured."""
+    def left(self, step, images_left, seconds_left):
+        """(seconds left in this step, in the whole run).
+
+        Before stage 1 was measured: (`seconds_left`, what the stage itself needs; None).
+        """
         if not self._trained:
-            return None, None
+            return seconds_left, None
         speed = self._trained / max(self._training_seconds, 1e-9)
         other = self._other_seconds / self._finished if self._finished else 0.
         in_step = images_left / max(speed, 1e-9) + other
         later = self._images[step + 1:]
         return in_step, in_step + sum(later) / max(speed, 1e-9) + other * len(later)
+
+
+class Watch:
+    """Says how far a long pass is, a line every `seconds`, and ends it where a stop is asked for.
+
+    Args:
+        what: what is done, for the line.
+        total: how much there is to do.
+        unit: of what.
+        seconds: between two lines.
+        ends: whether there is a line at the end in any case.
+    """
+
+    def __init__(self, what, total, unit='images', seconds=WATCH_SECONDS, ends=False):
+        self._what, self._total, self._unit = what, total, unit
+        self._seconds, self._ends = seconds, ends
+        self._started = self._said = time.monotonic()
+
+    def __call__(self, done):
+        """`done`: how much of it is done; raises Stopped."""
+        STOP.check()
+        now = time.monotonic()
+        if now - self._said > self._seconds or self._ends and done == self._total:
+            self._said = now
+            rate = done / max(now - self._started, 1e-9)
+            LOG.info('%s: %d of %d %s, %.0f/s, %s left', self._what, done, self._total, self._unit,
+                     rate, run_log.duration((self._total - done) / rate if rate else None))
 
 
 class Progress:
@@ -76,7 +107,9 @@ class Progress:
         self._directory = directory if run.machine.writes else None
         self._batch_files = batch_files
         self._trains = batch_files is not None
-        self._since = None  # (updates done, time) of the last line
+        self._started = self._last = self._said = time.monotonic()  # stage, update before, line
+        # (updates done, time) from which speed is measured; the first update waits for its graph.
+        self._since = None
 
     def files_read(self):
         """The files that may be read just now."""
@@ -112,23 +145,28 @@ class Progress:
                             'are listed above; the last checkpoint is kept; a lower '
                             '--learning_rate needs another --model_dir'.format(loss, at, rate))
         now = time.monotonic()
-        due = (update % FLAGS.progress_every == 0 or update == schedule.num_updates
-               or self._since is not None and now - self._since[1] > LINE_SECONDS)
-        if due and self._since is not None:
-            seconds, images = now - self._since[1], (update - self._since[0]) * schedule.batch_size
+        # Also where the next update, if it takes as long as this one, would end too late.
+        due = (update == schedule.num_updates or now + now - self._last - self._said > LINE_SECONDS
+               or self._since is not None and update % FLAGS.progress_every == 0)
+        self._last = now
+        if due:
+            done, started = self._since or (update - 1, self._started)
+            seconds, images = now - started, (update - done) * schedule.batch_size
             if self._trains:
                 self._run_time.trained(images, seconds)
-            left = (schedule.num_updates - update) * schedule.batch_size if self._trains else 0
+            left = (schedule.num_updates - update) * schedule.batch_size
             speed = images / max(seconds, 1e-9)
             LOG.info('progress: %s, %s, learning rate %g, %.0f images/s, step left %s, run left %s',
                      at, ', '.join('{} {:.4f}'.format(*value)
                                    for value in [('loss', loss)] + list(values)), rate, speed,
-                     *map(run_log.duration, self._run_time.left(self._step, left)))
+                     *map(run_log.duration, self._run_time.left(
+                         self._step, left if self._trains else 0, left / max(speed, 1e-9))))
             if self._directory is not None:
                 curves = [('monitors/images_per_second', speed)]
                 if not self._trains:  # of stage 1 the estimator writes these
                     curves += [('losses/total', loss), ('monitors/lr', rate)]
                 run_log.add_scalars(self._directory, update, curves)
+            self._said = now
         if due or self._since is None:
             self._since = update, now
 

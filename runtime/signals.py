@@ -1,9 +1,11 @@
 """How a run ends: asked to stop by a signal, at its end, or by what stops it, in one line."""
 
+import contextlib
 import logging
 import os
 import signal
 import sys
+import threading
 
 import tensorflow.compat.v1 as tf
 from absl import app, flags
@@ -13,6 +15,7 @@ from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
 GO_ON = 'start again with the same flags to go on'
+ANSWER = b'stopping after this update; again to end now\n'
 
 
 class Stopped(Exception):
@@ -26,31 +29,47 @@ class Stopped(Exception):
 class StopRequest:
     """Remembers SIGTERM, as clusters send it, Ctrl-C and a closed terminal (SIGHUP).
 
-    A stage then ends between two updates; a second signal ends the process at once.
+    A stage then ends between two updates; a second signal ends the process at once, also inside
+    an update: Python's handlers wait for TensorFlow's call to return, a thread does not.
     """
 
     SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 
     def __init__(self):
         self.signal_number = None
+        self._unsaid = [ANSWER]
 
     def install(self):
         """Takes over the signals."""
         for number in self.SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets SIGHUP
-                signal.signal(number, self._remember)
+                signal.signal(number, lambda number, _: self._first(number))
+        numbers, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told)  # gets the number of each signal the moment it comes
+        threading.Thread(target=self._read, args=(numbers,), daemon=True).start()
 
-    def _remember(self, number, _):
-        for other in self.SIGNALS:
-            signal.signal(other, signal.SIG_DFL)
-        self.signal_number = number
+    def _first(self, number):
+        """Remembers a signal and says so; called by the handler and by the thread."""
+        self.follow(number)
+        with contextlib.suppress(IndexError, OSError):  # said already; the terminal is closed
+            os.write(2, self._unsaid.pop())
+
+    def _read(self, numbers):
+        for asked_before in (False, True):
+            number = None
+            while number not in self.SIGNALS:
+                number = os.read(numbers, 1)[0]
+            if asked_before:
+                os._exit(128 + number)
+            self._first(number)
 
     def asked(self):
         """Whether a stop was asked for."""
         return self.signal_number is not None
 
     def follow(self, number=signal.SIGTERM):
-        """Another process of the run is asked to stop, by this signal; so is this one."""
+        """This process, or another one of the run, is asked to stop by this signal."""
         if self.signal_number is None:
             self.signal_number = number
 

@@ -5,6 +5,7 @@
     <t>_classifier/      stage 1: checkpoints of TensorFlow's estimator
     <t>_bias/            stage 2: a checkpoint with beta and gamma
     <t>_step.json        written last: the step is finished; its results and the exemplars chosen
+    classes.txt          which label, and name, is class 0, 1, ...
     results.csv          all finished steps, made from the records
     *.npy                accuracy by group, confusion matrices
     run.log              what was said, unless --log_file names another file
@@ -35,6 +36,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_bool('overwrite', False, 'delete another experiment found in model_dir')
 flags.DEFINE_bool('keep_checkpoints', None, 'keep the classifiers that no later step needs; holds '
                   'for later starts too, until --nokeep_checkpoints')
+flags.DEFINE_bool('store_last', False, 'store exemplars after the last step too, so that a further '
+                  'one could have them; in a finished run, evaluates its last step again for that')
 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
@@ -43,8 +46,9 @@ _RESULTS = 'results.csv'
 LOG_FILE = 'run.log'
 CLUSTER = 'cluster.json'  # where the workers of a job of several machines find its chief
 _OWN_NAMES = re.compile(
-    r'((experiment\.json|cluster\.json|results\.csv|\d+_step\.json|'
-    r'(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|run\.log|summary|\d+_(classifier|bias))$')
+    r'((experiment\.json|cluster\.json|results\.csv|classes\.txt|predictions_\d+\.csv|'
+    r'\d+_step\.json|(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|run\.log|summary|'
+    r'\d+_(classifier|bias))$')
 _CHECKPOINT_FILE = re.compile(r'(model\.ckpt-\d+)\.(index|meta|data-\d+-of-\d+)$')
 # Stands in experiment.json while what was there is being deleted.
 _DELETING = {'deleting': True}
@@ -333,10 +337,11 @@ def save_step(model_dir, step, results, exemplars):
     return record
 
 
-def finished_steps(model_dir):
+def finished_steps(model_dir, num_steps=None):
     """The records of the finished steps from 0 on, dicts as save_step wrote them.
 
-    A damaged one counts as not finished: the step's evaluation and selection are done again.
+    A damaged one counts as not finished: the step's evaluation and selection are done again. So
+    does the last of `num_steps` where --store_last asks for exemplars that it did not store.
 
     Raises:
         UserError: a record is damaged or missing and a later one is there. What the step could be
@@ -360,6 +365,8 @@ def finished_steps(model_dir):
                         'with another --model_dir'.format(
                             _record_path(model_dir, len(records)),
                             'damaged' if damaged else 'missing', min(later)))
+    if FLAGS.store_last and len(records) == num_steps and not records[-1]['exemplars']:
+        records.pop()
     return records
 
 
@@ -368,17 +375,23 @@ def bias_of(record):
     return record['results']['beta'], record['results']['gamma']
 
 
+def write_table(model_dir, name, columns, rows):
+    """Writes a CSV file, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_atomically(os.path.join(model_dir, name),
+                     text.getvalue().encode('utf-8', 'surrogateescape'))
+
+
 def write_results(model_dir, num_steps, records):
     """Writes results.csv, a row a finished step, and the accuracies by group, a row a step."""
     rows = [record['results'] for record in records]
     if not rows:
         return
-    text = io.StringIO()
     columns = [name for name, value in rows[0].items() if not isinstance(value, list)]
-    writer = csv.DictWriter(text, columns, extrasaction='ignore', lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(os.path.join(model_dir, _RESULTS), text.getvalue().encode('utf-8'))
+    write_table(model_dir, _RESULTS, columns, [[row[name] for name in columns] for row in rows])
     for suffix in ('', '_before'):
         accuracy = np.full([num_steps] * 2, np.nan)
         for step, row in enumerate(rows):

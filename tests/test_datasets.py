@@ -17,7 +17,7 @@ SMALL = {'preprocessing': None, 'memory_per_class': 1, 'val_share': 0.5, 'train_
 def table(result):
     """The last lines of a run: one list of fields a step."""
     assert result.status == 0, result.err
-    return [line.split() for line in result.out.splitlines()[-2:]]
+    return [line.split() for line in tiny_runs.table(result.out)[1:]]
 
 
 def test_imagenet_archives_with_their_oddities(tmp_path):

@@ -42,6 +42,13 @@ def test_each_flag_reaches_tensorflow(flags):
     assert config.graph_options.rewrite_options.auto_mixed_precision == 1
 
 
+def test_winograd_can_be_forbidden_too(flags):
+    """TensorFlow allows it where it is told nothing."""
+    flags.winograd = False
+    machine.session_config()
+    assert os.environ['TF_ENABLE_WINOGRAD_NONFUSED'] == '0'
+
+
 def test_prefetch_to_device_needs_one(flags):
     if tf.test.is_gpu_available():
         pytest.skip('there is a GPU')

@@ -470,7 +470,7 @@ def test_eval_only_takes_the_settings_from_the_experiment(tiny, capsys):
     with open(tiny.log) as file:
         logged = file.read().splitlines()
     found = evaluated(tiny, tiny.model_dir, capsys, '--seed=1993', '--lr_boundaries=3,4')
-    assert found[-G - 1:] == logged[-G - 1:] and len(found[-1].split()) == 11
+    assert found[-G - 1:] == tiny_runs.table('\n'.join(logged)) and len(found[-1].split()) == 11
     assert ([line for line in found if line.startswith('test')]
             == [line for line in logged if line.startswith('test')] != [])
 
@@ -568,7 +568,8 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
         data, tmp_path / 'model',
         ('data.folders:find', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "0"'),
         ('bic_layer:fit', 1, 'import data.settings\n'
-         'data.settings.Schedule.learning_rate = lambda *_: 1e4'), keep_checkpoints=True)
+         'data.settings.Schedule.learning_rate = lambda *_: 1e4'), keep_checkpoints=True,
+        image_size=12)
     assert found.status == 0, found.err
     lines = found.out.splitlines()
     assert lines[1] == 'TensorFlow {} on the CPU, channels_last'.format(tf.__version__)
@@ -583,7 +584,7 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
         beta = float(list(csv.DictReader(file))[1]['beta'])
     fit = [i for i, line in enumerate(lines) if ', bias correction, ' in line][-1]
     assert lines[fit + 1].startswith('warning: step 2 of 2: beta is {:g} (gamma '.format(beta))
-    dry = tiny_runs.run(data, tmp_path / 'none', dry_run=True)
+    dry = tiny_runs.run(data, tmp_path / 'none', dry_run=True, image_size=12)
     assert [line for line in dry.out.splitlines() if line.startswith('warning')] == early
 
 

@@ -99,6 +99,10 @@ def test_boundaries_keep_their_place_when_epochs_change():
     ({'classes_per_increment': -1}, '--classes_per_increment'),
     ({'classes_per_increment': 101}, '--classes_per_increment'),
     ({'first_classes': 45}, '--num_classes'), ({'first_classes': 95}, '--num_classes'),
+    ({'learning_rate_batch': 0}, '--learning_rate_batch'),
+    ({'lr_boundaries': (-1.,)}, '--lr_boundaries'),
+    ({'lr_boundaries': (1e300,)}, '--lr_boundaries'),
+    ({'lr_boundaries': (float('nan'),)}, '--lr_boundaries'),
 ])
 def test_a_contradiction_names_its_flag(given, flag):
     with pytest.raises(UserError) as error:
@@ -129,6 +133,27 @@ def test_one_of_two_ways_to_say_how_many_groups():
     with pytest.raises(UserError, match='--classes_per_increment=20 and --num_increments=5'):
         settings_lib.override(settings_lib.DATASETS['cifar100'], classes_per_increment=20,
                               num_increments=5)
+
+
+@pytest.mark.parametrize('given, most', [
+    ({'batch_size': 2000000000}, 65536), ({'batch_size': 99999999999}, 65536),
+    ({'image_size': 20000}, 4096), ({'train_epochs': 1000000000}, 100000),
+    ({'network': 'cifar', 'resnet_size': 6 * 10 ** 8 + 2}, 1202),
+    ({'num_classes': 10 ** 9}, 1000000), ({'memory_per_class': 10 ** 12}, 1000000)])
+def test_a_number_that_cannot_be_meant_is_told_the_largest(given, most):
+    with pytest.raises(UserError, match='--{}={} .*the largest value is {}$'.format(
+            *list(given.items())[-1], most)):
+        settings_lib.check(settings_lib.override(settings_lib.DATASETS['imagenet100'], **given))
+
+
+def test_more_updates_than_tensorflow_counts_are_refused_with_what_it_can():
+    """It would end in a traceback of tf.piecewise_constant's: the boundaries are int32."""
+    settings = settings_lib.override(settings_lib.DATASETS['imagenet1000'], batch_size=1,
+                                     train_epochs=10 ** 5)
+    with pytest.raises(UserError, match='--train_epochs=100000.*is 1676$'):
+        settings_lib.schedule(settings, 1281167)
+    settings = settings_lib.override(settings, train_epochs=1676)
+    assert settings_lib.schedule(settings, 1281167).num_updates < 2 ** 31
 
 
 def warned(settings, training, validation):

@@ -169,6 +169,37 @@ def test_gpu_without_python_3_7_gets_cuda_too(machine):
         'venv 3.9', 'install requirements-tf2.txt', 'install requirements-tf2-gpu.txt']
 
 
+@pytest.mark.parametrize('capabilities, installed', [
+    ('8.0', 'requirements-tf2.txt'), ('7.0 12.0', 'requirements-tf2.txt'),
+    ('7.5', 'requirements.txt'), ('3.5', 'requirements.txt'), ('[N/A]', 'requirements.txt')])
+def test_a_gpu_too_new_for_tensorflow_1_15_gets_tensorflow_2(machine, capabilities, installed):
+    machine.python('3.7')
+    machine.python('3.11')
+    machine.program(machine.bin / 'nvidia-smi', (
+        '#!/bin/sh\ncase "$1" in\n-L) echo "GPU 0: any (UUID: 1)" ;;\n'
+        '--query-gpu=compute_cap) printf "%s\\n" {} ;;\nesac\n'.format(capabilities)))
+    code, output, log = machine.setup()
+    assert code == 0 and log[1] == 'install ' + installed
+    assert ('too new for TensorFlow 1.15' in output) == (installed == 'requirements-tf2.txt')
+    shutil.rmtree(str(machine.root / '.venv'))
+    assert machine.setup(RUNTIME='gpu')[2][1] == 'install requirements.txt'  # as it was asked for
+
+
+@pytest.mark.skipif(not shutil.which('make'), reason='there is no make')
+def test_make_takes_python_from_the_environment_or_its_own_line(machine):
+    machine.python('3.7', machine.root / 'a')
+    machine.python('3.10', machine.root / 'b')
+    shutil.copy(os.path.join(ROOT, 'Makefile'), str(machine.root))
+    env = dict(PATH=':'.join(machine.path), HOME=str(machine.home), LOG=str(machine.log),
+               PYTHON=str(machine.root / 'a'))
+    for arguments, expected in (([], 'venv 3.7'), (['PYTHON=' + str(machine.root / 'b')],
+                                                   'venv 3.10')):
+        machine.log.write_text('')
+        subprocess.run([shutil.which('make'), 'setup'] + arguments, cwd=str(machine.root), env=env,
+                       check=True, stdout=subprocess.DEVNULL)
+        assert machine.log.read_text().splitlines()[0] == expected
+
+
 def test_second_run_does_nothing(machine):
     machine.python('3.7')
     machine.setup('requirements-test.txt')

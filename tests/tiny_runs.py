@@ -6,6 +6,7 @@ TensorFlow is imported once, by a process that forks for every run.
 import atexit
 import collections
 import importlib
+import itertools
 import json
 import os
 import socket
@@ -104,6 +105,11 @@ class Process:
         cls._server.stdin.flush()
         return int(cls._server.stdout.readline())
 
+    def said(self):
+        """What it wrote to stderr so far, bytes."""
+        with open(os.path.join(self._output, 'err'), 'rb') as file:
+            return file.read()
+
     def wait(self):
         """Returns the Result once the process has ended."""
         status = self._ask({'wait': self.pid})
@@ -129,6 +135,13 @@ def run(data_dir, model_dir, *faults, **flags):
         A Result.
     """
     return Process(str(data_dir), str(model_dir), faults, **flags).wait()
+
+
+def table(text):
+    """The lines of the final table in what a run printed, the head first."""
+    lines = text.splitlines()
+    head = max(i for i, line in enumerate(lines) if line.split()[:2] == ['step', 'classes'])
+    return list(itertools.takewhile(lambda line: not line.startswith('average'), lines[head:]))
 
 
 def free_ports(count):

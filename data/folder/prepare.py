@@ -54,15 +54,15 @@ def suggested(num_classes, fewest):
     """Flags for a small set whose classes have `fewest` training images or more.
 
     With r = 0.2 and P = 5, a class has one image for the bias correction at the last step. There
-    are no more groups than leave r*G*P, its images held out, a quarter of what it has.
+    are no more groups than leave G*P, its exemplars and images held out, what it has.
     """
-    most = max(2, min(10, num_classes // 2, fewest // 4))
+    most = max(2, min(10, num_classes // 2, fewest // 5))
     groups = max(count for count in range(1, most + 1) if num_classes % count == 0)
     text = '--num_increments={}'.format(groups)
     if groups == 1:  # a prime number of classes
         size = math.ceil(num_classes / most)
         groups, text = math.ceil(num_classes / size), '--classes_per_increment={}'.format(size)
-    memory = 5 * min(4, max(1, fewest // 4 // groups))
+    memory = 5 * min(4, max(1, fewest // 5 // groups))
     return '--num_classes={} {} --memory_per_class={} --val_share=0.2 --batch_size=32 ' \
         '--batch_norm_decay=0.9'.format(num_classes, text, memory)
 

@@ -60,9 +60,10 @@ def load():
 def write_images(target=IMAGES):
     """Writes the data set as PNG files and lists, unless they are there already.
 
-    Under target: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces), and
-    at last train.txt and val.txt with one `relative/path label` a line. Of processes that do this
-    at the same time one writes and the others wait.
+    Under target: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),
+    classes.txt with the character of each label, and at last train.txt and val.txt with one
+    `relative/path label` a line. Of processes that do this at the same time one writes and the
+    others wait.
 
     Args:
         target: the folder to write; it may be absent, empty, or of an earlier call.
@@ -90,6 +91,8 @@ def write_images(target=IMAGES):
                                               arrays[part + '_typefaces'],
                                               arrays[part + '_images'])
                  for split, part in (('train', 'train'), ('val', 'test'))}
+        scripts.write_file(os.path.join(target, 'classes.txt'), ''.join(
+            chr(character) + '\n' for character in arrays['characters']).encode('utf-8'))
         scripts.write_lists(target, lists)
         scripts.write_file(marker, (digest + '\n').encode())
     return True

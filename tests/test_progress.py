@@ -1,0 +1,68 @@
+"""When a line says how far a run is."""
+import types
+
+import pytest
+from absl.testing import flagsaver
+
+import imagenet_main
+from data import settings as settings_lib
+from runtime import progress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.]
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+    with flagsaver.flagsaver():
+        imagenet_main.FLAGS(['imagenet_main.py'])
+        yield now
+
+
+def seconds_of_lines(clock, said, first, each, updates, trains=True):
+    """When lines came, in a stage whose first update takes `first` seconds and others `each`."""
+    schedule = settings_lib.schedule(settings_lib.Settings('folder', batch_size=8, train_epochs=1,
+                                                           num_classes=2), 8 * updates)
+    run = types.SimpleNamespace(settings=types.SimpleNamespace(num_steps=2),
+                                run_time=progress.RunTime([8 * updates] * 2),
+                                machine=types.SimpleNamespace(writes=False))
+    watch = progress.Progress(run, 1, 'a stage', schedule, None, (lambda _: []) if trains else None)
+    start, times = clock[0], []
+    for update in range(1, updates + 1):
+        clock[0] += first if update == 1 else each
+        before = len(said)
+        watch.updated(update, 0.5)
+        times += [clock[0] - start] * (len(said) - before)
+    return times
+
+
+@pytest.mark.parametrize('first, each', [(1, 0.3), (5, 9), (20, 10), (20, 25), (40, 25), (59, 58)])
+def test_the_first_line_comes_within_a_minute_and_then_one_a_minute(clock, said, first, each):
+    imagenet_main.FLAGS.progress_every = 10 ** 6
+    times = seconds_of_lines(clock, said, first, each, 400)
+    gaps = [later - earlier for earlier, later in zip([0] + times, times)]
+    assert max(gaps) <= 60 and min(gaps[:-1]) > 30
+
+
+def test_slower_updates_have_a_line_each(clock, said):
+    assert seconds_of_lines(clock, said, 200, 150, 3) == [200, 350, 500]
+    assert 'update 1 of 3' in said[0] and ', step left 0:06:40, run left 0:06:40' in said[0]
+
+
+@pytest.mark.parametrize('trains', [True, False])
+def test_a_stage_of_one_update_has_a_line_that_knows_the_time_left(clock, said, trains):
+    seconds_of_lines(clock, said, 2, 2, 1, trains)
+    assert len(said) == 1 and 'update 1 of 1' in said[0] and 'step left 0:00:00' in said[0]
+
+
+def test_a_stage_2_gone_on_with_knows_its_own_time_left(clock, said):
+    seconds_of_lines(clock, said, 0.1, 0.5, 200, trains=False)
+    assert 'update 100 of 200' in said[0] and 'step left 0:00:50, run left unknown' in said[0]
+
+
+def test_a_long_pass_says_how_far_it_is_and_a_short_one_nothing(clock, said):
+    watch = progress.Watch('train.txt', 1000, 'bytes')
+    for done in range(10, 1010, 10):
+        clock[0] += 0.25
+        watch(done)
+    assert said == ['train.txt: 410 of 1000 bytes, 40/s, 0:00:15 left',
+                    'train.txt: 820 of 1000 bytes, 40/s, 0:00:04 left']
