@@ -365,7 +365,7 @@ def finished_steps(model_dir, num_steps=None):
                         'with another --model_dir'.format(
                             _record_path(model_dir, len(records)),
                             'damaged' if damaged else 'missing', min(later)))
-    if FLAGS.store_last and len(records) == num_steps and not records[-1]['exemplars']:
+    if len(records) == num_steps and FLAGS.store_last and not records[-1]['exemplars']:
         records.pop()
     return records
 
