@@ -113,8 +113,10 @@ def around_stage(run, files):
     state.check_held(run.model_dir)
     try:
         yield
-    except tf.errors.OpError as error:
+    except (tf.errors.OpError, ValueError) as error:
         state.check_held(run.model_dir)
+        if isinstance(error, ValueError):  # TensorFlow 2's for a checkpoint that is gone
+            raise
         raise _cause(error, files(), run.data_dir, run.machine.num_parallel_calls) from error
     STOP.check()
 
