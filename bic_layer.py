@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data import pipeline
+from runtime import checkpoints
 from runtime.signals import STOP
 
 MOMENTUM = 0.9
@@ -217,8 +218,9 @@ def warnings(stored, beta, gamma):
 
 def load(directory):
     """(beta, gamma) of the checkpoint in `directory`; None where there is none that can be read."""
+    checkpoint = checkpoints.newest(directory, verify=False)
     try:
-        reader = tf.train.load_checkpoint(directory)
+        reader = tf.train.load_checkpoint(checkpoint)
         return tuple(float(np.ravel(reader.get_tensor(name))[0]) for name in (BETA, GAMMA))
-    except (ValueError, IndexError, tf.errors.OpError):  # TensorFlow 2's for a file cut short
+    except (TypeError, ValueError, IndexError, tf.errors.OpError):  # no file, or one cut short
         return None

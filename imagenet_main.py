@@ -4,7 +4,7 @@
     python imagenet_main.py --dataset=imagenet100
     python imagenet_main.py --dataset=glyphs100    # embedded images, minutes on two CPU cores
 
-Steps count from 0 here and in the names of files, as in the paper's equations, and from 1 in the
+Steps count from 0 here and in the names of files, as t in the formulas does, and from 1 in the
 log and the tables. Paper: https://arxiv.org/abs/1905.13260; its authors' code: see README.md.
 """
 
@@ -242,7 +242,7 @@ def evaluate_checkpoints(run, own):
     num_steps, rows = run.settings.num_steps, []
     records = state.finished_steps(run.model_dir) if own else [None] * num_steps
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
-        checkpoint = tf.train.latest_checkpoint(checkpoints.classifier_dir(run.model_dir, step))
+        checkpoint = checkpoints.newest(checkpoints.classifier_dir(run.model_dir, step))
         if not checkpoint or step >= len(records):
             LOG.info('step %d of %d: %s', step + 1, num_steps,
                      'not finished' if checkpoint else 'no checkpoint')

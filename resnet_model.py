@@ -142,7 +142,7 @@ def cross_entropy(labels, logits, mean=tf.reduce_mean):
 def distillation(teacher_logits, logits, temperature, mean=tf.reduce_mean):
     """KD: the mean over the batch of the cross-entropy between both softmaxes at `temperature`.
 
-    Paper, section 3, equation 2; not multiplied by T^2.
+    Paper, section 3; not multiplied by T^2.
     """
     targets = tf.stop_gradient(tf.nn.softmax(teacher_logits / temperature))
     return mean(tf.nn.softmax_cross_entropy_with_logits_v2(
@@ -236,7 +236,7 @@ def _classifier(features, labels, mode, params, mean):
             teacher_logits = bic_layer.correct(teacher_logits, *params['teacher_bias'],
                                                num_new=settings.new(step - 1))
         kd = distillation(teacher_logits, logits[:, :old], settings.temperature, mean)
-        share = old / seen  # lambda, equation 3
+        share = old / seen  # lambda, section 3
         loss = share * kd + (1 - share) * ce + wd
     else:
         kd = tf.constant(0.)

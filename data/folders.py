@@ -26,7 +26,7 @@ def find(dataset, data_dir):
     """
     if data_dir is None:
         if dataset not in DATA_DIRS:
-            raise UserError('--dataset={} needs --data_dir and --num_classes'.format(dataset))
+            raise UserError('--dataset={} needs --data_dir'.format(dataset))
         data_dir = os.path.join(ROOT, DATA_DIRS[dataset])
         if dataset == 'glyphs100':
             glyphs100.write_images(data_dir)

@@ -34,7 +34,7 @@ FIELDS = tuple(Field(*field) for field in (
     ('weight_decay', float, 1e-4, 'before the factor C/s_t, G/(t+1) in equal groups'),
     ('batch_norm_decay', float, 0.997, 'of the moving statistics; short trainings need less'),
     ('temperature', float, 2., 'of the distillation'),
-    ('distillation', bool, True, 'without: the paper\'s baseline-1'),
+    ('distillation', bool, True, 'without it and without bias_correction: the paper\'s baseline-1'),
     ('bias_correction', bool, True, 'without: the paper\'s baseline-2'),
     ('bias_batch_norm', ('batch', 'moving'), 'batch',
      'statistics used in stage 2: the batch\'s, as the authors\', or the moving ones'),

@@ -166,7 +166,11 @@ def read_confusions(summary):
              for name in ('confusion_before_{}.npy', 'confusion_{}.npy')]
     if not summary['model_dir'] or not all(map(os.path.exists, paths)):
         return None
-    before, after = map(np.load, paths)
+    try:
+        before, after = map(np.load, paths)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError('{}: {}; leave it out or make the run again'.format(
+            ' or '.join(paths), error)) from None
     found, known = after.trace() / after.sum(), summary['steps'][-1]['top1']
     # Of more than 1,000 classes the matrix is one of groups.
     by_class = len(after) == summary['steps'][-1]['classes']

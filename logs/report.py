@@ -19,6 +19,7 @@ import signal
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import runtime.environment  # noqa: F401, I001 (says which packages are missing)
 from logs import log_reader, measures, published, tables
 from runtime.errors import UserError
 from runtime.state import LOG_FILE

@@ -89,15 +89,36 @@ def num_updates(prefix):
     return int(prefix.rsplit('-', 1)[1])
 
 
+def _by_updates(directory):
+    """The prefixes of a stage's checkpoints, the newest last.
+
+    By what is there: TensorFlow's own note of them names the folder where it was written.
+    """
+    names = glob.glob(os.path.join(glob.escape(directory), 'model.ckpt-*.index'))
+    return sorted((name[:-len('.index')] for name in names if re.search(r'-\d+\.index$', name)),
+                  key=num_updates)
+
+
+def newest(directory, verify=True):
+    """The newest checkpoint of a stage, or None; nothing is changed.
+
+    Raises:
+        UserError: it cannot be read, where that is to be verified.
+    """
+    prefixes = _by_updates(directory)
+    if prefixes and verify and not _readable(prefixes[-1]):
+        raise UserError('{}: is damaged or holds weights that are no numbers; put it back, or go '
+                        'on with the run, which falls back on the one before'.format(prefixes[-1]))
+    return prefixes[-1] if prefixes else None
+
+
 def latest(directory):
     """The newest readable checkpoint of a stage, or None; damaged ones are set aside and named.
 
     They get `.damaged` behind their names, and TensorFlow's own note of the latest one is written
     anew, so that the estimator goes on from the same checkpoint.
     """
-    names = glob.glob(os.path.join(glob.escape(directory), 'model.ckpt-*.index'))
-    prefixes = sorted((name[:-len('.index')] for name in names
-                       if re.search(r'-\d+\.index$', name)), key=num_updates)
+    prefixes = _by_updates(directory)
     while prefixes and not _readable(prefixes[-1]):
         LOG.info('warning: %s is damaged or holds weights that are no numbers; set aside',
                  prefixes[-1])
@@ -107,9 +128,9 @@ def latest(directory):
         os.remove(os.path.join(directory, 'checkpoint'))
     if not prefixes:
         return None
-    newest = prefixes[-1]
-    tf.train.update_checkpoint_state(directory, newest, list(prefixes))  # it rewrites the list
-    return newest
+    # It rewrites the list that it is given.
+    tf.train.update_checkpoint_state(directory, prefixes[-1], list(prefixes))
+    return prefixes[-1]
 
 
 def where_to_start(model_dir, step):

@@ -17,8 +17,6 @@ import socket
 import threading
 import time
 
-import tensorflow.compat.v1 as tf
-
 from runtime import LOG, checkpoints, run_log, signals, state
 from runtime.errors import UserError
 from runtime.signals import STOP
@@ -328,7 +326,7 @@ class Cluster:
         while True:
             STOP.check()
             records = state.finished_steps(self._model_dir)
-            found = needed and tf.train.latest_checkpoint(needed)
+            found = needed and checkpoints.newest(needed, verify=False)
             if len(records) >= step and (
                     not needed
                     or found and update in (None, checkpoints.num_updates(found))):

@@ -58,8 +58,7 @@ _held = {}  # absolute model_dir -> (device, inode) of the lock that this proces
 def check_held(model_dir):
     """Raises UserError where `model_dir` was deleted or moved since this process took hold of it.
 
-    What is written then would end up in a folder that nothing can go on from, or that another
-    process holds by now.
+    What is written then would end up in a folder that nothing can go on from.
     """
     held, found = _held.get(os.path.abspath(model_dir)), None
     if held is not None:
@@ -167,6 +166,8 @@ def read_experiment(model_dir):
         UserError: its file is damaged or another version's.
     """
     path = os.path.join(model_dir, _EXPERIMENT)
+    if not os.path.isdir(model_dir):
+        raise UserError('--model_dir={}: no such folder'.format(model_dir))
     if not os.path.exists(path):
         return None
     try:
@@ -175,8 +176,8 @@ def read_experiment(model_dir):
             raise ValueError('another version')
         return found
     except (ValueError, KeyError):
-        raise UserError('{}: is damaged or was written by another version of this program; put it '
-                        'back, or name another --model_dir'.format(path)) from None
+        raise UserError('{}: is damaged or another version\'s; put it back, or name another '
+                        '--model_dir'.format(path)) from None
 
 
 def check_lists(found, digests, model_dir, data_dir):

@@ -79,7 +79,7 @@ def test_two_machines_train_as_two_devices_of_one(data, whole, tmp_path):
         np.testing.assert_allclose(value, found[1][name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-SLOWED = 'bic_layer:fit', 1, 'import time\ntime.sleep(30)'
+SLOWED = 'bic_layer:fit', 1, 'import time\ntime.sleep(10)'
 ENDS = (
     (1, (), (AFTER_UPDATE, 3, tiny_runs.KILL)),  # the worker in stage 1
     (0, (AFTER_UPDATE, 3, tiny_runs.TERMINATE), ()),  # told to stop, with all after the same update

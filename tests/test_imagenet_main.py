@@ -546,14 +546,32 @@ def test_eval_only_takes_the_steps_that_are_there(tiny, tmp_path, capsys):
         found = evaluated(tiny, model_dir, capsys)
         assert [line for line in found if re.match(r'step \d of', line)] + [
             ' '.join(found[-1].split())] == lines[:-1] + [' '.join(lines[-1].split())]
-    for name in glob.glob(os.path.join(model_dir, '*_classifier', 'checkpoint')):
+    for name in glob.glob(os.path.join(model_dir, '*_classifier', 'model.ckpt-*')):
         os.remove(name)
     with pytest.raises(UserError, match='no checkpoint of a finished step'):
         evaluated(tiny, model_dir, capsys)
+    with pytest.raises(UserError, match='gone: no such folder'):
+        evaluated(tiny, tmp_path / 'gone', capsys)
     with open(path, 'r+') as file:
         file.write(' ')
     with pytest.raises(UserError, match='experiment.json: is damaged'):
         evaluated(tiny, model_dir, capsys)
+
+
+def test_eval_only_is_of_the_folder_named_and_not_of_the_one_it_is_a_copy_of(
+        tiny, tmp_path, capsys):
+    """TensorFlow's own note in a copied or moved folder names the old one."""
+    copy = str(tmp_path / 'copy')
+    shutil.copytree(tiny.model_dir, copy)
+    for name in glob.glob(os.path.join(copy, '2_classifier', 'model.ckpt-*.data-*')):
+        with open(name, 'r+b') as file:
+            file.truncate(1000)
+    with pytest.raises(UserError, match='copy/2_classifier/model.ckpt-.*: is damaged'):
+        evaluated(tiny, copy, capsys)
+    assert bic_layer.load(os.path.join(copy, '1_bias')) is not None
+    for name in glob.glob(os.path.join(copy, '1_bias', 'model.ckpt-*')):
+        os.remove(name)
+    assert bic_layer.load(os.path.join(copy, '1_bias')) is None
 
 
 # -- what a run says before it goes wrong ------------------------------------------------------
