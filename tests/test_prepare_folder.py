@@ -86,10 +86,12 @@ def test_pictures_that_do_not_decode_are_all_named(tmp_path, capsys):
     folder = fill(tmp_path)
     write(tmp_path / 'bee' / '03.jpg', JPEG[:60])
     write(tmp_path / 'cat' / '04.png', b'<html>')
-    with pytest.raises(UserError, match='bad images: 2 .*--skip_bad_images'):
+    write(tmp_path / 'cat' / '99.webp', b'RIFF0000WEBPVP8 ')
+    with pytest.raises(UserError, match='bad images: 3 .*--skip_bad_images'):
         prepare.main([folder])
     said = capsys.readouterr().err
-    assert 'bee/03.jpg: it does not decode' in said and 'cat/04.png: it does not decode' in said
+    assert 'bee/03.jpg: cut off' in said and 'cat/04.png: HTML or SVG' in said
+    assert 'cat/99.webp: WebP, not JPEG, PNG or GIF' in said
     assert not (tmp_path / 'train.txt').exists()
     prepare.main([folder, '--skip_bad_images'])
     train, test, _ = read(tmp_path)

@@ -19,11 +19,12 @@ import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlo
 
 import numpy as np  # noqa: E402
 
-from data import archives, pipeline, scripts  # noqa: E402
+from data import archives, checks, pipeline, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 LISTS = ('train.txt', 'val.txt', 'classes.txt')
-_PICTURE = re.compile(r'[^.].*\.(jpe?g|png|gif)$', re.IGNORECASE)
+# Also of formats that TensorFlow does not read: they are named then, and not passed over.
+_PICTURE = re.compile(r'[^.].*\.(jpe?g|png|gif|webp|bmp|tiff?|heic|avif)$', re.IGNORECASE)
 
 
 def find(root, folder=''):
@@ -88,8 +89,9 @@ def main(argv=None):
     paths = [path for part in pictures for found in part.values() for path in found]
     progress = scripts.Progress('images decoded', len(paths))
     files = [os.path.join(root, path) for path in paths]
-    bad = {paths[index]: files[index] + ': it does not decode' for index in pipeline.bad_images(
-        list(map(os.fsencode, files)), None, lambda done: progress.add())}
+    bad = {paths[index]: '{}: {}'.format(files[index], checks.why_bad(files[index]))
+           for index in pipeline.bad_images(list(map(os.fsencode, files)), None,
+                                            lambda done: progress.add())}
     progress.say()
     archives.refuse_bad(bad, args.skip_bad_images)
     train, test = ({name: [path for path in paths if path not in bad]
