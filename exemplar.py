@@ -36,7 +36,7 @@ def validation_pool(settings):
 
 def validation_images(settings, step):
     """v_t: validation images of each seen class at `step` >= 1, the first of its pool."""
-    return math.floor(_per_class(settings, settings.groups[step])[1])
+    return math.floor(_per_class(settings, settings.old(step))[1])
 
 
 def training_exemplars(settings, step):
@@ -243,6 +243,7 @@ def select(settings, step, classes, features, after_last=False):
         return chosen
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.
-    return [(rows if c < settings.old(step) else
+    old = settings.old(step)
+    return [(rows if c < old else
              np.random.RandomState([settings.seed, c]).permutation(rows))[:count]
             for c, rows in enumerate(by_class)]

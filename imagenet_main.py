@@ -187,10 +187,18 @@ def run_experiment(run):
     LOG.info('\n'.join(measures.closing_lines(rows)))
 
 
-def plan(run):
-    """The RunTime from the planned images; warns of what makes a run go wrong."""
-    planned = [run.schedules(step, samples) for step, samples in enumerate(
-        exemplar.planned_samples(run.split, run.settings))]
+def plan(run, says=False):
+    """The RunTime from the planned images; warns of what makes a run go wrong.
+
+    `says`: whether to print what each step will have.
+    """
+    planned = []
+    for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
+        STOP.check()
+        planned.append(run.schedules(step, samples))
+        if says:
+            run_log.counts_lines(step, *(len(part.images) for part in samples))
+            run_log.updates_line(*planned[-1])
     run_log.warn(settings_lib.warnings(run.settings, planned))
     run_log.warn(exemplar.warnings(run.settings, run.split))
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
@@ -223,15 +231,6 @@ def follow_chief(run):
         cluster.check_images(word, samples[0].digest, run.data_dir)
         train(run, step, samples[0], run.schedules(step, samples)[0], teacher_bias,
               word['update'] or 0, start)
-
-
-def dry_run(run):
-    """Prints the sample counts and the updates of every step, and what would go wrong."""
-    for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
-        STOP.check()
-        run_log.counts_lines(step, *(len(part.images) for part in samples))
-        run_log.updates_line(*run.schedules(step, samples))
-    plan(run)
 
 
 def evaluate_checkpoints(run, own):
@@ -285,7 +284,7 @@ def main(_):
         run.machine.log_devices()
         checks.warn_of_images(run.split, settings)
         if FLAGS.dry_run:
-            dry_run(run)
+            plan(run, says=True)
         elif FLAGS.check_data:
             checks.check_data(run.split, run.machine.num_parallel_calls)
         elif FLAGS.eval_only:

@@ -9,8 +9,8 @@ from absl import flags
 
 from data import lists, pipeline
 from runtime import LOG, progress, state
-from runtime.errors import UserError
-from runtime.signals import GO_ON, STOP
+from runtime.errors import GO_ON, UserError
+from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 
+from runtime import files
 from runtime.errors import UserError
 
 
@@ -23,20 +24,10 @@ def write_file(path, data, sync=True):
     `write_lists` waits for all of them. Raises UserError: what was at `path` is still there.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, '.{}.part'.format(name))
     try:
-        with open(temporary, 'wb') as file:
-            file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise UserError('{}: {}'.format(path, error.strerror)) from None
-        raise
+        files.write(path, data, os.path.join(folder, '.{}.part'.format(name)), sync)
+    except OSError as error:
+        raise UserError('{}: {}'.format(path, error.strerror)) from None
 
 
 def write_lists(folder, lists):

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from runtime import LOG, state
-from runtime.errors import UserError
+from runtime import LOG, files, state
+from runtime.errors import GO_ON, UserError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of stage 1',
@@ -59,8 +59,8 @@ class Flush(tf.train.CheckpointSaverListener):
     def after_save(self, session, global_step_value):
         prefix = os.path.join(self._directory, 'model.ckpt-{}'.format(global_step_value))
         for path in glob.glob(glob.escape(prefix) + '.*'):
-            state.flush(path)
-        state.flush(self._directory)
+            files.flush(path)
+        files.flush(self._directory)
 
 
 class Due(tf.train.SecondOrStepTimer):
@@ -154,9 +154,8 @@ def finished(directory, updates):
     checkpoint = latest(directory)
     if checkpoint is None or num_updates(checkpoint) != updates:
         raise UserError('{}: the checkpoint of update {} cannot be read back or holds weights that '
-                        'are no numbers; start again with the same flags to go on from the one '
-                        'before, or with a lower --learning_rate in another --model_dir'.format(
-                            directory, updates))
+                        'are no numbers; {} from the one before, or with a lower --learning_rate '
+                        'in another --model_dir'.format(directory, updates, GO_ON))
     return checkpoint
 
 

@@ -1,4 +1,6 @@
-"""The one exception that stands for a user's mistake."""
+"""The one exception that stands for a user's mistake, and the way out that many messages name."""
+
+GO_ON = 'start again with the same flags to go on'
 
 
 class UserError(Exception):

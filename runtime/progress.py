@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from runtime import LOG, run_log
-from runtime.errors import UserError
+from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
@@ -121,6 +121,14 @@ class Progress:
         run_log.warn('step {} of {}: {}'.format(self._step + 1, self._num_steps, text)
                      for text in texts)
 
+    def _at(self, update):
+        """Where in the run update number `update`, counted from 1, is."""
+        schedule = self._schedule
+        epoch = min(schedule.epochs, (update * schedule.batch_size - 1) // schedule.num_images + 1)
+        return 'step {} of {}, {}, epoch {} of {}, update {} of {}'.format(
+            self._step + 1, self._num_steps, self._stage, epoch, schedule.epochs, update,
+            schedule.num_updates)
+
     def updated(self, update, loss, values=()):
         """To be called after each update.
 
@@ -133,17 +141,13 @@ class Progress:
             UserError: the loss is no number.
         """
         self.update, schedule = update, self._schedule
-        epoch = min(schedule.epochs, (update * schedule.batch_size - 1) // schedule.num_images + 1)
-        at = 'step {} of {}, {}, epoch {} of {}, update {} of {}'.format(
-            self._step + 1, self._num_steps, self._stage, epoch, schedule.epochs, update,
-            schedule.num_updates)
-        rate = schedule.learning_rate(update - 1)
         if not math.isfinite(loss):
             for file in self._batch_files(update - 1) if self._trains else ():
                 LOG.info('image of the last batch: %s', os.fsdecode(file))
             raise UserError('the loss is {} in {}, learning rate {:g}; the images of this batch '
                             'are listed above; the last checkpoint is kept; a lower '
-                            '--learning_rate needs another --model_dir'.format(loss, at, rate))
+                            '--learning_rate needs another --model_dir'.format(
+                                loss, self._at(update), schedule.learning_rate(update - 1)))
         now = time.monotonic()
         # Also where the next update, if it takes as long as this one, would end too late.
         due = (update == schedule.num_updates or now + now - self._last - self._said > LINE_SECONDS
@@ -155,9 +159,9 @@ class Progress:
             if self._trains:
                 self._run_time.trained(images, seconds)
             left = (schedule.num_updates - update) * schedule.batch_size
-            speed = images / max(seconds, 1e-9)
+            speed, rate = images / max(seconds, 1e-9), schedule.learning_rate(update - 1)
             LOG.info('progress: %s, %s, learning rate %g, %.0f images/s, step left %s, run left %s',
-                     at, ', '.join('{} {:.4f}'.format(*value)
+                     self._at(update), ', '.join('{} {:.4f}'.format(*value)
                                    for value in [('loss', loss)] + list(values)), rate, speed,
                      *map(run_log.duration, self._run_time.left(
                          self._step, left if self._trains else 0, left / max(speed, 1e-9))))
@@ -200,7 +204,7 @@ class Hook(tf.train.SessionRunHook):
         if self._update is not None:
             # TensorFlow would go back to its last checkpoint, but not to that checkpoint's images.
             raise UserError('TensorFlow lost its session (a network file system that failed, for '
-                            'one); start again with the same flags to go on')
+                            'one); ' + GO_ON)
         self._update = self._progress.update = session.run(self._global_step)
 
     def before_run(self, run_context):

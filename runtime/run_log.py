@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from runtime import LOG, state
-from runtime.errors import UserError
+from runtime.errors import GO_ON, UserError
 
 FLAGS = flags.FLAGS
 
@@ -106,7 +106,7 @@ def failure(error):
         line = line.strip().split('\n')[0]
         what = ('out of memory or disk space ({}); free some' if isinstance(
             error, tf.errors.ResourceExhaustedError) else '{}; mend it').format(line)
-    return what + ', then start again with the same flags to go on'
+    return '{}, then {}'.format(what, GO_ON)
 
 
 def duration(seconds):

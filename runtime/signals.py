@@ -11,10 +11,9 @@ import tensorflow.compat.v1 as tf
 from absl import app, flags
 
 from runtime import run_log
-from runtime.errors import UserError
+from runtime.errors import GO_ON, UserError
 
 FLAGS = flags.FLAGS
-GO_ON = 'start again with the same flags to go on'
 ANSWER = b'stopping after this update; again to end now\n'
 
 

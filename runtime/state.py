@@ -29,8 +29,8 @@ import shutil
 import numpy as np
 from absl import flags
 
-from runtime import LOG
-from runtime.errors import UserError
+from runtime import LOG, files
+from runtime.errors import GO_ON, UserError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool('overwrite', False, 'delete another experiment found in model_dir')
@@ -66,8 +66,7 @@ def check_held(model_dir):
             found = os.stat(os.path.join(model_dir, _LOCK))
         if found is None or (found.st_dev, found.st_ino) != held:
             raise UserError('--model_dir={}: was deleted or moved while the run went on; put it '
-                            'back and start again with the same flags to go on, or start '
-                            'anew'.format(model_dir))
+                            'back and {}, or start anew'.format(model_dir, GO_ON))
 
 
 def write_atomically(path, content):
@@ -77,28 +76,8 @@ def write_atomically(path, content):
         OSError: of the file system. UserError: as check_held does.
     """
     check_held(os.path.dirname(path))
-    temporary = path + '.tmp'
-    try:
-        with open(temporary, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        error.filename = path
-        raise
-    flush(os.path.dirname(path) or '.')
-
-
-def flush(path):
-    """Waits until a file, or the names in a folder, are on disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    files.write(path, content, path + '.tmp')
+    files.flush(os.path.dirname(path) or '.')
 
 
 def write_array(model_dir, name, array):

@@ -27,7 +27,7 @@ SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_bounda
             'checkpoint_secs': 1}
 KINDS = ('time', 'update', 'batch', 'write', 'checkpoint')
 # Moments in a write of the state: before the data is flushed, before and after it gets its name.
-WRITES = ('os:fsync', 'os:replace', 'runtime.state:flush')
+WRITES = ('os:fsync', 'os:replace', 'runtime.files:flush')
 STAGES = (('progress.*classifier', 'stage 1'), ('progress.*bias', 'stage 2 to selection'),
           ('accuracy|test|validation|beta|gamma', 'saving the step'),
           ('first itera|incremental', 'before the first update'))

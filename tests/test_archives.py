@@ -17,6 +17,7 @@ import pytest
 from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, tar, write, zipped
 
 from data import archives, scripts
+from runtime import files
 from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -199,7 +200,7 @@ def full_disk(monkeypatch, after):
             super().write(data[:after])
             if len(data) > after:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(scripts, 'open', Full, raising=False)
+    monkeypatch.setattr(files, 'open', Full, raising=False)
 
 
 def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, member):

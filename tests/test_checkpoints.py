@@ -10,7 +10,7 @@ from made_checkpoints import checkpoint_file, damage, save_checkpoint
 import bic_layer
 import imagenet_main
 from data import settings as settings_lib
-from runtime import checkpoints, state
+from runtime import checkpoints, files
 
 
 def latest(said, folder):
@@ -87,7 +87,7 @@ def test_no_checkpoint(tmp_path, said):
 def test_checkpoints_are_flushed_when_they_are_saved(tmp_path, monkeypatch):
     prefix = save_checkpoint(tmp_path, 5)
     flushed = []
-    monkeypatch.setattr(state, 'flush', flushed.append)
+    monkeypatch.setattr(files, 'flush', flushed.append)
     checkpoints.Flush(str(tmp_path)).after_save(None, np.int64(5))
     assert set(flushed) == {str(tmp_path)} | {
         prefix + suffix for suffix in ('.index', '.meta', '.data-00000-of-00001')}

@@ -1,0 +1,40 @@
+"""Files that are whole: what a name shows is all of what was written."""
+
+import contextlib
+import os
+
+
+def write(path, content, temporary, sync=True):
+    """Writes bytes so that `path` holds either what it held before or all of `content`.
+
+    Args:
+        path: the file.
+        content: bytes.
+        temporary: a name in the same folder for the time until it is whole.
+        sync: bool, whether the content is on the disk on return.
+
+    Raises:
+        OSError: of the file system, with `path` as its filename.
+    """
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        if isinstance(error, OSError):
+            error.filename = path
+        raise
+
+
+def flush(path):
+    """Waits until a file, or the names in a folder, are on disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
