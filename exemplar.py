@@ -16,10 +16,6 @@ import numpy as np
 from data import lists
 from runtime.errors import UserError
 
-# Small classes are herded together up to this: one by one, NumPy's calls would take most of the
-# time; all at once, their features would not fit the processor's cache.
-BLOCK_BYTES = 2 ** 22
-
 
 def _per_class(settings, classes):
     """M/classes and r*M/classes as exact fractions: exemplars a class, all and for validation."""
@@ -139,77 +135,21 @@ def herd(features, count):
         int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
         is the best choice of its length.
     """
-    return _herd(np.array([features], np.float64), count)[0]
-
-
-def _herd(features, count):
-    """`herd` of several classes with as many images each, pick by pick.
-
-    Args:
-        features: float64 [classes, images, dimensions]; overwritten.
-        count: as for herd.
-
-    Returns:
-        int64 array [classes, min(count, images)].
-    """
-    num_classes, num_images, _ = features.shape
-    chosen = np.empty([num_classes, min(count, num_images)], np.int64)
-    if not chosen.size:
-        return chosen
+    if not len(features):
+        return np.empty(0, np.int64)
     # Centred on mu = 0 nothing large cancels. (Products are the fastest sums.)
-    features -= np.ones([1, num_images]) @ features / num_images
-    # Where most are chosen anyway, the whole Gram matrix at once is cheaper than its columns.
-    gram = features @ np.swapaxes(features, 1, 2) if num_images < 2 * count else None
-    cost = (features[:, :, np.newaxis] @ features[:, :, :, np.newaxis])[:, :, 0, 0]
+    features = features.astype(np.float64)
+    features -= np.ones(len(features)) @ features / len(features)
+    cost = np.einsum('ij,ij->i', features, features)
     # Equal distances differ by the rounding of the products; this is far above it and far below any
     # gap between images that are not alike.
-    tie = 1e-12 * num_images * cost.max(axis=1, keepdims=True)
-    each = np.arange(num_classes)
-    for k in range(chosen.shape[1]):
-        if k:
-            last = chosen[:, k - 1]
-            cost += 2 * (gram[each, last] if gram is not None else
-                         (features @ features[each, last, :, np.newaxis])[:, :, 0])
-            cost[each, last] = np.inf
-        chosen[:, k] = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
+    tie = 1e-12 * len(features) * cost.max()
+    chosen = np.empty(min(count, len(features)), np.int64)
+    for k in range(len(chosen)):
+        chosen[k] = last = np.argmax(cost <= cost.min() + tie)
+        cost += 2 * (features @ features[last])
+        cost[last] = np.inf
     return chosen
-
-
-def _blocks(sizes, dimensions):
-    """Numbers of classes with as many images each, grouped so that a group fits BLOCK_BYTES.
-
-    Args:
-        sizes: the number of images of each class.
-        dimensions: of a feature.
-
-    Returns:
-        A list of int arrays; a class too large for BLOCK_BYTES is alone.
-    """
-    blocks = []
-    for size in np.unique(sizes):
-        alike = np.flatnonzero(np.equal(sizes, size))
-        length = max(1, BLOCK_BYTES // max(1, size * dimensions * 8))
-        blocks.extend(alike[first:first + length] for first in range(0, len(alike), length))
-    return blocks
-
-
-def _herd_classes(features, classes, count):
-    """`herd` of some classes with as many images each.
-
-    Args:
-        features: float array [images, dimensions].
-        classes: list of int arrays, the rows of each class, ascending.
-        count: as for herd.
-
-    Returns:
-        A list of int arrays: rows of `features`, in the order chosen.
-    """
-    block = np.empty([len(classes), len(classes[0])] + list(features.shape[1:]))
-    for own, rows in zip(block, classes):
-        # Mostly they lie side by side, where a slice spares a copy.
-        side_by_side = len(rows) and rows[-1] - rows[0] == len(rows) - 1
-        own[:] = features[rows[0]:rows[-1] + 1] if side_by_side else features[rows]
-    return [rows[chosen] for rows, chosen in zip(classes, _herd(block, count))]
 
 
 def select(settings, step, classes, features, after_last=False):
@@ -230,17 +170,8 @@ def select(settings, step, classes, features, after_last=False):
     order = np.argsort(classes, kind='stable')
     by_class = np.split(order, np.searchsorted(classes[order], np.arange(1, seen)))
     if settings.exemplar_selection == 'herding':
-        chosen = [None] * seen
-
-        def herd_block(block):
-            found = _herd_classes(features, [by_class[c] for c in block], count)
-            for c, rows in zip(block, found):
-                chosen[c] = rows
-
         with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
-            list(pool.map(herd_block, _blocks([len(rows) for rows in by_class],
-                                              features.shape[1])))
-        return chosen
+            return list(pool.map(lambda rows: rows[herd(features[rows], count)], by_class))
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.
     old = settings.old(step)
