@@ -79,7 +79,7 @@ def test_two_machines_train_as_two_devices_of_one(data, whole, tmp_path):
         np.testing.assert_allclose(value, found[1][name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-SLOWED = 'bic_layer:fit', 1, 'import time\ntime.sleep(10)'
+SLOWED = 'bic_layer:fit', 1, 'import time\ntime.sleep(3)'
 ENDS = (
     (1, (), (AFTER_UPDATE, 3, tiny_runs.KILL)),  # the worker in stage 1
     (0, (AFTER_UPDATE, 3, tiny_runs.TERMINATE), ()),  # told to stop, with all after the same update
@@ -91,7 +91,7 @@ ENDS = (
     (1, SLOWED, ('runtime.cluster:Cluster.hear', 1, tiny_runs.TERMINATE)))
 # The chief has named a step and waits, within TensorFlow, for a worker that stops before it.
 STOPPED_ON_THE_WAY = (1, ('imagenet_main:train', 1, (
-    'import imagenet_main\nimagenet_main.STOP_SECONDS = 2')),
+    'from runtime import cluster\ncluster.STOP_SECONDS = 2')),
     ('runtime.cluster:Cluster.wait_for_state', 1, tiny_runs.TERMINATE))
 
 
@@ -188,9 +188,11 @@ def test_processes_with_other_settings_are_refused(data, tmp_path):
     ('{"cluster": {"worker": ["a", "b:2"]}, "task": {"type": "worker", "index": 1}}',
      'cannot be understood'),
     ('{"cluster": {"worker": ["a:1", "b:2"], "ps": ["c:3"]}, "task": {"type": "ps", "index": 0}}',
-     'no use for the job ps'),
+     'with workers and at most one chief'),
     ('{"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}}',
-     'more than one chief')])
+     'with workers and at most one chief'),
+    ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+     'cannot be understood')])
 def test_tf_config_that_makes_no_sense_is_an_error(monkeypatch, text, expected):
     monkeypatch.setenv('TF_CONFIG', text)
     with pytest.raises(UserError, match='TF_CONFIG.*' + expected.replace('{', r'\{')):
