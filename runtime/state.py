@@ -97,10 +97,13 @@ def _read_checked(path):
     return None
 
 
+def _plain(settings):
+    return json.loads(json.dumps(settings._asdict()))
+
+
 def identity(settings, digests):
     """What an experiment is, as a dict: its Settings, its list files' digests, this layout."""
-    return json.loads(json.dumps({
-        'state_version': VERSION, 'settings': settings._asdict(), 'lists': digests}))
+    return {'state_version': VERSION, 'settings': _plain(settings), 'lists': digests}
 
 
 def differences(there, here):
@@ -116,21 +119,11 @@ def differences(there, here):
     return ', '.join(filter(None, found))
 
 
-def _what_differs(found, wanted):
-    """Why an experiment with another identity is not this one; None: damaged."""
-    if found is None:
-        return 'is damaged'
-    if found.get('state_version') != VERSION:
-        return ('was written by another version of this program (state version {}, here {})'.format(
-            str(found.get('state_version'))[:40], VERSION))
-    return 'another experiment was made here: ' + differences(found, wanted)
-
-
 def read_experiment(model_dir):
     """The identity of the experiment in `model_dir`; None where there is none.
 
     Raises:
-        UserError: its file is damaged or another version's.
+        UserError: its file is damaged.
     """
     path = os.path.join(model_dir, _EXPERIMENT)
     if not os.path.isdir(model_dir):
@@ -138,9 +131,8 @@ def read_experiment(model_dir):
     if not os.path.exists(path):
         return None
     found = _read_checked(path)
-    if found is None or found.get('state_version') != VERSION:
-        raise UserError('{}: is damaged or another version\'s; put it back, or name another '
-                        '--model_dir'.format(path))
+    if found is None:
+        raise UserError('{}: is damaged; put it back, or name another --model_dir'.format(path))
     return found
 
 
@@ -162,11 +154,10 @@ def _claim(model_dir, settings, digests, overwrite, keep_checkpoints):
     delete(path + '.tmp')  # of a process killed while it wrote
     others = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK, CLUSTER)]
     if os.path.exists(path):
-        found = _read_checked(path)
-        kept = found is not None and found.pop('keep_checkpoints', False)
-        if found is not None and found.get('state_version') == VERSION:
-            with contextlib.suppress(TypeError):  # a later version's, with more settings
-                found = identity(settings.from_dict(found['settings']), found['lists'])
+        found = _read_checked(path) or {}
+        kept = found.pop('keep_checkpoints', False)
+        with contextlib.suppress(KeyError, TypeError):  # damaged; a later version's
+            found['settings'] = _plain(settings.from_dict(found['settings']))
         if found == wanted:
             if keep_checkpoints in (None, kept):
                 return kept
@@ -175,8 +166,11 @@ def _claim(model_dir, settings, digests, overwrite, keep_checkpoints):
             _write_checked(path, written)
             return keep_checkpoints
         if not overwrite:
+            why = 'is damaged'
+            if found:
+                why = 'another experiment was made here: ' + differences(found, wanted)
             raise UserError('{}: {}; choose another --model_dir, or --overwrite to delete what is '
-                            'there'.format(path, _what_differs(found, wanted)))
+                            'there'.format(path, why))
     foreign = [name for name in others if not _OWN_NAMES.match(name)]
     if foreign or (others and not os.path.exists(path)):
         raise UserError('{}: holds {}, which no experiment made here; choose another '
@@ -210,9 +204,7 @@ def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None):
     """Holds `model_dir` for one process; the experiment in it is the one described, or new.
 
     Args:
-        model_dir: folder, made where it is missing.
-        settings: the experiment's Settings.
-        digests: dict of the list files' digests.
+        settings, digests: as for identity.
         overwrite: bool, deletes an experiment with other settings or lists.
         keep_checkpoints: bool, from now on; None: as before.
 

@@ -116,8 +116,7 @@ def test_state_of_another_version_is_refused(tmp_path, monkeypatch, version):
         patch.setattr(state, 'VERSION', version)
         with hold(tmp_path):
             pass
-    refused(tmp_path, 'another version of this program', 'state version {}, here 1'.format(
-        str(version)[:40]))
+    refused(tmp_path, 'made here: state_version is {} there and 1 here'.format(str(version)[:40]))
 
 
 @pytest.mark.parametrize('how', ['cut', 'empty', 'flipped'])
