@@ -89,8 +89,6 @@ def samples(split, settings, step, exemplars):
     """What `step` trains on, fits beta and gamma on, and tests with.
 
     Args:
-        split: the Split.
-        settings: an experiment's Settings.
         step: t, counted from 0.
         exemplars: the stored ones of each old class, int64 arrays of indices into the train list.
 
@@ -156,7 +154,6 @@ def select(settings, step, classes, features, after_last=False):
     """The exemplars to store after `step`, for each seen class out of its images of this step.
 
     Args:
-        settings: an experiment's Settings.
         step: t, counted from 0.
         classes: int array [images], the class of every training image of this step.
         features: float array [images, dimensions], same order; may be None for random exemplars.

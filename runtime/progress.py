@@ -62,12 +62,7 @@ class RunTime:
 class Watch:
     """Says how far a long pass is, a line every `seconds`, and ends it where a stop is asked for.
 
-    Args:
-        what: what is done, for the line.
-        total: how much there is to do.
-        unit: of what.
-        seconds: between two lines.
-        ends: whether there is a line at the end in any case.
+    `total`: how much of `what` there is to do, in `unit`; `ends`: with a line at the end, too.
     """
 
     def __init__(self, what, total, unit='images', seconds=WATCH_SECONDS, ends=False):
@@ -91,9 +86,7 @@ class Progress:
 
     Args:
         run: has settings, run_time and machine.
-        step: counted from 0.
-        stage: its name.
-        schedule: the stage's Schedule.
+        step, stage, schedule: counted from 0; its name; its Schedule.
         directory: of TensorBoard's curves.
         batch_files: of stage 1, from which RunTime takes the speed: function from an update,
             counted from 0, to the files of its batch.
@@ -130,12 +123,9 @@ class Progress:
             schedule.num_updates)
 
     def updated(self, update, loss, values=()):
-        """To be called after each update.
+        """To be called after each update: how many are done, the loss of this one.
 
-        Args:
-            update: updates done.
-            loss: its loss.
-            values: pairs of name and number for the line, beside the loss.
+        `values`: pairs of name and number for the line, beside the loss.
 
         Raises:
             UserError: the loss is no number.
