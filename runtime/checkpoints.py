@@ -62,12 +62,6 @@ class Flush(tf.train.CheckpointSaverListener):
         files.flush(self._directory)
 
 
-def saver(directory):
-    """The hook that saves a stage's checkpoints."""
-    return tf.train.CheckpointSaverHook(directory, FLAGS.checkpoint_secs,
-                                        listeners=[Flush(directory)])
-
-
 def num_updates(prefix):
     """The number of updates done at a checkpoint, from its name: .../model.ckpt-5632."""
     return int(prefix.rsplit('-', 1)[1])
