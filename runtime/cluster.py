@@ -177,8 +177,9 @@ class Cluster:
                 self._add(0, chief)
             except FileNotFoundError:
                 pass  # the chief is not there yet
-            except (OSError, EOFError, multiprocessing.AuthenticationError) as error:
-                # It is an earlier chief's, or this one's cannot be reached.
+            except (OSError, EOFError, ValueError,
+                    multiprocessing.AuthenticationError) as error:
+                # It is an earlier chief's, or not all of it shows yet, or it cannot be reached.
                 if str(error) != said:
                     said = str(error)
                     LOG.info('%s: nobody there can be reached yet: %s', self._path, said)
