@@ -16,6 +16,10 @@ import numpy as np
 from data import lists
 from runtime.errors import UserError
 
+# Small classes are herded together up to this: one by one, NumPy's calls would take most of the
+# time; all at once, their features would not fit the processor's cache.
+BLOCK_BYTES = 2 ** 22
+
 
 def _per_class(settings, classes):
     """M/classes and r*M/classes as exact fractions: exemplars a class, all and for validation."""
@@ -133,21 +137,48 @@ def herd(features, count):
         int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
         is the best choice of its length.
     """
-    if not len(features):
-        return np.empty(0, np.int64)
+    return _herd(features[np.newaxis], count)[0]
+
+
+def _herd(features, count):
+    """`herd` of several classes with as many images each, pick by pick.
+
+    Args:
+        features: float array [classes, images, dimensions].
+        count: as for herd.
+
+    Returns:
+        int64 array [classes, min(count, images)].
+    """
+    num_classes, num_images, _ = features.shape
+    chosen = np.empty([num_classes, min(count, num_images)], np.int64)
     # Centred on mu = 0 nothing large cancels. (Products are the fastest sums.)
     features = features.astype(np.float64)
-    features -= np.ones(len(features)) @ features / len(features)
-    cost = np.einsum('ij,ij->i', features, features)
+    features -= np.ones([1, num_images]) @ features / max(num_images, 1)
+    cost = np.einsum('cid,cid->ci', features, features)
     # Equal distances differ by the rounding of the products; this is far above it and far below any
     # gap between images that are not alike.
-    tie = 1e-12 * len(features) * cost.max()
-    chosen = np.empty(min(count, len(features)), np.int64)
-    for k in range(len(chosen)):
-        chosen[k] = last = np.argmax(cost <= cost.min() + tie)
-        cost += 2 * (features @ features[last])
-        cost[last] = np.inf
+    tie = 1e-12 * num_images * cost.max(axis=1, keepdims=True, initial=0)
+    each = np.arange(num_classes)
+    for k in range(chosen.shape[1]):
+        last = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
+        cost += 2 * (features @ features[each, last, :, np.newaxis])[:, :, 0]
+        cost[each, last] = np.inf
+        chosen[:, k] = last
     return chosen
+
+
+def _blocks(sizes, dimensions):
+    """The classes, as int arrays of some with as many images each that fit BLOCK_BYTES, or alone.
+
+    `sizes`: int array, the number of images of each class; `dimensions`: of a feature.
+    """
+    blocks = []
+    for size in np.unique(sizes):
+        alike = np.flatnonzero(sizes == size)
+        fit = max(1, BLOCK_BYTES // max(1, size * dimensions * 8))
+        blocks += np.split(alike, range(fit, len(alike), fit))
+    return blocks
 
 
 def select(settings, step, classes, features, after_last=False):
@@ -167,8 +198,17 @@ def select(settings, step, classes, features, after_last=False):
     order = np.argsort(classes, kind='stable')
     by_class = np.split(order, np.searchsorted(classes[order], np.arange(1, seen)))
     if settings.exemplar_selection == 'herding':
+        chosen = [None] * seen
+
+        def herd_block(block):
+            rows = np.array([by_class[c] for c in block])
+            for c, own, picks in zip(block, rows, _herd(features[rows], count)):
+                chosen[c] = own[picks]
+
+        blocks = _blocks(np.array([len(rows) for rows in by_class]), features.shape[1])
         with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
-            return list(pool.map(lambda rows: rows[herd(features[rows], count)], by_class))
+            list(pool.map(herd_block, blocks))
+        return chosen
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.
     old = settings.old(step)

@@ -91,15 +91,16 @@ MUTATIONS = (
          ('r as its binary fraction', 'fractions.Fraction(str(settings.val_share))',
           'fractions.Fraction(settings.val_share)', 'counts'),
          ('exemplars stored after the last step', 'return 0\n', 'pass\n', 'counts'),
-         ('herding: the last one wins a tie', 'np.argmax(cost <= cost.min() + tie)',
-          'len(cost) - 1 - np.argmax((cost <= cost.min() + tie)[::-1])', 'herding'),
+         ('herding: the last one wins a tie', 'np.argmax(cost <= cost.min(axis=1, keepdims=True) + '
+          'tie, axis=1)', 'num_images - 1 - np.argmax((cost <= cost.min(axis=1, keepdims=True) + '
+          'tie)[:, ::-1], axis=1)', 'herding'),
          ('herding: ties as rounding has them', 'tie = 1e-12', 'tie = 0e-12', 'herding'),
-         ('herding: the sum of the chosen once', 'cost += 2 * (features', 'cost += (features',
+         ('herding: the sum of the chosen once', 'cost += 2 * (features @', 'cost += (features @',
           'herding'),
-         ('herding: classes herded in parallel change places', 'count)], by_class))',
-          'count)], by_class[::-1]))', 'in_parallel'),
+         ('herding: classes herded together change places', 'chosen[c] = own[picks]',
+          'chosen[-1 - c] = own[picks]', 'herded_together'),
          ('herding of normalised features', '    # Centred on mu = 0',
-          '    features /= np.linalg.norm(features, axis=1, keepdims=True) + 1e-12\n'
+          '    features /= np.linalg.norm(features, axis=2, keepdims=True) + 1e-12\n'
           '    # Centred on mu = 0', 'herding'))
     + of('bic_layer.py', 'bic_layer',
          ('beta and gamma for all but the newest', 'tf.concat([old, beta * new + gamma], axis=1)',

@@ -284,9 +284,11 @@ def test_selection_is_by_class_from_this_steps_images():
         assert rows.tolist() == own[oracles.herd(features[own], 4)].tolist()
 
 
+@pytest.mark.parametrize('block_bytes', [1, 700, exemplar.BLOCK_BYTES])
 @pytest.mark.parametrize('shuffled', [False, True])
-def test_classes_herded_in_parallel_are_herded_as_if_alone(shuffled):
-    """Classes of several sizes, one without images; side by side and not."""
+def test_classes_herded_together_are_herded_as_if_alone(monkeypatch, block_bytes, shuffled):
+    """Classes of several sizes, many alike, one without images; side by side and not."""
+    monkeypatch.setattr(exemplar, 'BLOCK_BYTES', block_bytes)
     settings = settings_lib.Settings('folder', num_classes=24, num_increments=3, memory_per_class=4,
                                      val_share=0.25)
     stream = np.random.RandomState(8)
