@@ -115,10 +115,7 @@ def fit(forward, validation, schedule, settings, directory, machine, progress):
             tf.data.Dataset, its number of images, batch_norm= 'batch' or 'moving') to a dict of
             arrays as compact_logits gives it.
         validation: the step's validation Samples.
-        schedule: the stage's Schedule.
-        settings: an experiment's Settings.
         directory: where the checkpoint with the two variables goes.
-        machine: the Machine.
         progress: the Progress that is told of each update.
 
     Returns:

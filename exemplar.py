@@ -93,8 +93,6 @@ def samples(split, settings, step, exemplars):
     """What `step` trains on, fits beta and gamma on, and tests with.
 
     Args:
-        split: the Split.
-        settings: an experiment's Settings.
         step: t, counted from 0.
         exemplars: the stored ones of each old class, int64 arrays of indices into the train list.
 
@@ -139,14 +137,14 @@ def herd(features, count):
         int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
         is the best choice of its length.
     """
-    return _herd(np.array([features], np.float64), count)[0]
+    return _herd(features[np.newaxis], count)[0]
 
 
 def _herd(features, count):
     """`herd` of several classes with as many images each, pick by pick.
 
     Args:
-        features: float64 [classes, images, dimensions]; overwritten.
+        features: float array [classes, images, dimensions].
         count: as for herd.
 
     Returns:
@@ -154,69 +152,39 @@ def _herd(features, count):
     """
     num_classes, num_images, _ = features.shape
     chosen = np.empty([num_classes, min(count, num_images)], np.int64)
-    if not chosen.size:
-        return chosen
     # Centred on mu = 0 nothing large cancels. (Products are the fastest sums.)
-    features -= np.ones([1, num_images]) @ features / num_images
-    # Where most are chosen anyway, the whole Gram matrix at once is cheaper than its columns.
-    gram = features @ np.swapaxes(features, 1, 2) if num_images < 2 * count else None
-    cost = (features[:, :, np.newaxis] @ features[:, :, :, np.newaxis])[:, :, 0, 0]
+    features = features.astype(np.float64)
+    features -= np.ones([1, num_images]) @ features / max(num_images, 1)
+    cost = np.einsum('cid,cid->ci', features, features)
     # Equal distances differ by the rounding of the products; this is far above it and far below any
     # gap between images that are not alike.
-    tie = 1e-12 * num_images * cost.max(axis=1, keepdims=True)
+    tie = 1e-12 * num_images * cost.max(axis=1, keepdims=True, initial=0)
     each = np.arange(num_classes)
     for k in range(chosen.shape[1]):
-        if k:
-            last = chosen[:, k - 1]
-            cost += 2 * (gram[each, last] if gram is not None else
-                         (features @ features[each, last, :, np.newaxis])[:, :, 0])
-            cost[each, last] = np.inf
-        chosen[:, k] = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
+        last = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
+        cost += 2 * (features @ features[each, last, :, np.newaxis])[:, :, 0]
+        cost[each, last] = np.inf
+        chosen[:, k] = last
     return chosen
 
 
 def _blocks(sizes, dimensions):
-    """Numbers of classes with as many images each, grouped so that a group fits BLOCK_BYTES.
+    """The classes, as int arrays of some with as many images each that fit BLOCK_BYTES, or alone.
 
-    Args:
-        sizes: the number of images of each class.
-        dimensions: of a feature.
-
-    Returns:
-        A list of int arrays; a class too large for BLOCK_BYTES is alone.
+    `sizes`: int array, the number of images of each class; `dimensions`: of a feature.
     """
     blocks = []
     for size in np.unique(sizes):
-        alike = np.flatnonzero(np.equal(sizes, size))
-        length = max(1, BLOCK_BYTES // max(1, size * dimensions * 8))
-        blocks.extend(alike[first:first + length] for first in range(0, len(alike), length))
+        alike = np.flatnonzero(sizes == size)
+        fit = max(1, BLOCK_BYTES // max(1, size * dimensions * 8))
+        blocks += np.split(alike, range(fit, len(alike), fit))
     return blocks
-
-
-def _herd_classes(features, classes, count):
-    """`herd` of some classes with as many images each.
-
-    Args:
-        features: float array [images, dimensions].
-        classes: list of int arrays, the rows of each class, ascending.
-        count: as for herd.
-
-    Returns:
-        A list of int arrays: rows of `features`, in the order chosen.
-    """
-    block = np.empty([len(classes), len(classes[0])] + list(features.shape[1:]))
-    for own, rows in zip(block, classes):
-        # Mostly they lie side by side, where a slice spares a copy.
-        side_by_side = len(rows) and rows[-1] - rows[0] == len(rows) - 1
-        own[:] = features[rows[0]:rows[-1] + 1] if side_by_side else features[rows]
-    return [rows[chosen] for rows, chosen in zip(classes, _herd(block, count))]
 
 
 def select(settings, step, classes, features, after_last=False):
     """The exemplars to store after `step`, for each seen class out of its images of this step.
 
     Args:
-        settings: an experiment's Settings.
         step: t, counted from 0.
         classes: int array [images], the class of every training image of this step.
         features: float array [images, dimensions], same order; may be None for random exemplars.
@@ -233,13 +201,13 @@ def select(settings, step, classes, features, after_last=False):
         chosen = [None] * seen
 
         def herd_block(block):
-            found = _herd_classes(features, [by_class[c] for c in block], count)
-            for c, rows in zip(block, found):
-                chosen[c] = rows
+            rows = np.array([by_class[c] for c in block])
+            for c, own, picks in zip(block, rows, _herd(features[rows], count)):
+                chosen[c] = own[picks]
 
+        blocks = _blocks(np.array([len(rows) for rows in by_class]), features.shape[1])
         with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
-            list(pool.map(herd_block, _blocks([len(rows) for rows in by_class],
-                                              features.shape[1])))
+            list(pool.map(herd_block, blocks))
         return chosen
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,
     # keeps it, so that here too a shorter memory is a prefix of a longer one.

@@ -172,7 +172,7 @@ def run_experiment(run):
         LOG.info('going on after step %d of %d', len(records), settings.num_steps)
     checkpoints.prune(run.model_dir, len(records), run.keeps)
     plan(run)
-    for step in run.run_time.steps(range(len(records), settings.num_steps)):
+    for step in range(len(records), settings.num_steps):
         results, chosen = run_step(run, step, *passed_on(run, step, records))
         state.check_held(run.model_dir)
         # Logged before it is saved: killed in between, the log has it twice rather than never.

@@ -7,7 +7,6 @@ import contextlib
 import glob
 import os
 import re
-import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -61,27 +60,6 @@ class Flush(tf.train.CheckpointSaverListener):
         for path in glob.glob(glob.escape(prefix) + '.*'):
             files.flush(path)
         files.flush(self._directory)
-
-
-class Due(tf.train.SecondOrStepTimer):
-    """When a checkpoint is due, by a clock that is never set back, as TensorFlow's may be."""
-
-    def should_trigger_for_step(self, step):
-        last = self.last_triggered_step()
-        return last is None or (step != last
-                                and time.monotonic() - self._saved >= FLAGS.checkpoint_secs)
-
-    def update_last_triggered_step(self, step):
-        self._saved = time.monotonic()
-        return super().update_last_triggered_step(step)
-
-
-def saver(directory):
-    """The hook that saves a stage's checkpoints."""
-    hook = tf.train.CheckpointSaverHook(directory, FLAGS.checkpoint_secs,
-                                        listeners=[Flush(directory)])
-    hook._timer = Due(every_secs=FLAGS.checkpoint_secs)
-    return hook
 
 
 def num_updates(prefix):

@@ -10,12 +10,14 @@ all share.
 import collections
 import contextlib
 import json
+import multiprocessing
 import os
 import queue
 import secrets
 import socket
 import threading
 import time
+from multiprocessing import connection
 
 from runtime import LOG, checkpoints, run_log, signals, state
 from runtime.errors import UserError
@@ -23,11 +25,13 @@ from runtime.signals import STOP
 
 ENVIRONMENT = 'TF_CONFIG'
 POLL_SECONDS = 0.2
-CONNECT_SECONDS = 10
 SETTLE_SECONDS = 2
 STOP_SECONDS = 60  # after which a process no longer waits for itself to stop
 # A machine that vanished is noticed after 10 + 3 * 5 seconds; a process that ended, at once.
-KEEPALIVE = (('TCP_KEEPIDLE', 10), ('TCP_KEEPINTVL', 5), ('TCP_KEEPCNT', 3))
+KEEPALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+             (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+             (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+             (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3))
 
 
 # machines: 'host:port' of every process, the chief's first; index: this process's place in it.
@@ -45,37 +49,32 @@ def take_task():
     text = os.environ.pop(ENVIRONMENT, '')
     try:
         config = json.loads(text or '{}')
-        jobs, task = config.get('cluster', {}), config.get('task', {})
-        others = set(jobs) - {'chief', 'worker'}
-        if others:
-            raise UserError('{}: there is no use for the job {} here; name every machine as a '
-                            'worker'.format(ENVIRONMENT, sorted(others)[0]))
-        machines = list(jobs.get('chief', [])) + list(jobs.get('worker', []))
-        if len(jobs.get('chief', [])) > 1:
-            raise UserError('{}: more than one chief'.format(ENVIRONMENT))
-        if len(machines) <= 1:
+        jobs = config.get('cluster', {})
+        chiefs = jobs.get('chief', [])
+        machines = chiefs + jobs.get('worker', [])
+        if not machines:
             return None
-        own = jobs[task['type']][int(task['index'])]
-        if int(task['index']) < 0 or len(set(machines)) < len(machines):
+        index = int(config['task']['index'])
+        own = jobs[config['task']['type']][index]
+        if (index < 0 or len(set(machines)) < len(machines) or len(chiefs) > 1
+                or set(jobs) - {'chief', 'worker'}):
             raise ValueError
         for machine in machines:
             int(machine.rsplit(':', 1)[1])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise UserError(
-            '{0}={1} cannot be understood; it should look like {2}'.format(
-                ENVIRONMENT, text[:200], json.dumps({
-                    'cluster': {'worker': ['host1:2222', 'host2:2222']},
-                    'task': {'type': 'worker', 'index': 0}}))) from None
-    return Task(machines, machines.index(own), text)
+            '{}={} cannot be understood; it should look like {}, with workers and at most one '
+            'chief'.format(ENVIRONMENT, text[:200], json.dumps({
+                'cluster': {'worker': ['host1:2222', 'host2:2222']},
+                'task': {'type': 'worker', 'index': 0}}))) from None
+    return Task(machines, machines.index(own), text) if len(machines) > 1 else None
 
 
 def join(model_dir, stack, look):
     """(task, job): this process's Task and the Cluster, connected; None where it runs alone.
 
-    Args:
-        model_dir: the folder that all share.
-        stack: the ExitStack that the Cluster is left with.
-        look: whether this is but a look around, which each does for itself.
+    The Cluster is left with the ExitStack `stack`. `look`: whether this is but a look around, which
+    each does for itself.
     """
     task = take_task()
     if task is None or look:
@@ -104,70 +103,38 @@ def check_images(word, digest, data_dir):
 
 def name_of(task, index):
     """What messages call a process."""
-    return '{} {}'.format('the chief' if index == 0 else 'worker {}'.format(index),
-                          '({})'.format(task.machines[index]))
-
-
-class _Peer:
-    """The connection to another process: one JSON object a line, in both directions."""
-
-    def __init__(self, connection, name):
-        connection.settimeout(CONNECT_SECONDS)  # until both know each other
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE:
-            if hasattr(socket, option):
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        self.name = name
-        self._connection = connection
-        self._lines = connection.makefile('r', encoding='utf-8')
-
-    def known(self):
-        """From now on only a loss ends the waiting for the other side's word."""
-        self._connection.settimeout(None)
-
-    def send(self, message):
-        with contextlib.suppress(OSError):  # whoever reads the connection notices the loss
-            self._connection.sendall((json.dumps(message) + '\n').encode('utf-8'))
-
-    def receive(self):
-        """The next message; None where the other side is gone."""
-        try:
-            message = json.loads(self._lines.readline() or 'null')
-        except (OSError, ValueError):
-            return None
-        return message if isinstance(message, dict) else None
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+    who = 'the chief' if index == 0 else 'worker {}'.format(index)
+    return '{} ({})'.format(who, task.machines[index])
 
 
 class Cluster:
-    """The processes of a job of several machines, as one of them sees it.
-
-    Args:
-        task: the Task.
-        model_dir: the folder that all share.
-    """
+    """The processes of a job of several machines, as one of them, with this Task, sees it."""
 
     def __init__(self, task, model_dir):
         self.task = task
         self.is_chief = task.index == 0
         self._model_dir = model_dir
         self._path = os.path.join(model_dir, state.CLUSTER)
-        self._token = None
-        self._peers = []
+        self._peers = {}  # index: connection; the chief has all workers', a worker the chief's
         self._messages = queue.Queue()
         self._leaving = False
 
     def __enter__(self):
         """Connects the chief with all workers."""
         if self.is_chief:
-            self._accept()
+            others = range(1, len(self.task.machines))
+            connect, arguments = self._accept, (self._announced(), len(others))
+            LOG.info('waiting for %s', ', '.join(name_of(self.task, i) for i in others))
         else:
+            others, connect, arguments = [0], self._find_chief, ()
             LOG.info('waiting for %s to show in %s', name_of(self.task, 0), self._path)
-            self._connect()
+        # In a thread, so that a request to stop is answered meanwhile.
+        threading.Thread(target=connect, args=arguments, daemon=True).start()
+        while len(self._peers) < len(others):
+            STOP.check()
+            time.sleep(POLL_SECONDS)
+        if self.is_chief:
+            state.delete(self._path)
         return self
 
     def __exit__(self, kind, error, _):
@@ -180,64 +147,50 @@ class Cluster:
             time.sleep(SETTLE_SECONDS)
             self.leave(error=run_log.failure(error))
 
-    def _add(self, peer):
-        self._peers.append(peer)
-        peer.known()
-        threading.Thread(target=self._listen, args=(peer,), daemon=True).start()
+    def _announced(self):
+        """The chief's Listener, which workers find in model_dir."""
+        token = secrets.token_hex(16)  # each proves that it knows it
+        listener = connection.Listener(('', 0), backlog=len(self.task.machines),
+                                       authkey=token.encode())
+        host = self.task.machines[0].rsplit(':', 1)[0].strip('[]')
+        state.make(self._model_dir).close()
+        state.write_atomically(self._path, json.dumps(
+            {'address': [host, listener.address[1]], 'token': token}).encode())
+        return listener
 
-    def _accept(self):
-        missing = set(range(1, len(self.task.machines)))
-        self._token = secrets.token_hex(16)
-        with socket.socket() as listener:
-            listener.bind(('', 0))
-            listener.listen(len(missing))
-            listener.settimeout(POLL_SECONDS)
-            address = [self.task.machines[0].rsplit(':', 1)[0].strip('[]'),
-                       listener.getsockname()[1]]
-            state.make(os.path.dirname(self._path))
-            state.write_atomically(self._path, json.dumps(
-                {'address': address, 'token': self._token}).encode('utf-8'))
-            LOG.info('waiting for %s', ', '.join(name_of(self.task, i) for i in sorted(missing)))
-            while missing:
-                STOP.check()
-                try:
-                    connection = listener.accept()[0]
-                except socket.timeout:
-                    continue
-                peer = _Peer(connection, '')
-                hello = peer.receive()
-                if (not hello or hello.get('token') != self._token
-                        or hello.get('index') not in missing):
-                    peer.close()
-                    continue
-                peer.name = name_of(self.task, hello['index'])
-                peer.send({'welcome': self._token})
-                missing.remove(hello['index'])
-                self._add(peer)
+    def _accept(self, listener, count):
+        with listener:
+            while len(self._peers) < count:
+                # Others may come by, such as a worker that read an earlier chief's token.
+                with contextlib.suppress(OSError, EOFError, multiprocessing.AuthenticationError):
+                    worker = listener.accept()
+                    self._add(worker.recv(), worker)
 
-    def _connect(self):
+    def _find_chief(self):
         said = None
         while not self._peers:
-            STOP.check()
             try:
                 with open(self._path, encoding='utf-8') as file:
                     found = json.load(file)
-                connection = socket.create_connection(tuple(found['address']), CONNECT_SECONDS)
-                peer = _Peer(connection, name_of(self.task, 0))
-                peer.send({'index': self.task.index, 'token': found['token']})
-                answer = peer.receive()
-                if answer and answer.get('welcome') == found['token']:
-                    self._add(peer)
-                    return
-                peer.close()
+                chief = connection.Client(tuple(found['address']), authkey=found['token'].encode())
+                chief.send(self.task.index)
+                self._add(0, chief)
             except FileNotFoundError:
                 pass  # the chief is not there yet
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                # It is an earlier chief's, or this one's cannot be reached.
+            except (OSError, EOFError, ValueError,
+                    multiprocessing.AuthenticationError) as error:
+                # It is an earlier chief's, or not all of it shows yet, or it cannot be reached.
                 if str(error) != said:
                     said = str(error)
                     LOG.info('%s: nobody there can be reached yet: %s', self._path, said)
             time.sleep(POLL_SECONDS)
+
+    def _add(self, index, peer):
+        with socket.fromfd(peer.fileno(), socket.AF_INET, socket.SOCK_STREAM) as same:
+            for option in KEEPALIVE:
+                same.setsockopt(*option)
+        threading.Thread(target=self._listen, args=(index, peer), daemon=True).start()
+        self._peers[index] = peer
 
     def agree(self, identity):
         """All have to be the same run: `identity`, a dict of what must be equal.
@@ -246,7 +199,7 @@ class Cluster:
             UserError: a worker was started with other settings, lists or GPUs than the chief.
         """
         if not self.is_chief:
-            self._peers[0].send({'index': self.task.index, 'identity': identity})
+            self.tell(index=self.task.index, identity=identity)
             return
         for _ in self._peers:
             word = self.hear()
@@ -255,19 +208,19 @@ class Cluster:
                 raise UserError('{} was started with other settings or lists: {}'.format(
                     name_of(self.task, word['index']), other))
 
-    def _listen(self, peer):
-        while True:
-            message = peer.receive()
-            if self._leaving:
-                return
-            if message is None or 'end' in message:
-                how = message and message['end']
-                if how == {}:
-                    self._messages.put(None)
-                else:
-                    self._end_too(peer.name, how)
-                return
-            self._messages.put(message)
+    def _listen(self, index, peer):
+        """Keeps what another process says for `hear`; ends this one where that ends first."""
+        end = None  # gone without a word
+        with contextlib.suppress(OSError, EOFError):
+            message = peer.recv()
+            while 'end' not in message:
+                self._messages.put(message)
+                message = peer.recv()
+            end = message['end']
+        if end == {}:
+            self._messages.put(None)
+        elif not self._leaving:
+            self._end_too(name_of(self.task, index), end)
 
     def _end_too(self, name, how):
         """Another process has ended before the job: so must this one, which may wait forever.
@@ -288,9 +241,10 @@ class Cluster:
         os._exit(status)  # TensorFlow may be waiting for that process; what is on disk is whole
 
     def tell(self, **message):
-        """The chief's word to all workers."""
-        for peer in self._peers:
-            peer.send(message)
+        """Says something to all that this process is connected with."""
+        for peer in self._peers.values():
+            with contextlib.suppress(OSError):  # whoever listens to it notices the loss
+                peer.send(message)
 
     def hear(self):
         """The chief's next word, a dict; None where the job is finished."""
@@ -318,29 +272,21 @@ class Cluster:
         Returns:
             (records, start) as `words` yields them.
         """
-        needed = None
-        if update is not None:
-            needed = checkpoints.classifier_dir(self._model_dir, step)
-        elif step:
-            needed = checkpoints.classifier_dir(self._model_dir, step - 1)
+        own = update is not None  # the stage goes on from a checkpoint of its own
+        folder = checkpoints.classifier_dir(self._model_dir, step if own else step - 1)
         while True:
             STOP.check()
             records = state.finished_steps(self._model_dir)
-            found = needed and checkpoints.newest(needed, verify=False)
-            if len(records) >= step and (
-                    not needed
-                    or found and update in (None, checkpoints.num_updates(found))):
-                return records[:step], found if update is None else None
+            found = checkpoints.newest(folder, verify=False)
+            if own:
+                shows = found and checkpoints.num_updates(found) == update
+            else:
+                shows = found or step == 0
+            if shows and len(records) >= step:
+                return records[:step], None if own else found
             time.sleep(POLL_SECONDS)
 
     def leave(self, **how):
         """Says goodbye to all, why this process ends: error=line or signal=number or nothing."""
         self._leaving = True
-        for peer in self._peers:
-            peer.send({'end': how})
-            peer.close()
-        if self._token is not None:
-            with contextlib.suppress(OSError, ValueError):
-                with open(self._path, encoding='utf-8') as file:
-                    if json.load(file).get('token') == self._token:
-                        os.remove(self._path)
+        self.tell(end=how)

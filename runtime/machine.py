@@ -114,11 +114,9 @@ def find_replicas(task, batch_size):
                         'CPU instead, to try it out'.format(FLAGS.num_gpus, why_no_gpu()))
     if task is not None and FLAGS.num_gpus != max(gpus, 1):
         raise UserError(
-            '--num_gpus={}: with {}, all GPUs that TensorFlow finds take part, here {}; name those '
-            'in CUDA_VISIBLE_DEVICES that it may find'.format(
-                FLAGS.num_gpus, cluster.ENVIRONMENT, gpus) if gpus else
-            '--num_gpus={}: with {}, a machine without a GPU is one replica'.format(
-                FLAGS.num_gpus, cluster.ENVIRONMENT))
+            '--num_gpus={}: with {}, all GPUs that TensorFlow finds take part, here {}, and a '
+            'machine without a GPU is one replica; name those in CUDA_VISIBLE_DEVICES that it may '
+            'find'.format(FLAGS.num_gpus, cluster.ENVIRONMENT, gpus))
     machines, index = (len(task.machines), task.index) if task else (1, 0)
     replicas = Replicas(FLAGS.num_gpus * machines, FLAGS.num_gpus * index, FLAGS.num_gpus)
     if batch_size % replicas.total:
@@ -182,7 +180,7 @@ class Machine:
 
     Args:
         task: this process's place among several, or None.
-        job: the Cluster of several machines, or None.
+        job: the Cluster, or None.
         batch_size: images an update.
     """
 
@@ -229,15 +227,12 @@ class Machine:
     def train(self, model_fn, directory, input_fn, max_steps, seed, hooks, params):
         """Trains a tf.estimator.Estimator up to update `max_steps`, with all that take part.
 
-        Args:
-            model_fn, directory, params: the estimator's.
-            input_fn: of the training.
-            max_steps: updates in all, those before this start included.
-            seed: of the initial weights.
-            hooks: a list of SessionRunHooks.
+        `max_steps` includes the updates before this start; `seed` is that of the initial weights,
+        the rest as for the estimator.
         """
         if self.writes:
-            hooks = hooks + [checkpoints.saver(directory)]
+            hooks = hooks + [tf.train.CheckpointSaverHook(
+                directory, FLAGS.checkpoint_secs, listeners=[checkpoints.Flush(directory)])]
         with cluster.announced(self.cluster and self.cluster.task):
             config = tf.estimator.RunConfig(
                 tf_random_seed=seed, session_config=self.session_config, save_checkpoints_secs=None,

@@ -21,7 +21,7 @@ READ_AHEAD = 8  # batches: more than the pipeline ever holds
 
 
 class RunTime:
-    """Time left, from measured speed: images a second of stage 1, and what the rest of a step took.
+    """Time left, from the time since stage 1 began, with all that steps do beside it.
 
     Args:
         images: images that stage 1 of each step goes through, all epochs, as planned.
@@ -29,45 +29,30 @@ class RunTime:
 
     def __init__(self, images):
         self._images = images
-        self._trained, self._training_seconds = 0, 0.
-        self._other_seconds, self._finished = 0., 0
+        self._trained, self._began = 0, None
 
     def trained(self, images, seconds):
-        """Counts images that stage 1 went through."""
+        """Counts images that stage 1 went through in the `seconds` before now."""
+        if self._began is None:
+            self._began = time.monotonic() - seconds
         self._trained += images
-        self._training_seconds += seconds
-
-    def steps(self, numbers):
-        """Goes through `numbers`, and counts what each step takes beside stage 1's updates."""
-        for step in numbers:
-            started, trained = time.monotonic(), self._training_seconds
-            yield step
-            self._other_seconds += time.monotonic() - started - (self._training_seconds - trained)
-            self._finished += 1
 
     def left(self, step, images_left, seconds_left):
-        """(seconds left in this step, in the whole run).
+        """(seconds left in this step, in the whole run; None before stage 1 was measured).
 
-        Before stage 1 was measured: (`seconds_left`, what the stage itself needs; None).
+        `images_left`: of stage 1; `seconds_left`: of another stage.
         """
-        if not self._trained:
+        if self._began is None:
             return seconds_left, None
-        speed = self._trained / max(self._training_seconds, 1e-9)
-        other = self._other_seconds / self._finished if self._finished else 0.
-        in_step = images_left / max(speed, 1e-9) + other
-        later = self._images[step + 1:]
-        return in_step, in_step + sum(later) / max(speed, 1e-9) + other * len(later)
+        an_image = (time.monotonic() - self._began) / self._trained
+        in_step = seconds_left + an_image * images_left
+        return in_step, in_step + an_image * sum(self._images[step + 1:])
 
 
 class Watch:
     """Says how far a long pass is, a line every `seconds`, and ends it where a stop is asked for.
 
-    Args:
-        what: what is done, for the line.
-        total: how much there is to do.
-        unit: of what.
-        seconds: between two lines.
-        ends: whether there is a line at the end in any case.
+    `total`: how much of `what` there is to do, in `unit`; `ends`: with a line at the end, too.
     """
 
     def __init__(self, what, total, unit='images', seconds=WATCH_SECONDS, ends=False):
@@ -91,9 +76,7 @@ class Progress:
 
     Args:
         run: has settings, run_time and machine.
-        step: counted from 0.
-        stage: its name.
-        schedule: the stage's Schedule.
+        step, stage, schedule: counted from 0; its name; its Schedule.
         directory: of TensorBoard's curves.
         batch_files: of stage 1, from which RunTime takes the speed: function from an update,
             counted from 0, to the files of its batch.
@@ -130,12 +113,9 @@ class Progress:
             schedule.num_updates)
 
     def updated(self, update, loss, values=()):
-        """To be called after each update.
+        """To be called after each update: how many are done, the loss of this one.
 
-        Args:
-            update: updates done.
-            loss: its loss.
-            values: pairs of name and number for the line, beside the loss.
+        `values`: pairs of name and number for the line, beside the loss.
 
         Raises:
             UserError: the loss is no number.
@@ -158,13 +138,13 @@ class Progress:
             seconds, images = now - started, (update - done) * schedule.batch_size
             if self._trains:
                 self._run_time.trained(images, seconds)
-            left = (schedule.num_updates - update) * schedule.batch_size
             speed, rate = images / max(seconds, 1e-9), schedule.learning_rate(update - 1)
+            to_do = (schedule.num_updates - update) * schedule.batch_size
+            left = (to_do, 0) if self._trains else (0, to_do / max(speed, 1e-9))
             LOG.info('progress: %s, %s, learning rate %g, %.0f images/s, step left %s, run left %s',
                      self._at(update), ', '.join('{} {:.4f}'.format(*value)
                                    for value in [('loss', loss)] + list(values)), rate, speed,
-                     *map(run_log.duration, self._run_time.left(
-                         self._step, left if self._trains else 0, left / max(speed, 1e-9))))
+                     *map(run_log.duration, self._run_time.left(self._step, *left)))
             if self._directory is not None:
                 curves = [('monitors/images_per_second', speed)]
                 if not self._trains:  # of stage 1 the estimator writes these

@@ -115,8 +115,6 @@ def run(main, hard):
         run_log.last_line(stop_line(number))
         status = 128 + number
     except SystemExit as end:
-        if not hard:
-            raise
         status = end.code or 0
     if hard:
         logging.shutdown()

@@ -1,23 +1,13 @@
 """What is on disk under model_dir: the only thing that passes from one step to the next.
 
-    experiment.json      what this experiment is: settings, list digests, version of this layout;
-                         and whether its checkpoints are kept
-    <t>_classifier/      stage 1: checkpoints of TensorFlow's estimator
-    <t>_bias/            stage 2: a checkpoint with beta and gamma
-    <t>_step.json        written last: the step is finished; its results and the exemplars chosen
-    classes.txt          which label, and name, is class 0, 1, ...
-    results.csv          all finished steps, made from the records
-    *.npy                accuracy by group, confusion matrices
-    run.log              what was said, unless --log_file names another file
-
-Every file is written under a temporary name, flushed to disk and renamed, so that what a name
-shows is always complete. TensorFlow writes its checkpoints otherwise: they are flushed before
-anything relies on them, and read back before they are used.
+README.md beside this file lists what is there. Every file is written under a temporary name,
+flushed to disk and renamed, so that what a name shows is always complete. TensorFlow writes its
+checkpoints otherwise: they are flushed before anything relies on them, and read back before they
+are used.
 """
 
 import contextlib
 import csv
-import errno
 import fcntl
 import hashlib
 import io
@@ -42,17 +32,13 @@ flags.DEFINE_bool('store_last', False, 'store exemplars after the last step too,
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
-_RESULTS = 'results.csv'
 LOG_FILE = 'run.log'
 CLUSTER = 'cluster.json'  # where the workers of a job of several machines find its chief
 _OWN_NAMES = re.compile(
     r'((experiment\.json|cluster\.json|results\.csv|classes\.txt|predictions_\d+\.csv|'
     r'\d+_step\.json|(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|run\.log|summary|'
     r'\d+_(classifier|bias))$')
-_CHECKPOINT_FILE = re.compile(r'(model\.ckpt-\d+)\.(index|meta|data-\d+-of-\d+)$')
-# Stands in experiment.json while what was there is being deleted.
-_DELETING = {'deleting': True}
-_held = {}  # absolute model_dir -> (device, inode) of the lock that this process holds there
+_held = {}  # absolute model_dir -> the lock file that this process holds open there
 
 
 def check_held(model_dir):
@@ -60,13 +46,14 @@ def check_held(model_dir):
 
     What is written then would end up in a folder that nothing can go on from.
     """
-    held, found = _held.get(os.path.abspath(model_dir)), None
-    if held is not None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            found = os.stat(os.path.join(model_dir, _LOCK))
-        if found is None or (found.st_dev, found.st_ino) != held:
-            raise UserError('--model_dir={}: was deleted or moved while the run went on; put it '
-                            'back and {}, or start anew'.format(model_dir, GO_ON))
+    lock = _held.get(os.path.abspath(model_dir))
+    if lock is None:
+        return
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if os.path.samestat(os.stat(os.path.join(model_dir, _LOCK)), os.fstat(lock.fileno())):
+            return
+    raise UserError('--model_dir={}: was deleted or moved while the run went on; put it back and '
+                    '{}, or start anew'.format(model_dir, GO_ON))
 
 
 def write_atomically(path, content):
@@ -91,28 +78,32 @@ def _json_bytes(value):
     return (json.dumps(value, indent=1) + '\n').encode('utf-8')  # in the order of results.csv
 
 
-def _with_checksum(value):
-    return dict(value, checksum=hashlib.sha256(_json_bytes(value)).hexdigest())
+def _checksum(value):
+    return hashlib.sha256(_json_bytes(value)).hexdigest()
+
+
+def _write_checked(path, value):
+    write_atomically(path, _json_bytes(dict(value, checksum=_checksum(value))))
 
 
 def _read_checked(path):
-    """The dict of a file that _with_checksum made; raises ValueError where it is damaged."""
+    """The dict that _write_checked wrote; None where the file is damaged."""
     with open(path, 'rb') as file:
         content = file.read()
-    try:
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         value = json.loads(content.decode('utf-8'))
-        if not isinstance(value, dict) or _with_checksum(
-                {name: item for name, item in value.items() if name != 'checksum'}) != value:
-            raise ValueError('checksum does not fit')
-    except RecursionError:
-        raise ValueError('nested too deeply') from None
-    return value
+        if value.pop('checksum') == _checksum(value):
+            return value
+    return None
+
+
+def _plain(settings):
+    return json.loads(json.dumps(settings._asdict()))
 
 
 def identity(settings, digests):
     """What an experiment is, as a dict: its Settings, its list files' digests, this layout."""
-    return json.loads(json.dumps({
-        'state_version': VERSION, 'settings': settings._asdict(), 'lists': digests}))
+    return {'state_version': VERSION, 'settings': _plain(settings), 'lists': digests}
 
 
 def differences(there, here):
@@ -128,35 +119,21 @@ def differences(there, here):
     return ', '.join(filter(None, found))
 
 
-def _what_differs(found, wanted):
-    """Why an experiment with another identity is not this one; None: damaged."""
-    if found is None:
-        return 'is damaged'
-    if found.get('state_version') != wanted['state_version']:
-        return ('was written by another version of this program (state version {}, here {})'.format(
-            str(found.get('state_version'))[:40], wanted['state_version']))
-    return 'another experiment was made here: ' + differences(found, wanted)
-
-
 def read_experiment(model_dir):
     """The identity of the experiment in `model_dir`; None where there is none.
 
     Raises:
-        UserError: its file is damaged or another version's.
+        UserError: its file is damaged.
     """
     path = os.path.join(model_dir, _EXPERIMENT)
     if not os.path.isdir(model_dir):
         raise UserError('--model_dir={}: no such folder'.format(model_dir))
     if not os.path.exists(path):
         return None
-    try:
-        found = _read_checked(path)
-        if found['state_version'] != VERSION:
-            raise ValueError('another version')
-        return found
-    except (ValueError, KeyError):
-        raise UserError('{}: is damaged or another version\'s; put it back, or name another '
-                        '--model_dir'.format(path)) from None
+    found = _read_checked(path)
+    if found is None:
+        raise UserError('{}: is damaged; put it back, or name another --model_dir'.format(path))
+    return found
 
 
 def check_lists(found, digests, model_dir, data_dir):
@@ -170,66 +147,56 @@ def _claim(model_dir, settings, digests, overwrite, keep_checkpoints):
     """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not.
 
     Returns:
-        Whether checkpoints were to be kept so far.
+        Whether checkpoints are to be kept from now on.
     """
-    def write():
-        write_atomically(path, _json_bytes(_with_checksum(
-            dict(wanted, keep_checkpoints=True) if keep_checkpoints else wanted)))
-
     path, wanted = os.path.join(model_dir, _EXPERIMENT), identity(settings, digests)
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path + '.tmp')  # of a process killed while it wrote
+    written = dict(wanted, keep_checkpoints=True) if keep_checkpoints else wanted
+    delete(path + '.tmp')  # of a process killed while it wrote
     others = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK, CLUSTER)]
     if os.path.exists(path):
-        try:
-            found = _read_checked(path)
-            found.pop('checksum')
-            kept = found.pop('keep_checkpoints', False)
-            if found != _DELETING and found['state_version'] == VERSION:
-                found = identity(settings.from_dict(found['settings']), found['lists'])
-        except (ValueError, KeyError, TypeError):
-            found = None
+        found = _read_checked(path) or {}
+        kept = found.pop('keep_checkpoints', False)
+        with contextlib.suppress(KeyError, TypeError):  # damaged; a later version's
+            found['settings'] = _plain(settings.from_dict(found['settings']))
         if found == wanted:
-            if keep_checkpoints not in (None, kept):
-                write()
-            return kept
-        if not overwrite and found != _DELETING:
+            if keep_checkpoints in (None, kept):
+                return kept
+            if kept:
+                LOG.info('--nokeep_checkpoints: the classifiers kept so far are deleted')
+            _write_checked(path, written)
+            return keep_checkpoints
+        if not overwrite:
+            why = 'is damaged'
+            if found:
+                why = 'another experiment was made here: ' + differences(found, wanted)
             raise UserError('{}: {}; choose another --model_dir, or --overwrite to delete what is '
-                            'there'.format(path, _what_differs(found, wanted)))
+                            'there'.format(path, why))
     foreign = [name for name in others if not _OWN_NAMES.match(name)]
     if foreign or (others and not os.path.exists(path)):
         raise UserError('{}: holds {}, which no experiment made here; choose another '
                         '--model_dir'.format(model_dir, (foreign or others)[0]))
-    if others:
-        write_atomically(path, _json_bytes(_with_checksum(_DELETING)))
     for name in others:
         delete(os.path.join(model_dir, name))
-    write()
-    return False
-
-
-def _not_writable(model_dir, error):
-    return UserError('--model_dir={}: cannot be written: {}'.format(model_dir, error.strerror))
+    _write_checked(path, written)
+    return bool(keep_checkpoints)
 
 
 def make(model_dir):
-    """Makes the folder where it is missing; raises UserError where that fails."""
+    """Makes the folder where it is missing; returns its lock file, open.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
     try:
         model_dir.encode('utf-8')
+        os.makedirs(model_dir, exist_ok=True)
+        return open(os.path.join(model_dir, _LOCK), 'a')
     except UnicodeEncodeError:
         raise UserError('--model_dir={}: TensorFlow writes only where the path is UTF-8; choose '
                         'another'.format(model_dir)) from None
-    try:
-        os.makedirs(model_dir, exist_ok=True)
     except OSError as error:
-        raise _not_writable(model_dir, error) from None
-
-
-def _opened_lock(model_dir):
-    try:
-        return open(os.path.join(model_dir, _LOCK), 'a')
-    except OSError as error:
-        raise _not_writable(model_dir, error) from None
+        raise UserError('--model_dir={}: cannot be written: {}'.format(
+            model_dir, error.strerror)) from None
 
 
 @contextlib.contextmanager
@@ -237,9 +204,7 @@ def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None):
     """Holds `model_dir` for one process; the experiment in it is the one described, or new.
 
     Args:
-        model_dir: folder, made where it is missing.
-        settings: the experiment's Settings.
-        digests: dict of the list files' digests.
+        settings, digests: as for identity.
         overwrite: bool, deletes an experiment with other settings or lists.
         keep_checkpoints: bool, from now on; None: as before.
 
@@ -249,23 +214,15 @@ def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None):
     Raises:
         UserError: the folder is another experiment's, in use, or cannot be written.
     """
-    make(model_dir)
-    with _opened_lock(model_dir) as lock:
+    with make(model_dir) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
+        except (BlockingIOError, PermissionError):
             raise UserError('--model_dir={}: another process is running this experiment; wait for '
                             'it or choose another folder'.format(model_dir)) from None
-        keeps = kept = _claim(model_dir, settings, digests, overwrite, keep_checkpoints)
-        if keep_checkpoints is not None:
-            keeps = keep_checkpoints
-            if kept and not keeps:
-                LOG.info('--nokeep_checkpoints: the classifiers kept so far are deleted')
+        keeps = _claim(model_dir, settings, digests, overwrite, keep_checkpoints)
         _remove_leftovers(model_dir)
-        status = os.fstat(lock.fileno())
-        _held[os.path.abspath(model_dir)] = status.st_dev, status.st_ino
+        _held[os.path.abspath(model_dir)] = lock
         try:
             yield keeps
         finally:
@@ -273,19 +230,15 @@ def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None):
 
 
 def _remove_leftovers(model_dir):
-    """Deletes what processes that were killed left behind: half-written files, parts of them."""
+    """Deletes what processes that were killed left half written."""
     for name in os.listdir(model_dir):
         path = os.path.join(model_dir, name)
         if name.endswith('.tmp') and _OWN_NAMES.match(name):
             os.remove(path)
         elif re.match(r'\d+_(classifier|bias)$', name) and os.path.isdir(path):
-            entries = os.listdir(path)
-            for entry in entries:
-                parts = _CHECKPOINT_FILE.match(entry)
-                # TensorFlow's temporary names: model.ckpt-12_temp_5c0f/, checkpoint.tmp5c0f, ...;
-                # its index is written last.
-                if (re.search(r'\.tmp[0-9a-f]+$|_temp(_[0-9a-f]+)?$|\.tempstate\d+$', entry)
-                        or parts and parts.group(1) + '.index' not in entries):
+            for entry in os.listdir(path):
+                # TensorFlow's temporary names: model.ckpt-12_temp_5c0f/, checkpoint.tmp5c0f, ...
+                if re.search(r'\.tmp[0-9a-f]+$|_temp(_[0-9a-f]+)?$|\.tempstate\d+$', entry):
                     delete(os.path.join(path, entry))
 
 
@@ -313,7 +266,7 @@ def save_step(model_dir, step, results, exemplars):
         The record, as finished_steps returns it.
     """
     record = {'step': step, 'results': results, 'exemplars': exemplars}
-    write_atomically(_record_path(model_dir, step), _json_bytes(_with_checksum(record)))
+    _write_checked(_record_path(model_dir, step), record)
     return record
 
 
@@ -327,24 +280,22 @@ def finished_steps(model_dir, num_steps=None):
         UserError: a record is damaged or missing and a later one is there. What the step could be
             evaluated with is deleted by then.
     """
-    records, damaged = [], False
-    while not damaged and os.path.exists(_record_path(model_dir, len(records))):
+    records, path = [], _record_path(model_dir, 0)
+    while os.path.exists(path):
+        record = _read_checked(path)
+        if record is None or record.get('step') != len(records):
+            break
+        records.append(record)
         path = _record_path(model_dir, len(records))
-        try:
-            record = _read_checked(path)
-            if record.get('step') != len(records):
-                raise ValueError('another step')
-            records.append(record)
-        except ValueError:
-            damaged = True
-            LOG.info('warning: %s is damaged; its step is evaluated again', path)
+    damaged = os.path.exists(path)
     later = [name for name in os.listdir(model_dir) if re.match(r'\d+_step\.json$', name)
              and int(name.split('_')[0]) > len(records)]
     if later:
         raise UserError('{}: is {}, but a later step is finished ({}); put it back, or start anew '
                         'with another --model_dir'.format(
-                            _record_path(model_dir, len(records)),
-                            'damaged' if damaged else 'missing', min(later)))
+                            path, 'damaged' if damaged else 'missing', min(later)))
+    if damaged:
+        LOG.info('warning: %s is damaged; its step is evaluated again', path)
     if len(records) == num_steps and FLAGS.store_last and not records[-1]['exemplars']:
         records.pop()
     return records
@@ -371,7 +322,8 @@ def write_results(model_dir, num_steps, records):
     if not rows:
         return
     columns = [name for name, value in rows[0].items() if not isinstance(value, list)]
-    write_table(model_dir, _RESULTS, columns, [[row[name] for name in columns] for row in rows])
+    write_table(model_dir, 'results.csv', columns,
+                [[row[name] for name in columns] for row in rows])
     for suffix in ('', '_before'):
         accuracy = np.full([num_steps] * 2, np.nan)
         for step, row in enumerate(rows):

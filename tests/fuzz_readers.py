@@ -106,9 +106,7 @@ def fuzz_record(rng, folder):
     except UserError as error:
         one_line(error)
         return 'refused'
-    for record, expected in zip(records, written):
-        record.pop('checksum')
-        assert record == expected
+    assert records == written[:len(records)]
     return 'accepted' if len(records) == len(written) else 'not finished'
 
 

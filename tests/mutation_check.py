@@ -95,9 +95,10 @@ MUTATIONS = (
           'tie, axis=1)', 'num_images - 1 - np.argmax((cost <= cost.min(axis=1, keepdims=True) + '
           'tie)[:, ::-1], axis=1)', 'herding'),
          ('herding: ties as rounding has them', 'tie = 1e-12', 'tie = 0e-12', 'herding'),
-         ('herding: the sum of the chosen once', 'cost += 2 * (gram', 'cost += (gram', 'herding'),
-         ('herding: classes herded together change places', 'chosen[c] = rows',
-          'chosen[-1 - c] = rows', 'herded_together'),
+         ('herding: the sum of the chosen once', 'cost += 2 * (features @', 'cost += (features @',
+          'herding'),
+         ('herding: classes herded together change places', 'chosen[c] = own[picks]',
+          'chosen[-1 - c] = own[picks]', 'herded_together'),
          ('herding of normalised features', '    # Centred on mu = 0',
           '    features /= np.linalg.norm(features, axis=2, keepdims=True) + 1e-12\n'
           '    # Centred on mu = 0', 'herding'))

@@ -70,8 +70,8 @@ def test_features_are_held_once():
     exemplar.select(settings, 0, classes, features)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # A thread holds its block as float64.
-    assert peak < os.cpu_count() * 1.1 * exemplar.BLOCK_BYTES + 0.05 * features.nbytes
+    # A thread holds its block as it is and as float64.
+    assert peak < os.cpu_count() * 1.6 * exemplar.BLOCK_BYTES + 0.05 * features.nbytes
 
 
 @pytest.mark.parametrize('num_images', [10, 3])

@@ -14,7 +14,9 @@ import tiny_runs
 from runtime import cluster
 from runtime.errors import UserError
 
-SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'checkpoint_secs': 1, 'keep_checkpoints': True}
+# Groups of 3 and 1 classes.
+SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'checkpoint_secs': 1, 'keep_checkpoints': True,
+            'first_classes': 3, 'num_increments': 1}
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'
 GO_ON = 'start all again with the same flags to go on'
 HANGS = 120  # seconds: a job that takes longer waits for something that never comes
@@ -57,8 +59,10 @@ def test_two_processes_make_one_table_one_log_one_state(whole):
     assert chief.err == worker.err == ''
     assert [line.split()[0] for line in tiny_runs.table(chief.out)] == ['step', '1', '2']
     assert 'test: step' not in worker.out
+    # 16 exemplars: 1 image of each class is held out, 4 of it are stored after the first step.
     with open(str(model / 'results.csv')) as file:
-        assert [row['step'] for row in csv.DictReader(file)] == ['1', '2']
+        assert [(row['step'], row['classes'], row['training_samples'], row['val_samples'])
+                for row in csv.DictReader(file)] == [('1', '3', '30', '3'), ('2', '4', '22', '4')]
     with open(str(model) + '.log') as file:
         assert file.read() == chief.out.split('\n', 1)[1]
     names = set(os.listdir(str(model)))
@@ -79,19 +83,19 @@ def test_two_machines_train_as_two_devices_of_one(data, whole, tmp_path):
         np.testing.assert_allclose(value, found[1][name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-SLOWED = 'bic_layer:fit', 1, 'import time\ntime.sleep(10)'
+SLOWED = 'bic_layer:fit', 1, 'import time\ntime.sleep(3)'
 ENDS = (
-    (1, (), (AFTER_UPDATE, 3, tiny_runs.KILL)),  # the worker in stage 1
+    (0, (AFTER_UPDATE, 3, tiny_runs.KILL), ()),  # the chief in stage 1
     (0, (AFTER_UPDATE, 3, tiny_runs.TERMINATE), ()),  # told to stop, with all after the same update
     (1, (), (AFTER_UPDATE, 2, tiny_runs.TERMINATE)),
     (0, ('runtime.state:save_step', 1, tiny_runs.KILL), ()),  # the chief, while the worker waits
-    (0, (AFTER_UPDATE, 3, tiny_runs.KILL), ()),
+    (1, (), (AFTER_UPDATE, 3, tiny_runs.KILL)),  # the worker in stage 1 of the second step
     (0, ('bic_layer:fit', 1, tiny_runs.KILL), ()),
     (1, SLOWED, ('runtime.cluster:Cluster.hear', 1, tiny_runs.KILL)),  # while the chief is at work
     (1, SLOWED, ('runtime.cluster:Cluster.hear', 1, tiny_runs.TERMINATE)))
 # The chief has named a step and waits, within TensorFlow, for a worker that stops before it.
 STOPPED_ON_THE_WAY = (1, ('imagenet_main:train', 1, (
-    'import imagenet_main\nimagenet_main.STOP_SECONDS = 2')),
+    'from runtime import cluster\ncluster.STOP_SECONDS = 2')),
     ('runtime.cluster:Cluster.wait_for_state', 1, tiny_runs.TERMINATE))
 
 
@@ -117,19 +121,6 @@ def test_whoever_ends_all_end_and_go_on_to_the_same_end(data, whole, tmp_path):
     done = list(map(int, re.findall('step 1 goes on after update (.*?) of', log)))
     assert done[-1] - done[-2] == 3  # what all did before they stopped together is saved
     assert tiny_runs.final_state(model) == tiny_runs.final_state(whole[0])
-
-
-def test_two_machines_go_on_with_unequal_groups(data, tmp_path):
-    """Groups of 3 and 1 classes; the worker is killed in the second, and comes back."""
-    model, unequal = tmp_path / 'model', {'first_classes': 3, 'num_increments': 1}
-    results = run_pair(data, model, ((), (('imagenet_main:train', 2, tiny_runs.KILL),)), **unequal)
-    assert [result.status for result in results] == [1, -9], results
-    results = run_pair(data, model, **unequal)
-    assert [result.status for result in results] == [0, 0], results
-    # 16 exemplars: 1 image of each class is held out, 4 of it are stored after the first step.
-    with open(str(model / 'results.csv')) as file:
-        assert [(row['classes'], row['training_samples'], row['val_samples'])
-                for row in csv.DictReader(file)] == [('3', '30', '3'), ('4', '22', '4')]
 
 
 def test_what_ends_one_process_is_said_by_the_other(data, tmp_path):
@@ -188,9 +179,11 @@ def test_processes_with_other_settings_are_refused(data, tmp_path):
     ('{"cluster": {"worker": ["a", "b:2"]}, "task": {"type": "worker", "index": 1}}',
      'cannot be understood'),
     ('{"cluster": {"worker": ["a:1", "b:2"], "ps": ["c:3"]}, "task": {"type": "ps", "index": 0}}',
-     'no use for the job ps'),
+     'with workers and at most one chief'),
     ('{"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}}',
-     'more than one chief')])
+     'with workers and at most one chief'),
+    ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+     'cannot be understood')])
 def test_tf_config_that_makes_no_sense_is_an_error(monkeypatch, text, expected):
     monkeypatch.setenv('TF_CONFIG', text)
     with pytest.raises(UserError, match='TF_CONFIG.*' + expected.replace('{', r'\{')):
