@@ -23,11 +23,6 @@ OTHER_FORMATS = ((8, b'WEBP', 'WebP'), (0, b'BM', 'BMP'), (0, b'II*\0', 'TIFF'),
 FORMATS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'), (b'GIF8', b';'))
 
 
-def watch_list(path):
-    """Says how far the reading of a list file is."""
-    return progress.Watch(os.path.basename(path), os.path.getsize(path), 'bytes')
-
-
 def why_bad(file):
     """Why a file is no image that can be read, in a few words."""
     try:
