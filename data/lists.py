@@ -85,21 +85,11 @@ def _shown(text, most=80):
 
 
 def read_list(path, num_classes):
-    """Reads a list file: one `relative/path label` a line, the label after the last white space.
+    """The ImageList of a file: one `relative/path label` a line, the label 0 ... C-1.
 
     Paths may hold spaces, `..` and be absolute. A byte-order mark, Windows line ends and blank
-    lines at the end are passed over.
-
-    Args:
-        path: the list file.
-        num_classes: C; labels are 0 ... C-1.
-
-    Returns:
-        An ImageList.
-
-    Raises:
-        UserError: the file is missing, unreadable or empty, a line is malformed, a label is out of
-            range, an image is listed twice; the message names file and line.
+    lines at the end are passed over. Raises UserError, naming file and line, where the file is
+    missing, unreadable or empty, a line malformed, a label out of range, an image listed twice.
     """
     content, lines = _read(path, path)
     if lines == [b'']:
@@ -163,14 +153,10 @@ def _by_label(image_list, num_classes):
 
 
 def read_order(path, num_classes):
-    """The class order in a file: one label a line, in the order in which the classes arrive.
+    """The class order in a file, one label a line, first the class that arrives first: C labels.
 
-    Returns:
-        A tuple of C labels.
-
-    Raises:
-        UserError: the file cannot be read, or a label is missing, doubled or outside 0...C-1; the
-            message names file and line.
+    Raises UserError, naming file and line, where the file cannot be read, or a label is missing,
+    doubled or outside 0 ... C-1.
     """
     order = {}  # label -> its line
     name = '--class_order={}'.format(path)
@@ -203,11 +189,7 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
         seed: of the stream; 1993 is iCaRL's.
         class_order: C labels, where the order is not the stream's.
 
-    Returns:
-        A Split.
-
-    Raises:
-        UserError: a label has no training or test image, or no more than V training images.
+    Returns a Split. Raises UserError where a label has no test image or only V training images.
     """
     train_by_label, test_by_label = _by_label(train, num_classes), _by_label(test, num_classes)
     stream = np.random.RandomState(seed)
@@ -218,15 +200,13 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
     training, validation = [], []
     for label in order:
         images = train_by_label[label]
-        if len(images) <= validation_pool:
+        kept = len(images) - validation_pool
+        if kept <= 0:
             raise UserError(
                 '{}: label {} has {} images, but {} are held out for validation and one more is '
                 'needed to train on; lower --val_share or --memory_per_class, or add images'.format(
                     train.path, label, len(images), validation_pool))
-        shuffled = np.arange(len(images))
-        stream.shuffle(shuffled)
-        images = images[shuffled]
-        kept = len(images) - validation_pool
+        stream.shuffle(images)
         training.append(images[:kept])
         validation.append(images[kept:])
     class_of = np.empty(num_classes, np.int64)
@@ -238,8 +218,7 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
 def without(split_, train_images, test_images):
     """The Split with these images taken out: indices into the train and the test list.
 
-    Raises:
-        UserError: a class would have no image left to train on or to test with.
+    Raises UserError where a class would have no image left to train on or to test with.
     """
     def kept(by_class, images, what):
         by_class = [those[~np.isin(those, images)] for those in by_class]
@@ -256,7 +235,6 @@ def without(split_, train_images, test_images):
 
 
 def _class_by_class(image_list, classes, images_by_class):
-    """Samples of the given classes: one array of images a class, in this order."""
     return Samples(np.concatenate(images_by_class).astype(np.int64),
                    np.repeat(classes, [len(images) for images in images_by_class]), image_list)
 
@@ -264,13 +242,8 @@ def _class_by_class(image_list, classes, images_by_class):
 def training_samples(split_, classes, exemplars):
     """What a step trains on: the new group's images, class by class, then the old exemplars.
 
-    Args:
-        split_: the Split.
-        classes: range of the new group's classes.
-        exemplars: one array of image indices an old class; empty at the first step.
-
-    Returns:
-        Samples of the train list.
+    `classes`: range of the new group; `exemplars`: one array of image indices an old class.
+    Returns Samples of the train list.
     """
     order = list(classes) + list(range(len(exemplars)))
     return _class_by_class(split_.train_list, order, [split_.train[c] for c in classes] + exemplars)
@@ -293,18 +266,10 @@ def test_samples(split_, groups):
 
 
 def find_images(split_, paths_by_class, missing_ok=False):
-    """The indices of stored paths: for each class, those of its training images named.
+    """The indices of stored paths: one int64 array a class of `paths_by_class`, in its order.
 
-    Args:
-        split_: the Split.
-        paths_by_class: one list of paths (str) a class.
-        missing_ok: bool, whether paths that are not among them are passed over.
-
-    Returns:
-        One int64 array a class of `paths_by_class`, in its order.
-
-    Raises:
-        UserError: a path is not among its class's images.
+    `paths_by_class`: one list of paths (str) a class. Raises UserError where one is not among its
+    class's training images, unless `missing_ok`.
     """
     found, image_list = [], split_.train_list
     for images, paths in zip(split_.train, paths_by_class):
