@@ -123,18 +123,12 @@ def _parse_own(text, log):
 
 
 def parse(text, log='log'):
-    """Reads a log.
+    """A list of Run, in the order in which they begin, of a log's text; `log` is its name.
 
-    Args:
-        text: the log, as a string.
-        log: its name, for messages and Run.log.
-    Returns:
-        A list of Run, in the order in which they begin.
-    Raises:
-        UserError: there is nothing of a run in it.
+    Raises UserError where there is nothing of a run in it.
     """
     runs, damaged = _parse_own(text, log)
-    if not runs:
+    if not _LINE.search(text):
         runs = [Run(log, steps=steps, notes=notes, original=True)
                 for steps, notes in original_log.parse(text)]
     note = damaged and '{} of its result and settings lines cannot be read, the first is line {}' \

@@ -131,8 +131,7 @@ def _merge(dicts, measured):
 def aggregate(summaries):
     """One summary of runs that differ in their seed alone: means and sample standard deviations.
 
-    Raises:
-        UserError: they are fewer than two, have no finished step, or are not of one experiment.
+    Raises UserError for fewer than two, or where they are not of one experiment or not begun.
     """
     logs = [summary['log'] for summary in summaries]
     if len(summaries) < 2:

@@ -122,11 +122,8 @@ def _averages(summary):
 
 def _results(summaries):
     """The published figures on the runs' protocols, and theirs beside them; [] without any."""
-    parts, protocols = [], []
-    for summary in summaries:
-        if summary['published_results'] and summary['published_results'] not in protocols:
-            protocols.append(summary['published_results'])
-    for rows in protocols:
+    parts, every = [], [summary['published_results'] for summary in summaries]
+    for rows in [rows for i, rows in enumerate(every) if rows and rows not in every[:i]]:
         lines = [['Published on this protocol (%)', 'protocol', 'metric', 'step 1', '2', '3', '4',
                   '5', 'last', 'average, all steps', 'note']]
         for name, summary in zip(names(summaries), summaries):
