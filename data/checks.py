@@ -72,7 +72,7 @@ def warn_of_images(split, settings):
         LOG.info('warning: --preprocessing=cifar takes the centre of larger images, {0} x {0} '
                  'pixels of the {2} x {1} of {3}; vgg resizes them'.format(
                      settings.image_size, *sides, os.fsdecode(first)))
-    shared = lists.in_both(split.train_list, split.test_list)
+    shared = sorted(set(split.test_list.paths).intersection(split.train_list.paths))
     if shared:
         LOG.info('warning: images in both lists: %d (%s%s)', len(shared),
                  ', '.join(map(os.fsdecode, shared[:3])), ', ...' if len(shared) > 3 else '')

@@ -137,11 +137,6 @@ def classes(split_, data_dir):
                                         for c, label in enumerate(split_.order)]
 
 
-def in_both(train, test):
-    """Images that stand in both lists (a mistake worth a warning), as a sorted list of bytes."""
-    return sorted(set(test.paths).intersection(train.paths))
-
-
 def _by_label(image_list, num_classes):
     """One array of image indices a label, in list order."""
     counts = np.bincount(image_list.labels, minlength=num_classes)

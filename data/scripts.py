@@ -21,13 +21,10 @@ def write_file(path, data, sync=True):
 
     With `sync` it is on the disk on return. A million pictures could not each wait for the disk:
     they are written without, `is_there` finds those that a power cut left short, and
-    `write_lists` waits for all of them. Raises UserError: what was at `path` is still there.
+    `write_lists` waits for all of them. Raises OSError: what was at `path` is still there.
     """
     folder, name = os.path.split(path)
-    try:
-        files.write(path, data, os.path.join(folder, '.{}.part'.format(name)), sync)
-    except OSError as error:
-        raise UserError('{}: {}'.format(path, error.strerror)) from None
+    files.write(path, data, os.path.join(folder, '.{}.part'.format(name)), sync)
 
 
 def write_lists(folder, train, test, classes=None):

@@ -142,9 +142,6 @@ def parse(text, log='log'):
 
 
 def read(path):
-    """Reads the log at `path`; see `parse`. Raises UserError, also where it cannot be opened."""
-    try:
-        with open(path, encoding='utf-8', errors='replace') as file:
-            return parse(file.read(), path)
-    except OSError as error:
-        raise UserError('{}: {}'.format(path, error.strerror or error)) from None
+    """Reads the log at `path`; see `parse`. Raises OSError where it cannot be opened."""
+    with open(path, encoding='utf-8', errors='replace') as file:
+        return parse(file.read(), path)

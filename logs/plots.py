@@ -207,7 +207,7 @@ def write(path, summaries, compare=False):
     """Draws all that is known of runs, or means of runs, into a .png, .pdf or .svg.
 
     `summaries`: as `report.summarise` makes them; `compare`: only the curves, with the correction
-    where there is one. Raises UserError where the file cannot be written.
+    where there is one. Raises OSError where the file cannot be written.
     """
     with matplotlib.rc_context(STYLE):
         content = io.BytesIO()

@@ -153,8 +153,9 @@ def main(arguments=None):
         stream.reconfigure(encoding='utf-8', errors='backslashreplace')
     try:
         text, notes = report(arguments)
-    except UserError as error:
-        print('error: {}'.format(' '.join(str(error).split())), file=sys.stderr)
+    except (UserError, OSError) as error:
+        line = '{0.filename}: {0.strerror}'.format(error) if isinstance(error, OSError) else error
+        print('error: {}'.format(' '.join(str(line).split())), file=sys.stderr)
         return 1
     print(text, flush=True)
     for note in notes:

@@ -206,9 +206,9 @@ def full_disk(monkeypatch, after):
 
 def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, member):
     full_disk(monkeypatch, 100)
-    with pytest.raises(UserError, match='No space left'):
+    with pytest.raises(OSError, match='No space left'):
         archives.extract(member, str(tmp_path), 'out', 'one.JPEG', {})
-    with pytest.raises(UserError, match='No space left'):
+    with pytest.raises(OSError, match='No space left'):
         scripts.write_file(str(tmp_path / 'train.txt'), b'x' * 200)
     assert [file for _, _, files in os.walk(str(tmp_path)) for file in files] == ['a.tar']
 
@@ -216,7 +216,7 @@ def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, member):
 def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = write(tmp_path / 'train.txt', b'old')
     full_disk(monkeypatch, 100)
-    with pytest.raises(UserError):
+    with pytest.raises(OSError):
         scripts.write_file(path, b'x' * 200)
     with open(path, 'rb') as file:
         assert file.read() == b'old'
