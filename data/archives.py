@@ -216,14 +216,18 @@ def refuse_bad(bad, skip):
         print('left out: {} images'.format(len(bad)), file=sys.stderr)
 
 
-def encode_pngs(images):
-    """Yields uint8 images [n, height, width, channels] as n PNG files, each as bytes."""
+def write_pngs(root, paths, images, watch=lambda: None):
+    """Writes uint8 images [n, height, width, channels] to the PNG files `root`/path; not synced.
+
+    `watch` is called after each.
+    """
     import runtime.environment  # noqa: F401, I001 (before TensorFlow, which not all scripts need)
     import tensorflow.compat.v1 as tf
-    graph = tf.Graph()
-    with graph.as_default():
-        image = tf.placeholder(tf.uint8, images.shape[1:])
-        encoded = tf.image.encode_png(image)
     config = tf.ConfigProto(device_count={'GPU': 0})
-    with contextlib.closing(tf.Session(graph=graph, config=config)) as session:
-        yield from map(session.make_callable(encoded, [image]), images)
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        pixels = tf.placeholder(tf.uint8, images.shape[1:])
+        encode = session.make_callable(tf.image.encode_png(pixels), [pixels])
+        for path, image in zip(paths, images):
+            make_folder(root, os.path.dirname(path))
+            write_file(os.path.join(root, path), encode(image), sync=False)
+            watch()

@@ -96,14 +96,14 @@ def some(names, count=5):
     return ', '.join(names[:count]) + more
 
 
-def say_done(lists, target, *datasets):
+def say_done(lists, target, datasets):
     """Says how much was prepared; `lists` are the training and the test list.
 
-    `datasets`: (--dataset and flags it needs, folder under the target) of what can be trained on.
+    `datasets`: {--dataset and flags it needs: folder under the target} of what can be trained on.
     """
     print('{} training and {} test images, listed in {}'.format(
         len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
-    for dataset, folder in datasets:
+    for dataset, folder in datasets.items():
         print('next: python imagenet_main.py --dataset={} --data_dir={}'.format(
             dataset, shlex.quote(os.path.join(target, folder).rstrip('/'))))
 

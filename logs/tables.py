@@ -149,11 +149,10 @@ def comparison(summaries):
     short, key = names(summaries), axis(summaries)
     every = sorted({figures[key] for summary in summaries for figures in summary['steps']})
     parts = []
-    for column, heads in (('top1', ('average, all steps', 'without first', 'forgetting',
-                                    'backward transfer')),
-                          ('top5', ('average, all steps', 'without first'))):
+    means = ['average, all steps', 'without first', 'forgetting', 'backward transfer']
+    for column, heads in (('top1', means), ('top5', means[:2])):
         head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if key == 'classes' else 'step')
-        lines = [[head] + list(map(str, every)) + list(heads)]
+        lines = [[head] + list(map(str, every)) + heads]
         for name, summary in zip(short, summaries):
             at = {figures[key]: figures for figures in summary['steps']}
             lines.append([name] + [_cell(at.get(value, {}), column) for value in every]

@@ -76,7 +76,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             num_classes, min_images, test_images))
     for source in sources:
         os.stat(source)  # one that is not there is an error now, not after hours
-    roots = ['faces{}'.format(number or '') for number in [0, *range(2, len(sources) + 1)]]
+    roots = ['faces'] + ['faces{}'.format(number) for number in range(2, len(sources) + 1)]
     with scripts.target_folder(target):
         people = collections.defaultdict(set)
         progress = scripts.Progress('names read')
@@ -121,10 +121,8 @@ def main(argv=None):
                         '%(default)s)')
     args = parser.parse_args(argv)
     lists = prepare(**vars(args))
-    dataset = 'celeb10000'
-    if args.num_classes != NUM_CLASSES:
-        dataset += ' --num_classes={}'.format(args.num_classes)
-    scripts.say_done(lists, args.target, (dataset, ''))
+    flag = '' if args.num_classes == NUM_CLASSES else ' --num_classes={num_classes}'
+    scripts.say_done(lists, args.target, {'celeb10000' + flag.format(**vars(args)): ''})
 
 
 if __name__ == '__main__':

@@ -108,15 +108,12 @@ def prepare(source, target, per_class=PER_CLASS):
         progress = scripts.Progress('images written')
         for split in per_class:
             images, labels = found[split]
-            for name in found['names']:
-                os.makedirs(os.path.join(target, split, name), exist_ok=True)
             paths = ['{}/{}/{:05d}.png'.format(split, found['names'][label], index)
                      for index, label in enumerate(labels)]
             wanted = [index for index, path in enumerate(paths)
                       if not archives.is_there(os.path.join(target, path))]
-            for index, data in zip(wanted, archives.encode_pngs(images[wanted])):
-                scripts.write_file(os.path.join(target, paths[index]), data, sync=False)
-                progress.add()
+            archives.write_pngs(target, [paths[index] for index in wanted], images[wanted],
+                                progress.add)
             # By label, and within one in the order of the archive.
             lists.append([(paths[index], labels[index])
                           for index in np.argsort(labels, kind='stable')])
@@ -131,7 +128,7 @@ def main(argv=None):
                         help='the folder to make (default: %(default)s)')
     parser.add_argument('source', metavar='ARCHIVE', help='one of the two, as it was downloaded')
     args = parser.parse_args(argv)
-    scripts.say_done(prepare(args.source, args.target), args.target, ('cifar100', ''))
+    scripts.say_done(prepare(args.source, args.target), args.target, {'cifar100': ''})
 
 
 if __name__ == '__main__':

@@ -104,8 +104,8 @@ def main(argv=None):
     lists = [[(path, label) for label, name in enumerate(classes) for path in part[name]]
              for part in (train, test)]
     scripts.write_lists(root, *lists, classes=classes)
-    scripts.say_done(lists, root, ('folder ' + suggested(
-        len(classes), min(len(train[name]) for name in classes)), ''))
+    scripts.say_done(lists, root, {'folder ' + suggested(
+        len(classes), min(len(train[name]) for name in classes)): ''})
 
 
 if __name__ == '__main__':

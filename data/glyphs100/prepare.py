@@ -79,9 +79,15 @@ def write_images(target=IMAGES):
     with scripts.target_folder(target, MARKER):
         if _is_complete(target, digest):  # Another process was faster.
             return False
-        lists = [_write_split(target, split, arrays['characters'], arrays[part + '_typefaces'],
-                              arrays[part + '_images'])
-                 for split, part in (('train', 'train'), ('val', 'test'))]
+        lists = []
+        for split, part in (('train', 'train'), ('val', 'test')):
+            # 'U+0041': on some file systems a and A are one.
+            entries = [('%s/U+%04X/%s.png' % (split, character, typeface), label)
+                       for label, character in enumerate(arrays['characters'])
+                       for typeface in arrays[part + '_typefaces']]
+            images = arrays[part + '_images'].transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1)
+            archives.write_pngs(target, [path for path, _ in entries], images)
+            lists.append(sorted(entries))
         scripts.write_lists(target, *lists, classes=list(map(chr, arrays['characters'])))
         scripts.write_file(marker, (digest + '\n').encode())
     return True
@@ -98,19 +104,6 @@ def _is_complete(target, digest):
         return False
     return lines[:1] == [digest] and all(
         os.path.exists(os.path.join(target, line.rpartition(' ')[0])) for line in lines[1:])
-
-
-def _write_split(root, split, characters, typefaces, images):
-    """Writes one split's PNG files, class by class; returns its list. images as in load()."""
-    pngs = archives.encode_pngs(images.transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1))
-    entries = []
-    for label, character in enumerate(characters):
-        folder = '%s/U+%04X' % (split, character)  # 'U+0041': on some file systems a and A are one
-        os.makedirs(os.path.join(root, folder), exist_ok=True)
-        for typeface in typefaces:
-            entries.append(('%s/%s.png' % (folder, typeface), label))
-            scripts.write_file(os.path.join(root, entries[-1][0]), next(pngs), sync=False)
-    return sorted(entries)
 
 
 def read_typefaces():

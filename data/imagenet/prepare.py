@@ -155,38 +155,31 @@ class Target:
     def walk(self, source):
         """Links to a folder's pictures and learns what it tells; returns the archives in it.
 
-        Archives beside pictures are passed over: they are where these came from.
+        Archives beside pictures are passed over: they are where these came from. Raises UserError.
         """
         tars, linked = [], False
         for where, folders, names in os.walk(os.path.realpath(source), followlinks=True):
             folders[:] = sorted(name for name in folders if name[0] != '.')
-            pictures = {}
+            pictures = []  # (name, folder under the target, name there)
             for name in names:
                 path = os.path.join(where, name)
                 found = place(path)
                 if found:
-                    pictures[name] = self.folder(*found), found[2]
+                    pictures.append((name, self.folder(*found), found[2]))
                 elif _ARCHIVE.search(name):
                     tars.append(path)
                 else:
                     self.learn(path, pathlib.Path(path).read_bytes)
-            self.link(where, pictures)
             linked |= bool(pictures)
+            goals = {folder for _, folder, _ in pictures}
+            if len(goals) == 1 and not goals & {WAITING, None} and all(
+                    name == last for name, _, last in pictures):
+                scripts.link(where, self.path, goals.pop())  # it holds one class and no other
+            else:
+                for name, folder, last in pictures:
+                    if folder:
+                        scripts.link(os.path.join(where, name), self.path, folder + '/' + last)
         return [] if linked else tars
-
-    def link(self, where, pictures):
-        """Links to pictures of a folder, {name: (folder under the target, name there)}.
-
-        To the folder itself where it holds one class. Raises UserError.
-        """
-        folders = {folder for folder, _ in pictures.values()}
-        if len(folders) == 1 and not folders & {WAITING, None} and all(
-                name == last for name, (_, last) in pictures.items()):
-            scripts.link(where, self.path, folders.pop())
-        else:
-            for name, (folder, last) in pictures.items():
-                if folder:
-                    scripts.link(os.path.join(where, name), self.path, folder + '/' + last)
 
     def sort_waiting(self):
         """Moves the validation pictures that waited for their class. Raises UserError."""
@@ -241,12 +234,6 @@ def count_fault(split, paths, total, per_class, synsets):
         ', missing or too many: ' + scripts.some(wrong) if paths and wrong else '')
 
 
-def subset(entries, labels):
-    """The entries of some classes; the label of each is its rank among `labels`."""
-    ranks = {label: rank for rank, label in enumerate(sorted(labels))}
-    return [(path, ranks[label]) for path, label in entries if label in ranks]
-
-
 def prepare(sources, target, synsets, train_images, val_per_class, allow_missing=False,
             skip_bad_images=False):
     """Makes the pictures, train.txt and val.txt under `target`. Returns the two lists.
@@ -289,9 +276,11 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             print('warning: {}'.format(fault), file=sys.stderr)
         for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():
             folder = os.path.join(target, name)
+            rank_of = {label: rank for rank, label in enumerate(sorted(labels))}
             for split in lists:
                 scripts.link(os.path.join('..', split), folder, split)
-            scripts.write_lists(folder, *(subset(part, labels) for part in lists.values()))
+            scripts.write_lists(folder, *([(path, rank_of[label]) for path, label in entries
+                                           if label in rank_of] for entries in lists.values()))
         scripts.write_lists(target, *lists.values())
     return lists['train'], lists['val']
 
@@ -307,10 +296,9 @@ def main(argv=None):
     whole = synsets == read_synsets(SYNSETS)
     lists = prepare(args.sources, args.target, synsets, TRAIN_IMAGES if whole else None,
                     VAL_PER_CLASS, args.allow_missing, args.skip_bad_images)
-    datasets = [('imagenet1000', '')] + [(name, name) for name in SUBSETS]
-    if not whole:
-        datasets = [('folder --num_classes={}'.format(len(synsets)), '')]
-    scripts.say_done(lists, args.target, *datasets)
+    datasets = {'imagenet1000': '', **{name: name for name in SUBSETS}} if whole else {
+        'folder --num_classes={}'.format(len(synsets)): ''}
+    scripts.say_done(lists, args.target, datasets)
 
 
 if __name__ == '__main__':
