@@ -238,9 +238,6 @@ def check(settings):
                         'needs'.format(settings.resnet_size))
 
 
-MOST_UPDATES = 2 ** 31 - 1  # int32, as tf.piecewise_constant has them
-
-
 class Schedule(collections.namedtuple('Schedule', [
         'num_images', 'epochs', 'batch_size', 'num_updates', 'boundaries', 'rates'])):
     """The updates of one stage.
@@ -261,14 +258,9 @@ def schedule(settings, num_images, epochs_factor=1):
     """The Schedule of a stage over `num_images` images; stage 2 has `epochs_factor` 2.
 
     Batches run over epoch borders and the last may be short, hence the one ceiling; boundaries are
-    int(images/batch * epoch) with true division. Raises UserError beyond MOST_UPDATES.
+    int(images/batch * epoch) with true division.
     """
     epochs = settings.train_epochs * epochs_factor
-    most = MOST_UPDATES * settings.batch_size // max(1, num_images * epochs_factor)
-    if max((settings.train_epochs,) + tuple(settings.lr_boundaries)) > most:
-        raise UserError('--train_epochs={}: {} images in batches of {} would need more updates '
-                        'than TensorFlow counts; the largest value, also for --lr_boundaries, is '
-                        '{}'.format(settings.train_epochs, num_images, settings.batch_size, most))
     first = settings.learning_rate * settings.batch_size / settings.learning_rate_batch
     return Schedule(
         num_images=num_images,
