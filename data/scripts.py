@@ -37,10 +37,13 @@ def write_lists(folder, train, test, classes=None):
         if re.search(r'[\r\n\ud800-\udfff]', path):
             raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
     os.sync()
-    files = [('train.txt', map('{0[0]} {0[1]}'.format, train)),
-             ('val.txt', map('{0[0]} {0[1]}'.format, test))]
-    for name, lines in [('classes.txt', classes)] * bool(classes) + files:
-        write_file(os.path.join(folder, name), ''.join(line + '\n' for line in lines).encode())
+    lines = {'train.txt': ['{} {}'.format(*entry) for entry in train],
+             'val.txt': ['{} {}'.format(*entry) for entry in test]}
+    if classes:
+        lines['classes.txt'] = classes
+    for name in sorted(lines):
+        text = ''.join(line + '\n' for line in lines[name])
+        write_file(os.path.join(folder, name), text.encode('utf-8'))
 
 
 @functools.lru_cache(maxsize=1024)  # a million pictures lie in few folders

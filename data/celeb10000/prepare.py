@@ -121,8 +121,10 @@ def main(argv=None):
                         '%(default)s)')
     args = parser.parse_args(argv)
     lists = prepare(**vars(args))
-    flag = '' if args.num_classes == NUM_CLASSES else ' --num_classes={num_classes}'
-    scripts.say_done(lists, args.target, {'celeb10000' + flag.format(**vars(args)): ''})
+    dataset = 'celeb10000'
+    if args.num_classes != NUM_CLASSES:
+        dataset += ' --num_classes={}'.format(args.num_classes)
+    scripts.say_done(lists, args.target, {dataset: ''})
 
 
 if __name__ == '__main__':
