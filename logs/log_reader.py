@@ -100,25 +100,23 @@ def _parse_own(text, log):
     """Returns (runs, where in `text` lines begin that cannot be read)."""
     runs, damaged = [], []
     for match in _LINE.finditer(text):
-        if match.group('progress'):
-            run = _continued(runs, log, int(match.group('step')))
-            run.progress = match.group('progress')
-            continue
-        is_settings = match.group('kind') == 'settings'
+        kind, step, progress = match.group('kind', 'step', 'progress')
         try:
-            value = _JSON.raw_decode(text, match.end())[0]
-            value = (_read_settings if is_settings else _read_result)(value)
+            value = kind and _JSON.raw_decode(text, match.end())[0]
+            if kind == 'settings':
+                settings = _read_settings(value)
+                if not runs or runs[-1].settings != settings:
+                    runs.append(Run(log, settings))
+            elif kind == 'result':
+                step, figures = _read_result(value)
+                run = _continued(runs, log, step)
+                run.steps[step], run.progress = figures, None
+            else:
+                _continued(runs, log, int(step)).progress = progress
         except UNREADABLE:
             damaged.append(match.start())
-            if is_settings:
+            if kind == 'settings':
                 runs.append(Run(log))  # whose results follow is not known
-            continue
-        if not is_settings:
-            step, figures = value
-            run = _continued(runs, log, step)
-            run.steps[step], run.progress = figures, None
-        elif not runs or runs[-1].settings != value:
-            runs.append(Run(log, value))
     return [run for run in runs if run.steps or run.settings], damaged
 
 
