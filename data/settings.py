@@ -12,11 +12,9 @@ from absl import flags
 from data import lists
 from runtime.errors import UserError
 
-# kind: int, float, bool, a tuple of the names to choose from, or [int] or [float] for several.
-Field = collections.namedtuple('Field', ['name', 'kind', 'default', 'help'])
-
-# What defines an experiment, together with its list files; each is a flag, too.
-FIELDS = tuple(Field(*field) for field in (
+# What defines an experiment, together with its list files: (name, kind, default, help); each is a
+# flag, too. Kind: int, float, bool, a tuple of names to choose from, [int] or [float] for several.
+FIELDS = (
     ('num_classes', int, 0, 'C; needed for --dataset=folder'),
     ('num_increments', int, 10, 'G, equal groups of classes; of those after --first_classes'),
     ('memory_per_class', int, 20, 'P: exemplars per class, see --memory'),
@@ -50,11 +48,11 @@ FIELDS = tuple(Field(*field) for field in (
      'P*C exemplars in all, as the authors, or P of every class seen'),
     ('class_order', str, (), 'file with one label a line, in the order in which the classes '
      'arrive (default: that of --order_seed)'),
-))
+)
 
 
-_Fields = collections.namedtuple('Settings', ['dataset'] + [field.name for field in FIELDS])
-_Fields.__new__.__defaults__ = tuple(field.default for field in FIELDS)
+_Fields = collections.namedtuple('Settings', ['dataset'] + [name for name, _, _, _ in FIELDS])
+_Fields.__new__.__defaults__ = tuple(default for _, _, default, _ in FIELDS)
 
 
 class Settings(_Fields):

@@ -4,26 +4,28 @@ from logs import published
 from logs.log_reader import COUNTS
 from logs.measures import MEASURES, SPREAD, differences
 
-# Rows of the table: label, column of a step, how a value is written.
+# How a value is written: times this, in this form.
+PERCENT, SCALAR, COUNT = (100, '{:.2f}'), (1, '{:.4f}'), (1, '{:.0f}')
+# Rows of the table: label, column of a step, form.
 ROWS = (
-    ('Top-5, in paper (%)', 'paper_top5', 'percent'),
-    ('Top-5, published run (%)', 'published_top5', 'percent'),
-    ('Top-5, published run before correction (%)', 'published_top5_before', 'percent'),
-    ('Top-5, this log (%)', 'top5', 'percent'),
-    ('Top-5, this log before correction (%)', 'top5_before', 'percent'),
-    ('Top-1, this log (%)', 'top1', 'percent'),
-    ('Top-1, this log before correction (%)', 'top1_before', 'percent'),
-    ('Top-1, old classes (%)', 'top1_old', 'percent'),
-    ('Top-1, old classes before correction (%)', 'top1_old_before', 'percent'),
-    ('Top-1, new classes (%)', 'top1_new', 'percent'),
-    ('Top-1, new classes before correction (%)', 'top1_new_before', 'percent'),
-    ('β, published run', 'published_beta', 'scalar'),
-    ('β', 'beta', 'scalar'),
-    ('γ, published run', 'published_gamma', 'scalar'),
-    ('γ', 'gamma', 'scalar'),
-    ('Training samples', 'training_samples', 'count'),
-    ('Val samples', 'val_samples', 'count'),
-    ('Test samples', 'test_samples', 'count'),
+    ('Top-5, in paper (%)', 'paper_top5', PERCENT),
+    ('Top-5, published run (%)', 'published_top5', PERCENT),
+    ('Top-5, published run before correction (%)', 'published_top5_before', PERCENT),
+    ('Top-5, this log (%)', 'top5', PERCENT),
+    ('Top-5, this log before correction (%)', 'top5_before', PERCENT),
+    ('Top-1, this log (%)', 'top1', PERCENT),
+    ('Top-1, this log before correction (%)', 'top1_before', PERCENT),
+    ('Top-1, old classes (%)', 'top1_old', PERCENT),
+    ('Top-1, old classes before correction (%)', 'top1_old_before', PERCENT),
+    ('Top-1, new classes (%)', 'top1_new', PERCENT),
+    ('Top-1, new classes before correction (%)', 'top1_new_before', PERCENT),
+    ('β, published run', 'published_beta', SCALAR),
+    ('β', 'beta', SCALAR),
+    ('γ, published run', 'published_gamma', SCALAR),
+    ('γ', 'gamma', SCALAR),
+    ('Training samples', 'training_samples', COUNT),
+    ('Val samples', 'val_samples', COUNT),
+    ('Test samples', 'test_samples', COUNT),
 )
 ALWAYS = ('top5', 'top5_before', 'beta', 'gamma') + COUNTS
 RESULT_COLUMNS = ('first', 'second', 'third', 'fourth', 'fifth', 'last', 'average_with_first')
@@ -44,14 +46,13 @@ def axis(summaries):
     return 'classes' if known else 'step'
 
 
-def _cell(figures, column, form='percent'):
+def _cell(figures, column, form=PERCENT):
     value, spread = figures.get(column), figures.get(column + SPREAD)
     if value is None:
         return '-'
-    scale, write = {'percent': (100, '{:.2f}'), 'scalar': (1, '{:.4f}'),
-                    'count': (1, '{:.0f}')}[form]
+    scale, text = form
     # `or 0`: no -0.0
-    return ' ± '.join(write.format(scale * number or 0) for number in (value, spread)
+    return ' ± '.join(text.format(scale * number or 0) for number in (value, spread)
                       if number is not None)
 
 
