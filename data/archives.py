@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 import zlib
 
-from data.scripts import refuse_links, some, write_file
+from data.scripts import make_folder, some, write_file
 from runtime.errors import UserError
 
 CHUNK = 1 << 20  # bytes read at once
@@ -118,8 +118,14 @@ def _check(path, name, is_file_or_folder):
 
 # Pictures
 
-_PICTURE = re.compile(r'[^./][^/]*\.(jpe?g|png)$', re.IGNORECASE)
-_ENDS = {b'\xff\xd8': b'\xff\xd9', b'\x89P': b'IEND\xaeB`\x82'}  # how a JPEG, a PNG begins and ends
+# Also of formats that are not read: they are named then, and not passed over.
+_PICTURE = re.compile(r'[^./][^/]*\.(jpe?g|png|gif|webp|bmp|tiff?|heic|avif)$', re.IGNORECASE)
+# How those that are read begin, what comes before their last part, how they end.
+_FORMATS = ((b'\xff\xd8\xff', b'\xff\xda', b'\xff\xd9'),
+            (b'\x89PNG\r\n\x1a\n', b'IHDR', b'IEND\xaeB`\x82'), (b'GIF8', b',', b';'))
+# How others begin, from which byte on.
+_OTHER_FORMATS = ((8, b'WEBP', 'WebP'), (0, b'BM', 'BMP'), (0, b'II*\0', 'TIFF'),
+                  (0, b'MM\0*', 'TIFF'), (4, b'ftyp', 'HEIC or AVIF'), (0, b'<', 'HTML or SVG'))
 
 
 def is_picture_name(name):
@@ -127,42 +133,50 @@ def is_picture_name(name):
     return bool(_PICTURE.match(name))
 
 
-def picture_fault(data):
-    """Says what is wrong with the bytes of a JPEG or PNG picture, or returns None.
+def picture_fault(content):
+    """Says in a few words why bytes are no whole JPEG, PNG or GIF, or returns None.
 
     The name's suffix does not count: ImageNet has a PNG named .JPEG. Only the frame is looked at,
     so that a million pictures take seconds; the driver's --check_data decodes them.
     """
-    if data[:3] == b'\xff\xd8\xff':
-        # Behind the last start of a scan: a thumbnail, which comes before, has an end mark too.
-        scan = data.rfind(b'\xff\xda')
-        whole = scan >= 0 and data.rfind(_ENDS[b'\xff\xd8'], scan) >= 0
-    elif data[:8] == b'\x89PNG\r\n\x1a\n':
-        whole = data.rfind(_ENDS[b'\x89P']) >= 0
-    else:
-        return 'it is not a picture (neither JPEG nor PNG)'
-    return None if whole else 'it is a damaged or truncated picture'
+    if not content:
+        return 'empty'
+    for begin, part, end in _FORMATS:
+        if content.startswith(begin):
+            # Behind a JPEG's last scan: a thumbnail, which comes before, has an end mark too.
+            last = content.rfind(part)
+            return None if last >= 0 and content.find(end, last) >= 0 else 'cut off'
+    for place, begin, name in _OTHER_FORMATS:
+        if content.startswith(begin, place):
+            return name + ', not JPEG, PNG or GIF'
+    return 'not JPEG, PNG or GIF'
 
 
 def is_there(path, size=None):
     """Whether a picture that begins and ends as one, of `size` bytes if given, is at `path`."""
     try:
         with open(path, 'rb', buffering=0) as file:
-            end = _ENDS.get(file.read(2), b'neither')
+            start = file.read(8)
             found = file.seek(0, os.SEEK_END)
-            file.seek(max(0, found - len(end)))
-            return size in (None, found) and file.read() == end
+            file.seek(max(0, found - 8))
+            rest = file.read()
     except FileNotFoundError:
         return False
+    return size in (None, found) and any(start.startswith(begin) and rest.endswith(end)
+                                         for begin, _, end in _FORMATS)
 
 
-def file_fault(path):
-    """Says what is wrong with a picture file, or returns None; seldom reads more than its ends."""
-    if is_there(path):
-        return None
-    with open(path, 'rb') as file:
-        fault = picture_fault(file.read())
-    return fault and '{}: {}'.format(path, fault)
+def check_file(root, path, bad):
+    """Puts what is wrong with the picture file `root`/`path` into `bad`, as `extract` does.
+
+    Seldom reads more than its ends.
+    """
+    file_name = os.path.join(root, path)
+    if not is_there(file_name):
+        with open(file_name, 'rb') as file:
+            fault = picture_fault(file.read())
+        if fault:
+            bad[path] = '{}: {}'.format(file_name, fault)
 
 
 def pictures(folder):
@@ -173,33 +187,22 @@ def pictures(folder):
         return []
 
 
-class Extraction:
-    """Writes pictures of archives under `root`, but for those that an earlier run left whole.
+def extract(member, root, folder, name, bad):
+    """Writes a member to `root`/`folder`/`name`, unless an earlier run left it there whole.
 
-    `bad` is {path under root: what is wrong} of the members that are no pictures; they are not
-    written.
+    What is no picture is not written: `bad`, {path under root: what is wrong}, gets it. Raises
+    UserError.
     """
-
-    def __init__(self, root):
-        self.bad = {}
-        self._root = root
-        self._folders = set()  # those that were made
-
-    def picture(self, member, folder, name):
-        """Writes a member to `root`/`folder`/`name`. Raises UserError."""
-        if folder not in self._folders:
-            refuse_links(self._root, folder)
-            os.makedirs(os.path.join(self._root, folder), exist_ok=True)
-            self._folders.add(folder)
-        path = '{}/{}/{}'.format(self._root, folder, name)
-        if is_there(path, member.size):
-            return
-        data = member.read()
-        fault = picture_fault(data)
-        if fault:
-            self.bad['{}/{}'.format(folder, name)] = '{}: {}'.format(member.where, fault)
-        else:
-            write_file(path, data, sync=False)
+    make_folder(root, folder)
+    path = '{}/{}/{}'.format(root, folder, name)
+    if is_there(path, member.size):
+        return
+    data = member.read()
+    fault = picture_fault(data)
+    if fault:
+        bad['{}/{}'.format(folder, name)] = '{}: {}'.format(member.where, fault)
+    else:
+        write_file(path, data, sync=False)
 
 
 def refuse_bad(bad, skip):
@@ -213,14 +216,18 @@ def refuse_bad(bad, skip):
         print('left out: {} images'.format(len(bad)), file=sys.stderr)
 
 
-def encode_pngs(images):
-    """Yields uint8 images [n, height, width, channels] as n PNG files, each as bytes."""
+def write_pngs(root, paths, images, watch=lambda: None):
+    """Writes uint8 images [n, height, width, channels] to the PNG files `root`/path; not synced.
+
+    `watch` is called after each.
+    """
     import runtime.environment  # noqa: F401, I001 (before TensorFlow, which not all scripts need)
     import tensorflow.compat.v1 as tf
-    graph = tf.Graph()
-    with graph.as_default():
-        image = tf.placeholder(tf.uint8, images.shape[1:])
-        encoded = tf.image.encode_png(image)
     config = tf.ConfigProto(device_count={'GPU': 0})
-    with contextlib.closing(tf.Session(graph=graph, config=config)) as session:
-        yield from map(session.make_callable(encoded, [image]), images)
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        pixels = tf.placeholder(tf.uint8, images.shape[1:])
+        encode = session.make_callable(tf.image.encode_png(pixels), [pixels])
+        for path, image in zip(paths, images):
+            make_folder(root, os.path.dirname(path))
+            write_file(os.path.join(root, path), encode(image), sync=False)
+            watch()

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from data import lists, pipeline
+from data import archives, lists, pipeline
 from runtime import LOG, progress, state
 from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
@@ -16,34 +16,14 @@ FLAGS = flags.FLAGS
 flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
 flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and say which')
 
-# How files of other formats begin, from which byte on.
-OTHER_FORMATS = ((8, b'WEBP', 'WebP'), (0, b'BM', 'BMP'), (0, b'II*\0', 'TIFF'),
-                 (0, b'MM\0*', 'TIFF'), (4, b'ftyp', 'HEIC or AVIF'), (0, b'<', 'HTML or SVG'))
-# How files of those that are read begin and, where nothing is cut off, end.
-FORMATS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'), (b'GIF8', b';'))
-
-
-def watch_list(path):
-    """Says how far the reading of a list file is."""
-    return progress.Watch(os.path.basename(path), os.path.getsize(path), 'bytes')
-
 
 def why_bad(file):
-    """Why a file is no image that can be read, in a few words."""
+    """Why a file that does not decode is no image, in a few words."""
     try:
         with open(file, 'rb') as opened:
-            content = opened.read()
+            return archives.picture_fault(opened.read()) or 'damaged'
     except OSError as error:
         return error.strerror
-    if not content:
-        return 'empty'
-    for place, magic, name in OTHER_FORMATS:
-        if content[place:].startswith(magic):
-            return '{}, not JPEG, PNG or GIF'.format(name)
-    for begin, end in FORMATS:
-        if content.startswith(begin):
-            return 'damaged' if content.endswith(end) else 'cut off'
-    return 'not JPEG, PNG or GIF'
 
 
 def bad_images(files, num_parallel_calls, what):
@@ -68,10 +48,7 @@ def check_data(split, num_parallel_calls):
 def without_bad_images(split, groups, num_parallel_calls):
     """The Split without what does not decode of the images of groups that are not checked yet.
 
-    Args:
-        split: the Split.
-        groups: where the groups to be checked begin, and the end of the last.
-        num_parallel_calls: as elsewhere.
+    `groups`: where the groups to be checked begin, and the end of the last.
     """
     for group in range(split.checked_groups, len(groups) - 1):
         classes = slice(groups[group], groups[group + 1])
@@ -95,7 +72,7 @@ def warn_of_images(split, settings):
         LOG.info('warning: --preprocessing=cifar takes the centre of larger images, {0} x {0} '
                  'pixels of the {2} x {1} of {3}; vgg resizes them'.format(
                      settings.image_size, *sides, os.fsdecode(first)))
-    shared = lists.in_both(split.train_list, split.test_list)
+    shared = sorted(set(split.test_list.paths).intersection(split.train_list.paths))
     if shared:
         LOG.info('warning: images in both lists: %d (%s%s)', len(shared),
                  ', '.join(map(os.fsdecode, shared[:3])), ', ...' if len(shared) > 3 else '')
@@ -105,9 +82,7 @@ def warn_of_images(split, settings):
 def around_stage(run, files):
     """Around each stage: a stop request, a lost folder or a bad image ends it in one line.
 
-    Args:
-        run: has model_dir, data_dir and machine.
-        files: function without arguments, those that may be read just now.
+    `files`: function without arguments, those that may be read just now.
     """
     STOP.check()
     state.check_held(run.model_dir)
@@ -133,11 +108,7 @@ def no_nan(cross_entropy, files, checkpoint):
 def _cause(error, files, data_dir, num_parallel_calls):
     """What to raise for a failed TensorFlow operation: a UserError if the data is the cause.
 
-    Args:
-        error: a tf.errors.OpError.
-        files: those that may have been read when it came.
-        data_dir: the data folder.
-        num_parallel_calls: as elsewhere.
+    `files`: those that may have been read when it came.
     """
     if not os.path.isdir(data_dir):
         return UserError('{}: the data folder is gone; once it is back, {}'.format(data_dir, GO_ON))

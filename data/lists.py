@@ -4,6 +4,7 @@ Images are int64 indices into an ImageList; classes are numbered in the order in
 labels as the list files have them.
 """
 
+import codecs
 import collections
 import contextlib
 import hashlib
@@ -18,6 +19,7 @@ from runtime.errors import UserError
 
 TRAIN_LIST, TEST_LIST, NAMES = 'train.txt', 'val.txt', 'classes.txt'
 
+
 class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 'digest'])):
     """A list file that was read.
 
@@ -30,10 +32,7 @@ class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 
     def files(self, images):
         """Object array of bytes: the files of `images` (an index array or slice)."""
         root = os.fsencode(os.path.dirname(self.path))
-        paths = self.paths[images]
-        files = np.empty(len(paths), object)
-        files[:] = [os.path.join(root, path) for path in paths]
-        return files
+        return np.array([os.path.join(root, path) for path in self.paths[images]], object)
 
     def names(self, images):
         """A list of str: the paths of `images` as the list has them."""
@@ -64,128 +63,61 @@ class Samples(collections.namedtuple('Samples', ['images', 'classes', 'image_lis
         return zlib.crc32(self.classes.tobytes(), zlib.crc32(self.images.tobytes()))
 
 
-# Lines are parsed this many bytes at a time: what is made of them on the way stays in the cache.
-_CHUNK = 1 << 16
-
-
-def _parse(line, number, path, num_classes):
-    """(image path, label) of one line; raises UserError naming the line."""
-    where = '{}, line {}'.format(path, number)
-    fields = line.rsplit(None, 1)
-    if len(fields) != 2:
-        raise UserError('{}: expected "relative/path label", found {!r}'.format(
-            where, line[:80].decode('utf-8', 'replace')))
-    try:
-        if not fields[1].isdigit():
-            raise ValueError
-        label = int(fields[1])
-    except ValueError:
-        raise UserError('{}: {!r} is no label; expected "relative/path label"'.format(
-            where, fields[1][:80].decode('utf-8', 'replace'))) from None
-    if label >= num_classes:
-        raise UserError('{}: label {} is outside 0...{} (--num_classes={})'.format(
-            where, str(label)[:20], num_classes - 1, num_classes))
-    if b'\0' in fields[0]:
-        raise UserError('{}: the path holds a zero byte'.format(where))
-    return fields[0], label
-
-
-def _parse_lines(lines, first_number, path, num_classes):
-    """Paths and labels of consecutive lines: fast where all are well-formed."""
-    fields = [line.rsplit(None, 1) for line in lines]
-    if set(map(len, fields)) == {2}:
-        paths, labels = zip(*fields)
-        if (all(map(bytes.isdigit, labels)) and max(map(len, labels)) <= 9
-                and b'\0' not in b''.join(paths)):
-            labels = list(map(int, labels))
-            if max(labels) < num_classes:
-                return list(paths), labels
-    pairs = [_parse(line, number, path, num_classes)
-             for number, line in enumerate(lines, first_number)]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def _normalised(paths):
-    """The same paths without detours, so that one image has one name."""
-    joined = b'\n'.join(paths)
-    if b'./' in joined or b'//' in joined:
-        return [posixpath.normpath(path) if b'./' in path or b'//' in path else path
-                for path in paths]
-    return paths
-
-
-def read_list(path, num_classes, watch=None):
-    """Reads a list file: one `relative/path label` a line, the label after the last white space.
-
-    Paths may hold spaces, `..` and be absolute. A byte-order mark, Windows line ends and blank
-    lines at the end are passed over.
-
-    Args:
-        path: the list file.
-        num_classes: C; labels are 0 ... C-1.
-        watch: function called now and then with the number of bytes read so far, or None.
-
-    Returns:
-        An ImageList.
-
-    Raises:
-        UserError: the file is missing, unreadable or empty, a line is malformed, a label is out of
-            range, an image is listed twice; the message names file and line.
-    """
-    paths, labels, seen, digest, blank = [], [], set(), hashlib.sha256(), None
-    number = 0  # lines before the chunk
+def _read(path, name):
+    """(content, lines without the blank ones at the end) of a file, as bytes, or a UserError."""
     try:
         with open(path, 'rb') as file:
-            while True:
-                lines = file.readlines(_CHUNK)
-                if not lines:
-                    break
-                for line in lines:
-                    digest.update(line)
-                if number == 0 and lines[0].startswith(b'\xef\xbb\xbf'):
-                    lines[0] = lines[0][3:]
-                lines = [line.strip() for line in lines]
-                filled = len(lines)
-                while filled and not lines[filled - 1]:
-                    filled -= 1
-                if filled and blank is not None:
-                    raise UserError('{}, line {}: blank line inside the list'.format(path, blank))
-                if filled:
-                    chunk = _parse_lines(lines[:filled], number + 1, path, num_classes)
-                    own = _normalised(chunk[0])
-                    paths.extend(own)
-                    seen.update(own)
-                    labels.append(np.array(chunk[1], np.int32))
-                if filled < len(lines) and blank is None:
-                    blank = number + filled + 1
-                number += len(lines)
-                if watch is not None:
-                    watch(file.tell())
+            content = file.read()
     except OSError as error:
-        raise UserError('{}: {}'.format(path, error.strerror)) from None
-    if not paths:
-        raise UserError('{}: the list is empty'.format(path))
-    if len(seen) != len(paths):
-        first = {}
-        for position, image_path in enumerate(paths):
-            if first.setdefault(image_path, position) != position:
-                raise UserError('{}, line {}: {} is listed twice (first in line {})'.format(
-                    path, position + 1, image_path[:500].decode('utf-8', 'replace'),
-                    first[image_path] + 1))
-    array = np.empty(len(paths), object)
-    array[:] = paths
-    return ImageList(path, array, np.concatenate(labels), digest.hexdigest())
+        raise UserError('{}: {}'.format(name, error.strerror)) from None
+    return content, content[content.startswith(codecs.BOM_UTF8) * 3:].rstrip().split(b'\n')
 
 
-def read_lists(data_dir, num_classes, watch=lambda path: None):
-    """The train and the test ImageList of a data folder; raises UserError as read_list does.
+def _label(text, num_classes):
+    """The label that is written in `text`, bytes; None where it is none of 0 ... C-1."""
+    # Of ten digits and more int() may refuse.
+    label = int(text) if text.isdigit() and len(text) <= 9 else num_classes
+    return label if label < num_classes else None
 
-    `watch`: function from a list's path to read_list's `watch`.
+
+def _shown(text, most=80):
+    return repr(text[:most].decode('utf-8', 'replace'))
+
+
+def read_list(path, num_classes):
+    """The ImageList of a file: one `relative/path label` a line, the label 0 ... C-1.
+
+    Paths may hold spaces, `..` and be absolute. A byte-order mark, Windows line ends and blank
+    lines at the end are passed over. Raises UserError, naming file and line, where the file is
+    missing, unreadable or empty, a line malformed, a label out of range, an image listed twice.
     """
-    paths = [os.path.join(data_dir, name) for name in (TRAIN_LIST, TEST_LIST)]
-    return tuple(read_list(path, num_classes, watch(path)) for path in paths)
+    content, lines = _read(path, path)
+    if lines == [b'']:
+        raise UserError('{}: the list is empty'.format(path))
+    numbers, labels = {}, []  # image -> its line
+    for number, line in enumerate(lines, 1):
+        fields = line.strip().rsplit(None, 1)
+        if len(fields) != 2 or b'\0' in line:
+            raise UserError('{}, line {}: expected "relative/path label", found {}'.format(
+                path, number, _shown(line)))
+        image, label = fields[0], _label(fields[1], num_classes)
+        if label is None:
+            raise UserError('{}, line {}: {} is no label of 0...{} (--num_classes={})'.format(
+                path, number, _shown(fields[1]), num_classes - 1, num_classes))
+        if b'./' in image or b'//' in image:
+            image = posixpath.normpath(image)  # so that one image has one name
+        if numbers.setdefault(image, number) != number:
+            raise UserError('{}, line {}: {} is listed twice (first in line {})'.format(
+                path, number, _shown(image, 500), numbers[image]))
+        labels.append(label)
+    return ImageList(path, np.array(list(numbers), object), np.array(labels, np.int32),
+                     hashlib.sha256(content).hexdigest())
 
 
+def read_lists(data_dir, num_classes):
+    """The train and the test ImageList of a data folder; raises UserError as read_list does."""
+    return tuple(read_list(os.path.join(data_dir, name), num_classes)
+                 for name in (TRAIN_LIST, TEST_LIST))
 
 
 def classes(split_, data_dir):
@@ -205,11 +137,6 @@ def classes(split_, data_dir):
                                         for c, label in enumerate(split_.order)]
 
 
-def in_both(train, test):
-    """Images that stand in both lists (a mistake worth a warning), as a sorted list of bytes."""
-    return sorted(set(test.paths).intersection(train.paths))
-
-
 def _by_label(image_list, num_classes):
     """One array of image indices a label, in list order."""
     counts = np.bincount(image_list.labels, minlength=num_classes)
@@ -221,35 +148,25 @@ def _by_label(image_list, num_classes):
 
 
 def read_order(path, num_classes):
-    """The class order in a file: one label a line, in the order in which the classes arrive.
+    """The class order in a file, one label a line, first the class that arrives first: C labels.
 
-    Returns:
-        A tuple of C labels.
-
-    Raises:
-        UserError: the file cannot be read, or a label is missing, doubled or outside 0...C-1; the
-            message names file and line.
+    Raises UserError, naming file and line, where the file cannot be read, or a label is missing,
+    doubled or outside 0 ... C-1.
     """
     order = {}  # label -> its line
-    try:
-        with open(os.path.expanduser(path), encoding='utf-8-sig') as file:
-            lines = file.read().rstrip().split('\n')
-    except (OSError, ValueError) as error:
-        raise UserError('--class_order={}: {}'.format(
-            path, getattr(error, 'strerror', None) or 'not a text file')) from None
-    for number, line in enumerate(map(str.strip, lines), 1):
-        where = '--class_order={}, line {}: '.format(path, number)
-        # Of ten digits and more int() may refuse.
-        if not line.isdecimal() or len(line) > 9 or int(line) >= num_classes:
-            raise UserError('{}{!r} is no label of 0...{}'.format(
-                where, line[:80], num_classes - 1))
-        if order.setdefault(int(line), number) != number:
-            raise UserError('{}label {} stands in line {} already'.format(
-                where, int(line), order[int(line)]))
+    name = '--class_order={}'.format(path)
+    for number, line in enumerate(_read(os.path.expanduser(path), name)[1], 1):
+        label = _label(line.strip(), num_classes)
+        if label is None:
+            raise UserError('{}, line {}: {} is no label of 0...{}'.format(
+                name, number, _shown(line.strip()), num_classes - 1))
+        if order.setdefault(label, number) != number:
+            raise UserError('{}, line {}: label {} stands in line {} already'.format(
+                name, number, label, order[label]))
     missing = set(range(num_classes)).difference(order)
     if missing:
-        raise UserError('--class_order={}: label {} is missing; each of 0...{} needs a line'.format(
-            path, min(missing), num_classes - 1))
+        raise UserError('{}: label {} is missing; each of 0...{} needs a line'.format(
+            name, min(missing), num_classes - 1))
     return tuple(order)
 
 
@@ -267,11 +184,7 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
         seed: of the stream; 1993 is iCaRL's.
         class_order: C labels, where the order is not the stream's.
 
-    Returns:
-        A Split.
-
-    Raises:
-        UserError: a label has no training or test image, or no more than V training images.
+    Returns a Split. Raises UserError where a label has no test image or only V training images.
     """
     train_by_label, test_by_label = _by_label(train, num_classes), _by_label(test, num_classes)
     stream = np.random.RandomState(seed)
@@ -282,15 +195,13 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
     training, validation = [], []
     for label in order:
         images = train_by_label[label]
-        if len(images) <= validation_pool:
+        kept = len(images) - validation_pool
+        if kept <= 0:
             raise UserError(
                 '{}: label {} has {} images, but {} are held out for validation and one more is '
                 'needed to train on; lower --val_share or --memory_per_class, or add images'.format(
                     train.path, label, len(images), validation_pool))
-        shuffled = np.arange(len(images))
-        stream.shuffle(shuffled)
-        images = images[shuffled]
-        kept = len(images) - validation_pool
+        stream.shuffle(images)
         training.append(images[:kept])
         validation.append(images[kept:])
     class_of = np.empty(num_classes, np.int64)
@@ -302,8 +213,7 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
 def without(split_, train_images, test_images):
     """The Split with these images taken out: indices into the train and the test list.
 
-    Raises:
-        UserError: a class would have no image left to train on or to test with.
+    Raises UserError where a class would have no image left to train on or to test with.
     """
     def kept(by_class, images, what):
         by_class = [those[~np.isin(those, images)] for those in by_class]
@@ -320,7 +230,6 @@ def without(split_, train_images, test_images):
 
 
 def _class_by_class(image_list, classes, images_by_class):
-    """Samples of the given classes: one array of images a class, in this order."""
     return Samples(np.concatenate(images_by_class).astype(np.int64),
                    np.repeat(classes, [len(images) for images in images_by_class]), image_list)
 
@@ -328,13 +237,8 @@ def _class_by_class(image_list, classes, images_by_class):
 def training_samples(split_, classes, exemplars):
     """What a step trains on: the new group's images, class by class, then the old exemplars.
 
-    Args:
-        split_: the Split.
-        classes: range of the new group's classes.
-        exemplars: one array of image indices an old class; empty at the first step.
-
-    Returns:
-        Samples of the train list.
+    `classes`: range of the new group; `exemplars`: one array of image indices an old class.
+    Returns Samples of the train list.
     """
     order = list(classes) + list(range(len(exemplars)))
     return _class_by_class(split_.train_list, order, [split_.train[c] for c in classes] + exemplars)
@@ -357,18 +261,10 @@ def test_samples(split_, groups):
 
 
 def find_images(split_, paths_by_class, missing_ok=False):
-    """The indices of stored paths: for each class, those of its training images named.
+    """The indices of stored paths: one int64 array a class of `paths_by_class`, in its order.
 
-    Args:
-        split_: the Split.
-        paths_by_class: one list of paths (str) a class.
-        missing_ok: bool, whether paths that are not among them are passed over.
-
-    Returns:
-        One int64 array a class of `paths_by_class`, in its order.
-
-    Raises:
-        UserError: a path is not among its class's images.
+    `paths_by_class`: one list of paths (str) a class. Raises UserError where one is not among its
+    class's training images, unless `missing_ok`.
     """
     found, image_list = [], split_.train_list
     for images, paths in zip(split_.train, paths_by_class):

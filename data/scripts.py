@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import datetime
 import fcntl
-import itertools
+import functools
 import os
 import re
 import shlex
@@ -21,43 +21,46 @@ def write_file(path, data, sync=True):
 
     With `sync` it is on the disk on return. A million pictures could not each wait for the disk:
     they are written without, `is_there` finds those that a power cut left short, and
-    `write_lists` waits for all of them. Raises UserError: what was at `path` is still there.
+    `write_lists` waits for all of them. Raises OSError: what was at `path` is still there.
     """
     folder, name = os.path.split(path)
-    try:
-        files.write(path, data, os.path.join(folder, '.{}.part'.format(name)), sync)
-    except OSError as error:
-        raise UserError('{}: {}'.format(path, error.strerror)) from None
+    files.write(path, data, os.path.join(folder, '.{}.part'.format(name)), sync)
 
 
-def write_lists(folder, lists):
-    """Writes list files, {name: [(relative path, label)]}, once all they name is on the disk.
+def write_lists(folder, train, test, classes=None):
+    """Writes train.txt and val.txt, both given as [(relative path, label)], and classes.txt.
 
-    Raises UserError where a line cannot hold one of the paths.
+    Once all that they name is on the disk. `classes`: the name of each label, or None for no such
+    file. Raises UserError where a line cannot hold one of the paths.
     """
-    for path, _ in itertools.chain(*lists.values()):
+    for path, _ in train + test:
         if re.search(r'[\r\n\ud800-\udfff]', path):
             raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
     os.sync()
-    for name, entries in sorted(lists.items()):
-        text = ''.join('{} {}\n'.format(path, label) for path, label in entries)
+    lines = {'train.txt': ['{} {}'.format(*entry) for entry in train],
+             'val.txt': ['{} {}'.format(*entry) for entry in test]}
+    if classes:
+        lines['classes.txt'] = classes
+    for name in sorted(lines):
+        text = ''.join(line + '\n' for line in lines[name])
         write_file(os.path.join(folder, name), text.encode('utf-8'))
 
 
-def refuse_links(root, folder):
-    """Raises UserError where `folder` under `root` leads elsewhere, such as into a source."""
+@functools.lru_cache(maxsize=1024)  # a million pictures lie in few folders
+def make_folder(root, folder):
+    """Makes `folder` under `root`. Raises UserError if it leads elsewhere, as into a source."""
     path = os.path.join(root, folder)
     real = os.path.realpath(path)
     if real != os.path.normpath(os.path.join(os.path.realpath(root), folder)):
         raise UserError('{} is a link to {}: remove it or choose another --target'.format(
             path, real))
+    os.makedirs(path, exist_ok=True)
 
 
 def link(source, root, path):
     """Makes `path` under `root` a symbolic link to `source`. Raises UserError if it is another."""
-    refuse_links(root, os.path.dirname(path))
+    make_folder(root, os.path.dirname(path))
     path = os.path.join(root, path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     if not os.path.lexists(path):
         os.symlink(source, path)
     elif os.path.realpath(path) != os.path.realpath(os.path.join(os.path.dirname(path), source)):
@@ -96,33 +99,28 @@ def some(names, count=5):
     return ', '.join(names[:count]) + more
 
 
-def say_done(lists, target, *datasets):
+def say_done(lists, target, datasets):
     """Says how much was prepared; `lists` are the training and the test list.
 
-    `datasets`: (--dataset and flags it needs, folder under the target) of what can be trained on.
+    `datasets`: {--dataset and flags it needs: folder under the target} of what can be trained on.
     """
     print('{} training and {} test images, listed in {}'.format(
         len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
-    for dataset, folder in datasets:
+    for dataset, folder in datasets.items():
         print('next: python imagenet_main.py --dataset={} --data_dir={}'.format(
             dataset, shlex.quote(os.path.join(target, folder).rstrip('/'))))
 
 
-def flags(description):
-    """Returns an argparse parser, as yet with --skip_bad_images alone."""
+def flags(description, target=None):
+    """A parser with --skip_bad_images and, where there is a default `target`, that and sources."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--skip_bad_images', action='store_true',
                         help='leave damaged pictures out of the lists instead of stopping')
-    return parser
-
-
-def source_flags(description, target):
-    """Returns one that knows sources and --target too, whose default is `target`."""
-    parser = flags(description)
-    parser.add_argument('--target', default=target,
-                        help='the folder to make (default: %(default)s)')
-    parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
+    if target:
+        parser.add_argument('--target', default=target,
+                            help='the folder to make (default: %(default)s)')
+        parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
     return parser
 
 

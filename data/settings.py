@@ -12,11 +12,9 @@ from absl import flags
 from data import lists
 from runtime.errors import UserError
 
-# kind: int, float, bool, a tuple of the names to choose from, or [int] or [float] for several.
-Field = collections.namedtuple('Field', ['name', 'kind', 'default', 'help'])
-
-# What defines an experiment, together with its list files; each is a flag, too.
-FIELDS = tuple(Field(*field) for field in (
+# What defines an experiment, together with its list files: (name, kind, default, help); each is a
+# flag, too. Kind: int, float, bool, a tuple of names to choose from, [int] or [float] for several.
+FIELDS = (
     ('num_classes', int, 0, 'C; needed for --dataset=folder'),
     ('num_increments', int, 10, 'G, equal groups of classes; of those after --first_classes'),
     ('memory_per_class', int, 20, 'P: exemplars per class, see --memory'),
@@ -50,11 +48,11 @@ FIELDS = tuple(Field(*field) for field in (
      'P*C exemplars in all, as the authors, or P of every class seen'),
     ('class_order', str, (), 'file with one label a line, in the order in which the classes '
      'arrive (default: that of --order_seed)'),
-))
+)
 
 
-_Fields = collections.namedtuple('Settings', ['dataset'] + [field.name for field in FIELDS])
-_Fields.__new__.__defaults__ = tuple(field.default for field in FIELDS)
+_Fields = collections.namedtuple('Settings', ['dataset'] + [name for name, _, _, _ in FIELDS])
+_Fields.__new__.__defaults__ = tuple(default for _, _, default, _ in FIELDS)
 
 
 class Settings(_Fields):
@@ -139,15 +137,10 @@ for _name, _kind, _, _help in FIELDS:
 
 
 def from_flags(values, stored=None):
-    """The data set's Settings with every given flag.
+    """The data set's Settings with every given flag of `values`, absl's FlagValues.
 
-    Args:
-        values: absl's FlagValues.
-        stored: an experiment's identity, whose settings hold instead of the data set's; a flag
-            that contradicts is an error.
-
-    Raises:
-        UserError: naming the flag.
+    `stored`: an experiment's identity, whose settings hold instead; a flag that contradicts is an
+    error. Raises UserError, naming the flag.
     """
     given, stored = {}, stored and Settings.from_dict(stored['settings'])
     for name, kind, _, _ in FIELDS:
@@ -194,43 +187,34 @@ def override(settings, **given):
     return settings._replace(**given)
 
 
-# What has to be positive, and the largest value that can be meant: beyond, memory or days are spent
-# on a slip of the hand before anything shows.
+# The largest value that can be meant: beyond, memory or days are spent on a slip of the hand before
+# anything shows.
 MOST = {'num_classes': 10 ** 6, 'num_increments': 10 ** 6, 'memory_per_class': 10 ** 6,
         'image_size': 4096, 'resnet_size': 1202, 'train_epochs': 10 ** 5, 'batch_size': 2 ** 16,
-        'learning_rate_batch': 2 ** 16, 'learning_rate': 1e38, 'temperature': 1e6}
+        'learning_rate_batch': 2 ** 16, 'learning_rate': 1e38, 'temperature': 1e6,
+        'val_share': 0.99, 'weight_decay': 1e38, 'batch_norm_decay': 0.999999,
+        'seed': 2 ** 32 - 1, 'order_seed': 2 ** 32 - 1}
+MAY_BE_0 = ('weight_decay', 'batch_norm_decay', 'seed', 'order_seed', 'first_classes',
+            'classes_per_increment')
 
 
 def check(settings):
     """Raises UserError where the settings contradict themselves; the message names the flag."""
-    for name, most in MOST.items():
+    most_of = dict(MOST, first_classes=settings.num_classes - 1,
+                   classes_per_increment=settings.num_classes)
+    for name, most in most_of.items():
         value = getattr(settings, name)
-        if not value > 0:
-            raise UserError('--{}={} must be a positive number'.format(name, value))
+        if not (value > 0 or value == 0 and name in MAY_BE_0):
+            raise UserError('--{}={} must be {}'.format(
+                name, value, '0 or more' if name in MAY_BE_0 else 'a positive number'))
         if value > most:
             raise UserError('--{}={} cannot be meant; the largest value is {}'.format(
                 name, value, most))
-    if not 0 <= settings.weight_decay < float('inf'):
-        raise UserError('--weight_decay={} must be 0 or more'.format(settings.weight_decay))
-    for name in ('seed', 'order_seed'):
-        if not 0 <= getattr(settings, name) < 2 ** 32:
-            raise UserError('--{}={} must lie between 0 and 4294967295'.format(
-                name, getattr(settings, name)))
     sides = settings.resize_range
     if sides and not (len(sides) == 2 and settings.image_size <= sides[0] <= sides[1] < 2 ** 15):
         raise UserError('--resize_range={} must be two sides in pixels, the smaller one first, '
                         'that hold the crop of --image_size={}'.format(
                             ','.join(map(str, sides)), settings.image_size))
-    if not 0 <= settings.batch_norm_decay < 1:
-        raise UserError('--batch_norm_decay={} must lie in [0, 1)'.format(
-            settings.batch_norm_decay))
-    if not 0 < settings.val_share < 1:
-        raise UserError('--val_share={} must lie between 0 and 1'.format(settings.val_share))
-    for name, most in (('first_classes', settings.num_classes - 1),
-                       ('classes_per_increment', settings.num_classes)):
-        if not 0 <= getattr(settings, name) <= most:
-            raise UserError('--{}={} must lie between 0 and {} (--num_classes={})'.format(
-                name, getattr(settings, name), most, settings.num_classes))
     others = settings.num_classes - settings.first_classes
     if not settings.classes_per_increment and others % settings.num_increments:
         raise UserError('--num_classes={}{} is not divisible by --num_increments={}; '
@@ -250,9 +234,6 @@ def check(settings):
     if settings.network == 'cifar' and (settings.resnet_size < 8 or settings.resnet_size % 6 != 2):
         raise UserError('--resnet_size={} is not 6n+2 (8, 14, 20, 26, 32, ...), as --network=cifar '
                         'needs'.format(settings.resnet_size))
-
-
-MOST_UPDATES = 2 ** 31 - 1  # int32, as tf.piecewise_constant has them
 
 
 class Schedule(collections.namedtuple('Schedule', [
@@ -275,14 +256,9 @@ def schedule(settings, num_images, epochs_factor=1):
     """The Schedule of a stage over `num_images` images; stage 2 has `epochs_factor` 2.
 
     Batches run over epoch borders and the last may be short, hence the one ceiling; boundaries are
-    int(images/batch * epoch) with true division. Raises UserError beyond MOST_UPDATES.
+    int(images/batch * epoch) with true division.
     """
     epochs = settings.train_epochs * epochs_factor
-    most = MOST_UPDATES * settings.batch_size // max(1, num_images * epochs_factor)
-    if max((settings.train_epochs,) + tuple(settings.lr_boundaries)) > most:
-        raise UserError('--train_epochs={}: {} images in batches of {} would need more updates '
-                        'than TensorFlow counts; the largest value, also for --lr_boundaries, is '
-                        '{}'.format(settings.train_epochs, num_images, settings.batch_size, most))
     first = settings.learning_rate * settings.batch_size / settings.learning_rate_batch
     return Schedule(
         num_images=num_images,
@@ -301,12 +277,8 @@ BIAS_UPDATES = 20  # of beta and gamma, below which they stay near 1 and 0
 def warnings(settings, planned):
     """What makes a short run go wrong without an error; the published settings bring nothing up.
 
-    Args:
-        settings: Settings.
-        planned: a (Schedule of stage 1, Schedule of stage 2 or None) for every step.
-
-    Yields:
-        One line a trap, for the step where it is worst, with the way out.
+    `planned`: a (Schedule of stage 1, Schedule of stage 2 or None) for every step. Yields one line
+    a trap, for the step where it is worst, with the way out.
     """
     stages1 = [(stage1, step) for step, (stage1, _) in enumerate(planned)]
     stages2 = [(stage2, step) for step, (_, stage2) in enumerate(planned) if stage2]

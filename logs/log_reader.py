@@ -100,41 +100,33 @@ def _parse_own(text, log):
     """Returns (runs, where in `text` lines begin that cannot be read)."""
     runs, damaged = [], []
     for match in _LINE.finditer(text):
-        if match.group('progress'):
-            run = _continued(runs, log, int(match.group('step')))
-            run.progress = match.group('progress')
-            continue
-        is_settings = match.group('kind') == 'settings'
+        kind, step, progress = match.group('kind', 'step', 'progress')
         try:
-            value = _JSON.raw_decode(text, match.end())[0]
-            value = (_read_settings if is_settings else _read_result)(value)
+            value = kind and _JSON.raw_decode(text, match.end())[0]
+            if kind == 'settings':
+                settings = _read_settings(value)
+                if not runs or runs[-1].settings != settings:
+                    runs.append(Run(log, settings))
+            elif kind == 'result':
+                step, figures = _read_result(value)
+                run = _continued(runs, log, step)
+                run.steps[step], run.progress = figures, None
+            else:
+                _continued(runs, log, int(step)).progress = progress
         except UNREADABLE:
             damaged.append(match.start())
-            if is_settings:
+            if kind == 'settings':
                 runs.append(Run(log))  # whose results follow is not known
-            continue
-        if not is_settings:
-            step, figures = value
-            run = _continued(runs, log, step)
-            run.steps[step], run.progress = figures, None
-        elif not runs or runs[-1].settings != value:
-            runs.append(Run(log, value))
     return [run for run in runs if run.steps or run.settings], damaged
 
 
 def parse(text, log='log'):
-    """Reads a log.
+    """A list of Run, in the order in which they begin, of a log's text; `log` is its name.
 
-    Args:
-        text: the log, as a string.
-        log: its name, for messages and Run.log.
-    Returns:
-        A list of Run, in the order in which they begin.
-    Raises:
-        UserError: there is nothing of a run in it.
+    Raises UserError where there is nothing of a run in it.
     """
     runs, damaged = _parse_own(text, log)
-    if not runs:
+    if not _LINE.search(text):
         runs = [Run(log, steps=steps, notes=notes, original=True)
                 for steps, notes in original_log.parse(text)]
     note = damaged and '{} of its result and settings lines cannot be read, the first is line {}' \
@@ -148,9 +140,6 @@ def parse(text, log='log'):
 
 
 def read(path):
-    """Reads the log at `path`; see `parse`. Raises UserError, also where it cannot be opened."""
-    try:
-        with open(path, encoding='utf-8', errors='replace') as file:
-            return parse(file.read(), path)
-    except OSError as error:
-        raise UserError('{}: {}'.format(path, error.strerror or error)) from None
+    """Reads the log at `path`; see `parse`. Raises OSError where it cannot be opened."""
+    with open(path, encoding='utf-8', errors='replace') as file:
+        return parse(file.read(), path)

@@ -1,9 +1,10 @@
 """The measures of incremental learning, of one run and over several that differ in their seed.
 
 Steps are dicts of 'step', counted from 1, and columns as in logs/log_reader.py. Accuracies are
-fractions. A measure is None where a figure that it takes is not known.
+fractions. A measure is None where a figure that it takes is not known. What each is: README.md.
 """
 
+import operator
 import statistics
 import textwrap
 
@@ -24,36 +25,18 @@ def _values(steps, column, first=1):
     return values if complete and None not in values and '' not in values else []
 
 
-def average(steps, column, first=1):
-    """The mean of `column` from step `first` to the last."""
-    values = _values(steps, column, first)
-    return statistics.mean(values) if values else None
-
-
-def forgetting(steps, column):
-    """The mean over old groups of the best accuracy at an earlier step minus that at the last.
-
-    `column` is one of GROUPS: lists with an accuracy for each group seen.
-    """
-    rows = _values(steps, column)
-    lost = [max(row[group] for row in rows[group:-1]) - rows[-1][group]
-            for group in range(len(rows) - 1)]
-    return statistics.mean(lost) if lost else None
-
-
-def backward_transfer(steps, column):
-    """The mean over old groups of the accuracy at the last step minus that when it was new."""
-    rows = _values(steps, column)
-    gained = [rows[-1][group] - rows[group][group] for group in range(len(rows) - 1)]
-    return statistics.mean(gained) if gained else None
-
-
 def of(steps):
     """All measures up to the last of `steps`: {column: {measure: number or None}}."""
-    return {column: dict(zip(MEASURES, (
-        average(steps, column), average(steps, column, 2), forgetting(steps, 'group_' + column),
-        backward_transfer(steps, 'group_' + column))))
-            for column in ('paper_top5', 'published_top5') + RESULTS}
+    found = {}
+    for column in ('paper_top5', 'published_top5') + RESULTS:
+        rows = _values(steps, 'group_' + column)  # one accuracy for each group seen
+        old = range(len(rows) - 1)
+        means = (_values(steps, column), _values(steps, column, 2),
+                 [max(row[group] for row in rows[group:-1]) - rows[-1][group] for group in old],
+                 [rows[-1][group] - rows[group][group] for group in old])
+        found[column] = {measure: statistics.mean(values) if values else None
+                         for measure, values in zip(MEASURES, means)}
+    return found
 
 
 def closing_lines(rows):
@@ -67,25 +50,17 @@ def closing_lines(rows):
             yield '{}: {}'.format(measure.replace('_', ' '), ', '.join(known))
 
 
-def old_accuracy(steps, column):
-    """The accuracy at the last of `steps` over the test images of the old groups.
-
-    How many test images a group has is what its step added to those of the step before.
-    """
-    images, accuracies = _values(steps, 'test_samples'), steps[-1].get(column)
-    sizes = [after - before for before, after in zip([0] + images, images)][:-1]
-    if accuracies is None or sum(sizes) <= 0:
-        return None
-    return sum(size * accuracy for size, accuracy in zip(sizes, accuracies)) / sum(sizes)
-
-
 def add_old_new(steps):
-    """Puts the columns OLD_NEW into `steps`."""
+    """Puts the columns OLD_NEW into `steps`: the old groups' accuracy, weighted by test images."""
     for number, figures in enumerate(steps, 1):
+        # How many a group has is what its step added to those of the step before.
+        images = _values(steps[:number], 'test_samples')
+        sizes = [after - before for before, after in zip([0] + images, images)][:-1]
         for column in GROUPS:
-            suffix = column.replace('group_top1', '')
-            figures['top1_old' + suffix] = old_accuracy(steps[:number], column)
-            figures['top1_new' + suffix] = figures[column][-1] if figures[column] else None
+            suffix, accuracies = column.replace('group_top1', ''), figures[column]
+            figures['top1_old' + suffix] = sum(map(operator.mul, sizes, accuracies)) / sum(
+                sizes) if accuracies and sum(sizes) > 0 else None
+            figures['top1_new' + suffix] = accuracies[-1] if accuracies else None
 
 
 # Several runs
@@ -131,8 +106,7 @@ def _merge(dicts, measured):
 def aggregate(summaries):
     """One summary of runs that differ in their seed alone: means and sample standard deviations.
 
-    Raises:
-        UserError: they are fewer than two, have no finished step, or are not of one experiment.
+    Raises UserError for fewer than two, or where they are not of one experiment or not begun.
     """
     logs = [summary['log'] for summary in summaries]
     if len(summaries) < 2:

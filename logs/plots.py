@@ -3,7 +3,6 @@
 Colours are Okabe and Ito's, which colour-blind readers tell apart; lines differ in style as well.
 """
 
-import functools
 import io
 import itertools
 import os
@@ -78,7 +77,7 @@ def _panel(axes, summaries, x, scale, published, own):
     axes.set_xlabel('classes seen' if x == 'classes' else 'incremental step')
 
 
-def _curves(summaries, compare, part):
+def _curves(part, summaries, compare):
     columns = ['top5'] + ['top1'] * _has(summaries, 'top1')
     *accuracies, bias = part.subplots(1, len(columns) + 1)
     before = dict(BEFORE, color=VERMILLION) if len(summaries) == 1 else BEFORE
@@ -112,12 +111,12 @@ def _legend_keys(names, summaries, compare):
     return runs + kinds + published
 
 
-def _legend(keys, columns, part):
+def _legend(part, keys, columns):
     part.legend([Line2D([], [], **style) for _, style in keys], [label for label, _ in keys],
                 loc='center', ncol=columns, columnspacing=1.6, handlelength=3.2)
 
 
-def _pair(draw, title, name, part):
+def _pair(part, name, title, draw, *what):
     """Two panels beside each other, before the correction and with it, which `draw` fills."""
     if name:
         part.suptitle(name, fontsize=8, fontweight='bold')
@@ -125,13 +124,13 @@ def _pair(draw, title, name, part):
     for ax, when in zip(axes, ('before', 'with')):
         ax.set_title('{}, {} correction'.format(title, when))
         ax.grid(False)
-    shown, label, ticks = draw(axes)
+    shown, label, ticks = draw(axes, *what)
     bar = part.colorbar(shown, ax=list(axes), pad=0.015, fraction=0.04, ticks=ticks)
     bar.set_label(label)
     bar.outline.set_linewidth(0.6)
 
 
-def _groups(summary, axes):
+def _groups(axes, summary):
     """Top-1 accuracy by group and step in colour; returns (image, label, ticks) of the scale."""
     last = max(figures['step'] for figures in summary['steps'] if figures['group_top1'])
     for ax, column in zip(axes, ('group_top1_before', 'group_top1')):
@@ -154,12 +153,9 @@ def _groups(summary, axes):
 
 
 def read_confusions(summary):
-    """The confusion matrices of a run's last step.
+    """(step, before, after): a run's last confusion matrices; None where there are none.
 
-    Returns:
-        (step, before, after), int arrays [n, n], rows are true classes; None where there are none.
-    Raises:
-        UserError: they are of another run.
+    Int arrays [n, n], rows are true classes. Raises UserError where they are of another run.
     """
     step = summary['last_finished_step']
     paths = [os.path.join(summary['model_dir'] or '', name.format(step))
@@ -180,7 +176,7 @@ def read_confusions(summary):
     return step, before, after
 
 
-def _confusions(summary, confusion, axes):
+def _confusions(axes, summary, confusion):
     """Of each true class's images, the share that went to each class; returns as _groups."""
     step, before, after = confusion
     size = len(before)
@@ -208,14 +204,10 @@ def _confusions(summary, confusion, axes):
 
 
 def write(path, summaries, compare=False):
-    """Draws all that is known of the runs, or means of runs, into one figure.
+    """Draws all that is known of runs, or means of runs, into a .png, .pdf or .svg.
 
-    Args:
-        path: a name that ends in .png, .pdf or .svg.
-        summaries: of the runs, as `report.summarise` makes them.
-        compare: whether only the curves are drawn, with the correction where there is one.
-    Raises:
-        UserError: the file cannot be written, or a confusion matrix is of another run.
+    `summaries`: as `report.summarise` makes them; `compare`: only the curves, with the correction
+    where there is one. Raises OSError where the file cannot be written.
     """
     with matplotlib.rc_context(STYLE):
         content = io.BytesIO()
@@ -231,25 +223,22 @@ def _figure(summaries, compare=False):
     keys = _legend_keys(names, summaries, compare)
     # As many columns as fit the width, at some 115 characters and the length of a sample line.
     columns = max(1, min(len(keys), 115 // (9 + max(len(label) for label, _ in keys))))
-    # (height in inches, what draws into this part of the figure)
-    sections = [(2.4, functools.partial(_curves, summaries, compare)),
-                (0.06 + 0.16 * -(-len(keys) // columns), functools.partial(_legend, keys, columns))]
+    # (height in inches, what draws into this part of the figure, of what)
+    sections = [(2.4, _curves, summaries, compare),
+                (0.06 + 0.16 * -(-len(keys) // columns), _legend, keys, columns)]
     for name, summary in zip(names, [] if compare else summaries):
         name, head = (name, 0.2) if len(names) > 1 else (None, 0)
         if _has([summary], 'group_top1') and _has([summary], 'group_top1_before'):
-            draw = functools.partial(_groups, summary)
-            sections.append((2.9 + head, functools.partial(
-                _pair, draw, 'Accuracy by group', name)))
+            sections.append((2.9 + head, _pair, name, 'Accuracy by group', _groups, summary))
         confusion = read_confusions(summary)
         if confusion:
-            draw = functools.partial(_confusions, summary, confusion)
-            sections.append((3.3 + head, functools.partial(
-                _pair, draw, 'Confusion after step {}'.format(confusion[0]), name)))
-    heights = [height for height, _ in sections]
+            sections.append((3.3 + head, _pair, name, 'Confusion after step {}'.format(
+                confusion[0]), _confusions, summary, confusion))
+    heights = [section[0] for section in sections]
     figure = Figure(figsize=(WIDTH, sum(heights)), constrained_layout=True)
     parts = figure.subfigures(len(sections), 1, height_ratios=heights)
-    for part, (_, draw) in zip(parts, sections):
-        draw(part)
+    for part, (_, draw, *what) in zip(parts, sections):
+        draw(part, *what)
     # a, b, ... z, aa, ab, ...
     letters = itertools.product([''] + list(string.ascii_lowercase), string.ascii_lowercase)
     for ax in figure.axes:

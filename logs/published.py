@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import json
 import os
 
 from logs.log_reader import COUNTS
@@ -39,11 +40,8 @@ def table(name):
 
 
 def _value(column, value):
-    if not value:
-        return None
-    if column == 'classes' or column.endswith('_samples'):
-        return int(value)
-    return round(float(value) / 100, 6) if column.startswith('top5') else float(value)
+    number = json.loads(value or 'null')
+    return round(number / 100, 6) if value and column.startswith('top5') else number
 
 
 def published_set(run):

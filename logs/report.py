@@ -47,12 +47,14 @@ def summarise(run, number=1, count=1):
         notes.append('{} of {} steps finished{}'.format(
             last or 'none', num_steps, ', the log ends in ' + run.progress if run.progress else ''))
     folder, name = os.path.split(os.path.abspath(run.log))
+    model_dir = None
     if name == LOG_FILE:  # as every run calls it, in a folder of its own
         name = os.path.basename(folder)
+        model_dir = folder if number == count else None
     which = ', run {} of {}'.format(number, count) if count > 1 else ''
     return {
         'log': run.log, 'run': number, 'runs_in_log': count, 'title': run.log + which,
-        'name': name.replace('.log', '') + which, 'model_dir': None,
+        'name': name.replace('.log', '') + which, 'model_dir': model_dir,
         'system': 'original' if run.original else 'this project',
         'dataset': run.settings.dataset if run.settings else set_name, 'num_steps': num_steps,
         'settings': run.settings, 'published': set_name, 'steps': steps,
@@ -82,13 +84,6 @@ def as_json(summaries):
     return json.dumps({'runs': [
         dict(summary, settings=summary['settings']._asdict() if summary['settings'] else {})
         for summary in summaries]}, indent=1, ensure_ascii=False)
-
-
-def _model_dir(log):
-    """The folder of a log that is where its run put it; else None."""
-    folder, name = os.path.split(os.path.abspath(log))
-    own = name == LOG_FILE and os.path.exists(os.path.join(folder, 'experiment.json'))
-    return folder if own else None
 
 
 def _parse_flags(arguments):
@@ -127,7 +122,7 @@ def report(arguments):
     for log in flags.logs:
         runs = log_reader.read(log)
         summaries += [summarise(run, number, len(runs)) for number, run in enumerate(runs, 1)]
-        summaries[-1]['model_dir'] = flags.model_dir or _model_dir(log)
+        summaries[-1]['model_dir'] = flags.model_dir or summaries[-1]['model_dir']
     if flags.aggregate:
         summaries = [measures.aggregate(summaries)]
     elif flags.compare:
@@ -158,8 +153,9 @@ def main(arguments=None):
         stream.reconfigure(encoding='utf-8', errors='backslashreplace')
     try:
         text, notes = report(arguments)
-    except UserError as error:
-        print('error: {}'.format(' '.join(str(error).split())), file=sys.stderr)
+    except (UserError, OSError) as error:
+        line = '{0.filename}: {0.strerror}'.format(error) if isinstance(error, OSError) else error
+        print('error: {}'.format(' '.join(str(line).split())), file=sys.stderr)
         return 1
     print(text, flush=True)
     for note in notes:

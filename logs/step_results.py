@@ -13,15 +13,9 @@ MOST_CONFUSION_CLASSES = 1000
 
 
 def metrics(outputs, labels, part):
-    """Accuracies over a part of what resnet_model.evaluate gave; '' where the part is empty.
+    """Accuracies over a part, a slice, of the images: a dict of floats, '' where it is empty.
 
-    Args:
-        outputs: dict of arrays [images].
-        labels: int array [images].
-        part: slice.
-
-    Returns:
-        A dict of floats.
+    `outputs`: arrays [images], as resnet_model.forward gives them; `labels`: int array [images].
     """
     values = {'top5': outputs['top5'], 'top5_before': outputs['top5_before'],
               'top1': outputs['predicted'] == labels,
@@ -55,11 +49,7 @@ def confusion(predicted, labels, step, settings):
 def write(model_dir, step, settings, split, test, predicted):
     """Writes what the test images of `step` were taken for: the confusion matrices, and each one.
 
-    Args:
-        model_dir, step, settings: as elsewhere.
-        split: the Split.
-        test: Samples.
-        predicted: as `of` returns it.
+    `test`: Samples; `predicted`: as `of` returns it.
     """
     for suffix, classes in predicted.items():
         state.write_array(model_dir, 'confusion{}_{}.npy'.format(suffix, step + 1),
@@ -78,10 +68,9 @@ def of(step, settings, samples, bias, outputs):
 
     Args:
         step: t, counted from 0.
-        settings: an experiment's Settings.
         samples: (training, validation, test) Samples.
         bias: (beta, gamma), or None at step 0 and without correction.
-        outputs: of resnet_model.evaluate, over the validation images (none at step 0), the test
+        outputs: of resnet_model.forward, over the validation images (none at step 0), the test
             images, and others.
 
     Returns:
@@ -98,8 +87,8 @@ def of(step, settings, samples, bias, outputs):
         results[name] = len(part.images)
     results['beta'], results['gamma'] = bias or (1., 0.)
     for prefix, part in (('', on_test), ('val_', slice(0, len(held_out)))):
-        for name, value in metrics(outputs, labels, part).items():
-            results[prefix + name] = value
+        results.update((prefix + name, value)
+                       for name, value in metrics(outputs, labels, part).items())
     predicted = {}
     for suffix in ('', '_before'):
         predicted[suffix] = outputs['predicted' + suffix][on_test]

@@ -4,26 +4,28 @@ from logs import published
 from logs.log_reader import COUNTS
 from logs.measures import MEASURES, SPREAD, differences
 
-# Rows of the table: label, column of a step, how a value is written.
+# How a value is written: times this, in this form.
+PERCENT, SCALAR, COUNT = (100, '{:.2f}'), (1, '{:.4f}'), (1, '{:.0f}')
+# Rows of the table: label, column of a step, form.
 ROWS = (
-    ('Top-5, in paper (%)', 'paper_top5', 'percent'),
-    ('Top-5, published run (%)', 'published_top5', 'percent'),
-    ('Top-5, published run before correction (%)', 'published_top5_before', 'percent'),
-    ('Top-5, this log (%)', 'top5', 'percent'),
-    ('Top-5, this log before correction (%)', 'top5_before', 'percent'),
-    ('Top-1, this log (%)', 'top1', 'percent'),
-    ('Top-1, this log before correction (%)', 'top1_before', 'percent'),
-    ('Top-1, old classes (%)', 'top1_old', 'percent'),
-    ('Top-1, old classes before correction (%)', 'top1_old_before', 'percent'),
-    ('Top-1, new classes (%)', 'top1_new', 'percent'),
-    ('Top-1, new classes before correction (%)', 'top1_new_before', 'percent'),
-    ('β, published run', 'published_beta', 'scalar'),
-    ('β', 'beta', 'scalar'),
-    ('γ, published run', 'published_gamma', 'scalar'),
-    ('γ', 'gamma', 'scalar'),
-    ('Training samples', 'training_samples', 'count'),
-    ('Val samples', 'val_samples', 'count'),
-    ('Test samples', 'test_samples', 'count'),
+    ('Top-5, in paper (%)', 'paper_top5', PERCENT),
+    ('Top-5, published run (%)', 'published_top5', PERCENT),
+    ('Top-5, published run before correction (%)', 'published_top5_before', PERCENT),
+    ('Top-5, this log (%)', 'top5', PERCENT),
+    ('Top-5, this log before correction (%)', 'top5_before', PERCENT),
+    ('Top-1, this log (%)', 'top1', PERCENT),
+    ('Top-1, this log before correction (%)', 'top1_before', PERCENT),
+    ('Top-1, old classes (%)', 'top1_old', PERCENT),
+    ('Top-1, old classes before correction (%)', 'top1_old_before', PERCENT),
+    ('Top-1, new classes (%)', 'top1_new', PERCENT),
+    ('Top-1, new classes before correction (%)', 'top1_new_before', PERCENT),
+    ('β, published run', 'published_beta', SCALAR),
+    ('β', 'beta', SCALAR),
+    ('γ, published run', 'published_gamma', SCALAR),
+    ('γ', 'gamma', SCALAR),
+    ('Training samples', 'training_samples', COUNT),
+    ('Val samples', 'val_samples', COUNT),
+    ('Test samples', 'test_samples', COUNT),
 )
 ALWAYS = ('top5', 'top5_before', 'beta', 'gamma') + COUNTS
 RESULT_COLUMNS = ('first', 'second', 'third', 'fourth', 'fifth', 'last', 'average_with_first')
@@ -44,14 +46,13 @@ def axis(summaries):
     return 'classes' if known else 'step'
 
 
-def _cell(figures, column, form='percent'):
+def _cell(figures, column, form=PERCENT):
     value, spread = figures.get(column), figures.get(column + SPREAD)
     if value is None:
         return '-'
-    scale, write = {'percent': (100, '{:.2f}'), 'scalar': (1, '{:.4f}'),
-                    'count': (1, '{:.0f}')}[form]
+    scale, text = form
     # `or 0`: no -0.0
-    return ' ± '.join(write.format(scale * number or 0) for number in (value, spread)
+    return ' ± '.join(text.format(scale * number or 0) for number in (value, spread)
                       if number is not None)
 
 
@@ -122,11 +123,8 @@ def _averages(summary):
 
 def _results(summaries):
     """The published figures on the runs' protocols, and theirs beside them; [] without any."""
-    parts, protocols = [], []
-    for summary in summaries:
-        if summary['published_results'] and summary['published_results'] not in protocols:
-            protocols.append(summary['published_results'])
-    for rows in protocols:
+    parts, every = [], [summary['published_results'] for summary in summaries]
+    for rows in [rows for i, rows in enumerate(every) if rows and rows not in every[:i]]:
         lines = [['Published on this protocol (%)', 'protocol', 'metric', 'step 1', '2', '3', '4',
                   '5', 'last', 'average, all steps', 'note']]
         for name, summary in zip(names(summaries), summaries):
@@ -152,11 +150,10 @@ def comparison(summaries):
     short, key = names(summaries), axis(summaries)
     every = sorted({figures[key] for summary in summaries for figures in summary['steps']})
     parts = []
-    for column, heads in (('top1', ('average, all steps', 'without first', 'forgetting',
-                                    'backward transfer')),
-                          ('top5', ('average, all steps', 'without first'))):
+    means = ['average, all steps', 'without first', 'forgetting', 'backward transfer']
+    for column, heads in (('top1', means), ('top5', means[:2])):
         head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if key == 'classes' else 'step')
-        lines = [[head] + list(map(str, every)) + list(heads)]
+        lines = [[head] + list(map(str, every)) + heads]
         for name, summary in zip(short, summaries):
             at = {figures[key]: figures for figures in summary['steps']}
             lines.append([name] + [_cell(at.get(value, {}), column) for value in every]

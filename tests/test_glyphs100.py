@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from data import scripts
+from data import archives, scripts
 from data.glyphs100 import prepare
 from runtime.errors import UserError
 
@@ -135,7 +135,7 @@ def test_second_call_does_no_work(written, monkeypatch):
 def test_interrupted_write_is_started_again(few, tmp_path, monkeypatch, fault, expected):
     target = tmp_path / 'deep' / 'images'
     count = []
-    write = scripts.write_file
+    write = archives.write_file
 
     def failing(path, content, **options):
         count.append(path)
@@ -143,11 +143,11 @@ def test_interrupted_write_is_started_again(few, tmp_path, monkeypatch, fault, e
             raise fault
         write(path, content, **options)
 
-    monkeypatch.setattr(scripts, 'write_file', failing)
+    monkeypatch.setattr(archives, 'write_file', failing)
     with pytest.raises(expected):
         prepare.write_images(str(target))
     assert not (target / 'train.txt').exists() and not (target / 'val.txt').exists()
-    monkeypatch.setattr(scripts, 'write_file', write)
+    monkeypatch.setattr(archives, 'write_file', write)
     assert prepare.write_images(str(target)) is True
     assert prepare.write_images(str(target)) is False
     assert not [path for path in snapshot(target) if path.endswith('.part')]

@@ -84,7 +84,7 @@ def test_class_order_from_a_file(tmp_path, monkeypatch, content):
     (b'2\n\xc2\xb2\n', ", line 2: '\xb2' is no label of 0...2"),
     (b'9' * 5000 + b'\n', ", line 1: '" + '9' * 80 + "' is no label of 0...2"),
     (b'2\n0\n', ': label 1 is missing; each of 0...2 needs a line'),
-    (b'\xff\xfe2\n', ': not a text file')])
+    (b'\xff\xfe2\n', ", line 1: '\ufffd\ufffd2' is no label of 0...2")])
 def test_a_wrong_class_order_names_file_and_line(tmp_path, content, expected):
     with pytest.raises(UserError) as error:
         read_order(tmp_path, content)

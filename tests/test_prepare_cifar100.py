@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from miniatures import lines, tar, tree, write
 
-from data import scripts
+from data import archives
 from data.cifar100 import prepare
 from runtime.errors import UserError
 
@@ -99,20 +99,20 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch):
     path = write(tmp_path / 'cifar.tar.gz', binary_archive())
     target = tmp_path / 'images'
     written = []
-    real = scripts.write_file
+    real = archives.write_file
 
     def interrupted(where, data, sync=True):
         if len(written) == 70:
             raise KeyboardInterrupt
         real(where, data, sync)
         written.append(where)
-    monkeypatch.setattr(scripts, 'write_file', interrupted)
+    monkeypatch.setattr(archives, 'write_file', interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare.prepare(path, str(target), PER_CLASS)
     assert not (target / 'train.txt').exists() and not (target / 'val.txt').exists()
     before = {name: status for name, status in tree(target).items()}
     assert len(before) == 70
-    monkeypatch.setattr(scripts, 'write_file', real)
+    monkeypatch.setattr(archives, 'write_file', real)
     prepare.prepare(path, str(target), PER_CLASS)
     after = tree(target)
     assert {name: after[name] for name in before} == before

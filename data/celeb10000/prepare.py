@@ -66,19 +66,10 @@ def choose(people, num_classes, min_images, seed):
 
 def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             min_images=MIN_IMAGES, seed=SEED, skip_bad_images=False):
-    """Makes the pictures and the lists under `target`.
+    """Makes the pictures and the lists under `target`; the order of the sources counts.
 
-    Args:
-        sources: paths of folders and archives; their order counts.
-        num_classes, min_images, skip_bad_images: see main().
-        test_images: how many images of each person go to the test set.
-        seed: of the choice and of the split.
-
-    Returns:
-        The training list and the test list, [(path relative to target, label)].
-
-    Raises:
-        UserError: what is wrong, naming the file; no list is written then.
+    Returns the training list and the test list, [(path under target, label)]. Raises UserError,
+    naming the file; no list is written then.
     """
     if num_classes < 1 or min_images <= test_images:
         raise UserError('--num_classes={} and --min_images={} must be above 0 and {}'.format(
@@ -95,23 +86,17 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
                 progress.add()
         progress.say()
         chosen = choose(people, num_classes, min_images, seed)
-        wanted, extraction = set(chosen), archives.Extraction(target)
-        bad = extraction.bad
+        wanted, bad = set(chosen), {}
         progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
         for root, source in zip(roots, sources):
             if os.path.isdir(source):
                 scripts.link(os.path.realpath(source), target, root)
-                continue
             for person, name, member in pictures_in(source, root):
                 if person in wanted:
-                    extraction.picture(member, person, name)
-                    progress.add()
-        for person in chosen:
-            if os.path.islink(os.path.join(target, person.split('/')[0])):
-                for name in sorted(people[person]):
-                    fault = archives.file_fault(os.path.join(target, person, name))
-                    if fault:
-                        bad['{}/{}'.format(person, name)] = fault
+                    if member:
+                        archives.extract(member, target, person, name, bad)
+                    else:
+                        archives.check_file(target, '{}/{}'.format(person, name), bad)
                     progress.add()
         progress.say()
         archives.refuse_bad(bad, skip_bad_images)
@@ -123,12 +108,12 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             for part, drawn in zip(lists, (names[test_images:], names[:test_images])):
                 paths = ['{}/{}'.format(person, name) for name in sorted(drawn)]
                 part += [(path, label) for path in paths if path not in bad]
-        scripts.write_lists(target, {'train.txt': lists[0], 'val.txt': lists[1]})
+        scripts.write_lists(target, *lists)
     return lists
 
 
 def main(argv=None):
-    parser = scripts.source_flags(__doc__, IMAGES)
+    parser = scripts.flags(__doc__, IMAGES)
     parser.add_argument('--num_classes', type=int, default=NUM_CLASSES, metavar='N',
                         help='how many people to choose (default: %(default)s)')
     parser.add_argument('--min_images', type=int, default=MIN_IMAGES, metavar='N',
@@ -139,7 +124,7 @@ def main(argv=None):
     dataset = 'celeb10000'
     if args.num_classes != NUM_CLASSES:
         dataset += ' --num_classes={}'.format(args.num_classes)
-    scripts.say_done(lists, args.target, (dataset, ''))
+    scripts.say_done(lists, args.target, {dataset: ''})
 
 
 if __name__ == '__main__':

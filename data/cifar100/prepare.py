@@ -92,17 +92,12 @@ def read(path):
 
 
 def prepare(source, target, per_class=PER_CLASS):
-    """Makes the pictures and the lists under `target`; returns the lists, {'train', 'test'}.
+    """Makes the pictures and the lists under `target`; returns the training and the test list.
 
-    Args:
-        source: path of either archive.
-        target: the folder to make.
-        per_class: {'train', 'test'}: how many images a class there must be.
-
-    Raises:
-        UserError: what is wrong, naming the file; no list is written then.
+    `per_class`, {'train', 'test'}: how many images a class there must be. Raises UserError, naming
+    the file; no list is written then.
     """
-    found, lists = read(source), {}
+    found, lists = read(source), []
     for split, count in per_class.items():
         counts = np.bincount(found[split][1], minlength=NUM_CLASSES)
         if (counts != count).any():
@@ -113,20 +108,17 @@ def prepare(source, target, per_class=PER_CLASS):
         progress = scripts.Progress('images written')
         for split in per_class:
             images, labels = found[split]
-            for name in found['names']:
-                os.makedirs(os.path.join(target, split, name), exist_ok=True)
             paths = ['{}/{}/{:05d}.png'.format(split, found['names'][label], index)
                      for index, label in enumerate(labels)]
             wanted = [index for index, path in enumerate(paths)
                       if not archives.is_there(os.path.join(target, path))]
-            for index, data in zip(wanted, archives.encode_pngs(images[wanted])):
-                scripts.write_file(os.path.join(target, paths[index]), data, sync=False)
-                progress.add()
+            archives.write_pngs(target, [paths[index] for index in wanted], images[wanted],
+                                progress.add)
             # By label, and within one in the order of the archive.
-            lists[split] = [(paths[index], labels[index])
-                            for index in np.argsort(labels, kind='stable')]
+            lists.append([(paths[index], labels[index])
+                          for index in np.argsort(labels, kind='stable')])
         progress.say()
-        scripts.write_lists(target, {'train.txt': lists['train'], 'val.txt': lists['test']})
+        scripts.write_lists(target, *lists)
     return lists
 
 
@@ -136,8 +128,7 @@ def main(argv=None):
                         help='the folder to make (default: %(default)s)')
     parser.add_argument('source', metavar='ARCHIVE', help='one of the two, as it was downloaded')
     args = parser.parse_args(argv)
-    lists = prepare(args.source, args.target)
-    scripts.say_done((lists['train'], lists['test']), args.target, ('cifar100', ''))
+    scripts.say_done(prepare(args.source, args.target), args.target, {'cifar100': ''})
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ set) and classes.txt: line n, counted from 0, names the class of label n. README
 
 import math
 import os
-import re
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -23,8 +22,6 @@ from data import archives, checks, pipeline, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 LISTS = ('train.txt', 'val.txt', 'classes.txt')
-# Also of formats that TensorFlow does not read: they are named then, and not passed over.
-_PICTURE = re.compile(r'[^.].*\.(jpe?g|png|gif|webp|bmp|tiff?|heic|avif)$', re.IGNORECASE)
 
 
 def find(root, folder=''):
@@ -34,8 +31,7 @@ def find(root, folder=''):
         path = os.path.join(folder, name)
         if name[0] != '.' and os.path.isdir(os.path.join(root, path)):
             found[name] = [os.path.join(path, picture)
-                           for picture in sorted(os.listdir(os.path.join(root, path)))
-                           if _PICTURE.match(picture)]
+                           for picture in archives.pictures(os.path.join(root, path))]
     return found
 
 
@@ -107,11 +103,9 @@ def main(argv=None):
                             root, len(classes), args.min_images))
     lists = [[(path, label) for label, name in enumerate(classes) for path in part[name]]
              for part in (train, test)]
-    scripts.write_lists(root, dict(zip(LISTS, lists)))
-    scripts.write_file(os.path.join(root, LISTS[2]), ''.join(
-        name + '\n' for name in classes).encode('utf-8'))
-    scripts.say_done(lists, root, ('folder ' + suggested(
-        len(classes), min(len(train[name]) for name in classes)), ''))
+    scripts.write_lists(root, *lists, classes=classes)
+    scripts.say_done(lists, root, {'folder ' + suggested(
+        len(classes), min(len(train[name]) for name in classes)): ''})
 
 
 if __name__ == '__main__':

@@ -61,19 +61,11 @@ def write_images(target=IMAGES):
     """Writes the data set as PNG files and lists, unless they are there already.
 
     Under target: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),
-    classes.txt with the character of each label, and at last train.txt and val.txt with one
-    `relative/path label` a line. Of processes that do this at the same time one writes and the
-    others wait.
+    classes.txt with the character of each label, and at last train.txt and val.txt. Of processes
+    that do this at the same time one writes and the others wait.
 
-    Args:
-        target: the folder to write; it may be absent, empty, or of an earlier call.
-
-    Returns:
-        True if the images were written, False if they were there already.
-
-    Raises:
-        UserError: target holds something else, or the archive is unreadable.
-        OSError: target cannot be written.
+    Returns True if the images were written, False if they were there already. Raises UserError
+    where target holds something else or the archive is unreadable, OSError of the file system.
     """
     marker = os.path.join(target, MARKER)
     if os.path.isdir(target) and os.listdir(target) and not os.path.exists(marker):
@@ -87,13 +79,16 @@ def write_images(target=IMAGES):
     with scripts.target_folder(target, MARKER):
         if _is_complete(target, digest):  # Another process was faster.
             return False
-        lists = {split + '.txt': _write_split(target, split, arrays['characters'],
-                                              arrays[part + '_typefaces'],
-                                              arrays[part + '_images'])
-                 for split, part in (('train', 'train'), ('val', 'test'))}
-        scripts.write_file(os.path.join(target, 'classes.txt'), ''.join(
-            chr(character) + '\n' for character in arrays['characters']).encode('utf-8'))
-        scripts.write_lists(target, lists)
+        lists = []
+        for split, part in (('train', 'train'), ('val', 'test')):
+            # 'U+0041': on some file systems a and A are one.
+            entries = [('%s/U+%04X/%s.png' % (split, character, typeface), label)
+                       for label, character in enumerate(arrays['characters'])
+                       for typeface in arrays[part + '_typefaces']]
+            images = arrays[part + '_images'].transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1)
+            archives.write_pngs(target, [path for path, _ in entries], images)
+            lists.append(sorted(entries))
+        scripts.write_lists(target, *lists, classes=list(map(chr, arrays['characters'])))
         scripts.write_file(marker, (digest + '\n').encode())
     return True
 
@@ -109,20 +104,6 @@ def _is_complete(target, digest):
         return False
     return lines[:1] == [digest] and all(
         os.path.exists(os.path.join(target, line.rpartition(' ')[0])) for line in lines[1:])
-
-
-def _write_split(root, split, characters, typefaces, images):
-    """Writes one split's PNG files, class by class; returns its list. images as in load()."""
-    pngs = archives.encode_pngs(images.transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1))
-    entries = []
-    for label, character in enumerate(characters):
-        folder = '%s/U+%04X' % (split, character)  # 'U+0041': on some file systems a and A are one
-        os.makedirs(os.path.join(root, folder), exist_ok=True)
-        for typeface in typefaces:
-            path = '%s/%s.png' % (folder, typeface)
-            scripts.write_file(os.path.join(root, path), next(pngs), sync=False)
-            entries.append((path, label))
-    return sorted(entries)
 
 
 def read_typefaces():
@@ -197,8 +178,8 @@ def main(argv=None):
     if args.fonts is not None:
         make_archive(args.fonts)
     else:
-        written = write_images(args.target)
-        print('%s: %s' % (args.target, 'written' if written else 'there already'))
+        print('%s: %s' % (args.target,
+                          'written' if write_images(args.target) else 'there already'))
 
 
 if __name__ == '__main__':

@@ -79,12 +79,8 @@ def _folder(path):
 def place(path):
     """Returns the split, the class (None: not told here) and the name of a picture.
 
-    Args:
-        path: of a file in a folder or in an archive, which counts as a folder too.
-
-    Returns:
-        For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'); None where it is neither a
-        training nor a validation picture.
+    For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'); None where the file at `path`, in a
+    folder or in an archive, is neither a training nor a validation picture.
     """
     folder, _, name = path.rpartition('/')
     if not archives.is_picture_name(name):
@@ -112,14 +108,12 @@ class Target:
         self.path = path
         self.labels = {wnid: label for label, wnid in enumerate(synsets)}
         self.progress = scripts.Progress('images', total)
-        self.extraction = archives.Extraction(path)
-        self.bad = self.extraction.bad
-        self._val_class = {}  # name without suffix -> WordNet id
+        self.bad = {}
         self._kit_ids = {}  # name without suffix -> ILSVRC2012_ID
         self._kit_classes = {}  # ILSVRC2012_ID -> WordNet id
-        for wnid in synsets:  # an earlier run may have known their classes
-            for name in archives.pictures(os.path.join(path, 'val', wnid)):
-                self._val_class[os.path.splitext(name)[0]] = wnid
+        # Name without suffix -> WordNet id; an earlier run may have known some.
+        self._val_class = {os.path.splitext(name)[0]: wnid for wnid in synsets
+                           for name in archives.pictures(os.path.join(path, 'val', wnid))}
 
     def learn(self, path, read):
         """Learns from the file at `path` where it tells something; `read()` returns its bytes."""
@@ -153,7 +147,7 @@ class Target:
             found = place(path)
             folder = self.folder(*found) if found else None
             if folder:
-                self.extraction.picture(member, folder, found[2])
+                archives.extract(member, self.path, folder, found[2], self.bad)
                 self.progress.add()
             elif not found:
                 self.learn(path, member.read)
@@ -161,38 +155,31 @@ class Target:
     def walk(self, source):
         """Links to a folder's pictures and learns what it tells; returns the archives in it.
 
-        Archives beside pictures are passed over: they are where these came from.
+        Archives beside pictures are passed over: they are where these came from. Raises UserError.
         """
         tars, linked = [], False
         for where, folders, names in os.walk(os.path.realpath(source), followlinks=True):
             folders[:] = sorted(name for name in folders if name[0] != '.')
-            pictures = {}
+            pictures = []  # (name, folder under the target, name there)
             for name in names:
                 path = os.path.join(where, name)
                 found = place(path)
                 if found:
-                    pictures[name] = self.folder(*found), found[2]
+                    pictures.append((name, self.folder(*found), found[2]))
+                elif _ARCHIVE.search(name):
+                    tars.append(path)
                 else:
                     self.learn(path, pathlib.Path(path).read_bytes)
-                if _ARCHIVE.search(name):
-                    tars.append(path)
-            self.link(where, pictures)
             linked |= bool(pictures)
+            goals = {folder for _, folder, _ in pictures}
+            if len(goals) == 1 and not goals & {WAITING, None} and all(
+                    name == last for name, _, last in pictures):
+                scripts.link(where, self.path, goals.pop())  # it holds one class and no other
+            else:
+                for name, folder, last in pictures:
+                    if folder:
+                        scripts.link(os.path.join(where, name), self.path, folder + '/' + last)
         return [] if linked else tars
-
-    def link(self, where, pictures):
-        """Links to pictures of a folder, {name: (folder under the target, name there)}.
-
-        To the folder itself where it holds one class. Raises UserError.
-        """
-        folders = {folder for folder, _ in pictures.values()}
-        if len(folders) == 1 and not folders & {WAITING, None} and all(
-                name == last for name, (_, last) in pictures.items()):
-            scripts.link(where, self.path, folders.pop())
-            return
-        for name, (folder, last) in pictures.items():
-            if folder:
-                scripts.link(os.path.join(where, name), self.path, folder + '/' + last)
 
     def sort_waiting(self):
         """Moves the validation pictures that waited for their class. Raises UserError."""
@@ -203,8 +190,7 @@ class Target:
             if folder == WAITING:
                 unknown.append(name)
             elif folder:
-                scripts.refuse_links(self.path, folder)
-                os.makedirs(os.path.join(self.path, folder), exist_ok=True)
+                scripts.make_folder(self.path, folder)
                 os.rename(os.path.join(waiting, name), os.path.join(self.path, folder, name))
         if unknown:
             raise UserError('val: the class of {} images is not known ({}): give ILSVRC2012_devkit_'
@@ -229,14 +215,12 @@ class Target:
                 entries.append((entry, label))
                 if os.path.islink(folder) or os.path.islink(path):
                     self.progress.add()
-                    fault = archives.file_fault(path)
-                    if fault:
-                        self.bad[entry] = fault
+                    archives.check_file(self.path, entry, self.bad)
         return entries
 
 
 def count_fault(split, paths, total, per_class, synsets):
-    """Says how a split's numbers of images differ from `total` and `per_class`, or returns None.
+    """Says how a split's numbers of images differ from `total` and `per_class`; '' if they do not.
 
     Both may be None; a class without images is a fault all the same. `paths` are under the target.
     """
@@ -244,15 +228,10 @@ def count_fault(split, paths, total, per_class, synsets):
     wrong = ['{} has {}'.format(wnid, have[wnid]) for wnid in synsets
              if have[wnid] != (per_class or have[wnid] or None)]
     if not wrong and total in (None, len(paths)):
-        return None
-    return '{}: {} of {} images, missing or too many: {}'.format(
-        split, len(paths), total or 'all', scripts.some(wrong) or 'no class is empty')
-
-
-def subset(entries, labels):
-    """The entries of some classes; the label of each is its rank among `labels`."""
-    ranks = {label: rank for rank, label in enumerate(sorted(labels))}
-    return [(path, ranks[label]) for path, label in entries if label in ranks]
+        return ''
+    return '{}: {} of {} images{}'.format(
+        split, len(paths), total or 'all',
+        ', missing or too many: ' + scripts.some(wrong) if paths and wrong else '')
 
 
 def prepare(sources, target, synsets, train_images, val_per_class, allow_missing=False,
@@ -262,12 +241,10 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
     Args:
         sources: paths of archives and folders, in any order.
         synsets: sorted WordNet ids; the label of a class is its rank among them.
-        train_images: how many there must be, or None.
-        val_per_class: how many a class there must be.
+        train_images, val_per_class: how many there must be, the first may be None.
         allow_missing, skip_bad_images: see main().
 
-    Raises:
-        UserError: what is wrong, naming the file; no list is written then.
+    Raises UserError, naming the file; no list is written then.
     """
     val_images = val_per_class * len(synsets)
     with scripts.target_folder(target):
@@ -288,9 +265,9 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             # What is bad is not missing: it may be there, if linked to, or not, if from an archive.
             paths = {path for path, _ in lists[split]}.union(
                 path for path in made.bad if path.startswith(split + '/'))
-            faults.append(count_fault(split, paths, total, per_class, synsets))
+            faults += filter(None, [count_fault(split, paths, total, per_class, synsets)])
             lists[split] = [entry for entry in lists[split] if entry[0] not in made.bad]
-        fault = '; '.join(filter(None, faults))
+        fault = '; '.join(faults)
         if fault and not (allow_missing and all(lists.values())):
             raise UserError('{}. Give what holds it (data/imagenet/README.md), in the same command '
                             'or in a next one: what is done is kept; --allow_missing goes on '
@@ -299,16 +276,17 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             print('warning: {}'.format(fault), file=sys.stderr)
         for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():
             folder = os.path.join(target, name)
+            rank_of = {label: rank for rank, label in enumerate(sorted(labels))}
             for split in lists:
                 scripts.link(os.path.join('..', split), folder, split)
-            scripts.write_lists(folder, {split + '.txt': subset(lists[split], labels)
-                                         for split in lists})
-        scripts.write_lists(target, {split + '.txt': lists[split] for split in lists})
+            scripts.write_lists(folder, *([(path, rank_of[label]) for path, label in entries
+                                           if label in rank_of] for entries in lists.values()))
+        scripts.write_lists(target, *lists.values())
     return lists['train'], lists['val']
 
 
 def main(argv=None):
-    parser = scripts.source_flags(__doc__, IMAGES)
+    parser = scripts.flags(__doc__, IMAGES)
     parser.add_argument('--synsets', default=SYNSETS, metavar='FILE',
                         help='the WordNet ids to prepare, one a line (default: all 1,000)')
     parser.add_argument('--allow_missing', action='store_true',
@@ -318,10 +296,9 @@ def main(argv=None):
     whole = synsets == read_synsets(SYNSETS)
     lists = prepare(args.sources, args.target, synsets, TRAIN_IMAGES if whole else None,
                     VAL_PER_CLASS, args.allow_missing, args.skip_bad_images)
-    datasets = [('imagenet1000', '')] + [(name, name) for name in SUBSETS]
-    if not whole:
-        datasets = [('folder --num_classes={}'.format(len(synsets)), '')]
-    scripts.say_done(lists, args.target, *datasets)
+    datasets = {'imagenet1000': '', **{name: name for name in SUBSETS}} if whole else {
+        'folder --num_classes={}'.format(len(synsets)): ''}
+    scripts.say_done(lists, args.target, datasets)
 
 
 if __name__ == '__main__':
