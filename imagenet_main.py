@@ -48,7 +48,8 @@ class Run:
 
     def __init__(self, settings, data_dir, model_dir, task, job):
         self.settings, self.data_dir, self.model_dir = settings, data_dir, model_dir
-        train, test = lists.read_lists(data_dir, settings.num_classes)
+        train, test = lists.read_lists(data_dir, settings.num_classes,
+                                       functools.partial(progress.Watch, unit='lines'))
         self.digests = {lists.TRAIN_LIST: train.digest, lists.TEST_LIST: test.digest}
         self.split = lists.split(train, test, settings.num_classes,
                                  exemplar.validation_pool(settings), settings.order_seed,

@@ -84,18 +84,24 @@ def _shown(text, most=80):
     return repr(text[:most].decode('utf-8', 'replace'))
 
 
-def read_list(path, num_classes):
+def read_list(path, num_classes, watch=None):
     """The ImageList of a file: one `relative/path label` a line, the label 0 ... C-1.
 
     Paths may hold spaces, `..` and be absolute. A byte-order mark, Windows line ends and blank
     lines at the end are passed over. Raises UserError, naming file and line, where the file is
     missing, unreadable or empty, a line malformed, a label out of range, an image listed twice.
+
+    `watch`: function from the file's name and its number of lines to one that is told, now and
+    then and at the end, how many are read; or None.
     """
     content, lines = _read(path, path)
     if lines == [b'']:
         raise UserError('{}: the list is empty'.format(path))
     numbers, labels = {}, []  # image -> its line
+    told = watch and watch(os.path.basename(path), len(lines))
     for number, line in enumerate(lines, 1):
+        if told and (number % 2 ** 16 == 0 or number == len(lines)):
+            told(number)
         fields = line.strip().rsplit(None, 1)
         if len(fields) != 2 or b'\0' in line:
             raise UserError('{}, line {}: expected "relative/path label", found {}'.format(
@@ -114,9 +120,9 @@ def read_list(path, num_classes):
                      hashlib.sha256(content).hexdigest())
 
 
-def read_lists(data_dir, num_classes):
-    """The train and the test ImageList of a data folder; raises UserError as read_list does."""
-    return tuple(read_list(os.path.join(data_dir, name), num_classes)
+def read_lists(data_dir, num_classes, watch=None):
+    """The train and the test ImageList of a data folder; raises and watches as read_list does."""
+    return tuple(read_list(os.path.join(data_dir, name), num_classes, watch)
                  for name in (TRAIN_LIST, TEST_LIST))
 
 

@@ -7,6 +7,7 @@ import contextlib
 import glob
 import os
 import re
+import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -60,6 +61,34 @@ class Flush(tf.train.CheckpointSaverListener):
         for path in glob.glob(glob.escape(prefix) + '.*'):
             files.flush(path)
         files.flush(self._directory)
+
+
+class Due(tf.train.SecondOrStepTimer):
+    """When a checkpoint is due, by a clock that is never set back, as TensorFlow's may be."""
+
+    def should_trigger_for_step(self, step):
+        last = self.last_triggered_step()
+        return last is None or (step != last
+                                and time.monotonic() - self._saved >= FLAGS.checkpoint_secs)
+
+    def update_last_triggered_step(self, step):
+        self._saved = time.monotonic()
+        return super().update_last_triggered_step(step)
+
+
+class Saver(tf.train.CheckpointSaverHook):
+    """Saves a stage's checkpoints."""
+
+    def __init__(self, directory):
+        super().__init__(directory, FLAGS.checkpoint_secs, listeners=[Flush(directory)])
+        self._timer = Due(every_secs=FLAGS.checkpoint_secs)
+
+    def after_create_session(self, session, coord):
+        # Without the graph as text, graph.pbtxt, which takes a second or more a stage.
+        self._summary_writer.add_graph(session.graph)
+        update = session.run(self._global_step_tensor)
+        self._save(session, update)
+        self._timer.update_last_triggered_step(update)
 
 
 def num_updates(prefix):

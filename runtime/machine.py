@@ -231,8 +231,7 @@ class Machine:
         the rest as for the estimator.
         """
         if self.writes:
-            hooks = hooks + [tf.train.CheckpointSaverHook(
-                directory, FLAGS.checkpoint_secs, listeners=[checkpoints.Flush(directory)])]
+            hooks = hooks + [checkpoints.Saver(directory)]
         with cluster.announced(self.cluster and self.cluster.task):
             config = tf.estimator.RunConfig(
                 tf_random_seed=seed, session_config=self.session_config, save_checkpoints_secs=None,

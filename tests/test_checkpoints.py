@@ -4,9 +4,11 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from absl.testing import flagsaver
 from made_checkpoints import checkpoint_file, damage, save_checkpoint
 
 import bic_layer
+import imagenet_main
 from data import settings as settings_lib
 from runtime import checkpoints, files
 
@@ -32,6 +34,25 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path, said, suffix, how):
     damage(checkpoint_file(first, suffix), how)
     assert latest(said, str(tmp_path)) == (None, [first])
     assert tf.train.latest_checkpoint(str(tmp_path)) is None
+
+
+def test_a_clock_that_is_set_back_delays_no_checkpoint(monkeypatch):
+    wall, clock = [5e9], [100.]
+    monkeypatch.setattr(checkpoints.time, 'time', lambda: wall[0])
+    monkeypatch.setattr(checkpoints.time, 'monotonic', lambda: clock[0])
+    with flagsaver.flagsaver():
+        imagenet_main.FLAGS(['imagenet_main.py', '--checkpoint_secs=600'])
+        due = checkpoints.Saver('unused')._timer
+        assert due.should_trigger_for_step(1)
+        due.update_last_triggered_step(1)
+        wall[0] -= 3600
+        for seconds, expected in ((599, False), (2, True)):
+            clock[0] += seconds
+            assert due.should_trigger_for_step(2) == expected
+        assert not due.should_trigger_for_step(1)  # saved already
+        due.update_last_triggered_step(2)
+        wall[0] += 10 ** 6
+        assert not due.should_trigger_for_step(3)
 
 
 def test_weights_that_are_no_numbers_are_not_gone_on_from(tmp_path, said):
