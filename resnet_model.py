@@ -23,10 +23,9 @@ TRUNCATED_DEVIATION = 0.87962566103423978
 MOMENTUM = 0.9
 NETWORK, STORED_NETWORK = 'resnet', 'store_resnet'
 
-# What the progress line shows of an update, and the tensors that hold it.
-WATCHED = (('loss', 'watched/losses/total:0'), ('cross-entropy', 'watched/losses/xe:0'),
-           ('distillation', 'watched/losses/kd:0'), ('weight decay', 'watched/losses/wd:0'),
-           ('batch accuracy', 'watched/monitors/accuracy:0'))
+# The curves of stage 1, and what the progress line calls them.
+WATCHED = (('losses/total', 'loss'), ('losses/xe', 'cross-entropy'), ('losses/kd', 'distillation'),
+           ('losses/wd', 'weight decay'), ('monitors/accuracy', 'batch accuracy'))
 
 # Blocks in each of the four block layers; from 50 layers on they are bottlenecks.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
@@ -265,12 +264,11 @@ def _classifier(features, labels, mode, params, mean):
 
         watched = tf.unstack(tf.distribute.get_replica_context().merge_call(
             mean_of_all, args=(tf.stack(watched),)))
-    names = ('losses/total', 'losses/xe', 'losses/kd', 'losses/wd', 'monitors/accuracy', 'stop',
-             'monitors/lr')
-    for name, value in zip(names, watched + [learning_rate]):
-        tf.identity(value, 'watched/' + name)  # for the progress line
-        if name != 'stop':
-            tf.summary.scalar(name, value)
+    # Fetched with every update: other fetches now and then, such as summaries, are another graph to
+    # TensorFlow, whose first run takes seconds.
+    for (name, _), value in zip(WATCHED + (('stop', ''), ('monitors/lr', '')),
+                                watched + [learning_rate]):
+        tf.identity(value, 'watched/' + name)
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 

@@ -235,8 +235,7 @@ class Machine:
         with cluster.announced(self.cluster and self.cluster.task):
             config = tf.estimator.RunConfig(
                 tf_random_seed=seed, session_config=self.session_config, save_checkpoints_secs=None,
-                keep_checkpoint_max=2, log_step_count_steps=None,
-                save_summary_steps=FLAGS.progress_every if self.writes else 0,
+                keep_checkpoint_max=2, log_step_count_steps=None, save_summary_steps=0,
                 train_distribute=self.distribution())
             estimator = tf.estimator.Estimator(model_fn, directory, config, params)
             if self.cluster is None:

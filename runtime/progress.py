@@ -115,7 +115,7 @@ class Progress:
     def updated(self, update, loss, values=()):
         """To be called after each update: how many are done, the loss of this one.
 
-        `values`: pairs of name and number for the line, beside the loss.
+        `values`: what else there is of it: triples of curve, name in the line, and number.
 
         Raises:
             UserError: the loss is no number.
@@ -133,25 +133,26 @@ class Progress:
         due = (update == schedule.num_updates or now + now - self._last - self._said > LINE_SECONDS
                or self._since is not None and update % FLAGS.progress_every == 0)
         self._last = now
+        rate = schedule.learning_rate(update - 1)
+        values = [('losses/total', 'loss', loss)] + list(values)
+        curves = [(curve, value) for curve, _, value in values] + [('monitors/lr', rate)]
         if due:
             done, started = self._since or (update - 1, self._started)
             seconds, images = now - started, (update - done) * schedule.batch_size
             if self._trains:
                 self._run_time.trained(images, seconds)
-            speed, rate = images / max(seconds, 1e-9), schedule.learning_rate(update - 1)
+            speed = images / max(seconds, 1e-9)
             to_do = (schedule.num_updates - update) * schedule.batch_size
             left = (to_do, 0) if self._trains else (0, to_do / max(speed, 1e-9))
             LOG.info('progress: %s, %s, learning rate %g, %.0f images/s, step left %s, run left %s',
-                     self._at(update), ', '.join('{} {:.4f}'.format(*value)
-                                   for value in [('loss', loss)] + list(values)), rate, speed,
+                     self._at(update), ', '.join('{} {:.4f}'.format(name, value)
+                                                 for _, name, value in values), rate, speed,
                      *map(run_log.duration, self._run_time.left(self._step, *left)))
-            if self._directory is not None:
-                curves = [('monitors/images_per_second', speed)]
-                if not self._trains:  # of stage 1 the estimator writes these
-                    curves += [('losses/total', loss), ('monitors/lr', rate)]
-                run_log.add_scalars(self._directory, update, curves)
+            curves.append(('monitors/images_per_second', speed))
             self._said = now
         if due or self._since is None:
+            if self._directory is not None:
+                run_log.add_scalars(self._directory, update, curves)
             self._since = update, now
 
 
@@ -160,7 +161,8 @@ class Hook(tf.train.SessionRunHook):
 
     Args:
         progress: the Progress.
-        watched: pairs of name and tensor's name, the loss first.
+        watched: pairs of curve and name in the line, the loss first; tensors are named
+            `watched/` and the curve.
         alone: whether no other process takes part, so that a stop need not wait for an update in
             which all hear of it.
     """
@@ -176,7 +178,8 @@ class Hook(tf.train.SessionRunHook):
     def begin(self):
         self._global_step = tf.train.get_global_step()
         graph = tf.get_default_graph()
-        self._watched = [graph.get_tensor_by_name(name) for _, name in self._names]
+        self._watched = [graph.get_tensor_by_name('watched/{}:0'.format(curve))
+                         for curve, _ in self._names]
         self._stop_asked = graph.get_tensor_by_name(self.STOP_ASKED)
         self._stop_anywhere = graph.get_tensor_by_name(self.STOP_ANYWHERE)
 
@@ -195,7 +198,7 @@ class Hook(tf.train.SessionRunHook):
         self._update += 1
         values, stop = run_values.results
         self._progress.updated(self._update, values[0], [
-            (name, value) for (name, _), value in zip(self._names[1:], values[1:])])
+            names + (value,) for names, value in zip(self._names[1:], values[1:])])
         if stop > 0 or self._alone and STOP.asked():
             STOP.follow()
             run_context.request_stop()
