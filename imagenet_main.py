@@ -262,8 +262,7 @@ def main(_):
     run_log.open_log(None)
     model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
     if FLAGS.export_dir:
-        stored = state.read_experiment(model_dir)
-        return resnet_model.export(model_dir, settings_lib.from_flags(FLAGS, stored))
+        return resnet_model.export(model_dir, serving.settings(model_dir))
     look = FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only
     with contextlib.ExitStack() as stack:
         task, job = cluster.join(model_dir, stack, look)

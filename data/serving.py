@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from data import preprocessing
+from data import settings as settings_lib
 from runtime import LOG, checkpoints, files, run_log, state
 from runtime.errors import UserError
 
@@ -29,6 +30,14 @@ flags.register_multi_flags_validator(
 # names: of each class of the experiment (int, str). classes: the file that these are from.
 Finished = collections.namedtuple('Finished', ['step', 'checkpoint', 'bias', 'labels', 'names',
                                                'classes'])
+
+
+def settings(model_dir):
+    """The Settings of the experiment in `model_dir`, which the flags may not contradict."""
+    stored = state.read_experiment(model_dir)
+    if stored is None:
+        raise UserError('--model_dir={}: no experiment of this program'.format(model_dir))
+    return settings_lib.from_flags(FLAGS, stored)
 
 
 def target(finished):
@@ -71,7 +80,7 @@ def find(model_dir, num_classes):
     return found
 
 
-def inputs(settings):
+def inputs(settings_):
     """The two ways in: encoded images of any size, or crops as the network sees them.
 
     Returns:
@@ -79,13 +88,13 @@ def inputs(settings):
         name them; or `images`, RGB in 0 ... 255, and the network's input, both float32
         [batch, image_size, image_size, 3].
     """
-    side = settings.image_size
+    side = settings_.image_size
     with tf.device('/cpu:0'):
         image_bytes = tf.placeholder(tf.string, [None], 'image_bytes')
-        crops = tf.map_fn(lambda contents: preprocessing.evaluation_crop(contents, settings),
+        crops = tf.map_fn(lambda contents: preprocessing.evaluation_crop(contents, settings_),
                           image_bytes, tf.float32)
         crops = tf.placeholder_with_default(crops, [None, side, side, 3], 'images')
-        images = tf.map_fn(lambda crop: preprocessing.normalised(crop, settings), crops)
+        images = tf.map_fn(lambda crop: preprocessing.normalised(crop, settings_), crops)
     return {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: {'image_bytes': image_bytes},
             'images': {'images': crops}}, images
 

@@ -46,10 +46,12 @@ def load(session, export):
     try:
         graph = tf.saved_model.load(session, [tf.saved_model.SERVING], folder)
         signature = graph.signature_def[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
+        if 'image_bytes' not in signature.inputs:
+            raise ValueError('it takes no image_bytes')
         fed = signature.inputs['image_bytes'].name
         fetched = {name: signature.outputs['top5_' + name].name
                    for name in ('probabilities', 'labels', 'names')}
-    except (OSError, ValueError, RuntimeError, KeyError, tf.errors.OpError) as error:
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise UserError('{}: is damaged, or no export of this project ({})'.format(
             folder, str(error).split('\n')[0])) from None
     return lambda contents: session.run(fetched, {fed: contents})

@@ -177,7 +177,7 @@ def pretrained(path, shapes):
                         'numbers'.format(path, prefix))
     there = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     wrong = ['{} is {} there and {} here'.format(name, there.get(name, 'missing'), shape)
-             for name, shape in sorted(shapes.items()) if there.get(name) != shape]
+             for name, shape in shapes.items() if there.get(name) != shape]
     if wrong:
         raise UserError('--pretrained={}: not this network\'s: {}{}'.format(
             path, '; '.join(wrong[:4]),
