@@ -126,8 +126,8 @@ def main(arguments=None):
                 else:
                     print('error: {}: {}'.format(path, why), file=sys.stderr)
                     status = 1
-    except UserError as error:
-        print('error: {}'.format(error), file=sys.stderr)
+    except (UserError, tf.errors.OpError) as error:
+        print('error: {}'.format(str(error).split('\n')[0]), file=sys.stderr)
         status = 1
     return status
 
