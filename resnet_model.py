@@ -357,8 +357,7 @@ def export(model_dir, settings):
     no_gpu = tf.ConfigProto(device_count={'GPU': 0})  # it may be a training's
     with tf.Graph().as_default(), tf.Session(config=no_gpu) as session:
         signatures, images = serving.inputs(settings)
-        with tf.variable_scope('', use_resource=True):  # which TensorFlow 2 can show
-            features, logits = network(images, settings, False, NETWORK, 'channels_last')
+        features, logits = network(images, settings, False, NETWORK, 'channels_last')
         logits = logits[:, :settings.seen(finished.step)]
         corrected = bic_layer.correct(logits, *finished.bias, num_new=settings.new(finished.step))
         tf.train.Saver().restore(session, finished.checkpoint)
