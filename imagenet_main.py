@@ -21,7 +21,7 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 import exemplar
 import resnet_model
-from data import checks, folders, lists, pipeline
+from data import checks, folders, lists, pipeline, serving
 from data import settings as settings_lib
 from logs import measures, step_results
 from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
@@ -39,7 +39,8 @@ run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
 flags.DEFINE_bool('eval_only', False,
                   'evaluate the checkpoints in model_dir (also the original\'s), and stop')
-for module in (settings_lib, checks, machine, checkpoints, state, run_log, progress, step_results):
+for module in (settings_lib, checks, serving, machine, checkpoints, state, run_log, progress,
+               step_results):
     flags.adopt_module_key_flags(module)  # --help lists them too
 
 
@@ -55,6 +56,8 @@ class Run:
                                  exemplar.validation_pool(settings), settings.order_seed,
                                  settings.class_order)
         self.machine = machine.Machine(task, job, settings.batch_size)
+        self.pretrained = FLAGS.pretrained and checkpoints.pretrained(
+            FLAGS.pretrained, resnet_model.variable_shapes(settings))
         self.run_time = None
 
     def schedules(self, step, samples):
@@ -73,8 +76,7 @@ def run_step(run, step, exemplars, teacher_bias):
         exemplars: arrays of indices into the train list, one an old class.
         teacher_bias: (beta, gamma) of the step before, or None.
 
-    Returns:
-        (results, exemplars of the seen classes).
+    Returns (results, exemplars of the seen classes).
     """
     settings = run.settings
     samples = training, validation, test = exemplar.samples(run.split, settings, step, exemplars)
@@ -111,7 +113,7 @@ def train_classifier(run, step, training, schedule, teacher_bias):
 def train(run, step, training, schedule, teacher_bias, done, start):
     """Stage 1 from update `done` on, with all that take part in the run.
 
-    `start`: the checkpoint of step t-1's classifier; None where the stage goes on from its own.
+    `start`: the checkpoint of step t-1's classifier; None at step 0, and where the stage goes on.
     """
     directory = checkpoints.classifier_dir(run.model_dir, step)
     batches = pipeline.Batches(schedule, [run.settings.seed, step])
@@ -120,8 +122,8 @@ def train(run, step, training, schedule, teacher_bias, done, start):
                               lambda update: files[batches.images(update)])
     with checks.around_stage(run, watch.files_read):
         resnet_model.train(directory, training, batches, schedule, run.machine, watch, done,
-                           settings=run.settings, step=step, start=start,
-                           teacher_bias=teacher_bias)
+                           settings=run.settings, step=step, teacher_bias=teacher_bias,
+                           start=start if step else run.pretrained)
 
 
 def fit_bias(run, step, checkpoint, validation, schedule):
@@ -130,11 +132,10 @@ def fit_bias(run, step, checkpoint, validation, schedule):
     found = bic_layer.load(directory)
     if found is not None:
         return found
-    files = validation.files
     watch = progress.Progress(run, step, 'bias correction', schedule, directory)
     logits = functools.partial(resnet_model.forward, checkpoint, run.machine, step=step,
                                settings=run.settings, outputs='bias')
-    with checks.around_stage(run, lambda: files):
+    with checks.around_stage(run, lambda: validation.files):
         return bic_layer.fit(logits, validation, schedule, run.settings, directory, run.machine,
                              watch)
 
@@ -142,9 +143,8 @@ def fit_bias(run, step, checkpoint, validation, schedule):
 def evaluate(run, step, checkpoint, bias, samples, with_features):
     """One pass over validation, test and, for herding, training images.
 
-    Returns:
-        (results, predicted, features): step_results.of, and float32 [training images,
-        dimensions] or None.
+    Returns (results, predicted, features): step_results.of, and float32 [training images,
+    dimensions] or None.
     """
     training, validation, test = samples
     passed = ([validation] if step else []) + [test] + ([training] if with_features else [])
@@ -189,10 +189,7 @@ def run_experiment(run):
 
 
 def plan(run, says=False):
-    """The RunTime from the planned images; warns of what makes a run go wrong.
-
-    `says`: whether to print what each step will have.
-    """
+    """Finds the RunTime, warns of what makes a run go wrong; `says`: also what each step has."""
     planned = []
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
         STOP.check()
@@ -265,6 +262,8 @@ def main(_):
     tf.disable_v2_behavior()
     run_log.open_log(None)
     model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
+    if FLAGS.export_dir:
+        return resnet_model.export(model_dir, serving.settings(model_dir))
     look = FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only
     with contextlib.ExitStack() as stack:
         task, job = cluster.join(model_dir, stack, look)

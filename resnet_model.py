@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import bic_layer
-from data import pipeline
+from data import pipeline, serving
 from runtime import progress as progress_lib
+from runtime import replicas
 
 BATCH_NORM_EPSILON = 1e-5
 # Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as TensorFlow
@@ -148,33 +149,6 @@ def distillation(teacher_logits, logits, temperature, mean=tf.reduce_mean):
         labels=targets, logits=logits / temperature))
 
 
-def _share_of_mean(labels, schedule, num_replicas):
-    """What a replica takes for the mean over the batch, of which it has a share of the images.
-
-    tf.distribute averages what the replicas found. So that every image weighs the same, also where
-    the last batch is short, the sum over a share is divided by the mean size of the shares.
-
-    Returns:
-        A function from values [share] to a scalar.
-    """
-    done = tf.cast(tf.train.get_or_create_global_step(), tf.int64) * schedule.batch_size
-    batch = tf.minimum(np.int64(schedule.batch_size), schedule.num_images * schedule.epochs - done)
-    size = tf.cast(batch, tf.float32) / num_replicas
-    counts = tf.cast(labels >= 0, tf.float32)  # a filler of data/pipeline.py counts in no loss
-    return lambda values: tf.reduce_sum(values * counts) / size
-
-
-def _mirrored_statistics(next_creator, **kwargs):
-    """Moving statistics that every update averages over the replicas, not only checkpoints.
-
-    The average of the replicas' own moving statistics is the same either way. But TensorFlow's
-    default would read them from all machines for each checkpoint, which one machine alone writes.
-    """
-    if kwargs.get('synchronization') == tf.VariableSynchronization.ON_READ:
-        kwargs['synchronization'] = tf.VariableSynchronization.AUTO
-    return next_creator(**kwargs)
-
-
 def weight_decay(settings, step):
     """1e-4 * C/s_t * the sum of l2_loss over the network's variables but batch norm's.
 
@@ -193,6 +167,14 @@ def _start_from(checkpoint, teacher):
         tf.train.init_from_checkpoint(checkpoint, {NETWORK + '/': STORED_NETWORK + '/'})
 
 
+def variable_shapes(settings):
+    """{name: list of int} of all variables of the network, batch norm's moving statistics too."""
+    with tf.Graph().as_default():
+        side = settings.image_size
+        network(tf.zeros([1, side, side, 3]), settings, True, NETWORK, 'channels_last')
+        return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+
+
 def classifier_fn(features, labels, mode, params):
     """The model_fn of stage 1 at step t.
 
@@ -201,8 +183,9 @@ def classifier_fn(features, labels, mode, params):
         labels: int32 classes [batch].
         mode: tf.estimator.ModeKeys.TRAIN.
         params: 'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
-            'start' (the checkpoint of step t-1's classifier; None at step 0 and where the stage
-            goes on from its own checkpoint), 'teacher_bias' ((beta, gamma) of step t-1, or None);
+            'start' (the checkpoint of step t-1's classifier, at step 0 the pretrained one or None;
+            without effect where the stage goes on from its own checkpoint), 'teacher_bias'
+            ((beta, gamma) of step t-1, or None);
             'mixed_precision' (bool, may be missing: whether the loss is scaled for float16);
             'num_replicas' (int, may be missing: over how many devices tf.distribute divides a
             batch; `features` and `labels` are then one replica's share).
@@ -212,8 +195,8 @@ def classifier_fn(features, labels, mode, params):
     """
     if params.get('num_replicas', 1) == 1:
         return _classifier(features, labels, mode, params, tf.reduce_mean)
-    mean = _share_of_mean(labels, params['schedule'], params['num_replicas'])
-    with tf.variable_creator_scope(_mirrored_statistics):
+    mean = replicas.share_of_mean(labels, params['schedule'], params['num_replicas'])
+    with tf.variable_creator_scope(replicas.mirrored_statistics):
         return _classifier(features, tf.maximum(labels, 0), mode, params, mean)
 
 
@@ -259,11 +242,7 @@ def _classifier(features, labels, mode, params, mean):
     accuracy = mean(tf.cast(tf.equal(predicted, labels), tf.float32))  # before this update
     watched = [loss, ce, kd, wd, accuracy, stop]
     if params.get('num_replicas', 1) > 1:
-        def mean_of_all(strategy, values):
-            return strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)
-
-        watched = tf.unstack(tf.distribute.get_replica_context().merge_call(
-            mean_of_all, args=(tf.stack(watched),)))
+        watched = replicas.mean_of_all(watched)
     # Fetched with every update: other fetches now and then, such as summaries, are another graph to
     # TensorFlow, whose first run takes seconds.
     for (name, _), value in zip(WATCHED + (('stop', ''), ('monitors/lr', '')),
@@ -362,6 +341,27 @@ def forward(checkpoint, machine, dataset, num_images, **params):
             arrays[name][done:done + size] = value
         done += size
     return arrays
+
+
+def export(model_dir, settings):
+    """Writes a finished step of the experiment in model_dir as a SavedModel; see data/serving.py.
+
+    Its preprocessing and its correction are inside. Whatever it was trained on, it runs on a CPU.
+
+    Raises:
+        UserError: as serving.find does.
+    """
+    finished = serving.find(model_dir, settings.num_classes)
+    no_gpu = tf.ConfigProto(device_count={'GPU': 0})  # it may be a training's
+    with tf.Graph().as_default(), tf.Session(config=no_gpu) as session:
+        signatures, images = serving.inputs(settings)
+        features, logits = network(images, settings, False, NETWORK, 'channels_last')
+        logits = logits[:, :settings.seen(finished.step)]
+        corrected = bic_layer.correct(logits, *finished.bias, num_new=settings.new(finished.step))
+        tf.train.Saver().restore(session, finished.checkpoint)
+        serving.write(session, finished, signatures, dict(
+            serving.answers(corrected, finished), features=features, logits=corrected,
+            logits_uncorrected=logits))
 
 
 def evaluate(logits, labels, bias, num_new):

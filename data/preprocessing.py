@@ -153,11 +153,6 @@ def _vgg_train(contents, uniform, flip, settings):
                          settings.image_size, flip)
 
 
-def _vgg_evaluate(contents, settings):
-    return _resized_crop(contents, tf.constant(resize_range(settings)[0]),
-                         lambda room: room // 2, settings.image_size)
-
-
 def _cifar_image(contents, image_size):
     """float32 [image_size, image_size, 3]; larger images are cropped, smaller ones padded."""
     image = tf.cast(tf.image.decode_png(contents, channels=3), tf.float32)
@@ -184,13 +179,33 @@ def training_image(contents, uniform, settings):
         float32 [image_size, image_size, 3].
     """
     flip = tf.logical_and(settings.random_flip, uniform[3] < 0.5)
+    crop = _vgg_train if settings.preprocessing == 'vgg' else _cifar_train
+    return normalised(crop(contents, uniform, flip, settings), settings)
+
+
+def evaluation_crop(contents, settings):
+    """The pixels that every pass but training sees of an image, RGB in 0 ... 255.
+
+    Args:
+        contents: string scalar, an encoded image.
+        settings: an experiment's Settings.
+
+    Returns:
+        float32 [image_size, image_size, 3].
+    """
     if settings.preprocessing == 'vgg':
-        return _minus_means(_vgg_train(contents, uniform, flip, settings), settings.image_size)
-    return tf.image.per_image_standardization(_cifar_train(contents, uniform, flip, settings))
+        return _resized_crop(contents, tf.constant(resize_range(settings)[0]),
+                             lambda room: room // 2, settings.image_size)
+    return _cifar_image(contents, settings.image_size)
+
+
+def normalised(crop, settings):
+    """The network's input from a crop, both float32 [image_size, image_size, 3]."""
+    if settings.preprocessing == 'vgg':
+        return _minus_means(crop, settings.image_size)
+    return tf.image.per_image_standardization(crop)
 
 
 def evaluation_image(contents, settings):
     """One image as every pass but training sees it: float32 [image_size, image_size, 3]."""
-    if settings.preprocessing == 'vgg':
-        return _minus_means(_vgg_evaluate(contents, settings), settings.image_size)
-    return tf.image.per_image_standardization(_cifar_image(contents, settings.image_size))
+    return normalised(evaluation_crop(contents, settings), settings)

@@ -10,6 +10,7 @@ import math
 from absl import flags
 
 from data import lists
+from runtime import pretrained
 from runtime.errors import UserError
 
 # What defines an experiment, together with its list files: (name, kind, default, help); each is a
@@ -48,6 +49,8 @@ FIELDS = (
      'P*C exemplars in all, as the authors, or P of every class seen'),
     ('class_order', str, (), 'file with one label a line, in the order in which the classes '
      'arrive (default: that of --order_seed)'),
+    ('pretrained', str, None, 'checkpoint, or a folder with one, from which the first step\'s '
+     'network starts; it has to be the same network'),
 )
 
 
@@ -157,6 +160,8 @@ def from_flags(values, stored=None):
         raise UserError('--dataset={} needs --data_dir and --num_classes'.format(values.dataset))
     if 'class_order' in given:
         given['class_order'] = lists.read_order(given['class_order'], num_classes)
+    if 'pretrained' in given:
+        given['pretrained'] = pretrained.digest(given['pretrained'])
     for name, value in dict(given, dataset=values.dataset).items() if stored else ():
         if values[name].present and value != getattr(stored, name):
             raise UserError('{}: the experiment in --model_dir has {} {}; leave the flag '

@@ -133,7 +133,9 @@ def _results(summaries):
             last = summary['num_steps']
             finished = summary['last_finished_step'] == last
             steps = {figures['step']: figures for figures in summary['steps']}
-            note = 'own class order' if summary['settings'].class_order else ''
+            note = ', '.join(text for text, given in (
+                ('own class order', summary['settings'].class_order),
+                ('pretrained', summary['settings'].pretrained)) if given)
             for metric, column in (('top-1', 'top1'), ('top-5', 'top5')):
                 cells = [_cell(steps.get(step, {}), column) for step in (1, 2, 3, 4, 5, last)]
                 average = _cell(summary['measures'][column] if finished else {}, MEASURES[0])

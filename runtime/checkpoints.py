@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from runtime import LOG, files, state
+from runtime import pretrained as pretrained_lib
 from runtime.errors import GO_ON, UserError
 
 FLAGS = flags.FLAGS
@@ -164,6 +165,31 @@ def finished(directory, updates):
                         'are no numbers; {} from the one before, or with a lower --learning_rate '
                         'in another --model_dir'.format(directory, updates, GO_ON))
     return checkpoint
+
+
+def pretrained(path, shapes):
+    """The prefix of the checkpoint that --pretrained names.
+
+    Args:
+        path: as given, a prefix or a folder.
+        shapes: {name: list of int} of the variables that start from it.
+
+    Raises:
+        UserError: there is none, it is damaged, or variables in it are missing or have another
+            shape; the message names them.
+    """
+    prefix = pretrained_lib.find(path)
+    if not _readable(prefix):
+        raise UserError('--pretrained={}: {} is damaged or holds weights that are no '
+                        'numbers'.format(path, prefix))
+    there = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    wrong = ['{} is {} there and {} here'.format(name, there.get(name, 'missing'), shape)
+             for name, shape in shapes.items() if there.get(name) != shape]
+    if wrong:
+        raise UserError('--pretrained={}: not this network\'s: {}{}'.format(
+            path, '; '.join(wrong[:4]),
+            '; and {} more'.format(len(wrong) - 4) if len(wrong) > 4 else ''))
+    return prefix
 
 
 def prune(model_dir, num_finished, keeps):

@@ -215,13 +215,19 @@ MUTATIONS = (
     + of('runtime/machine.py', 'pipeline',
          ('replicas: a share of the wrong replica', 'return size * replica // self.total, size',
           'return size * (replica + 1) // self.total, size', 'replicas'))
-    + of('resnet_model.py', 'replicas',
+    + of('runtime/replicas.py', 'replicas',
          ('replicas: fillers in the loss', 'tf.reduce_sum(values * counts)',
           'tf.reduce_sum(values)', 'as_one and 4'),
          ('replicas: the last batch as long as all', 'batch = tf.minimum(',
-          'batch = tf.maximum(', 'as_one and 2'),
+          'batch = tf.maximum(', 'as_one and 2'))
+    + of('resnet_model.py', 'replicas',
          ('replicas: losses logged of the first alone', "if params.get('num_replicas', 1) > 1:",
           'if False:', 'as_one and 2'))
+    + of('resnet_model.py', 'serving',
+         ('an export that corrects all classes', 'num_new=settings.new(finished.step)',
+          'num_new=settings.seen(finished.step)', 'drivers'),
+         ('an export on batch statistics', "images, settings, False, NETWORK, 'channels_last'",
+          "images, settings, True, NETWORK, 'channels_last'", 'drivers'))
     + of('logs/step_results.py', 'step_results',
          ('accuracy by group: groups of equal size',
           "np.searchsorted(groups, labels, side='right') - 1\n    return",

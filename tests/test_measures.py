@@ -119,10 +119,10 @@ def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
 def test_published_figures_after_a_first_group_of_50(run_report, settings, sources):
     size = 50 // settings['num_increments']
     text = cifar_log(first_classes=50, classes=(50, 50 + size, 50 + 2 * size),
-                     class_order=list(range(100)), **settings)
+                     class_order=list(range(100)), pretrained='0123456789abcdef', **settings)
     out = run_report(log=text)[1]
     table = out[out.index('Published on this protocol'):]
-    assert cells(table, 'log')[-1] == 'own class order'
+    assert cells(table, 'log')[-1] == 'own class order, pretrained'
     rows = [line.split(' | ')[0].strip('| ') for line in table.splitlines()[2:]]
     assert set(rows) == {'log'} | set(sources)
     for source, protocol in sources.items():

@@ -1,4 +1,4 @@
-"""The update of stage 1 against PyTorch's on the same CPU, turn about, in each environment there is.
+"""The update of stage 1 against PyTorch on the same CPU, turn about, in each environment there is.
 
 Which takes part: the Python that runs this, and every .venv* beside it that has TensorFlow.
 PyTorch is in .venv-torch: tests/bench/README.md.

@@ -1,0 +1,116 @@
+"""--pretrained: what the first step starts from, and what it is refused for."""
+import glob
+import os
+import shutil
+
+import made_checkpoints
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+import tiny_runs
+
+from runtime import pretrained
+from runtime.errors import UserError
+
+FLAGS = {'train_epochs': 1, 'num_increments': 1, 'log_file': None}
+AFTER_UPDATE_2 = 'runtime.progress:Progress.updated', 2, tiny_runs.TERMINATE
+
+
+@pytest.fixture(scope='module')
+def given(tmp_path_factory):
+    """(data folder, folder of a classifier to start from)."""
+    folder = tmp_path_factory.mktemp('pretrained')
+    data = tiny_runs.make_folder(folder / 'data')
+    result = tiny_runs.run(data, folder / 'model', seed=1, **FLAGS)
+    assert result.status == 0, result.err
+    return data, folder / 'model' / '0_classifier'
+
+
+def values(prefix):
+    reader = tf.train.load_checkpoint(prefix)
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def refused(result, *expected):
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
+        result.err)
+
+
+def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(given, tmp_path):
+    data, folder = given
+    model, stopped = tmp_path / 'model', tmp_path / 'stopped'
+    assert tiny_runs.run(data, model, pretrained=folder, **FLAGS).status == 0
+    there = values(pretrained.find(str(folder)))
+    here = values(str(model / '0_classifier' / 'model.ckpt-0'))
+    assert here['global_step'] == 0 and there['global_step'] == 5
+    for name, value in here.items():
+        if name.endswith('/Momentum'):
+            assert not value.any()
+        elif name != 'global_step':
+            assert value.tobytes() == there[name].tobytes(), name
+    end = values(str(model / '0_classifier' / 'model.ckpt-5'))
+    assert (end['resnet/dense/kernel'] != there['resnet/dense/kernel']).any()
+
+    # Stopped inside step 1; meanwhile the checkpoint moves.
+    result = tiny_runs.run(data, stopped, AFTER_UPDATE_2, pretrained=folder, **FLAGS)
+    assert result.status == 143, result.err
+    moved = tmp_path / 'moved'
+    shutil.copytree(str(folder), str(moved))
+    other = made_checkpoints.save_checkpoint(tmp_path / 'other', 5)
+    before = tiny_runs.final_state(stopped)
+    refused(tiny_runs.run(data, stopped, **FLAGS), 'pretrained is ', ' there and None here')
+    refused(tiny_runs.run(data, stopped, pretrained=other, **FLAGS), 'resnet/')
+    refused(tiny_runs.run(data, stopped, pretrained=model / '0_classifier', **FLAGS),
+            'another experiment was made here: pretrained is ')
+    assert tiny_runs.final_state(stopped) == before
+    result = tiny_runs.run(data, stopped, pretrained=moved / 'model.ckpt-5', **FLAGS)
+    assert result.status == 0 and 'step 1 goes on after update ' in result.out, result.err
+    for name in ('results.csv', '0_step.json'):
+        assert (stopped / name).read_bytes() == (model / name).read_bytes()
+    result = tiny_runs.run(data, stopped, pretrained=None, eval_only=True, **FLAGS)
+    assert result.status == 0, result.err
+
+
+def test_what_it_cannot_start_from_is_named(given, tmp_path):
+    data, folder = given
+    model = tmp_path / 'model'
+
+    def refuses(path, *expected, **flags):
+        refused(tiny_runs.run(data, model, pretrained=path, **dict(FLAGS, **flags)),
+                '--pretrained={}: '.format(path), *expected)
+        assert not model.exists()
+
+    refuses(tmp_path / 'nowhere', 'no checkpoint')
+    refuses(tmp_path, 'no checkpoint')
+    refuses(folder, ' resnet/conv2d_4/kernel is [1, 1, 16, 32] there and [3, 3, 16, 16] here; ',
+            '; and ', ' more', resnet_size=14)
+    part = tmp_path / 'part'
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in values(pretrained.find(str(folder))).items():
+            if name == 'resnet/dense/kernel':
+                value = value[:, :3]
+            if name != 'resnet/batch_normalization_3/moving_mean':
+                tf.get_variable(name, initializer=value)
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(part / 'any.ckpt'))
+    refuses(part, 'resnet/batch_normalization_3/moving_mean is missing there and [32] here; '
+            'resnet/dense/kernel is [64, 3] there and [64, 4] here\n')
+    for name in glob.glob(str(part / '*.data-*')):
+        made_checkpoints.damage(name, 'cut')
+    refuses(part, 'is damaged or holds weights that are no numbers')
+
+
+def test_a_folder_stands_for_its_newest_checkpoint(tmp_path, monkeypatch):
+    save = made_checkpoints.save_checkpoint
+    prefixes = [save(tmp_path / 'a', update, float(update), keep=None) for update in (900, 1000)]
+    assert pretrained.find(str(tmp_path / 'a')) == prefixes[1]
+    assert pretrained.find(prefixes[0]) == prefixes[0]
+    assert pretrained.digest(str(tmp_path / 'a')) == pretrained.digest(prefixes[1])
+    assert pretrained.digest(prefixes[0]) != pretrained.digest(prefixes[1])
+    (tmp_path / 'a').rename(tmp_path / 'b')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert pretrained.find('~/b') == os.path.join(str(tmp_path), 'b', 'model.ckpt-1000')
+    with pytest.raises(UserError, match='a: no checkpoint'):
+        pretrained.find(str(tmp_path / 'a'))
+    assert np.all(values(pretrained.find('~/b'))['resnet/kernel'] == 1000)

@@ -1,0 +1,274 @@
+"""An export of a tiny run: what it says, when there is none, and logs/classify.py on it."""
+import glob
+import json
+import os
+import shutil
+import types
+
+import miniatures
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+import tiny_runs
+
+import bic_layer
+import resnet_model
+from data import pipeline
+from data.settings import Settings
+from logs import classify
+from runtime import state
+
+NAMES = ['apple, red', 'Birne', 'κεράσι', 'd']
+FORMATS = {'gray.jpg': miniatures.GRAY_JPEG, 'cmyk.jpg': miniatures.CMYK_JPEG,
+           'rgb.jpg': miniatures.JPEG, 'rgb.png': miniatures.PNG}
+
+
+class Exported:
+    """A run of two steps and its exports; pictures of several formats beside its test images."""
+
+    def __init__(self, folder):
+        self.data = tiny_runs.make_folder(folder / 'data')
+        (folder / 'data' / 'classes.txt').write_text('\n'.join(NAMES), encoding='utf-8')
+        self.model, self.exports = folder / 'model', folder / 'exports'
+        result = tiny_runs.run(self.data, self.model, preprocessing='vgg', keep_checkpoints=True)
+        assert result.status == 0, result.err
+        self.said = [export(self.model, self.exports, export_step=step) for step in (None, 1)]
+        self.files = sorted(glob.glob(os.path.join(self.data, 'val', '*')))
+        self.files += [miniatures.write(folder / name, content)
+                       for name, content in sorted(FORMATS.items())]
+        self.contents = []
+        for path in self.files:
+            with open(path, 'rb') as file:
+                self.contents.append(file.read())
+        self.settings = Settings.from_dict(state.read_experiment(str(self.model))['settings'])
+        self.biases = [state.bias_of(record) for record in state.finished_steps(str(self.model))]
+        self.order = np.loadtxt(str(self.model / 'classes.txt'), int, delimiter=',', skiprows=1,
+                                usecols=1)
+
+
+def export(model, exports, *faults, **flags):
+    """Exports with no flag of the experiment, on a machine without its images."""
+    none = dict.fromkeys(set(tiny_runs.FLAGS) - {'intra_op_threads', 'inter_op_threads'})
+    return tiny_runs.run('gone', model, *faults, **dict(none, export_dir=exports, **flags))
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    return Exported(tmp_path_factory.mktemp('serving'))
+
+
+def answers(folder, signature, name, values):
+    """All outputs, by plain TensorFlow."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = tf.saved_model.load(session, ['serve'], str(folder)).signature_def[signature]
+        assert list(model.inputs) == [name]
+        return session.run({key: output.name for key, output in model.outputs.items()},
+                           {model.inputs[name].name: values})
+
+
+def evaluation(exported, step, monkeypatch):
+    """What the driver's evaluation says of the same images, its logits too."""
+    original = resnet_model.evaluate
+
+    def with_logits(logits, labels, bias, num_new):
+        corrected = bic_layer.correct(logits, *bias, num_new=num_new)
+        return dict(original(logits, labels, bias, num_new), logits=corrected,
+                    logits_uncorrected=logits, probabilities=tf.nn.softmax(corrected))
+
+    monkeypatch.setattr(resnet_model, 'evaluate', with_logits)
+    machine = types.SimpleNamespace(session_config=None, data_format='channels_last')
+    prefix, = glob.glob(str(exported.model / '{}_classifier'.format(step) / '*-[1-9]*.index'))
+    files = np.array([os.fsencode(path) for path in exported.files], object)
+    return resnet_model.forward(
+        prefix.replace('.index', ''), machine, lambda: pipeline.evaluation_dataset(
+            files, np.zeros(len(files), int), exported.settings, 1),
+        len(files), settings=exported.settings, step=step, outputs='evaluation',
+        batch_norm='moving', bias=exported.biases[step])
+
+
+# -- what an export says ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('step', [0, 1])
+def test_an_export_says_what_the_drivers_evaluation_says(exported, step, monkeypatch):
+    assert exported.said[1 - step].out.splitlines()[-1] == (
+        'exported: step {}, {} classes: {}/{}'.format(
+            step + 1, 2 * step + 2, exported.exports, step + 1))
+    expected = evaluation(exported, step, monkeypatch)
+    folder = exported.exports / str(step + 1)
+    found = answers(folder, 'serving_default', 'image_bytes', exported.contents)
+    for name in ('probabilities', 'logits', 'logits_uncorrected', 'features'):
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
+    if step:
+        assert abs(exported.biases[step][0] - 1) > 1e-4
+        assert abs(found['logits'] - found['logits_uncorrected'])[:, :2].max() == 0
+        assert abs(found['logits'] - found['logits_uncorrected'])[:, 2:].min() > 0
+    classes = np.argsort(-expected['probabilities'], axis=1, kind='stable')
+    np.testing.assert_array_equal(found['top5_labels'], exported.order[classes])
+    assert found['top5_names'].tolist() == [[NAMES[label].encode('utf-8') for label in row]
+                                            for row in exported.order[classes]]
+    np.testing.assert_array_equal(found['top5_probabilities'],
+                                  np.take_along_axis(found['probabilities'], classes, axis=1))
+    for i, content in enumerate(exported.contents):
+        alone = answers(folder, 'serving_default', 'image_bytes', [content])
+        np.testing.assert_allclose(alone['probabilities'][0], expected['probabilities'][i],
+                                   atol=1e-5)
+
+
+def test_crops_may_be_given_as_numbers(exported, session):
+    """The pixels of an image of the network's own side are its crop."""
+    side = exported.settings.image_size
+    pixels = np.random.RandomState(3).randint(0, 256, (3, side, side, 3)).astype(np.uint8)
+    settings = exported.settings._replace(resize_range=(side, side))
+    means = np.array([123.68, 116.78, 103.94], np.float32)
+    folder = exported.exports / '2'
+    found = answers(folder, 'images', 'images', pixels)
+    weights = tf.train.load_checkpoint(str(exported.model / '1_classifier'))
+    features, _ = resnet_model.network(pixels - means, settings, False, 'resnet', 'channels_last')
+    session.run([variable.assign(weights.get_tensor(variable.op.name))
+                 for variable in tf.global_variables()])
+    np.testing.assert_allclose(found['features'], session.run(features), atol=1e-5)
+
+
+def test_a_class_without_a_name_goes_by_its_label(exported, tmp_path):
+    model = tmp_path / 'model'
+    shutil.copytree(str(exported.model), str(model))
+    lines = (model / 'classes.txt').read_text(encoding='utf-8').splitlines()
+    (model / 'classes.txt').write_text('\n'.join(
+        [lines[0]] + [','.join(line.split(',')[:2] + ['']) for line in lines[1:]]))
+    assert export(model, tmp_path / 'exports').status == 0
+    found = answers(tmp_path / 'exports' / '2', 'serving_default', 'image_bytes',
+                    exported.contents[:1])
+    assert [int(name) for name in found['top5_names'][0]] == found['top5_labels'][0].tolist()
+    assert sorted(os.listdir(str(tmp_path / 'exports' / '2'))) == [
+        'assets.extra', 'saved_model.pb', 'variables']
+
+
+# -- when there is none -----------------------------------------------------------------------
+
+
+def no_export(result, exports, *expected):
+    """One line, and nothing written."""
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
+        result.err)
+    assert not os.path.exists(str(exports)) or os.listdir(str(exports)) == []
+
+
+@pytest.mark.parametrize('left_out, flags, expected', [
+    (['*_step.json'], {}, ['model: no step is finished']),
+    (['experiment.json'], {}, ['model: no experiment']),
+    ([], {'export_step': 3}, ['--export_step=3: the last finished step is 2']),
+    ([], {'export_step': 0}, ['--export_step']),
+    ([], {'export_step': 1, 'export_dir': None}, ['--export_step needs --export_dir']),
+    ([], {'seed': 5}, ['--seed=5: the experiment in --model_dir has seed 1993']),
+    (['0_classifier'], {'export_step': 1}, ['no checkpoint of step 1', '--keep_checkpoints']),
+    (['classes.txt'], {}, ['classes.txt: is missing or damaged'])])
+def test_what_cannot_be_exported_is_one_line(exported, tmp_path, left_out, flags, expected):
+    model = tmp_path / 'model'
+    shutil.copytree(str(exported.model), str(model), ignore=shutil.ignore_patterns(*left_out))
+    no_export(export(model, **dict({'exports': tmp_path / 'exports'}, **flags))
+              if 'export_dir' not in flags else
+              tiny_runs.run('gone', model, **flags), tmp_path / 'exports', *expected)
+
+
+def test_nothing_is_written_over_an_export(exported):
+    before = miniatures.tree(exported.exports)
+    result = export(exported.model, exported.exports)
+    assert result.status == 1 and 'exports/2: is there already' in result.err
+    assert miniatures.tree(exported.exports) == before
+
+
+def test_an_export_is_whole_or_not_there(exported, tmp_path):
+    result = export(exported.model, tmp_path / 'full', (
+        'runtime.files:flush', 2, 'raise OSError(28, "No space left on device", "x")'))
+    no_export(result, tmp_path / 'full', 'No space left on device')
+    result = export(exported.model, tmp_path / 'killed', (
+        'runtime.files:flush', 2, tiny_runs.KILL))
+    assert result.status == -9
+    left, = os.listdir(str(tmp_path / 'killed'))
+    assert not left.isdecimal()
+    with pytest.raises(classify.UserError, match='no export'):
+        classify.find(str(tmp_path / 'killed'))
+    assert export(exported.model, tmp_path / 'killed').status == 0
+
+
+# -- logs/classify.py -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_classify(capsys):
+    def call(*arguments):
+        status = classify.main(list(map(str, arguments)))
+        return (status,) + tuple(capsys.readouterr())
+    return call
+
+
+def test_classify_names_what_is_on_pictures(exported, run_classify):
+    status, out, err = run_classify(exported.exports, *exported.files)  # the newest version
+    assert (status, err) == (0, '')
+    found = answers(exported.exports / '2', 'serving_default', 'image_bytes', exported.contents)
+    expected = []
+    for path, *columns in zip(exported.files, *(found['top5_' + name] for name in (
+            'probabilities', 'labels', 'names'))):
+        expected.append(path)
+        expected += ['  {:.4f}  {:6}  {}'.format(probability, label, name.decode('utf-8'))
+                     for probability, label, name in zip(*columns)]
+    assert out.splitlines() == expected
+
+
+def test_classify_as_json(exported, run_classify):
+    status, out, _ = run_classify('--json', exported.exports / '1', exported.files[0])
+    found, = map(json.loads, out.splitlines())
+    expected = answers(exported.exports / '1', 'serving_default', 'image_bytes',
+                       exported.contents[:1])
+    assert status == 0 and found['image'] == exported.files[0]
+    assert [row['label'] for row in found['top5']] == expected['top5_labels'][0].tolist()
+    assert {row['name'] for row in found['top5']} == {NAMES[label] for label in exported.order[:2]}
+    assert [row['probability'] for row in found['top5']] == pytest.approx(
+        expected['top5_probabilities'][0].tolist())
+
+
+def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_path, monkeypatch):
+    """One batch has none, one several, one nothing else; each is named, the others come out."""
+    monkeypatch.setattr(classify, 'BATCH', 3)
+    jpeg, png = FORMATS['rgb.jpg'], FORMATS['rgb.png']
+    bad = {'cut.png': (png[:-20], 'cut off'), 'cut.jpg': (jpeg[:-60], 'cut off'),
+           'page.jpg': (b'<html>', 'HTML or SVG'), 'empty.png': (b'', 'empty'),
+           'flipped.png': (png[:60] + b'\xff' + png[61:], 'damaged')}
+    paths = {name: miniatures.write(tmp_path / name, content)
+             for name, (content, _) in bad.items()}
+    gone = str(tmp_path / 'gone.png')
+    good = exported.files[:7]
+    given = good[:3] + [good[3], paths['cut.png'], paths['cut.jpg'], paths['page.jpg'], gone,
+                        paths['empty.png'], good[4], paths['flipped.png']] + good[5:]
+    status, out, err = run_classify('--json', exported.exports, *given)
+    assert status == 1
+    assert [json.loads(line)['image'] for line in out.splitlines()] == good
+    lines = err.splitlines()
+    assert len(lines) == 6 and 'error: {}: No such file or directory'.format(gone) in lines
+    for name, (_, why) in bad.items():
+        line, = [line for line in lines if line.startswith('error: {}: '.format(paths[name]))]
+        assert why in line
+    whole = run_classify('--json', exported.exports, *good)[1]
+    assert [json.loads(line)['top5'][0]['label'] for line in whole.splitlines()] == [
+        json.loads(line)['top5'][0]['label'] for line in out.splitlines()]
+
+
+@pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])
+def test_classify_says_what_is_no_export(exported, run_classify, tmp_path, damage):
+    folder = tmp_path / 'exports'
+    if damage == 'other':
+        with tf.Graph().as_default(), tf.Session() as session:
+            x = tf.placeholder(tf.float32, [])
+            y = x + tf.get_variable('y', [])
+            session.run(tf.global_variables_initializer())
+            tf.saved_model.simple_save(session, str(folder), {'x': x}, {'y': y})
+    elif damage != 'none':
+        shutil.copytree(str(exported.exports), str(folder))
+        name = {'graph': 'saved_model.pb', 'weights': 'variables/variables.index'}[damage]
+        with open(str(folder / '2' / name), 'r+b') as file:
+            file.truncate(100)
+    status, out, err = run_classify(folder, exported.files[0])
+    assert (status, out) == (1, '') and len(err.splitlines()) == 1
+    assert err.startswith('error: {}'.format(folder))
