@@ -1,7 +1,6 @@
 """Large Scale Incremental Learning (BiC, Wu et al., CVPR 2019): the loop over incremental steps.
 
     python imagenet_main.py                        # ImageNet-1000, the paper's headline experiment
-    python imagenet_main.py --dataset=imagenet100
     python imagenet_main.py --dataset=glyphs100    # embedded images, minutes on two CPU cores
 
 Steps count from 0 here and in the names of files, as t in the formulas does, and from 1 in the
@@ -37,8 +36,7 @@ flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
 run_log.define_path('data_dir', 'folder with train.txt, val.txt and the images they list')
 run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/<dataset>)')
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
-flags.DEFINE_bool('eval_only', False,
-                  'evaluate the checkpoints in model_dir (also the original\'s), and stop')
+flags.DEFINE_bool('eval_only', False, 'evaluate model_dir (also the original\'s), and stop')
 for module in (settings_lib, checks, serving, machine, checkpoints, state, run_log, progress,
                step_results):
     flags.adopt_module_key_flags(module)  # --help lists them too
@@ -261,6 +259,9 @@ def main(_):
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
     run_log.open_log(None)
+    if FLAGS.self_check:
+        from tests import self_check  # it runs all that is below
+        return self_check.run()
     model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
     if FLAGS.export_dir:
         return resnet_model.export(model_dir, serving.settings(model_dir))

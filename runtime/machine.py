@@ -17,6 +17,8 @@ from runtime.errors import UserError
 FLAGS = flags.FLAGS
 MOST_THREADS, MOST_GPUS = 1024, 64  # more cannot be meant
 
+flags.DEFINE_bool('self_check', False, 'check in half a minute whether this machine computes what '
+                  'it should, and how fast, and stop')
 flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
                   'layout of the network\'s maps (default: channels_first on a GPU)')
 flags.DEFINE_integer('num_parallel_calls', None, 'images decoded at once; default: tf.data decides',

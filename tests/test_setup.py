@@ -1,5 +1,4 @@
 """The set-up: how .ci/setup finds Python and installs, the pins, the code's language level."""
-import ast
 import os
 import re
 import shutil
@@ -22,12 +21,24 @@ REQUIREMENTS = sorted(name for name in os.listdir(ROOT) if name.startswith('requ
 FAKE_PYTHON = '''#!/bin/sh
 case "$1 $2" in
     "-c import ensurepip"*) [ "$3" = {version} ] ;;
+    "-c import sys, venv"*) true ;;
     "-c import platform"*) echo "{version}.1 at $0" ;;
     "-c import sys"*) echo {version} ;;
     "-c import pip"*) true ;;
     "-c import numpy"*) echo 0 ;;
-    "-m venv") echo "venv {version}" >>"$LOG"; mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-    "-m pip") echo "$*" | sed 's/.* -r/install/' >>"$LOG"; [ -z "$PIP_FAILS" ] ;;
+    "-c import scipy") [ -z "$NO_SCIPY" ] ;;
+    ".ci/system.py found") echo "${{FOUND:-TensorFlow 1.15.5, NumPy 1.21.1}}"; [ -z "$FOUND" ] ;;
+    ".ci/system.py paths") echo "packages of ${{SYSTEM:-the system}}" ;;
+    ".ci/system.py theirs") echo numpy==1.21.1 ;;
+    ".ci/system.py missing") echo $MISSING ;;
+    "-m venv")
+        echo "venv {version}" >>"$LOG"
+        for folder; do :; done
+        mkdir -p "$folder/bin" "$folder/lib/python{version}/site-packages" &&
+            cp "$0" "$folder/bin/python" ;;
+    "-m pip")
+        echo "$*" | sed 's/.* -r/install/; s/.* -c [^ ]*/add/' >>"$LOG"
+        [ -z "$PIP_FAILS" ] ;;
     *) exit 9 ;;
 esac
 '''
@@ -142,7 +153,7 @@ def test_no_usable_python_is_one_line(machine, others):
 
 
 @pytest.mark.parametrize('variables, message', [
-    ({'RUNTIME': 'cuda'}, 'RUNTIME=cuda: choose gpu, cpu or tf2'),
+    ({'RUNTIME': 'cuda'}, 'RUNTIME=cuda: choose gpu, cpu, tf2 or system'),
     ({'RUNTIME': 'gpu'}, 'RUNTIME=gpu needs Python 3.7'),
     ({'PYTHON': 'python3.99'}, 'no usable Python: python3.99'),
 ])
@@ -257,6 +268,92 @@ def test_folder_of_other_origin_is_left_alone(machine):
     assert os.listdir(str(machine.root / 'mine')) == ['file']
 
 
+def test_system_adds_what_is_missing_and_says_what_there_is(machine):
+    machine.python('3.8', machine.bin / 'python3')
+    code, output, log = machine.setup('requirements-test.txt', RUNTIME='system',
+                                      MISSING='pytest==7.4.4 attrs==24.2.0')
+    assert (code, log) == (0, ['venv 3.8', 'add pytest==7.4.4 attrs==24.2.0'])
+    assert 'Python 3.8.1' in output and 'TensorFlow 1.15.5, NumPy 1.21.1' in output.splitlines()[0]
+    site = machine.root / '.venv' / 'lib' / 'python3.8' / 'site-packages'
+    assert (site / 'system.pth').read_text() == 'packages of the system\n'
+    assert (machine.root / '.venv' / 'installed' / 'theirs').read_text() == 'numpy==1.21.1\n'
+    assert machine.setup('requirements-test.txt', RUNTIME='system') == (0, '', [])
+    assert machine.setup() == (0, '', [])
+
+
+def test_system_brings_scipy_where_there_is_none(machine):
+    machine.python('3.8', machine.bin / 'python3')
+    assert machine.setup(RUNTIME='system', NO_SCIPY='1')[2] == ['venv 3.8', 'add scipy']
+
+
+def test_system_is_made_anew_for_other_packages(machine):
+    machine.python('3.8')
+    given = {'RUNTIME': 'system', 'PYTHON': 'python3.8'}
+    machine.setup(**given)
+    assert machine.setup(**given)[2] == []
+    assert machine.setup(SYSTEM='another', **given)[2] == ['venv 3.8']
+
+
+def test_system_that_will_not_do_is_an_error_in_one_line(machine):
+    machine.python('3.8', machine.bin / 'python3')
+    assert machine.setup(RUNTIME='system', FOUND='x has TensorFlow 2.16.1') == (
+        1, 'error: x has TensorFlow 2.16.1\n', [])
+    code, output, log = machine.setup(RUNTIME='system', PYTHON='python9')
+    assert (code, log, output) == (1, [], 'error: there is no python9\n')
+
+
+def ask_system(*arguments, **variables):
+    """(exit status, stdout) of .ci/system.py, asked by this interpreter."""
+    run = subprocess.run(
+        [sys.executable, os.path.join(ROOT, '.ci', 'system.py')] + list(arguments),
+        env=dict(os.environ, **variables), stdout=subprocess.PIPE, universal_newlines=True)
+    return run.returncode, run.stdout
+
+
+@pytest.mark.parametrize('version, status', [
+    ('1.15.5+nv23.03', 0), ('2.15.1', 0), ('1.14.0', 1), ('2.16.1', 1), (None, 1)])
+def test_system_needs_a_tensorflow_with_estimators(tmp_path, version, status):
+    (tmp_path / 'tensorflow.py').write_text(
+        '__version__ = %r' % version if version else 'raise ImportError("libx.so\\nis gone")')
+    code, said = ask_system('found', 'elsewhere', PYTHONPATH=str(tmp_path))
+    assert code == status and said.count('\n') == 1
+    assert (version or 'libx.so is gone') in said
+
+
+def test_system_refuses_to_delete_the_packages_it_would_see():
+    code, said = ask_system('found', sys.prefix)
+    assert code == 1 and 'name another, VENV=' in said
+
+
+def test_system_keeps_what_is_there_at_any_version(tmp_path):
+    for name, version in (('numpy', '9.9'), ('Odd.Name', '1.0')):
+        folder = tmp_path / '{}-{}.dist-info'.format(name, version)
+        folder.mkdir()
+        (folder / 'METADATA').write_text('Metadata-Version: 2.1\nName: {}\nVersion: {}\n'.format(
+            name, version))
+    there = {'PYTHONPATH': str(tmp_path)}
+    assert 'numpy==9.9' in ask_system('theirs', **there)[1].splitlines()
+    wanted = tmp_path / 'requirements.txt'
+    wanted.write_text('numpy==1.18.5  # a comment\nodd-name==2.0\nnot-there==1.0\n'
+                      "of-old==1.0; python_version < '3'\npytest==1.0\n")
+    # What this environment has itself was added, and follows the file.
+    own = ['pytest==1.0'] if sys.prefix != sys.base_prefix else []
+    assert ask_system('missing', str(wanted), **there)[1].split() == ['not-there==1.0'] + own
+
+
+def test_an_environment_over_this_one_sees_its_tensorflow(machine):
+    shutil.copy(os.path.join(ROOT, '.ci', 'system.py'), str(machine.root / '.ci'))
+    machine.path += os.environ['PATH'].split(':')
+    code, output, _ = machine.setup(RUNTIME='system', PYTHON=sys.executable, PIP_NO_INDEX='1')
+    assert code == 0 and output.count('\n') == 1
+    found = subprocess.run(
+        [str(machine.root / '.venv' / 'bin' / 'python'), '-c',
+         'import numpy, sys; print(numpy.__file__); print(sys.prefix)'],
+        stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout.splitlines()
+    import numpy
+    assert found == [numpy.__file__, str(machine.root / '.venv')]
+
+
 def pins(name, python):
     """The (project, version) pairs that a requirements file gives for a Python version."""
     found = []
@@ -274,7 +371,7 @@ def pins(name, python):
 
 @pytest.mark.parametrize('name', REQUIREMENTS)
 def test_every_requirement_is_pinned(name):
-    for python in RUNTIMES.get(name, ['3.7', '3.9', '3.10', '3.11']):
+    for python in RUNTIMES.get(name, ['3.7', '3.8', '3.9', '3.10', '3.11']):
         assert pins(name, python)
 
 
@@ -292,8 +389,17 @@ def test_cpu_and_gpu_runtimes_differ_in_tensorflow_alone():
     assert gpu[1:] == cpu[1:]
 
 
-@pytest.mark.skipif(not os.path.isfile(os.path.join(sys.prefix, 'installed', 'runtime')),
-                    reason='this environment was not made by .ci/setup')
+def made_by_setup():
+    """Whether this environment is .ci/setup's, of pinned packages alone."""
+    try:
+        with open(os.path.join(sys.prefix, 'installed', 'runtime')) as file:
+            return not file.read().startswith('system')
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not made_by_setup(), reason='this environment was not made by .ci/setup, or '
+                    'sees the packages of a system')
 def test_nothing_unpinned_is_installed():
     import pkg_resources
     folder = os.path.join(sys.prefix, 'installed')
@@ -304,21 +410,13 @@ def test_nothing_unpinned_is_installed():
     assert installed - {'pip'} == expected
 
 
-def own_sources():
+def test_syntax_and_standard_library_are_of_python_3_6():
+    sources = []
     for folder, folders, names in os.walk(ROOT):
-        folders[:] = sorted(name for name in folders if name[0] != '.' and name != 'images')
-        for name in sorted(names):
-            if name.endswith('.py'):
-                yield os.path.relpath(os.path.join(folder, name), ROOT)
-
-
-@pytest.mark.parametrize('path', list(own_sources()))
-def test_code_is_python_3_6(path):
-    with open(os.path.join(ROOT, path), encoding='utf-8') as source:
-        text = source.read()
-    level = {'feature_version': (3, 6)} if sys.version_info >= (3, 8) else {}
-    for node in ast.walk(ast.parse(text, path, **level)):
-        if isinstance(node, ast.ImportFrom):
-            newer = node.module == 'dataclasses' or (
-                node.module == '__future__' and any(n.name == 'annotations' for n in node.names))
-            assert not newer, '%s:%d needs Python 3.7' % (path, node.lineno)
+        folders[:] = [name for name in folders if name == '.ci' or name[0] != '.'
+                      and name not in ('images', 'runs')]
+        sources += [os.path.join(folder, name) for name in names if name.endswith('.py')]
+    vermin = [sys.executable, '-c', 'import vermin; vermin.main()', '--no-tips', '--violations']
+    run = subprocess.run(vermin + ['-t=3.6-'] + sources, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, universal_newlines=True)
+    assert run.returncode == 0, run.stdout

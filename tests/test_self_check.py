@@ -1,0 +1,81 @@
+"""--self_check: this machine passes, and a number that differs is named."""
+import json
+
+import pytest
+from absl.testing import flagsaver
+
+import imagenet_main
+import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+from runtime import machine
+from runtime.errors import UserError
+from tests import self_check
+
+UPDATE, EVALUATION = 'stage 1 without teacher', 'evaluation'
+
+
+@pytest.fixture(scope='module')
+def layouts(tmp_path_factory):
+    """What the check computes of the small network in one layout."""
+    with flagsaver.flagsaver():
+        imagenet_main.FLAGS(['imagenet_main.py'])
+        imagenet_main.tf.disable_v2_behavior()
+        machine_ = machine.Machine(None, None, 1)
+        start = self_check.write_start(str(tmp_path_factory.mktemp('start') / 'model.ckpt'))
+        return {machine_.data_format: self_check._named({
+            UPDATE: self_check.update_numbers(self_check.SMALL, 0, machine_)[0],
+            'stage 2': self_check.bias_numbers(start, machine_),
+            EVALUATION: self_check.evaluation_numbers(start, machine_)})}
+
+
+@pytest.fixture
+def check(layouts, monkeypatch, tmp_path, said):
+    """Runs the driver's --self_check with these numbers; `change` gets those stored, to change."""
+    monkeypatch.setattr(self_check, 'all_numbers', lambda machine_, gpu: (layouts, 10.))
+    monkeypatch.setattr(self_check, 'SECONDS', 0.)
+    monkeypatch.setattr(imagenet_main.run_log, 'open_log', lambda path: None)
+    monkeypatch.setattr(imagenet_main.STOP, 'install', lambda: None)
+
+    def run(change=lambda stored: None):
+        with open(self_check.STORED) as file:
+            stored = json.load(file)
+        change(stored)
+        (tmp_path / 'stored.json').write_text(json.dumps(stored))
+        monkeypatch.setattr(self_check, 'STORED', str(tmp_path / 'stored.json'))
+        with flagsaver.flagsaver():
+            imagenet_main.FLAGS(['imagenet_main.py', '--self_check'])
+            imagenet_main.main([])
+        return said
+    return run
+
+
+def test_passes_here_and_says_so_last(check):
+    said = check()
+    assert said[-1] == 'self check passed'
+    assert any(line.startswith('TensorFlow ') for line in said)
+    assert any(line.startswith('updates: 10 images/s') for line in said)
+    assert any(line.startswith('input: ') for line in said)
+
+
+@pytest.mark.parametrize('name, place', [
+    (UPDATE + ', cross-entropy', 0), (UPDATE + ', weight decay', 0),
+    (UPDATE + ', change of resnet/conv2d_3/kernel', 1),
+    ('stage 2, beta - 1, gamma', 1), (EVALUATION + ', features', 0),
+    (EVALUATION + ', cross-entropy of each image', 7)])
+def test_a_number_that_differs_is_named_with_both_values_and_the_tolerance(check, name, place):
+    def change(stored):
+        stored[name][place] += 0.01 * max(map(abs, stored[name]))
+        changed.append('{:.7g}'.format(stored[name][place]))
+
+    changed = []
+    with pytest.raises(UserError) as error:
+        check(change)
+    text = str(error.value)
+    assert text.startswith('self check failed: ') and name in text and text.count('\n') == 0
+    assert 'stored {}, found '.format(changed[0]) in text and 'tolerance' in text
+
+
+def test_no_number_is_not_taken_for_the_right_one(layouts):
+    (layout, found), = layouts.items()
+    broken = dict(found, **{EVALUATION + ', features': [float('nan')] * 2})
+    with pytest.raises(UserError, match=EVALUATION + ', features.*found nan'):
+        self_check.check(found, {layout: broken}, self_check.TOLERANCES)
