@@ -53,7 +53,7 @@ class Run:
         self.split = lists.split(train, test, settings.num_classes,
                                  exemplar.validation_pool(settings), settings.order_seed,
                                  settings.class_order)
-        self.machine = machine.Machine(task, job, settings.batch_size)
+        self.machine = machine.Machine(task, job, settings.batch_size, settings.network == 'cifar')
         self.pretrained = FLAGS.pretrained and checkpoints.pretrained(
             FLAGS.pretrained, resnet_model.variable_shapes(settings))
         self.run_time = None

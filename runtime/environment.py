@@ -1,6 +1,7 @@
 """What must be set before NumPy and TensorFlow are imported, and what is said if that fails."""
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -13,8 +14,12 @@ if sys.version_info < (3, 8):
     with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
         if re.search(r'AuthenticAMD(.|\n)* avx2 ', file.read(20000)):
             os.environ.setdefault('OPENBLAS_CORETYPE', 'Haswell')
-# TensorFlow's build by Intel: threads of one operation would go on spinning on cores that decode.
-os.environ.setdefault('KMP_BLOCKTIME', '0')
+# TensorFlow's build by Intel: threads of one operation would go on spinning for 200 ms on cores
+# that decode. Not to wait at all is slower: each of an update's hundreds of operations wakes them.
+os.environ.setdefault('KMP_BLOCKTIME', '1')
+# A graph is some hundred thousand small objects: to look for cycles at every 700 new ones took a
+# tenth of the time in which graphs are made.
+gc.set_threshold(50000)
 # TensorFlow's C++ notes; failed operations still raise. Set it to 0 to see them.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # TensorFlow 1.15 spells NumPy types in a way that later NumPy versions warn about.

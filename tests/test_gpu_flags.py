@@ -20,7 +20,7 @@ ENVIRONMENT = ('TF_ENABLE_WINOGRAD_NONFUSED', 'TF_GPU_THREAD_MODE', 'TF_GPU_THRE
 @pytest.fixture(autouse=True)
 def flags(monkeypatch):
     """Parsed flags with their defaults, and an environment that is put back."""
-    for name in ENVIRONMENT:
+    for name in ENVIRONMENT + ('OMP_NUM_THREADS',):
         monkeypatch.setenv(name, 'x')  # so that it is put back even where a test sets it
         monkeypatch.delenv(name)
     with flagsaver.flagsaver():
@@ -55,6 +55,20 @@ def test_prefetch_to_device_needs_one(flags):
     flags.prefetch_to_device = True
     with pytest.raises(UserError, match='--prefetch_to_device'):
         machine.session_config()
+
+
+def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
+    monkeypatch.setattr(machine.os, 'cpu_count', lambda: 8)
+    machine.session_config()
+    assert 'OMP_NUM_THREADS' not in os.environ  # all cores
+    machine.session_config(narrow=True)
+    assert os.environ.pop('OMP_NUM_THREADS') == '4'
+    flags.intra_op_threads = 3
+    machine.session_config(narrow=True)
+    assert os.environ['OMP_NUM_THREADS'] == '3'
+    monkeypatch.setenv('OMP_NUM_THREADS', '2')
+    machine.session_config()
+    assert os.environ['OMP_NUM_THREADS'] == '2'  # the user's own
 
 
 def test_replicas_divide_the_batch_or_are_refused(flags):
