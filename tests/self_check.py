@@ -129,8 +129,8 @@ def update_numbers(settings, step, machine_, timed=None):
             'schedule': settings_lib.schedule(settings, NUM_IMAGES),
             'teacher_bias': TEACHER_BIAS if step >= 2 else None,
             'data_format': machine_.data_format, 'mixed_precision': machine_.mixed_precision})
-        watched = {name: graph.get_tensor_by_name(tensor)
-                   for name, tensor in resnet_model.WATCHED[1:4]}
+        watched = {name: graph.get_tensor_by_name('watched/{}:0'.format(curve))
+                   for curve, name in resnet_model.WATCHED[1:4]}
         variables = {variable.op.name: variable
                      for variable in tf.global_variables(resnet_model.NETWORK + '/')
                      if 'Momentum' not in variable.op.name}
