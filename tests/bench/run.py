@@ -19,7 +19,8 @@ sys.path[:0] = [HERE, os.path.dirname(os.path.dirname(HERE))]
 import runtime.environment  # noqa: E402, F401 (before NumPy and TensorFlow)
 
 # In the order of the table.
-MODULES = ('herding', 'stage2', 'images', 'start_up', 'evaluation', 'updates', 'step', 'archives')
+MODULES = ('herding', 'stage2', 'images', 'start_up', 'evaluation', 'updates', 'against_torch',
+           'step', 'archives')
 
 
 def rows_of_modules():
