@@ -52,7 +52,7 @@ def test_a_closed_terminal_saves_as_a_stop_does(data, tmp_path):
 
 
 def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):
-    result = tiny_runs.run(data, tmp_path / 'model', ('data.lists:_parse_lines', 1,
+    result = tiny_runs.run(data, tmp_path / 'model', ('data.lists:_label', 1,
                                                       tiny_runs.INTERRUPT))
     assert result.status == 130 and not (tmp_path / 'model').exists()
 
