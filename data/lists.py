@@ -4,10 +4,12 @@ Images are int64 indices into an ImageList; classes are numbered in the order in
 labels as the list files have them.
 """
 
+import array
 import codecs
 import collections
 import contextlib
 import hashlib
+import io
 import os
 import posixpath
 import zlib
@@ -64,13 +66,13 @@ class Samples(collections.namedtuple('Samples', ['images', 'classes', 'image_lis
 
 
 def _read(path, name):
-    """(content, lines without the blank ones at the end) of a file, as bytes, or a UserError."""
+    """(content, the same without mark and blank lines at the end) of a file; or a UserError."""
     try:
         with open(path, 'rb') as file:
             content = file.read()
     except OSError as error:
         raise UserError('{}: {}'.format(name, error.strerror)) from None
-    return content, content[content.startswith(codecs.BOM_UTF8) * 3:].rstrip().split(b'\n')
+    return content, content[content.startswith(codecs.BOM_UTF8) * 3:].rstrip()
 
 
 def _label(text, num_classes):
@@ -94,15 +96,17 @@ def read_list(path, num_classes, watch=None):
     `watch`: function from the file's name and its number of lines to one that is told, now and
     then and at the end, how many are read; or None.
     """
-    content, lines = _read(path, path)
-    if lines == [b'']:
+    content, text = _read(path, path)
+    if not text:
         raise UserError('{}: the list is empty'.format(path))
-    numbers, labels = {}, []  # image -> its line
-    told = watch and watch(os.path.basename(path), len(lines))
-    for number, line in enumerate(lines, 1):
-        if told and (number % 2 ** 16 == 0 or number == len(lines)):
+    paths, seen, labels = [], set(), array.array('i')
+    num_lines = text.count(b'\n') + 1
+    told = watch and watch(os.path.basename(path), num_lines)
+    for number, line in enumerate(io.BytesIO(text), 1):
+        if told and (number % 2 ** 16 == 0 or number == num_lines):
             told(number)
-        fields = line.strip().rsplit(None, 1)
+        line = line.strip()
+        fields = line.rsplit(None, 1)
         if len(fields) != 2 or b'\0' in line:
             raise UserError('{}, line {}: expected "relative/path label", found {}'.format(
                 path, number, _shown(line)))
@@ -112,11 +116,13 @@ def read_list(path, num_classes, watch=None):
                 path, number, _shown(fields[1]), num_classes - 1, num_classes))
         if b'./' in image or b'//' in image:
             image = posixpath.normpath(image)  # so that one image has one name
-        if numbers.setdefault(image, number) != number:
+        if image in seen:
             raise UserError('{}, line {}: {} is listed twice (first in line {})'.format(
-                path, number, _shown(image, 500), numbers[image]))
+                path, number, _shown(image, 500), paths.index(image) + 1))
+        seen.add(image)
+        paths.append(image)
         labels.append(label)
-    return ImageList(path, np.array(list(numbers), object), np.array(labels, np.int32),
+    return ImageList(path, np.array(paths, object), np.array(labels, np.int32),
                      hashlib.sha256(content).hexdigest())
 
 
@@ -161,7 +167,7 @@ def read_order(path, num_classes):
     """
     order = {}  # label -> its line
     name = '--class_order={}'.format(path)
-    for number, line in enumerate(_read(os.path.expanduser(path), name)[1], 1):
+    for number, line in enumerate(_read(os.path.expanduser(path), name)[1].split(b'\n'), 1):
         label = _label(line.strip(), num_classes)
         if label is None:
             raise UserError('{}, line {}: {} is no label of 0...{}'.format(
