@@ -77,6 +77,11 @@ def find(model_dir, num_classes):
     if os.path.lexists(target(found)):
         raise UserError('{}: is there already, and nothing is written over it; name another '
                         '--export_dir'.format(target(found)))
+    try:
+        os.makedirs(FLAGS.export_dir, exist_ok=True)
+    except OSError as error:
+        raise UserError('--export_dir={}: cannot be made: {}'.format(
+            FLAGS.export_dir, error.strerror)) from None
     return found
 
 

@@ -1,7 +1,7 @@
 """Names what is on pictures, with an export of a trained network and nothing else of its run.
 
     python logs/classify.py EXPORT IMAGE...           five names each, with their probabilities
-    python logs/classify.py EXPORT IMAGE... --json    one JSON object a line
+    python logs/classify.py EXPORT IMAGE... --json    one JSON object a line, also where it fails
 
 EXPORT is what --export_dir named, of which the newest version is taken, or one version in it.
 """
@@ -99,8 +99,10 @@ def as_text(path, top5):
                                for label, name, probability in top5])
 
 
-def as_json(path, top5):
-    """One line."""
+def as_json(path, top5, why=None):
+    """One line; `why`: why there is no top5."""
+    if why is not None:
+        return json.dumps({'image': path, 'error': why}, ensure_ascii=False)
     return json.dumps({'image': path, 'top5': [
         {'label': label, 'name': name, 'probability': probability}
         for label, name, probability in top5]}, ensure_ascii=False)
@@ -126,6 +128,8 @@ def main(arguments=None):
                 else:
                     print('error: {}: {}'.format(path, why), file=sys.stderr)
                     status = 1
+                    if flags.json:
+                        print(as_json(path, None, why), flush=True)
     except (UserError, tf.errors.OpError) as error:
         print('error: {}'.format(str(error).split('\n')[0]), file=sys.stderr)
         status = 1

@@ -172,6 +172,14 @@ def test_what_cannot_be_exported_is_one_line(exported, tmp_path, left_out, flags
               tiny_runs.run('gone', model, **flags), tmp_path / 'exports', *expected)
 
 
+def test_a_file_in_the_way_is_named_as_the_flag_has_it(exported, tmp_path):
+    (tmp_path / 'file').write_text('')
+    for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
+        result = export(exported.model, folder)
+        assert result.status == 1 and result.err.startswith(
+            'error: --export_dir={}: cannot be made: '.format(folder)), result.err
+
+
 def test_nothing_is_written_over_an_export(exported):
     before = miniatures.tree(exported.exports)
     result = export(exported.model, exported.exports)
@@ -244,15 +252,18 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
                         paths['empty.png'], good[4], paths['flipped.png']] + good[5:]
     status, out, err = run_classify('--json', exported.exports, *given)
     assert status == 1
-    assert [json.loads(line)['image'] for line in out.splitlines()] == good
+    said = [json.loads(line) for line in out.splitlines()]
+    assert [image['image'] for image in said] == given
+    assert [image['image'] for image in said if 'error' not in image] == good
     lines = err.splitlines()
     assert len(lines) == 6 and 'error: {}: No such file or directory'.format(gone) in lines
     for name, (_, why) in bad.items():
         line, = [line for line in lines if line.startswith('error: {}: '.format(paths[name]))]
         assert why in line
+        assert any(why in image.get('error', '') for image in said if image['image'] == paths[name])
     whole = run_classify('--json', exported.exports, *good)[1]
     assert [json.loads(line)['top5'][0]['label'] for line in whole.splitlines()] == [
-        json.loads(line)['top5'][0]['label'] for line in out.splitlines()]
+        image['top5'][0]['label'] for image in said if 'top5' in image]
 
 
 @pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])
