@@ -8,12 +8,13 @@ import glob
 import os
 import re
 import time
+import types
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from runtime import LOG, files, state
+from runtime import LOG, files, run_log, state
 from runtime import pretrained as pretrained_lib
 from runtime.errors import GO_ON, UserError
 
@@ -84,12 +85,20 @@ class Saver(tf.train.CheckpointSaverHook):
         super().__init__(directory, FLAGS.checkpoint_secs, listeners=[Flush(directory)])
         self._timer = Due(every_secs=FLAGS.checkpoint_secs)
 
+    def begin(self):
+        # All that TensorFlow's does, but for a writer of its own with the graph in it.
+        os.makedirs(self._checkpoint_dir, exist_ok=True)
+        self._global_step_tensor = tf.train.get_global_step()
+        self._summary_writer = types.SimpleNamespace(add_session_log=lambda *args: None)
+        for listener in self._listeners:
+            listener.begin()
+
     def after_create_session(self, session, coord):
         # Without the graph as text, graph.pbtxt, which takes a second or more a stage.
-        self._summary_writer.add_graph(session.graph)
         update = session.run(self._global_step_tensor)
         self._save(session, update)
         self._timer.update_last_triggered_step(update)
+        run_log.add_graph(self._checkpoint_dir, session.graph)
 
 
 def num_updates(prefix):

@@ -253,5 +253,3 @@ class Machine:
                 tf.estimator.train_and_evaluate(
                     estimator, tf.estimator.TrainSpec(input_fn, max_steps, hooks),
                     tf.estimator.EvalSpec(input_fn))
-        if self.writes:
-            tf.summary.FileWriterCache.get(directory).flush()  # what the last checkpoint noted

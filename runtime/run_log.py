@@ -5,7 +5,9 @@ import json
 import logging.handlers
 import os
 import re
+import socket
 import sys
+import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,6 +17,7 @@ from runtime import LOG, state
 from runtime.errors import GO_ON, UserError
 
 FLAGS = flags.FLAGS
+_events = {}  # folder -> the writer of its events
 
 
 class _PathParser(flags.ArgumentParser):
@@ -177,12 +180,30 @@ def table(rows):
         LOG.info(' '.join(cell.rjust(width + 1) for cell, width in zip(line, widths)))
 
 
+def _write_event(directory, **fields):
+    """Writes an event for TensorBoard; raises OpError where that fails.
+
+    TensorFlow's own writer has a thread, which prints what is wrong with the disk.
+    """
+    if directory not in _events:
+        os.makedirs(directory, exist_ok=True)
+        _events[directory] = tf.python_io.TFRecordWriter(os.path.join(
+            directory, 'events.out.tfevents.{:.0f}.{}.{}'.format(
+                time.time(), socket.gethostname(), os.getpid())))
+        _write_event(directory, file_version='brain.Event:2')
+    _events[directory].write(tf.Event(wall_time=time.time(), **fields).SerializeToString())
+    _events[directory].flush()
+
+
 def add_scalars(directory, position, values):
     """One point on curves of TensorBoard's; `values`: pairs of tag and number."""
-    writer = tf.summary.FileWriterCache.get(directory)
-    writer.add_summary(tf.Summary(value=[
-        tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]), position)
-    writer.flush()
+    _write_event(directory, step=position, summary=tf.Summary(value=[
+        tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]))
+
+
+def add_graph(directory, graph):
+    """A graph for TensorBoard."""
+    _write_event(directory, graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
 
 
 def write_summary(directory, row):
