@@ -9,6 +9,7 @@ import importlib
 import itertools
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -200,6 +201,7 @@ def _child(request):
 def _serve():
     sys.path.insert(0, ROOT)
     os.environ.update(OMP_NUM_THREADS='1', KMP_BLOCKTIME='0')
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     import imagenet_main  # noqa: F401 (what every child needs)
     for line in sys.stdin:
         request = json.loads(line)
