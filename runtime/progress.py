@@ -133,6 +133,8 @@ class Progress:
         due = (update == schedule.num_updates or now + now - self._last - self._said > LINE_SECONDS
                or self._since is not None and update % FLAGS.progress_every == 0)
         self._last = now
+        if not due and self._since is not None:
+            return
         rate = schedule.learning_rate(update - 1)
         values = [('losses/total', 'loss', loss)] + list(values)
         curves = [(curve, value) for curve, _, value in values] + [('monitors/lr', rate)]
@@ -150,10 +152,9 @@ class Progress:
                      *map(run_log.duration, self._run_time.left(self._step, *left)))
             curves.append(('monitors/images_per_second', speed))
             self._said = now
-        if due or self._since is None:
-            if self._directory is not None:
-                run_log.add_scalars(self._directory, update, curves)
-            self._since = update, now
+        if self._directory is not None:
+            run_log.add_scalars(self._directory, update, curves)
+        self._since = update, now
 
 
 class Hook(tf.train.SessionRunHook):
