@@ -82,10 +82,11 @@ def run_step(run, step, exemplars, teacher_bias):
     stage1, stage2 = run.schedules(step, samples)
 
     checkpoint = train_classifier(run, step, training, stage1, teacher_bias)  # section 3
-    bias = fit_bias(run, step, checkpoint, validation, stage2) if stage2 else None  # section 4
     stores = FLAGS.store_last or step < settings.num_steps - 1
     herding = settings.exemplar_selection == 'herding' and stores
-    results, predicted, features = evaluate(run, step, checkpoint, bias, samples, herding)
+    with resnet_model.frozen(checkpoint, run.machine, settings, step) as frozen:
+        bias = fit_bias(run, step, frozen, validation, stage2) if stage2 else None  # section 4
+        results, predicted, features = evaluate(run, step, frozen, bias, samples, herding)
     step_results.write(run.model_dir, step, settings, run.split, test, predicted)
     chosen = exemplar.select(settings, step, training.classes, features, True) if stores else []
     return results, [training.images[rows] for rows in chosen]
@@ -124,21 +125,19 @@ def train(run, step, training, schedule, teacher_bias, done, start):
                            start=start if step else run.pretrained)
 
 
-def fit_bias(run, step, checkpoint, validation, schedule):
-    """Stage 2 of `step`; returns (beta, gamma)."""
+def fit_bias(run, step, frozen, validation, schedule):
+    """Stage 2 of `step`, whose classifier is `frozen`; returns (beta, gamma)."""
     directory = checkpoints.bias_dir(run.model_dir, step)
     found = bic_layer.load(directory)
     if found is not None:
         return found
     watch = progress.Progress(run, step, 'bias correction', schedule, directory)
-    logits = functools.partial(resnet_model.forward, checkpoint, run.machine, step=step,
-                               settings=run.settings, outputs='bias')
     with checks.around_stage(run, lambda: validation.files):
-        return bic_layer.fit(logits, validation, schedule, run.settings, directory, run.machine,
-                             watch)
+        return bic_layer.fit(functools.partial(frozen.forward, outputs='bias'), validation,
+                             schedule, run.settings, directory, run.machine, watch)
 
 
-def evaluate(run, step, checkpoint, bias, samples, with_features):
+def evaluate(run, step, frozen, bias, samples, with_features):
     """One pass over validation, test and, for herding, training images.
 
     Returns (results, predicted, features): step_results.of, and float32 [training images,
@@ -149,13 +148,11 @@ def evaluate(run, step, checkpoint, bias, samples, with_features):
     files, classes = (np.concatenate([getattr(part, name) for part in passed])
                       for name in ('files', 'classes'))
     with checks.around_stage(run, lambda: files):
-        outputs = resnet_model.forward(
-            checkpoint, run.machine,
+        outputs = frozen.forward(
             lambda: pipeline.evaluation_dataset(files, classes, run.settings,
                                                 run.machine.num_parallel_calls),
-            len(files), settings=run.settings, step=step, outputs='evaluation',
-            batch_norm='moving', bias=bias)
-    checks.no_nan(outputs['cross_entropy'], files, checkpoint)
+            len(files), outputs='evaluation', batch_norm='moving', bias=bias)
+    checks.no_nan(outputs['cross_entropy'], files, frozen.checkpoint)
     return step_results.of(step, run.settings, samples, bias, outputs) + (
         outputs['features'][-len(training.images):] if with_features else None,)
 
@@ -245,7 +242,8 @@ def evaluate_checkpoints(run, own):
         bias = state.bias_of(records[step]) if own else bic_layer.load(
             checkpoints.bias_dir(run.model_dir, step))
         run_log.counts_lines(step, *(len(part.images) for part in samples))
-        rows.append(evaluate(run, step, checkpoint, bias, samples, False)[0])
+        with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
+            rows.append(evaluate(run, step, frozen, bias, samples, False)[0])
         run_log.step_lines(num_steps, rows)
     if not rows:
         raise UserError('{}: no checkpoint of a finished step; a run keeps those of earlier steps '

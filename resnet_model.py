@@ -5,14 +5,14 @@ official ResNet for TF 1.x builds it. Layers keep TensorFlow's automatic names u
 given, in the order of creation, so that checkpoints of the original system load here.
 """
 
-import os
+import functools
 import zlib
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 import bic_layer
 from data import pipeline, serving
+from runtime import frozen as frozen_lib
 from runtime import progress as progress_lib
 from runtime import replicas
 
@@ -111,7 +111,8 @@ def network(images, settings, training, scope, data_format):
     decay = settings.batch_norm_decay
     if data_format == 'channels_first':
         images = tf.transpose(images, [0, 3, 1, 2])
-    with tf.variable_scope(scope, custom_getter=_seeded_by_name):
+    # Called again in one graph with the same scope, it is the same network on other inputs.
+    with tf.variable_scope(scope, custom_getter=_seeded_by_name, reuse=tf.AUTO_REUSE):
         if settings.network == 'cifar':  # 6n+2 layers
             blocks, first_filters, strides = [(settings.resnet_size - 2) // 6] * 3, 16, (1, 2, 2)
             bottleneck = False
@@ -278,69 +279,34 @@ def train(directory, samples, batches, schedule, machine, progress, done, **para
              mixed_precision=machine.mixed_precision, num_replicas=machine.replicas.total))
 
 
-def forward_fn(features, labels, mode, params):
-    """The model_fn of every pass without training: features, logits and what is counted of them.
+def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=None):
+    """What a pass without training computes of each image.
 
     Args:
-        features: {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
-        labels: unused.
-        mode: tf.estimator.ModeKeys.PREDICT.
-        params: 'settings', 'step' (t), 'data_format'; 'batch_norm' ('moving' or 'batch'
-            statistics); 'outputs' ('evaluation' or 'bias'); for 'evaluation' also 'bias'
-            ((beta, gamma) of step t, or None at step 0 and without correction).
+        batch: {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
+        settings: an experiment's Settings.
+        step: t, counted from 0.
+        data_format: 'channels_first' or 'channels_last'.
+        batch_norm: 'moving' or 'batch' statistics.
+        outputs: 'evaluation' or 'bias'.
+        bias: for 'evaluation', (beta, gamma) of step t; None without correction.
 
     Returns:
-        A tf.estimator.EstimatorSpec with the predictions of bic_layer.compact_logits ('bias'), or
-        'features' and those of `evaluate` ('evaluation').
+        A dict of tensors [batch, ...]: bic_layer.compact_logits ('bias'), or 'features' and those
+        of `evaluate` ('evaluation').
     """
-    settings, step = params['settings'], params['step']
-    features_, logits = network(features['image'], settings, params['batch_norm'] == 'batch',
-                                NETWORK, params['data_format'])
+    features, logits = network(batch['image'], settings, batch_norm == 'batch', NETWORK,
+                               data_format)
     logits = logits[:, :settings.seen(step)]
-    # Restored is the network alone: the original's checkpoints need not hold a global step.
-    restored = tf.get_collection_ref(tf.GraphKeys.GLOBAL_VARIABLES)
-    restored[:] = tf.global_variables(NETWORK + '/')
-    if params['outputs'] == 'bias':
-        predictions = bic_layer.compact_logits(logits, features['class'], settings.new(step))
-    else:
-        predictions = evaluate(logits, features['class'], params['bias'], settings.new(step))
-        predictions['features'] = features_
-    return tf.estimator.EstimatorSpec(mode, predictions=predictions)
+    if outputs == 'bias':
+        return bic_layer.compact_logits(logits, batch['class'], settings.new(step))
+    return dict(evaluate(logits, batch['class'], bias, settings.new(step)), features=features)
 
 
-def forward(checkpoint, machine, dataset, num_images, **params):
-    """One pass without training over a data set: the predictions of `forward_fn` as arrays.
-
-    Args:
-        checkpoint: prefix of the checkpoint to restore.
-        machine: the Machine.
-        dataset: function that makes the tf.data.Dataset of forward_fn's features, in batches.
-        num_images: images in it.
-        params: of forward_fn.
-
-    Returns:
-        A dict of arrays [num_images, ...].
-
-    Raises:
-        Stopped: between two batches, where a stop was asked for.
-    """
-    estimator = tf.estimator.Estimator(
-        forward_fn, os.path.dirname(checkpoint),
-        tf.estimator.RunConfig(session_config=machine.session_config),
-        dict(params, data_format=machine.data_format))
-    arrays, done = None, 0
-    watch = progress_lib.Watch('images seen', num_images, seconds=progress_lib.LINE_SECONDS)
-    for outputs in estimator.predict(dataset, checkpoint_path=checkpoint,
-                                     yield_single_examples=False):
-        watch(done)
-        if arrays is None:  # filled in place: with 10,000 classes a second copy would not fit
-            arrays = {name: np.empty((num_images,) + value.shape[1:], value.dtype)
-                      for name, value in outputs.items()}
-        size = len(next(iter(outputs.values())))
-        for name, value in outputs.items():
-            arrays[name][done:done + size] = value
-        done += size
-    return arrays
+def frozen(checkpoint, machine, settings, step):
+    """The Frozen classifier of `step`, whose passes compute `predictions`."""
+    return frozen_lib.Frozen(checkpoint, machine.session_config, functools.partial(
+        predictions, settings=settings, step=step, data_format=machine.data_format))
 
 
 def export(model_dir, settings):

@@ -82,8 +82,10 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
     """
     def load(file, label, position):
         uniform = tf.random.stateless_uniform([4], seed=tf.stack([batches.crop_seed, position]))
-        image = preprocessing.training_image(tf.read_file(file), uniform, settings)
-        return image, tf.cast(label, tf.int32)
+        # One after the other: threads that share them cost more than the draws.
+        with tf.control_dependencies([uniform]):
+            contents = tf.read_file(file)
+        return preprocessing.training_image(contents, uniform, settings), tf.cast(label, tf.int32)
 
     def shares(updates, begin, end):
         """The images `begin` ... `end-1` of every batch, one after the other."""

@@ -171,10 +171,9 @@ def forward(start, machine_, **params):
     """The small network's pass without training over all images: the outputs that stages 2 ff. use.
     """
     images, classes = samples(SMALL)
-    return resnet_model.forward(
-        start, machine_, lambda: tf.data.Dataset.from_tensor_slices(
-            {'image': images, 'class': classes}).batch(SMALL.batch_size),
-        NUM_IMAGES, settings=SMALL, step=STEP, **params)
+    with resnet_model.frozen(start, machine_, SMALL, STEP) as frozen:
+        return frozen.forward(lambda: tf.data.Dataset.from_tensor_slices(
+            {'image': images, 'class': classes}).batch(SMALL.batch_size), NUM_IMAGES, **params)
 
 
 def check(stored, layouts, tolerances):

@@ -548,12 +548,9 @@ def test_unseen_classes_have_no_influence_on_metrics_or_bias(monkeypatch, sessio
     labels = stream.randint(0, seen, 40)
     for outputs in ('evaluation', 'bias') if step else ('evaluation',):
         found = [session.run({
-            name: value for name, value in resnet_model.forward_fn(
-                {'image': tf.constant(fed), 'class': tf.constant(labels, tf.int32)}, None,
-                tf.estimator.ModeKeys.PREDICT,
-                {'settings': settings, 'step': step, 'data_format': 'channels_last',
-                 'batch_norm': 'moving', 'outputs': outputs,
-                 'bias': (0.5, 0.1) if step else None}).predictions.items()
+            name: value for name, value in resnet_model.predictions(
+                {'image': tf.constant(fed), 'class': tf.constant(labels, tf.int32)}, settings, step,
+                'channels_last', 'moving', outputs, (0.5, 0.1) if step else None).items()
             if name != 'features'}) for fed in (logits, changed)]
         for name in found[0]:
             np.testing.assert_array_equal(found[0][name], found[1][name])
@@ -570,12 +567,9 @@ def test_the_newest_of_unequal_groups_is_corrected(monkeypatch, session, step, f
     stream, seen, bias = np.random.RandomState(15), sum(UNEQUAL_SIZES[:step + 1]), (0.5, -0.7)
     logits = (2 * stream.randn(80, C)).astype(np.float32)
     labels = stream.randint(0, seen, 80)
-    found = {outputs: session.run(resnet_model.forward_fn(
-        {'image': tf.constant(logits), 'class': tf.constant(labels, tf.int32)}, None,
-        tf.estimator.ModeKeys.PREDICT,
-        {'settings': settings, 'step': step, 'data_format': 'channels_last', 'bias': bias,
-         'batch_norm': 'moving', 'outputs': outputs}).predictions)
-        for outputs in ('evaluation', 'bias')}
+    found = {outputs: session.run(resnet_model.predictions(
+        {'image': tf.constant(logits), 'class': tf.constant(labels, tf.int32)}, settings, step,
+        'channels_last', 'moving', outputs, bias)) for outputs in ('evaluation', 'bias')}
     corrected = oracles.correct(logits[:, :seen], bias[0], bias[1], first_new)
     evaluation, fitted = found['evaluation'], found['bias']
     assert evaluation['predicted'].tolist() == corrected.argmax(axis=1).tolist()
@@ -591,14 +585,12 @@ def test_statistics_of_a_pass_without_training(session, batch_norm):
     settings = network_settings('cifar', 8, num_classes=C, num_increments=G)
     stream = np.random.RandomState(11)
     images, labels = stream.randn(5, 8, 8, 3).astype(np.float32), np.array([0, 1, 2, 3, 3])
-    spec = resnet_model.forward_fn(
-        {'image': tf.constant(images), 'class': tf.constant(labels, tf.int32)}, None,
-        tf.estimator.ModeKeys.PREDICT,
-        {'settings': settings, 'step': 1, 'data_format': 'channels_last',
-         'batch_norm': batch_norm, 'outputs': 'evaluation', 'bias': None})
+    outputs = resnet_model.predictions(
+        {'image': tf.constant(images), 'class': tf.constant(labels, tf.int32)}, settings, 1,
+        'channels_last', batch_norm, 'evaluation')
     weights = oracles.random_weights('cifar', 8, C, seed=12)
     assign(session, weights)
-    found = session.run(spec.predictions)
+    found = session.run(outputs)
     features, logits = oracles.forward(images, weights, 'cifar', 8, batch_norm == 'batch')
     close(found['features'], features)
     for i in range(5):

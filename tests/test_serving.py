@@ -79,11 +79,12 @@ def evaluation(exported, step, monkeypatch):
     machine = types.SimpleNamespace(session_config=None, data_format='channels_last')
     prefix, = glob.glob(str(exported.model / '{}_classifier'.format(step) / '*-[1-9]*.index'))
     files = np.array([os.fsencode(path) for path in exported.files], object)
-    return resnet_model.forward(
-        prefix.replace('.index', ''), machine, lambda: pipeline.evaluation_dataset(
-            files, np.zeros(len(files), int), exported.settings, 1),
-        len(files), settings=exported.settings, step=step, outputs='evaluation',
-        batch_norm='moving', bias=exported.biases[step])
+    with resnet_model.frozen(prefix.replace('.index', ''), machine, exported.settings,
+                             step) as frozen:
+        return frozen.forward(
+            lambda: pipeline.evaluation_dataset(files, np.zeros(len(files), int),
+                                                exported.settings, 1),
+            len(files), outputs='evaluation', batch_norm='moving', bias=exported.biases[step])
 
 
 # -- what an export says ----------------------------------------------------------------------

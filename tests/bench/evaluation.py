@@ -52,10 +52,8 @@ def _pass(files, classes, settings, step, bias, checkpoint, teacher):
 def ours(files, classes, num_validation, settings, step, bias, checkpoint):
     """One pass for all of it, as the driver does; returns what `plain` does."""
     with tf.Graph().as_default(), measure.one_core() as session:
-        outputs = resnet_model.forward_fn(
-            _next(files, classes, settings), None, tf.estimator.ModeKeys.PREDICT, {
-                'settings': settings, 'step': step, 'data_format': 'channels_last',
-                'batch_norm': 'moving', 'outputs': 'evaluation', 'bias': bias}).predictions
+        outputs = resnet_model.predictions(_next(files, classes, settings), settings, step,
+                                           'channels_last', 'moving', 'evaluation', bias)
         parts = _run(session, outputs, tf.global_variables(), checkpoint)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     results = {}

@@ -71,16 +71,15 @@ def plain(images, classes, settings, step, checkpoint):
 
 @contextlib.contextmanager
 def network_pass(dataset, settings, step, checkpoint):
-    """What the driver does: resnet_model.forward_fn on the batches of `dataset` (a function).
+    """What the driver does: resnet_model.predictions on the batches of `dataset` (a function).
 
     Yields:
         A function that returns what is stored of the next batch.
     """
     with tf.Graph().as_default(), measure.one_core() as session:
         features = tf.data.make_one_shot_iterator(dataset()).get_next()
-        outputs = resnet_model.forward_fn(features, None, tf.estimator.ModeKeys.PREDICT, {
-            'settings': settings, 'step': step, 'data_format': 'channels_last',
-            'batch_norm': 'batch', 'outputs': 'bias'}).predictions
+        outputs = resnet_model.predictions(features, settings, step, 'channels_last', 'batch',
+                                           'bias')
         session.run(tf.global_variables_initializer())
         if checkpoint is not None:
             tf.train.Saver().restore(session, checkpoint)

@@ -1,0 +1,71 @@
+"""A step's classifier after stage 1: one graph for its passes without training, restored once."""
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from runtime import progress
+
+
+class Frozen:
+    """A network that is trained no more. To be used in a `with` statement, which frees its session.
+
+    Args:
+        checkpoint: prefix of the checkpoint with its variables.
+        session_config: tf.ConfigProto or None.
+        predictions: function from a batch's tensors, and what else `forward` is given, to a dict of
+            tensors [batch, ...]. All of its calls are on the same variables.
+    """
+
+    def __init__(self, checkpoint, session_config, predictions):
+        self.checkpoint = checkpoint
+        self._predictions = predictions
+        self._graph, self._iterator = tf.Graph(), None
+        self._session = tf.Session(graph=self._graph, config=session_config)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._session.close()
+
+    def forward(self, dataset, num_images, **params):
+        """One pass over a data set: the predictions as arrays.
+
+        Args:
+            dataset: function that makes the tf.data.Dataset, in batches; of the same types and
+                shapes in all passes.
+            num_images: images in it.
+            params: what else the function `predictions` takes.
+
+        Returns:
+            A dict of arrays [num_images, ...].
+
+        Raises:
+            Stopped: between two batches, where a stop was asked for.
+        """
+        with self._graph.as_default():
+            fetches = self._start(dataset(), params)
+        arrays, done = {}, 0
+        watch = progress.Watch('images seen', num_images, seconds=progress.LINE_SECONDS)
+        while done < num_images:
+            watch(done)
+            outputs = self._session.run(fetches)
+            for name, value in outputs.items():
+                if not done:  # filled in place: with 10,000 classes a second copy would not fit
+                    arrays[name] = np.empty((num_images,) + value.shape[1:], value.dtype)
+                arrays[name][done:done + len(value)] = value
+            done += len(value)
+        return arrays
+
+    def _start(self, dataset, params):
+        """Adds a pass to the graph; returns the tensors of its next batch."""
+        restored = self._iterator is not None
+        if not restored:
+            self._iterator = tf.data.Iterator.from_structure(
+                tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset))
+            self._batch = self._iterator.get_next()
+        fetches = self._predictions(self._batch, **params)
+        if not restored:
+            tf.train.Saver().restore(self._session, self.checkpoint)
+        self._session.run(self._iterator.make_initializer(dataset))
+        return fetches
