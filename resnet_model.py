@@ -195,7 +195,11 @@ def classifier_fn(features, labels, mode, params):
         A tf.estimator.EstimatorSpec.
     """
     if params.get('num_replicas', 1) == 1:
-        return _classifier(features, labels, mode, params, tf.reduce_mean)
+        spec = _classifier(features, labels, mode, params, tf.reduce_mean)
+        # The one session has set all variables: to ask twice which are not takes half a second.
+        ready = tf.constant([], tf.string)
+        return spec._replace(scaffold=tf.train.Scaffold(
+            ready_op=ready, ready_for_local_init_op=ready))
     mean = replicas.share_of_mean(labels, params['schedule'], params['num_replicas'])
     with tf.variable_creator_scope(replicas.mirrored_statistics):
         return _classifier(features, tf.maximum(labels, 0), mode, params, mean)
@@ -249,10 +253,7 @@ def _classifier(features, labels, mode, params, mean):
     for (name, _), value in zip(WATCHED + (('stop', ''), ('monitors/lr', '')),
                                 watched + [learning_rate]):
         tf.identity(value, 'watched/' + name)
-    # All variables are initialised or restored here; to ask twice which are not takes half a second.
-    ready = tf.constant([], tf.string)
-    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=tf.train.Scaffold(
-        ready_op=ready, ready_for_local_init_op=ready))
+    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 
 def train(directory, samples, batches, schedule, machine, progress, done, **params):
