@@ -145,10 +145,11 @@ MUTATIONS = (
          ('weight decay times G/(t+1) with unequal groups', 'settings.num_classes / '
           'settings.seen(step)', 'settings.num_steps / (step + 1)', 'decay'),
          ('stage 2 corrects as many as the first group has',
-          "compact_logits(logits, features['class'], settings.new(step))",
-          "compact_logits(logits, features['class'], settings.new(0))", 'newest'),
+          "compact_logits(logits, batch['class'], settings.new(step))",
+          "compact_logits(logits, batch['class'], settings.new(0))", 'newest'),
          ('evaluation corrects as many as the first group has',
-          "params['bias'], settings.new(step))", "params['bias'], settings.new(0))", 'newest'),
+          "batch['class'], bias, settings.new(step))", "batch['class'], bias, settings.new(0))",
+          'newest'),
          ('weight decay without C/s_t', '* settings.num_classes / settings.seen(step)', '',
           'decay'),
          ('weight decay times C/n_t', '/ settings.seen(step)', '/ max(1, settings.old(step))',
@@ -203,7 +204,11 @@ MUTATIONS = (
          ('one mean', '(123.68, 116.78, 103.94)', '(123.68, 116.78, 103.49)', 'evaluation'),
          ('no margin for JPEG chroma', 'MARGIN = 2', 'MARGIN = 0', 'jpeg'),
          ('never mirrored', 'uniform[3] < 0.5', 'uniform[3] < 0.', 'photographs'),
-         ('padding of 3 for CIFAR', 'CIFAR_PAD = 1 / 8', 'CIFAR_PAD = 1 / 10', 'cifar'))
+         ('padding of 3 for CIFAR', 'CIFAR_PAD = 1 / 8', 'CIFAR_PAD = 1 / 10', 'cifar'),
+         ('CIFAR: the corner of a larger image', 'tf.maximum(shape - wanted, 0) // 2',
+          'tf.maximum(shape - wanted, 0)', 'cifar'),
+         ('CIFAR: a smaller image in the corner', 'before = missing // 2', 'before = missing',
+          'cifar'))
     + of('data/pipeline.py', 'pipeline',
          ('one order for all epochs', 'self._seed + [epoch]', 'self._seed + [0]', 'epoch'),
          ('every epoch draws the same crops', 'tf.stack([batches.crop_seed, position])',

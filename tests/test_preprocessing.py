@@ -196,6 +196,19 @@ def test_evaluation_of_cifar(session):
                                    atol=1e-3)
 
 
+@pytest.mark.parametrize('height, width', [(33, 40), (31, 20), (47, 9), (1, 32)])
+def test_other_sizes_than_cifars(session, height, width):
+    """The centre of a longer side, a shorter one amid zeros, as TensorFlow has it."""
+    image = np.random.RandomState(2).randint(0, 256, (height, width, 3)).astype(np.uint8)
+    contents, = photographs.encode([image])
+    expected = oracles.standardise(
+        session.run(tf.image.resize_image_with_crop_or_pad(image, 32, 32)))
+    np.testing.assert_allclose(Images(session, CIFAR).evaluate(contents)[0], expected, atol=1e-3)
+    in_the_middle = tf.constant([0, 0.5, 0.5, 0.9])
+    np.testing.assert_allclose(session.run(preprocessing.training_image(
+        tf.constant(contents), in_the_middle, CIFAR)), expected, atol=1e-3)
+
+
 def test_other_crops_scale_the_sides():
     settings = settings_lib.DATASETS['imagenet100']
     assert preprocessing.resize_range(settings) == (256, 512)

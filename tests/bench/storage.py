@@ -1,0 +1,90 @@
+"""Training images read in random order: from storage (cold) and from memory (warm).
+
+    python tests/bench/storage.py FOLDER     # on the storage that is to be measured
+
+Writes pictures of ImageNet's size there, reads each once through the training pipeline and once
+without decoding, before and after the system has them in memory, and deletes them.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from concurrent import futures
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.dirname(os.path.dirname(HERE))]
+
+import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
+
+import numpy as np  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+
+import measure  # noqa: E402
+from data import pipeline  # noqa: E402
+from data import settings as settings_lib  # noqa: E402
+
+MADE, COPIES = 128, 16  # pictures that differ, and how often each is there
+READERS = 1, 16  # files read at once
+
+
+def write(folder):
+    """The names of MADE * COPIES pictures, in random order; object array of bytes."""
+    made = measure.write_photos(os.path.join(folder, '0'), MADE)
+    for copy in range(1, COPIES):
+        shutil.copytree(os.path.join(folder, '0'), os.path.join(folder, str(copy)))
+    names = [name.replace(b'/0/', '/{}/'.format(copy).encode())
+             for copy in range(COPIES) for name in made]
+    return np.array(names, object)[np.random.RandomState(0).permutation(len(names))]
+
+
+def forget(files):
+    """Takes files out of the system's memory."""
+    for name in files:
+        with open(name, 'rb') as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read(name):
+    """Bytes in a file."""
+    with open(name, 'rb') as file:
+        return len(file.read())
+
+
+def through_pipeline(files):
+    """Seconds of one epoch of the training pipeline."""
+    settings = settings_lib.DATASETS['imagenet1000']._replace(train_epochs=1, batch_size=64)
+    batches = pipeline.Batches(settings_lib.schedule(settings, len(files)), [0])
+    with tf.Graph().as_default(), tf.Session() as session:
+        following = tf.data.make_one_shot_iterator(pipeline.training_dataset(
+            files, np.zeros(len(files), int), batches, settings, 0, None)).get_next()
+        started = time.perf_counter()
+        for _ in range(batches.num_updates):
+            session.run(following[1])
+        return time.perf_counter() - started
+
+
+def main(folder):
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        files = write(work)
+        ways = [('training pipeline', through_pipeline)]
+        for readers in READERS:
+            pool = futures.ThreadPoolExecutor(readers)
+            ways.append(('bytes alone, {} at once'.format(readers),
+                         lambda chosen, pool=pool: measure.best(
+                             [lambda: list(pool.map(read, chosen))], 1)[0]))
+        through_pipeline(files[:64])  # TensorFlow's one-off work
+        print('| {} files of {:.0f} KB, images/s | cold | warm |\n| --- | --- | --- |'.format(
+            len(files), sum(map(read, files)) / len(files) / 1000))
+        for name, seconds in ways:
+            forget(files)
+            print('| {} | {:.0f} | {:.0f} |'.format(
+                name, *(len(files) / seconds(files) for _ in range(2))), flush=True)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
