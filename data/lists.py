@@ -66,13 +66,14 @@ class Samples(collections.namedtuple('Samples', ['images', 'classes', 'image_lis
 
 
 def _read(path, name):
-    """(content, the same without mark and blank lines at the end) of a file; or a UserError."""
+    """(digest, content without mark and blank lines at the end) of a file; or a UserError."""
     try:
         with open(path, 'rb') as file:
             content = file.read()
     except OSError as error:
         raise UserError('{}: {}'.format(name, error.strerror)) from None
-    return content, content[content.startswith(codecs.BOM_UTF8) * 3:].rstrip()
+    return (hashlib.sha256(content).hexdigest(),
+            content[content.startswith(codecs.BOM_UTF8) * 3:].rstrip())
 
 
 def _label(text, num_classes):
@@ -96,7 +97,7 @@ def read_list(path, num_classes, watch=None):
     `watch`: function from the file's name and its number of lines to one that is told, now and
     then and at the end, how many are read; or None.
     """
-    content, text = _read(path, path)
+    digest, text = _read(path, path)
     if not text:
         raise UserError('{}: the list is empty'.format(path))
     paths, seen, labels = [], set(), array.array('i')
@@ -122,8 +123,7 @@ def read_list(path, num_classes, watch=None):
         seen.add(image)
         paths.append(image)
         labels.append(label)
-    return ImageList(path, np.array(paths, object), np.array(labels, np.int32),
-                     hashlib.sha256(content).hexdigest())
+    return ImageList(path, np.array(paths, object), np.array(labels, np.int32), digest)
 
 
 def read_lists(data_dir, num_classes, watch=None):
