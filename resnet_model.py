@@ -94,7 +94,7 @@ def block(inputs, filters, strides, project, bottleneck, training, decay, data_f
     return outputs + shortcut
 
 
-def network(images, settings, training, scope, data_format):
+def network(images, settings, training, scope, data_format, reuse=None):
     """The whole network, with all C outputs from the first step on.
 
     Args:
@@ -103,6 +103,7 @@ def network(images, settings, training, scope, data_format):
         training: bool, batch norm on batch statistics (else on the moving ones).
         scope: NETWORK or STORED_NETWORK.
         data_format: 'channels_first' or 'channels_last'.
+        reuse: tf.AUTO_REUSE for the same variables at each call in a graph.
 
     Returns:
         (features, logits): float32 [batch, 512] (2,048 from 50 layers on, 64 for CIFAR) and [batch,
@@ -111,8 +112,7 @@ def network(images, settings, training, scope, data_format):
     decay = settings.batch_norm_decay
     if data_format == 'channels_first':
         images = tf.transpose(images, [0, 3, 1, 2])
-    # Called again in one graph with the same scope, it is the same network on other inputs.
-    with tf.variable_scope(scope, custom_getter=_seeded_by_name, reuse=tf.AUTO_REUSE):
+    with tf.variable_scope(scope, custom_getter=_seeded_by_name, reuse=reuse):
         if settings.network == 'cifar':  # 6n+2 layers
             blocks, first_filters, strides = [(settings.resnet_size - 2) // 6] * 3, 16, (1, 2, 2)
             bottleneck = False
@@ -300,7 +300,7 @@ def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=No
         of `evaluate` ('evaluation').
     """
     features, logits = network(batch['image'], settings, batch_norm == 'batch', NETWORK,
-                               data_format)
+                               data_format, tf.AUTO_REUSE)
     logits = logits[:, :settings.seen(step)]
     if outputs == 'bias':
         return bic_layer.compact_logits(logits, batch['class'], settings.new(step))

@@ -90,7 +90,7 @@ def around_stage(run, files):
         yield
     except (tf.errors.OpError, ValueError) as error:
         state.check_held(run.model_dir)
-        if isinstance(error, ValueError):  # TensorFlow 2's for a checkpoint that is gone
+        if isinstance(error, ValueError):  # TensorFlow's for a checkpoint that is gone
             raise
         raise _cause(error, files(), run.data_dir, run.machine.num_parallel_calls) from error
     STOP.check()

@@ -84,7 +84,7 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
     """
     def load(file, label, position):
         uniform = tf.random.stateless_uniform([4], seed=tf.stack([batches.crop_seed, position]))
-        # One after the other: threads that share them cost more than the draws.
+        # First drawn, then read: another thread would be woken for less than that costs.
         with tf.control_dependencies([uniform]):
             contents = tf.read_file(file)
         return preprocessing.training_image(contents, uniform, settings), tf.cast(label, tf.int32)

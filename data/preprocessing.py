@@ -173,7 +173,7 @@ def _cifar_train(contents, uniform, flip, settings):
     size, pad = settings.image_size, int(settings.image_size * CIFAR_PAD)
     place = _uniform_int(uniform[1:3], 0, 2 * pad)
     image = tf.slice(_cifar_image(contents, size, pad), tf.concat([place, [0]], 0), [size, size, 3])
-    if settings.random_flip:
+    if flip is not None:
         image = tf.where(flip, tf.reverse(image, axis=[1]), image)
     return tf.cast(image, tf.float32)
 
@@ -189,7 +189,7 @@ def training_image(contents, uniform, settings):
     Returns:
         float32 [image_size, image_size, 3].
     """
-    flip = tf.logical_and(settings.random_flip, uniform[3] < 0.5)
+    flip = uniform[3] < 0.5 if settings.random_flip else None
     crop = _vgg_train if settings.preprocessing == 'vgg' else _cifar_train
     return normalised(crop(contents, uniform, flip, settings), settings)
 

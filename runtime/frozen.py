@@ -1,4 +1,4 @@
-"""A step's classifier after stage 1: one graph for its passes without training, restored once."""
+"""A trained network: one graph for its passes without training, restored once."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -19,7 +19,7 @@ class Frozen:
     def __init__(self, checkpoint, session_config, predictions):
         self.checkpoint = checkpoint
         self._predictions = predictions
-        self._graph, self._iterator = tf.Graph(), None
+        self._graph, self._restored = tf.Graph(), False
         self._session = tf.Session(graph=self._graph, config=session_config)
 
     def __enter__(self):
@@ -32,8 +32,7 @@ class Frozen:
         """One pass over a data set: the predictions as arrays.
 
         Args:
-            dataset: function that makes the tf.data.Dataset, in batches; of the same types and
-                shapes in all passes.
+            dataset: function that makes the tf.data.Dataset, in batches.
             num_images: images in it.
             params: what else the function `predictions` takes.
 
@@ -44,7 +43,7 @@ class Frozen:
             Stopped: between two batches, where a stop was asked for.
         """
         with self._graph.as_default():
-            fetches = self._start(dataset(), params)
+            fetches = self._start(dataset, params)
         arrays, done = {}, 0
         watch = progress.Watch('images seen', num_images, seconds=progress.LINE_SECONDS)
         while done < num_images:
@@ -59,13 +58,12 @@ class Frozen:
 
     def _start(self, dataset, params):
         """Adds a pass to the graph; returns the tensors of its next batch."""
-        restored = self._iterator is not None
-        if not restored:
-            self._iterator = tf.data.Iterator.from_structure(
-                tf.data.get_output_types(dataset), tf.data.get_output_shapes(dataset))
-            self._batch = self._iterator.get_next()
-        fetches = self._predictions(self._batch, **params)
-        if not restored:
+        with tf.device('/cpu:0'):
+            iterator = tf.data.make_initializable_iterator(dataset())
+            batch = iterator.get_next()
+        fetches = self._predictions(batch, **params)
+        if not self._restored:
             tf.train.Saver().restore(self._session, self.checkpoint)
-        self._session.run(self._iterator.make_initializer(dataset))
+            self._restored = True
+        self._session.run(iterator.initializer)
         return fetches

@@ -23,7 +23,7 @@ VALIDATION = {
     'imagenet1000': (2000, 4000, 3000, 2400, 2500, 2400, 2100, 1600, 1800, 2000)}
 TEST_A_STEP = {'imagenet100': 500, 'imagenet1000': 5000}
 
-# Measured (README.md): images/s a core, seconds.
+# Measured on the EPYC of README.md: images/s a core, seconds.
 TRAINING_INPUT, EVALUATION_INPUT = 600, 530
 FIXED_SECONDS = 13  # a step: graphs, restores, checkpoints, first updates
 SECONDS_A_BIAS_UPDATE = 6e-4

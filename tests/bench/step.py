@@ -15,7 +15,7 @@ TRAINED = 14417  # images, published for this step; 400 for validation, 1,000 fo
 VALIDATION, TEST = 400, 1000
 GPU_SPEED = 1000  # images/s of the update on the GPU that is assumed; a TITAN X had some 400
 GPU_CORES = 8  # that decode beside it
-DECODED_PER_CORE = 400  # evaluation images/s, less than the row `images` measures
+DECODED_PER_CORE = 300  # evaluation images/s, less than the row `images` measures
 
 
 def miniature(folder):
