@@ -148,9 +148,9 @@ def update_numbers(settings, step, machine_, timed=None):
     return found, rate
 
 
-def bias_numbers(start, machine_):
+def bias_numbers(frozen, machine_):
     """Stage 2 on the small network, {name: list of numbers}."""
-    stored = forward(start, machine_, outputs='bias', batch_norm='batch')
+    stored = forward(frozen, outputs='bias', batch_norm='batch')
     schedule = settings_lib.schedule(SMALL._replace(
         train_epochs=BIAS_UPDATES * SMALL.batch_size // NUM_IMAGES // bic_layer.EPOCHS_FACTOR,
         lr_boundaries=()), NUM_IMAGES, bic_layer.EPOCHS_FACTOR)
@@ -160,20 +160,32 @@ def bias_numbers(start, machine_):
     return {'logits': signature('logits', stored['logits']), 'beta - 1, gamma': [beta - 1, gamma]}
 
 
-def evaluation_numbers(start, machine_):
+def evaluation_numbers(frozen):
     """The evaluation of the small network, {name: list of numbers}."""
-    outputs = forward(start, machine_, outputs='evaluation', batch_norm='moving', bias=BIAS)
+    outputs = forward(frozen, outputs='evaluation', batch_norm='moving', bias=BIAS)
     return {'features': signature('features', outputs['features']),
             'cross-entropy of each image': outputs['cross_entropy'].tolist()}
 
 
-def forward(start, machine_, **params):
+def forward(frozen, **params):
     """The small network's pass without training over all images: the outputs that stages 2 ff. use.
     """
     images, classes = samples(SMALL)
+    return frozen.forward(lambda: tf.data.Dataset.from_tensor_slices(
+        {'image': images, 'class': classes}).batch(SMALL.batch_size), NUM_IMAGES, **params)
+
+
+def small_numbers(start, machine_, stage2=True):
+    """All of the small network in the machine's layout, {name: list of numbers}.
+
+    `start`: its checkpoint; `stage2`: whether beta and gamma are fitted, too.
+    """
+    parts = {'stage 1 without teacher': update_numbers(SMALL, 0, machine_)[0]}
     with resnet_model.frozen(start, machine_, SMALL, STEP) as frozen:
-        return frozen.forward(lambda: tf.data.Dataset.from_tensor_slices(
-            {'image': images, 'class': classes}).batch(SMALL.batch_size), NUM_IMAGES, **params)
+        if stage2:
+            parts['stage 2'] = bias_numbers(frozen, machine_)
+        parts['evaluation'] = evaluation_numbers(frozen)
+    return _named(parts)
 
 
 def check(stored, layouts, tolerances):
@@ -220,15 +232,10 @@ def all_numbers(machine_, gpu):
     other = {'channels_first': 'channels_last', 'channels_last': 'channels_first'}[own]
     with tempfile.TemporaryDirectory() as directory:
         start = write_start(os.path.join(directory, 'model.ckpt'))
-        layouts = {own: _named({
-            'stage 1 without teacher': update_numbers(SMALL, 0, machine_)[0],
-            'stage 2': bias_numbers(start, machine_),
-            'evaluation': evaluation_numbers(start, machine_)})}
+        layouts = {own: small_numbers(start, machine_)}
         machine_.data_format = other
         try:
-            layouts[other] = _named({
-                'stage 1 without teacher': update_numbers(SMALL, 0, machine_)[0],
-                'evaluation': evaluation_numbers(start, machine_)})
+            layouts[other] = small_numbers(start, machine_, stage2=False)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
             if gpu:
                 raise

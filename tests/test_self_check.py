@@ -21,10 +21,7 @@ def layouts(tmp_path_factory):
         imagenet_main.tf.disable_v2_behavior()
         machine_ = machine.Machine(None, None, 1)
         start = self_check.write_start(str(tmp_path_factory.mktemp('start') / 'model.ckpt'))
-        return {machine_.data_format: self_check._named({
-            UPDATE: self_check.update_numbers(self_check.SMALL, 0, machine_)[0],
-            'stage 2': self_check.bias_numbers(start, machine_),
-            EVALUATION: self_check.evaluation_numbers(start, machine_)})}
+        return {machine_.data_format: self_check.small_numbers(start, machine_)}
 
 
 @pytest.fixture
