@@ -15,7 +15,8 @@ from runtime.errors import UserError
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forgetting',
             'backward_transfer')
-SPREAD = '_sd'  # a column's standard deviation over runs is in this column
+# Of several runs: a column's standard deviation, lowest and highest value are in these columns.
+SPREAD, LOWEST, HIGHEST = '_sd', '_min', '_max'
 
 
 def _values(steps, column, first=1):
@@ -87,7 +88,7 @@ def differences(summaries):
 
 
 def _merge(dicts, measured):
-    """One dict of the means, with a column of the standard deviation beside each `measured`."""
+    """One dict of the means; `measured` columns have SPREAD, LOWEST and HIGHEST beside them."""
     merged = {}
     for name, first in dicts[0].items():
         values = [one[name] for one in dicts]
@@ -97,14 +98,15 @@ def _merge(dicts, measured):
             merged[name] = [statistics.mean(shares) for shares in zip(*values)]
         elif name in measured:
             merged[name] = statistics.mean(values)
-            merged[name + SPREAD] = statistics.stdev(values)
+            merged.update({name + SPREAD: statistics.stdev(values), name + LOWEST: min(values),
+                           name + HIGHEST: max(values)})
         else:
             merged[name] = first if values.count(first) == len(values) else statistics.mean(values)
     return merged
 
 
 def aggregate(summaries):
-    """One summary of runs that differ in their seed alone: means and sample standard deviations.
+    """One summary of runs that differ in their seed alone: means, sample deviations, extremes.
 
     Raises UserError for fewer than two, or where they are not of one experiment or not begun.
     """

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 
+from data.settings import DATASETS
 from logs.log_reader import COUNTS
 
 SETS = ('imagenet100', 'imagenet1000')
@@ -74,6 +75,15 @@ def protocol(settings):
     if settings.memory == 'growing':
         return '{}; {} exemplars a class'.format(groups, settings.memory_per_class)
     return '{}; {} exemplars'.format(groups, settings.memory_per_class * settings.num_classes)
+
+
+def length(settings):
+    """'25 of 250 epochs' where an experiment with published figures is not as long; or None."""
+    if settings is None or settings.dataset not in DATA_SETS:
+        return None
+    epochs = DATASETS[settings.dataset].train_epochs
+    return None if settings.train_epochs == epochs else '{} of {} epochs'.format(
+        settings.train_epochs, epochs)
 
 
 def results(settings):

@@ -69,7 +69,8 @@ def as_csv(summaries):
         log_reader.FIELDS + tuple(published.COLUMNS) + measures.OLD_NEW)
     if any('num_runs' in summary for summary in summaries):
         measured = log_reader.FIELDS[len(log_reader.COUNTS):] + measures.OLD_NEW
-        columns += [column + measures.SPREAD for column in measured]
+        columns += [column + kind for column in measured
+                    for kind in (measures.SPREAD, measures.LOWEST, measures.HIGHEST)]
     content = io.StringIO()
     writer = csv.DictWriter(content, columns, extrasaction='ignore', lineterminator='\n')
     writer.writeheader()

@@ -1,8 +1,10 @@
 """Markdown of a report: the tables of one run, and of several beside each other."""
 
+import collections
+
 from logs import published
 from logs.log_reader import COUNTS
-from logs.measures import MEASURES, SPREAD, differences
+from logs.measures import HIGHEST, LOWEST, MEASURES, SPREAD, differences
 
 # How a value is written: times this, in this form.
 PERCENT, SCALAR, COUNT = (100, '{:.2f}'), (1, '{:.4f}'), (1, '{:.0f}')
@@ -46,14 +48,15 @@ def axis(summaries):
     return 'classes' if known else 'step'
 
 
-def _cell(figures, column, form=PERCENT):
-    value, spread = figures.get(column), figures.get(column + SPREAD)
-    if value is None:
-        return '-'
+def _cell(figures, column, form=PERCENT, kinds=('', SPREAD), between=' ± '):
+    values = [figures[column + kind] for kind in kinds if figures.get(column + kind) is not None]
     scale, text = form
     # `or 0`: no -0.0
-    return ' ± '.join(text.format(scale * number or 0) for number in (value, spread)
-                      if number is not None)
+    return between.join(text.format(scale * value or 0) for value in values) or '-'
+
+
+def _range(figures, column, form=PERCENT):
+    return _cell(figures, column, form, (LOWEST, HIGHEST), ' to ')
 
 
 def _markdown(lines):
@@ -71,23 +74,35 @@ def of_run(summary):
     steps, name, key = summary['steps'], summary['published'], axis([summary])
     kind = 'the original system\'s log' if summary['system'] == 'original' else None
     parts = ['### ' + summary['title'],
-             ', '.join(part for part in (summary['dataset'], kind) if part)]
+             ', '.join(part for part in (summary['dataset'], kind, _length(summary)) if part)]
     if not steps:
         return '\n\n'.join(parts + ['No step is finished.'])
-    lines = [['Classes seen' if key == 'classes' else 'Step']
-             + [str(figures[key]) for figures in steps]]
-    for label, column, form in ROWS:
-        if column in ALWAYS or any(figures[column] is not None for figures in steps):
-            lines.append([label] + [
-                _cell(figures, column, form)
-                + '¹' * ((name, figures['step'], column) == published.DOUBTFUL)
-                for figures in steps])
-    parts.append(_markdown(lines))
+    head = ['Classes seen' if key == 'classes' else 'Step'] + [str(figures[key])
+                                                              for figures in steps]
+    rows = [row for row in ROWS
+            if row[1] in ALWAYS or any(figures[row[1]] is not None for figures in steps)]
+    parts.append(_markdown([head] + [
+        [label] + [_cell(figures, column, form)
+                   + '¹' * ((name, figures['step'], column) == published.DOUBTFUL)
+                   for figures in steps] for label, column, form in rows]))
     if '¹' in parts[-1]:
         parts.append(published.FOOTNOTE)
     if name:
         parts.append(_compare_counts(summary))
-    return '\n\n'.join(part for part in parts + _averages(summary) + _results([summary]) if part)
+    parts += _averages(summary)
+    if 'num_runs' in summary:
+        parts.append('Lowest to highest of the {} runs:'.format(summary['num_runs']))
+        parts.append(_markdown([head] + [
+            [label] + [_range(figures, column, form) for figures in steps]
+            for label, column, form in rows if form is not COUNT]))
+        parts += _averages(summary, _range)[:1]
+    return '\n\n'.join(part for part in parts + _results([summary]) if part)
+
+
+def _length(summary):
+    """Says where the run is shorter or longer than the published ones of its data set."""
+    length = published.length(summary['settings'])
+    return length and length + ': no reproduction of the full schedule'
 
 
 def _compare_counts(summary):
@@ -102,12 +117,12 @@ def _compare_counts(summary):
     return 'All {} sample counts above are the published run\'s.'.format(len(known))
 
 
-def _averages(summary):
+def _averages(summary, cell=_cell):
     last, measures = summary['last_finished_step'], summary['measures']
     lines = [['Average incremental accuracy', 'steps 1 to {}'.format(last),
               'steps 2 to {}'.format(last), 'forgetting', 'backward transfer']]
     for label, column, _ in ROWS:
-        cells = [_cell(measures.get(column, {}), measure) for measure in MEASURES]
+        cells = [cell(measures.get(column, {}), measure) for measure in MEASURES]
         if set(cells) != {'-'}:
             lines.append([label] + cells)
     if last < 2 or len(lines) == 1:
@@ -133,8 +148,9 @@ def _results(summaries):
             last = summary['num_steps']
             finished = summary['last_finished_step'] == last
             steps = {figures['step']: figures for figures in summary['steps']}
+            length = published.length(summary['settings'])
             note = ', '.join(text for text, given in (
-                ('own class order', summary['settings'].class_order),
+                (length, length), ('own class order', summary['settings'].class_order),
                 ('pretrained', summary['settings'].pretrained)) if given)
             for metric, column in (('top-1', 'top1'), ('top-5', 'top5')):
                 cells = [_cell(steps.get(step, {}), column) for step in (1, 2, 3, 4, 5, last)]
@@ -148,19 +164,29 @@ def _results(summaries):
 
 
 def comparison(summaries):
-    """Tables of several runs or means of runs: a row each, columns by classes seen."""
+    """Tables of several runs or means of runs, columns by classes seen.
+
+    A row each, and one for the accuracies before the correction where there was one.
+    """
     short, key = names(summaries), axis(summaries)
     every = sorted({figures[key] for summary in summaries for figures in summary['steps']})
-    parts = []
+    parts = ['### ' + '; '.join(collections.OrderedDict.fromkeys(
+        ', '.join(part for part in (summary['dataset'], _length(summary)) if part) or 'unknown'
+        for summary in summaries))]
     means = ['average, all steps', 'without first', 'forgetting', 'backward transfer']
     for column, heads in (('top1', means), ('top5', means[:2])):
         head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if key == 'classes' else 'step')
         lines = [[head] + list(map(str, every)) + heads]
         for name, summary in zip(short, summaries):
             at = {figures[key]: figures for figures in summary['steps']}
-            lines.append([name] + [_cell(at.get(value, {}), column) for value in every]
-                         + [_cell(summary['measures'][column], measure)
-                            for measure, _ in zip(MEASURES, heads)])
+            before = column + '_before'
+            corrected = any(figures[before] is not None and figures[before] != figures[column]
+                            for figures in summary['steps'])
+            for label, kind in [(name, column)] + [(name + ', before correction',
+                                                    before)] * corrected:
+                lines.append([label] + [_cell(at.get(value, {}), kind) for value in every]
+                             + [_cell(summary['measures'][kind], measure)
+                                for measure, _ in zip(MEASURES, heads)])
         parts.append(_markdown(lines))
     settled = [(name, summary) for name, summary in zip(short, summaries) if summary['settings']]
     differ = differences([summary for _, summary in settled])

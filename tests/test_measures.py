@@ -47,8 +47,14 @@ def test_runs_that_differ_in_their_seed_are_averaged(run_report):
     averages = out[out.index('Average incremental'):]
     assert cells(averages, 'Top-1, this log (%)') == [
         '79.11 ± 2.00', '74.67 ± 2.00', '35.00 ± 0.00', '-35.00 ± 0.00']
+    extremes = out[out.index('Lowest to highest of the 3 runs'):]
+    assert cells(extremes, 'Top-1, this log (%)') == [
+        '86.00 to 90.00', '81.00 to 85.00', '64.33 to 68.33']
+    assert cells(extremes[extremes.index('Average incremental'):], 'Top-1, this log (%)')[0] == (
+        '77.11 to 81.11')
     rows = list(csv.DictReader(io.StringIO(run_report('--aggregate', '--csv', **logs)[1])))
     assert len(rows) == 3 and float(rows[0]['top1_sd']) == pytest.approx(.02)
+    assert (float(rows[0]['top1_min']), float(rows[0]['top1_max'])) == pytest.approx((.86, .9))
 
 
 def test_runs_of_other_settings_are_never_averaged(run_report):
@@ -70,7 +76,7 @@ def test_of_unfinished_runs_the_steps_that_all_have_are_averaged(run_report):
 
 
 def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
-    upper = own_log(1, groups=[[.92]], classes=(15,), num_increments=1)
+    upper = own_log(1, groups=[[.9]], classes=(15,), num_increments=1)
     status, out, _ = run_report('--compare', bic_1=own_log(), joint=upper,
                                 bic_2=own_log(accuracy=.02, seed=2),
                                 plain=own_log(accuracy=.1, distillation=False))
@@ -79,8 +85,11 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
     assert cells(out, 'bic_1 (2 runs)') == [
         '89.00 ± 1.41', '84.00 ± 1.41', '67.33 ± 1.41', '80.11 ± 1.41', '75.67 ± 1.41',
         '35.00 ± 0.00', '-35.00 ± 0.00']
-    assert cells(out, 'joint') == ['-', '-', '92.00', '92.00', '-', '-', '-']
+    assert cells(out, 'joint') == ['-', '-', '90.00', '90.00', '-', '-', '-']
     assert cells(out, 'plain')[2] == '58.33'
+    before = cells(run_report(log=own_log())[1], 'Top-1, this log before correction (%)')
+    assert cells(out, 'plain, before correction')[:3] == before
+    assert 'joint, before correction' not in out  # the same
     top5 = out[out.index('Top-5 (%)'):]
     assert cells(top5, 'plain')[2] == '63.33'
     settings = out[out.index('Settings that differ'):]
@@ -90,7 +99,7 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
 
 def cifar_log(**changed):
     return own_log(**dict({'dataset': 'cifar100', 'num_classes': 100, 'num_increments': 5,
-                           'classes': (20, 40, 60)}, **changed))
+                           'classes': (20, 40, 60), 'train_epochs': 250}, **changed))
 
 
 def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
@@ -105,6 +114,9 @@ def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
     for other in (cifar_log(memory_per_class=10), cifar_log(num_increments=4), own_log(),
                   cifar_log(first_classes=20), cifar_log(dataset='folder')):
         assert 'Published on' not in run_report(log=other)[1]
+    short = run_report(log=cifar_log(train_epochs=25))[1]
+    assert 'cifar100, 25 of 250 epochs: no reproduction of the full schedule' in short
+    assert cells(short[short.index('Published on'):], 'log')[-1] == '25 of 250 epochs'
     joint = cifar_log(finished=1, num_increments=1, classes=(100,))
     assert cells(run_report('--compare', log=joint)[1], 'BiC paper')[0] == (
         'CIFAR-100, all classes at once')
