@@ -140,4 +140,5 @@ def aggregate(summaries):
         settings=summaries[0]['settings']._replace(seed=None), model_dir=None,
         last_finished_step=max(common, default=0),
         steps=[_merge(figures, measured) for figures in zip(*runs)],
-        measures={column: _merge([one[column] for one in found], MEASURES) for column in found[0]})
+        measures={column: _merge([one[column] for one in found],
+                                 MEASURES if column in RESULTS else ()) for column in found[0]})

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 
-from data.settings import DATASETS
+from data.settings import DATASETS, override
 from logs.log_reader import COUNTS
 
 SETS = ('imagenet100', 'imagenet1000')
@@ -22,6 +22,10 @@ FOOTNOTE = ('¹ As published. It repeats the digits of that step\'s β; the orig
 # The dataset setting: data_set in published.csv.
 DATA_SETS = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 ids)',
              'imagenet1000': 'ImageNet-1000'}
+
+# The settings that the protocol is about.
+PROTOCOL = ('num_increments', 'first_classes', 'classes_per_increment', 'memory',
+            'memory_per_class')
 
 
 def _read_csv(name):
@@ -84,6 +88,12 @@ def length(settings):
     epochs = DATASETS[settings.dataset].train_epochs
     return None if settings.train_epochs == epochs else '{} of {} epochs'.format(
         settings.train_epochs, epochs)
+
+
+def like(settings):
+    """The published settings of the data set, at the protocol and length of an experiment."""
+    return override(DATASETS[settings.dataset], train_epochs=settings.train_epochs)._replace(
+        **{name: getattr(settings, name) for name in PROTOCOL})
 
 
 def results(settings):

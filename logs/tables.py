@@ -94,7 +94,7 @@ def of_run(summary):
         parts.append('Lowest to highest of the {} runs:'.format(summary['num_runs']))
         parts.append(_markdown([head] + [
             [label] + [_range(figures, column, form) for figures in steps]
-            for label, column, form in rows if form is not COUNT]))
+            for label, column, form in rows if any(column + LOWEST in step for step in steps)]))
         parts += _averages(summary, _range)[:1]
     return '\n\n'.join(part for part in parts + _results([summary]) if part)
 
@@ -148,10 +148,10 @@ def _results(summaries):
             last = summary['num_steps']
             finished = summary['last_finished_step'] == last
             steps = {figures['step']: figures for figures in summary['steps']}
-            length = published.length(summary['settings'])
-            note = ', '.join(text for text, given in (
-                (length, length), ('own class order', summary['settings'].class_order),
-                ('pretrained', summary['settings'].pretrained)) if given)
+            settings = summary['settings']
+            differ = differences([{'settings': published.like(settings)}, summary])
+            note = ', '.join([published.length(settings)] * bool(published.length(settings)) + [
+                '{} {}'.format(name, value) for name, (_, value) in differ.items()])
             for metric, column in (('top-1', 'top1'), ('top-5', 'top5')):
                 cells = [_cell(steps.get(step, {}), column) for step in (1, 2, 3, 4, 5, last)]
                 average = _cell(summary['measures'][column] if finished else {}, MEASURES[0])

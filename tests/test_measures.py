@@ -98,8 +98,8 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
 
 
 def cifar_log(**changed):
-    return own_log(**dict({'dataset': 'cifar100', 'num_classes': 100, 'num_increments': 5,
-                           'classes': (20, 40, 60), 'train_epochs': 250}, **changed))
+    return own_log(**dict(DATASETS['cifar100']._asdict(), **dict(
+        {'num_increments': 5, 'classes': (20, 40, 60)}, **changed)))
 
 
 def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
@@ -114,9 +114,11 @@ def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
     for other in (cifar_log(memory_per_class=10), cifar_log(num_increments=4), own_log(),
                   cifar_log(first_classes=20), cifar_log(dataset='folder')):
         assert 'Published on' not in run_report(log=other)[1]
-    short = run_report(log=cifar_log(train_epochs=25))[1]
+    short = run_report(log=cifar_log(train_epochs=25, lr_boundaries=[10, 15, 20], order_seed=7,
+                                     distillation=False, memory_per_class=20))[1]
     assert 'cifar100, 25 of 250 epochs: no reproduction of the full schedule' in short
-    assert cells(short[short.index('Published on'):], 'log')[-1] == '25 of 250 epochs'
+    assert cells(short[short.index('Published on'):], 'log')[-1] == (
+        '25 of 250 epochs, distillation False, order_seed 7')
     joint = cifar_log(finished=1, num_increments=1, classes=(100,))
     assert cells(run_report('--compare', log=joint)[1], 'BiC paper')[0] == (
         'CIFAR-100, all classes at once')
@@ -134,7 +136,8 @@ def test_published_figures_after_a_first_group_of_50(run_report, settings, sourc
                      class_order=list(range(100)), pretrained='0123456789abcdef', **settings)
     out = run_report(log=text)[1]
     table = out[out.index('Published on this protocol'):]
-    assert cells(table, 'log')[-1] == 'own class order, pretrained'
+    assert cells(table, 'log')[-1] == (
+        'class_order (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..., pretrained 0123456789abcdef')
     rows = [line.split(' | ')[0].strip('| ') for line in table.splitlines()[2:]]
     assert set(rows) == {'log'} | set(sources)
     for source, protocol in sources.items():
