@@ -125,7 +125,8 @@ def aggregate(summaries):
     every = [{figures['step']: figures for figures in summary['steps']} for summary in summaries]
     common = sorted(set(every[0]).intersection(*every))
     runs = [[steps[step] for step in common] for steps in every]
-    notes = [note for summary in summaries for note in summary['notes']]
+    notes = ['{}: {}'.format(summary['log'], note)
+             for summary in summaries for note in summary['notes']]
     if len(common) < max(map(len, every)):
         notes.append('only the {} steps that all runs have finished are averaged'.format(
             len(common)))

@@ -71,7 +71,7 @@ def test_of_unfinished_runs_the_steps_that_all_have_are_averaged(run_report):
     assert cells(out, 'Top-1, this log (%)') == ['89.00 ± 1.41', '84.00 ± 1.41']
     averages = out[out.index('Average incremental'):]
     assert cells(averages, 'Top-1, this log (%)')[0] == '86.50 ± 1.41'
-    assert 'only the 2 steps' in err and 'same seed' in err and '2 of 3 steps finished' in err
+    assert 'only the 2 steps' in err and 'same seed' in err and 'b: 2 of 3 steps finished' in err
     assert run_report('--aggregate', a=own_log(), b=own_log(0, seed=2))[0] == 1
 
 
