@@ -1,21 +1,33 @@
-# To be sourced by the run.sh of an experiment, in whose folder it leaves logs, figure and tables.
+# To be sourced by the run.sh of an experiment, in whose folder it leaves logs, figures and tables.
 #   experiment NAME FLAG...    one run, gone on with where it was cut off; its log is NAME.log
-#   tables ARGUMENT...         results.md and figure.png from the logs there are
-# The logs here are of TensorFlow 2.15.1 (PYTHON=.venv-tf2/bin/python) on an x86 processor with
-# AVX-512. One thread gives the same figures at every start; on two cores two runs side by side take
-# less time than one after the other on two threads.
-folder=$(cd "$(dirname "$0")" && pwd)
-root=$(dirname "$(dirname "$folder")")
-python=${PYTHON:-$root/.venv/bin/python}
+#   tables FLAG...             results.md and figure.png from the logs there are
+#   one NAME                   NAME.md and NAME.png of one run, with its confusion matrices
+# Paths given to it are from the project's folder. The logs here are of TensorFlow 2.15.1
+# (PYTHON=.venv-tf2/bin/python) on an x86 processor with AVX-512. One thread gives the same figures
+# at every start; on two cores two runs side by side take less time than one after the other on two
+# threads.
+folder=logs/$(basename "$(cd "$(dirname "$0")" && pwd)")
+runs=logs/runs/${folder#logs/}
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-.venv/bin/python}
 
 experiment() {
     name=$1
     shift
-    "$python" "$root/imagenet_main.py" --model_dir="$root/logs/runs/$(basename "$folder")/$name" \
-        --log_file="$folder/$name.log" --intra_op_threads=1 --inter_op_threads=1 "$@" || exit
+    "$python" imagenet_main.py --model_dir="$runs/$name" --log_file="$folder/$name.log" \
+        --intra_op_threads=1 --inter_op_threads=1 "$@" || exit
 }
 
 tables() {
-    "$python" "$root/logs/report.py" "$@" --plot "$folder/figure.png" >"$folder/results.md.part" &&
-        mv "$folder/results.md.part" "$folder/results.md"
+    report results figure "$folder"/*.log "$@"
+}
+
+one() {
+    report "$1" "$1" "$folder/$1.log" --model_dir="$runs/$1"
+}
+
+report() {  # name of the tables, name of the figure, what they are of
+    tables=$folder/$1.md figure=$folder/$2.png
+    shift 2
+    "$python" logs/report.py "$@" --plot "$figure" >"$tables.part" && mv "$tables.part" "$tables"
 }

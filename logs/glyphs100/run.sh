@@ -15,6 +15,5 @@ done
 for share in 0.1 0.3 0.4; do  # 9:1, 7:3, 6:4; the default is 8:2
     experiment "share_$share" --dataset=glyphs100 --val_share=$share
 done
-tables "$folder"/*.log --compare
-"$python" "$root/logs/report.py" "$folder/bic_1993.log" --plot "$folder/bic_1993.png" \
-    --model_dir="$root/logs/runs/glyphs100/bic_1993" >"$folder/bic_1993.md"
+tables --compare
+one bic_1993
