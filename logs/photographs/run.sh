@@ -1,6 +1,6 @@
 #!/bin/sh
 # 50 classes of 64x64 photographs, ResNet-18, five increments of ten, three training seeds on one
-# class order and split. DATA: a folder with train.txt and val.txt. 51 to 55 minutes a run on one
+# class order and split. DATA: a folder with train.txt and val.txt. 51 to 60 minutes a run on one
 # of two cores, with another run on the other.
 set -eu
 . "$(dirname "$0")/../experiment.sh"
