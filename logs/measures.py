@@ -15,8 +15,9 @@ from runtime.errors import UserError
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forgetting',
             'backward_transfer')
-# Of several runs: a column's standard deviation, lowest and highest value are in these columns.
+# Of several runs: what else than the mean stands beside a column, under its name and this suffix.
 SPREAD, LOWEST, HIGHEST = '_sd', '_min', '_max'
+BESIDE_MEAN = {SPREAD: statistics.stdev, LOWEST: min, HIGHEST: max}
 
 
 def _values(steps, column, first=1):
@@ -88,7 +89,7 @@ def differences(summaries):
 
 
 def _merge(dicts, measured):
-    """One dict of the means; `measured` columns have SPREAD, LOWEST and HIGHEST beside them."""
+    """One dict of the means; the `measured` columns have BESIDE_MEAN, too."""
     merged = {}
     for name, first in dicts[0].items():
         values = [one[name] for one in dicts]
@@ -98,8 +99,8 @@ def _merge(dicts, measured):
             merged[name] = [statistics.mean(shares) for shares in zip(*values)]
         elif name in measured:
             merged[name] = statistics.mean(values)
-            merged.update({name + SPREAD: statistics.stdev(values), name + LOWEST: min(values),
-                           name + HIGHEST: max(values)})
+            merged.update((name + kind, of_values(values))
+                          for kind, of_values in BESIDE_MEAN.items())
         else:
             merged[name] = first if values.count(first) == len(values) else statistics.mean(values)
     return merged

@@ -69,8 +69,7 @@ def as_csv(summaries):
         log_reader.FIELDS + tuple(published.COLUMNS) + measures.OLD_NEW)
     if any('num_runs' in summary for summary in summaries):
         measured = log_reader.FIELDS[len(log_reader.COUNTS):] + measures.OLD_NEW
-        columns += [column + kind for column in measured
-                    for kind in (measures.SPREAD, measures.LOWEST, measures.HIGHEST)]
+        columns += [column + kind for column in measured for kind in measures.BESIDE_MEAN]
     content = io.StringIO()
     writer = csv.DictWriter(content, columns, extrasaction='ignore', lineterminator='\n')
     writer.writeheader()

@@ -1,7 +1,5 @@
 """Markdown of a report: the tables of one run, and of several beside each other."""
 
-import collections
-
 from logs import published
 from logs.log_reader import COUNTS
 from logs.measures import HIGHEST, LOWEST, MEASURES, SPREAD, differences
@@ -59,6 +57,11 @@ def _range(figures, column, form=PERCENT):
     return _cell(figures, column, form, (LOWEST, HIGHEST), ' to ')
 
 
+def _joined(*parts):
+    """Those of the texts that there are, with commas."""
+    return ', '.join(part for part in parts if part)
+
+
 def _markdown(lines):
     """A table of lists of cells, the first of them the head, padded so that it reads as text."""
     widths = [max(map(len, column)) for column in zip(*lines)]
@@ -74,7 +77,7 @@ def of_run(summary):
     steps, name, key = summary['steps'], summary['published'], axis([summary])
     kind = 'the original system\'s log' if summary['system'] == 'original' else None
     parts = ['### ' + summary['title'],
-             ', '.join(part for part in (summary['dataset'], kind, _length(summary)) if part)]
+             _joined(summary['dataset'], kind, _length(summary))]
     if not steps:
         return '\n\n'.join(parts + ['No step is finished.'])
     head = ['Classes seen' if key == 'classes' else 'Step'] + [str(figures[key])
@@ -150,7 +153,7 @@ def _results(summaries):
             steps = {figures['step']: figures for figures in summary['steps']}
             settings = summary['settings']
             differ = differences([{'settings': published.like(settings)}, summary])
-            note = ', '.join([published.length(settings)] * bool(published.length(settings)) + [
+            note = _joined(published.length(settings), *[
                 '{} {}'.format(name, value) for name, (_, value) in differ.items()])
             for metric, column in (('top-1', 'top1'), ('top-5', 'top5')):
                 cells = [_cell(steps.get(step, {}), column) for step in (1, 2, 3, 4, 5, last)]
@@ -170,9 +173,8 @@ def comparison(summaries):
     """
     short, key = names(summaries), axis(summaries)
     every = sorted({figures[key] for summary in summaries for figures in summary['steps']})
-    parts = ['### ' + '; '.join(collections.OrderedDict.fromkeys(
-        ', '.join(part for part in (summary['dataset'], _length(summary)) if part) or 'unknown'
-        for summary in summaries))]
+    parts = ['### ' + '; '.join(dict.fromkeys(
+        _joined(summary['dataset'], _length(summary)) or 'unknown' for summary in summaries))]
     means = ['average, all steps', 'without first', 'forgetting', 'backward transfer']
     for column, heads in (('top1', means), ('top5', means[:2])):
         head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if key == 'classes' else 'step')
