@@ -202,6 +202,7 @@ def _serve():
     sys.path.insert(0, ROOT)
     os.environ.update(OMP_NUM_THREADS='1', KMP_BLOCKTIME='0')
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
     import imagenet_main  # noqa: F401 (what every child needs)
     for line in sys.stdin:
         request = json.loads(line)
