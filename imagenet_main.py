@@ -197,14 +197,16 @@ def plan(run, says=False):
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
 
-def passed_on(run, step, records):
-    """What `step` has from those before it: (exemplars, teacher_bias) of run_step.
-
-    Where bad images are skipped, takes those of the step's classes out of the split first.
-    """
+def leave_out_bad_images(run, num_groups):
+    """Where bad images are skipped, takes those of the first groups out of the split."""
     if FLAGS.skip_bad_images:
-        run.split = checks.without_bad_images(run.split, run.settings.groups[:step + 2],
+        run.split = checks.without_bad_images(run.split, run.settings.groups[:num_groups + 1],
                                               run.machine.num_parallel_calls)
+
+
+def passed_on(run, step, records):
+    """What `step` has from those before it: (exemplars, teacher_bias) of run_step."""
+    leave_out_bad_images(run, step + 1)
     exemplars, teacher_bias = [], None
     if step:
         exemplars = lists.find_images(run.split, records[step - 1]['exemplars'],
@@ -233,6 +235,7 @@ def evaluate_checkpoints(run, own):
     """
     num_steps, rows = run.settings.num_steps, []
     records = state.finished_steps(run.model_dir) if own else [None] * num_steps
+    leave_out_bad_images(run, len(records))
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
         checkpoint = checkpoints.newest(checkpoints.classifier_dir(run.model_dir, step))
         if not checkpoint or step >= len(records):
@@ -242,8 +245,13 @@ def evaluate_checkpoints(run, own):
         bias = state.bias_of(records[step]) if own else bic_layer.load(
             checkpoints.bias_dir(run.model_dir, step))
         run_log.counts_lines(step, *(len(part.images) for part in samples))
+        if bias is None and step and run.settings.bias_correction:
+            run_log.warn(['step {}: no {}_bias with beta and gamma: evaluated without the '
+                          'correction'.format(step + 1, step)])
         with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
-            rows.append(evaluate(run, step, frozen, bias, samples, False)[0])
+            results, predicted, _ = evaluate(run, step, frozen, bias, samples, False)
+        step_results.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
+        rows.append(results)
         run_log.step_lines(num_steps, rows)
     if not rows:
         raise UserError('{}: no checkpoint of a finished step; a run keeps those of earlier steps '
@@ -274,12 +282,12 @@ def main(_):
             state.check_lists(stored, run.digests, model_dir, run.data_dir)
         run.machine.agree(dict(state.identity(settings, run.digests),
                                skip_bad_images=FLAGS.skip_bad_images))
-        run_log.check_log(FLAGS.log_file, settings)
+        run_log.check_log(FLAGS.log_file, settings, run.digests)
         if run.machine.writes and not look:
             run.keeps = stack.enter_context(state.experiment(
                 model_dir, settings, run.digests, FLAGS.overwrite, FLAGS.keep_checkpoints))
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
-            run_log.settings_line(settings)
+            run_log.settings_line(settings, run.digests)
         run.machine.log_devices()
         checks.warn_of_images(run.split, settings)
         if FLAGS.dry_run:

@@ -233,7 +233,8 @@ def _classifier(features, labels, mode, params, mean):
 
     global_step = tf.train.get_or_create_global_step()
     learning_rate = tf.train.piecewise_constant(
-        tf.cast(global_step, tf.int32), schedule.boundaries, schedule.rates)
+        tf.cast(global_step, tf.int32), schedule.boundaries,
+        schedule.rates) if schedule.boundaries else tf.constant(schedule.rates[0])
     optimizer = tf.train.MomentumOptimizer(learning_rate, MOMENTUM)
     if params.get('mixed_precision'):  # float16 gradients would vanish unscaled
         optimizer = tf.train.experimental.MixedPrecisionLossScaleOptimizer(optimizer, 'dynamic')

@@ -55,6 +55,7 @@ def _source_window(shape, side, place, image_size):
     """
     sides = tf.cast(shape[:2], tf.float32)
     new_sides = tf.cast(sides * (tf.cast(side, tf.float32) / tf.reduce_min(sides)), tf.int32)
+    new_sides = tf.maximum(new_sides, image_size)  # truncated, 224 may have become 223
     offsets = place(new_sides - image_size)
     scale = sides / tf.cast(new_sides, tf.float32)
     start = tf.cast(offsets, tf.float32) * scale

@@ -34,7 +34,7 @@ def write_lists(folder, train, test, classes=None):
     file. Raises UserError where a line cannot hold one of the paths.
     """
     for path, _ in train + test:
-        if re.search(r'[\r\n\ud800-\udfff]', path):
+        if re.search(r'^\s|\s$|[\r\n\ud800-\udfff]', path, re.ASCII):
             raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
     os.sync()
     lines = {'train.txt': ['{} {}'.format(*entry) for entry in train],

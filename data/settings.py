@@ -145,7 +145,12 @@ def from_flags(values, stored=None):
     `stored`: an experiment's identity, whose settings hold instead; a flag that contradicts is an
     error. Raises UserError, naming the flag.
     """
-    given, stored = {}, stored and Settings.from_dict(stored['settings'])
+    given = {}
+    try:
+        stored = stored and Settings.from_dict(stored['settings'])
+    except (KeyError, TypeError) as error:
+        raise UserError('the experiment in --model_dir is of another version of this program '
+                        '({})'.format(error)) from None
     for name, kind, _, _ in FIELDS:
         value = values[name].value
         if isinstance(kind, list) and value is not None:

@@ -76,7 +76,7 @@ def classified(answer, paths):
                     contents[path] = file.read()
             except OSError as error:
                 said[path] = path, None, error.strerror
-        batches = [list(contents)]
+        batches = [list(contents)] if contents else []
         while batches:
             batch = batches.pop()
             try:

@@ -34,6 +34,7 @@ class Run:
         log: the path of the log.
         settings: this project's Settings, with the defaults of fields that came into being since;
             None where the log has none.
+        lists: text that tells its list files from others, None where the log has none.
         original: whether this is the original system's format.
         steps: {step, counted from 1: {field: value}}, fields as in FIELDS and GROUPS and 'classes',
             the number seen, where found; accuracies are fractions of 1, counts are ints, those in
@@ -42,9 +43,10 @@ class Run:
         notes: sentences on what could not be read.
     """
 
-    def __init__(self, log, settings=None, steps=None, notes=(), original=False):
+    def __init__(self, log, settings=None, steps=None, notes=(), original=False, lists=None):
         self.log = log
         self.settings = settings
+        self.lists = lists
         self.original = original
         self.steps = steps or {}
         self.progress = None
@@ -52,12 +54,14 @@ class Run:
 
 
 def _read_settings(value):
-    """The Settings of a line; raises one of UNREADABLE where they cannot be an experiment's."""
+    """(Settings, lists) of a line; raises one of UNREADABLE where they are no experiment's."""
+    digests = value.pop('lists', None)  # of train.txt and val.txt, SHA-256
+    lists = digests and ' '.join(digest[:8] for _, digest in sorted(dict(digests).items()))
     settings = Settings.from_dict(value)
     check(settings)
     if not isinstance(settings.dataset, str):
         raise TypeError('no data set')
-    return settings
+    return settings, lists
 
 
 def _read_result(value):
@@ -88,7 +92,7 @@ def _continued(runs, log, step):
     if step >= max(run.steps, default=0):  # the last one again where it was killed before saving it
         return run
     if step == 1:
-        runs.append(Run(log, run.settings))
+        runs.append(Run(log, run.settings, lists=run.lists))
     else:
         run.steps = {known: figures for known, figures in run.steps.items() if known < step}
         run.notes.append('step {} was begun again after later ones: only what was logged from '
@@ -104,9 +108,11 @@ def _parse_own(text, log):
         try:
             value = kind and _JSON.raw_decode(text, match.end())[0]
             if kind == 'settings':
-                settings = _read_settings(value)
-                if not runs or runs[-1].settings != settings:
+                settings, lists = _read_settings(value)
+                if not runs or runs[-1].settings != settings or (
+                        None not in (lists, runs[-1].lists) and runs[-1].lists != lists):
                     runs.append(Run(log, settings))
+                runs[-1].lists = lists or runs[-1].lists
             elif kind == 'result':
                 step, figures = _read_result(value)
                 run = _continued(runs, log, step)

@@ -4,6 +4,7 @@ Steps are dicts of 'step', counted from 1, and columns as in logs/log_reader.py.
 fractions. A measure is None where a figure that it takes is not known. What each is: README.md.
 """
 
+import itertools
 import operator
 import statistics
 import textwrap
@@ -69,21 +70,27 @@ def add_old_new(steps):
 
 def group(summaries):
     """Lists of those of one experiment, in order of appearance; without settings, one each."""
-    groups = {}
-    for number, summary in enumerate(summaries):
-        settings = summary['settings']
-        key = settings._replace(seed=None) if settings else number
-        groups.setdefault(key, []).append(summary)
-    return list(groups.values())
+    groups = []
+    for summary in summaries:
+        own = [runs for runs in groups if summary['settings'] and runs[0]['settings']
+               and not differences(runs + [summary])]
+        if own:
+            own[0].append(summary)
+        else:
+            groups.append([summary])
+    return groups
 
 
 def differences(summaries):
     """{setting: [its value in each]} of the settings that are not the same in all, but the seed.
 
-    The values are short texts.
+    So are the list files, as far as they are known. The values are short texts.
     """
     values = {name: [getattr(summary['settings'], name) for summary in summaries]
               for name in Settings._fields if name != 'seed'}
+    lists = [summary.get('lists') or '-' for summary in summaries]
+    if len(set(lists) - {'-'}) > 1:
+        values['lists'] = lists
     return {name: [textwrap.shorten(str(value), 40, placeholder=' ...') for value in found]
             for name, found in values.items() if any(value != found[0] for value in found)}
 
@@ -118,11 +125,12 @@ def aggregate(summaries):
         if not summary['settings'] or not summary['last_finished_step']:
             raise UserError('{}: not averaged with others: its run has no {}'.format(
                 summary['log'], 'finished step' if summary['settings'] else 'settings'))
-        differ = differences([summaries[0], summary])
+    for one, other in itertools.combinations(summaries, 2):
+        differ = differences([one, other])
         if differ:
             raise UserError('{} and {} are not averaged, they differ in {}'.format(
-                logs[0], summary['log'], ', '.join('{} ({}, {})'.format(name, *values)
-                                                   for name, values in differ.items())))
+                one['log'], other['log'], ', '.join('{} ({}, {})'.format(name, *values)
+                                                    for name, values in differ.items())))
     every = [{figures['step']: figures for figures in summary['steps']} for summary in summaries]
     common = sorted(set(every[0]).intersection(*every))
     runs = [[steps[step] for step in common] for steps in every]
@@ -140,6 +148,7 @@ def aggregate(summaries):
         name='{} ({} runs)'.format(summaries[0]['name'], len(runs)),
         title='mean ± standard deviation of {} runs: {}'.format(len(runs), ', '.join(logs)),
         settings=summaries[0]['settings']._replace(seed=None), model_dir=None,
+        lists=next(filter(None, (summary['lists'] for summary in summaries)), None),
         last_finished_step=max(common, default=0),
         steps=[_merge(figures, measured) for figures in zip(*runs)],
         measures={column: _merge([one[column] for one in found],

@@ -43,6 +43,9 @@ def summarise(run, number=1, count=1):
     last = max((step for step, found in run.steps.items() if 'top5' in found), default=0)
     num_steps = run.settings.num_steps if run.settings else len(rows) or None
     notes = list(run.notes)
+    missing = [str(step) for step in range(1, last) if step not in run.steps]
+    if missing:
+        notes.append('without the results of step {}'.format(', '.join(missing)))
     if num_steps and last != num_steps:
         notes.append('{} of {} steps finished{}'.format(
             last or 'none', num_steps, ', the log ends in ' + run.progress if run.progress else ''))
@@ -57,7 +60,7 @@ def summarise(run, number=1, count=1):
         'name': name.replace('.log', '') + which, 'model_dir': model_dir,
         'system': 'original' if run.original else 'this project',
         'dataset': run.settings.dataset if run.settings else set_name, 'num_steps': num_steps,
-        'settings': run.settings, 'published': set_name, 'steps': steps,
+        'settings': run.settings, 'lists': run.lists, 'published': set_name, 'steps': steps,
         'last_finished_step': last, 'published_results': published.results(run.settings),
         'measures': measures.of([figures for figures in steps if figures['step'] <= last]),
         'notes': notes}

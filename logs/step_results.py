@@ -15,7 +15,7 @@ MOST_CONFUSION_CLASSES = 1000
 def metrics(outputs, labels, part):
     """Accuracies over a part, a slice, of the images: a dict of floats, '' where it is empty.
 
-    `outputs`: arrays [images], as resnet_model.forward gives them; `labels`: int array [images].
+    `outputs`: arrays [images], of Frozen.forward; `labels`: int array [images].
     """
     values = {'top5': outputs['top5'], 'top5_before': outputs['top5_before'],
               'top1': outputs['predicted'] == labels,
@@ -47,13 +47,18 @@ def confusion(predicted, labels, step, settings):
 
 
 def write(model_dir, step, settings, split, test, predicted):
-    """Writes what the test images of `step` were taken for: the confusion matrices, and each one.
+    """Writes what the test images of `step` were taken for: confusion matrices, on request each.
 
     `test`: Samples; `predicted`: as `of` returns it.
     """
     for suffix, classes in predicted.items():
         state.write_array(model_dir, 'confusion{}_{}.npy'.format(suffix, step + 1),
                           confusion(classes, test.classes, step, settings))
+    write_predictions(model_dir, step, split, test, predicted)
+
+
+def write_predictions(model_dir, step, split, test, predicted):
+    """With --predictions: writes what each of the test images was taken for; see `write`."""
     if FLAGS.predictions:
         columns, arrays = ['image'], [test.image_list.names(test.images)]
         for name, classes in (('', test.classes), ('predicted_', predicted['']),
@@ -70,7 +75,7 @@ def of(step, settings, samples, bias, outputs):
         step: t, counted from 0.
         samples: (training, validation, test) Samples.
         bias: (beta, gamma), or None at step 0 and without correction.
-        outputs: of resnet_model.forward, over the validation images (none at step 0), the test
+        outputs: of Frozen.forward, over the validation images (none at step 0), the test
             images, and others.
 
     Returns:

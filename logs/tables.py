@@ -109,9 +109,9 @@ def _length(summary):
 
 
 def _compare_counts(summary):
-    known = [(figures, column, row[column])
-             for figures, row in zip(summary['steps'], published.table(summary['published']))
-             for column in COUNTS if figures[column] is not None]
+    rows = published.table(summary['published'])
+    known = [(figures, column, rows[figures['step'] - 1][column])
+             for figures in summary['steps'] for column in COUNTS if figures[column] is not None]
     differ = ['{} at {} classes ({})'.format(column.replace('_', ' '), figures['classes'], expected)
               for figures, column, expected in known if figures[column] != expected]
     if differ:

@@ -124,10 +124,10 @@ class Progress:
         if not math.isfinite(loss):
             for file in self._batch_files(update - 1) if self._trains else ():
                 LOG.info('image of the last batch: %s', os.fsdecode(file))
-            raise UserError('the loss is {} in {}, learning rate {:g}; the images of this batch '
-                            'are listed above; the last checkpoint is kept; a lower '
-                            '--learning_rate needs another --model_dir'.format(
-                                loss, self._at(update), schedule.learning_rate(update - 1)))
+            raise UserError('the loss is {} in {}, learning rate {:g}; {}the last checkpoint is '
+                            'kept; a lower --learning_rate needs another --model_dir'.format(
+                                loss, self._at(update), schedule.learning_rate(update - 1),
+                                'the images of this batch are listed above; ' * self._trains))
         now = time.monotonic()
         # Also where the next update, if it takes as long as this one, would end too late.
         due = (update == schedule.num_updates or now + now - self._last - self._said > LINE_SECONDS

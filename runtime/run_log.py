@@ -72,15 +72,27 @@ def open_log(path):
         LOG.addHandler(handler)
 
 
-def check_log(path, settings):
-    """Raises UserError where the last settings in the log `path` (None: no log) are not these."""
-    found = settings
+def _began(value, settings, digests):
+    """Whether an experiment began with this value of its settings line."""
+    try:
+        # Once, the lists were not in it.
+        return value.pop('lists', digests) == digests and settings.from_dict(value) == settings
+    except (AttributeError, KeyError, TypeError):  # another program's
+        return False
+
+
+def check_log(path, settings, digests):
+    """Raises UserError where the log `path` (None: no log) is another experiment's, by its end.
+
+    `digests`: of the lists.
+    """
+    same = True
     with contextlib.suppress(FileNotFoundError), open(path or os.devnull, 'rb') as file:
         for line in file:
             if line.startswith(b'settings: '):
                 with contextlib.suppress(ValueError):  # cut off
-                    found = settings.from_dict(json.loads(line[len(b'settings: '):]))
-    if found != settings:
+                    same = _began(json.loads(line[len(b'settings: '):]), settings, digests)
+    if not same:
         raise UserError('--log_file={}: is the log of another experiment; choose another'.format(
             path))
 
@@ -120,9 +132,9 @@ def duration(seconds):
     return '{}:{:02}:{:02}'.format(minutes // 60, minutes % 60, seconds)
 
 
-def settings_line(settings):
-    """The settings as one JSON object in one line."""
-    LOG.info('settings: %s', json.dumps(settings._asdict()))
+def settings_line(settings, digests):
+    """The settings, and the digests of the lists, as one JSON object in one line."""
+    LOG.info('settings: %s', json.dumps(dict(settings._asdict(), lists=digests)))
 
 
 def counts_lines(step, training, validation, test):

@@ -26,8 +26,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_bool('overwrite', False, 'delete another experiment found in model_dir')
 flags.DEFINE_bool('keep_checkpoints', None, 'keep the classifiers that no later step needs; holds '
                   'for later starts too, until --nokeep_checkpoints')
-flags.DEFINE_bool('store_last', False, 'store exemplars after the last step too, so that a further '
-                  'one could have them; in a finished run, evaluates its last step again for that')
+flags.DEFINE_bool('store_last', False, 'store exemplars after the last step too, for uses of your '
+                  'own; in a finished run, evaluates its last step again for that')
 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
@@ -123,7 +123,7 @@ def read_experiment(model_dir):
     """The identity of the experiment in `model_dir`; None where there is none.
 
     Raises:
-        UserError: its file is damaged.
+        UserError: its file is damaged, or another version's.
     """
     path = os.path.join(model_dir, _EXPERIMENT)
     if not os.path.isdir(model_dir):
@@ -133,6 +133,9 @@ def read_experiment(model_dir):
     found = _read_checked(path)
     if found is None:
         raise UserError('{}: is damaged; put it back, or name another --model_dir'.format(path))
+    if found.get('state_version') != VERSION:
+        raise UserError('{}: was written by another version of this program, and only that one '
+                        'reads it; name another --model_dir'.format(path))
     return found
 
 

@@ -107,6 +107,28 @@ def test_a_log_that_another_experiment_began_is_refused(data, tmp_path):
     begin(data, model, log_file=log, seed=1)
 
 
+@pytest.mark.parametrize('text', ['settings: {"lr": 0.1}\n', 'settings: [1]\n'])
+def test_a_log_of_another_program_is_refused(data, tmp_path, text):
+    (tmp_path / 'log').write_text(text)
+    failed(tiny_runs.run(data, tmp_path / 'model', log_file=tmp_path / 'log'), '--log_file=')
+    assert (tmp_path / 'log').read_text() == text
+
+
+def test_the_log_of_an_experiment_on_other_images_is_refused(data, tmp_path):
+    begin(data, tmp_path / 'one', log_file=tmp_path / 'log')
+    other = tiny_runs.make_folder(tmp_path / 'data', train=11)
+    failed(tiny_runs.run(other, tmp_path / 'other', log_file=tmp_path / 'log'), '--log_file=')
+
+
+# -- a rate that never falls ------------------------------------------------------------------
+
+
+def test_without_boundaries_the_learning_rate_stays(data, tmp_path):
+    result = tiny_runs.run(data, tmp_path / 'model', lr_boundaries='')
+    assert result.status == 0, result.err
+    assert set(re.findall('learning rate ([^,]*),', result.out)) == {'0.003125'}
+
+
 # -- checkpoints ------------------------------------------------------------------------------
 
 

@@ -363,12 +363,14 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     record = state.finished_steps(str(tmp_path / 'model'))[0]
     with open(os.path.join(data, record['exemplars'][0][0]), 'wb'):
         pass
-    result = tiny_runs.run(data, tmp_path / 'model', (before_training, 1, tiny_runs.KILL),
-                           skip_bad_images=True)
-    assert result.status == -9, result.err
+    assert tiny_runs.run(data, tmp_path / 'model', (before_training, 1, tiny_runs.KILL),
+                         skip_bad_images=True).status == -9
     counts = re.findall('incremental iteras, #training: (.*?),',
                         (tmp_path / 'model.log').read_text())
     assert int(counts[1]) == int(counts[0]) - 1
+    ends = [tiny_runs.run(data, tmp_path / 'model', skip_bad_images=True, eval_only=evaluates).out
+            for evaluates in (False, True)]
+    assert len({re.findall('test: step 2 .*', out)[-1] for out in ends}) == 1
 
 
 def test_a_class_whose_images_are_all_bad_is_an_error():

@@ -452,6 +452,13 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
                     pytest.approx(value, abs=6e-5, rel=1e-4) for key, value in expected.items()}
     assert 'beta    :  [1.] [0.59001338] [0.30000001]' in lines
     assert 'gamma   :  [0.] [-0.44165498] [1.20000005]' in lines
+    assert not [line for line in lines if line.startswith('warning')]
+    shutil.rmtree(os.path.join(model_dir, '1_bias'))
+    run_driver(tiny.arguments(model_dir, str(tmp_path / 'log')) + ['--eval_only'])
+    lines = capsys.readouterr().out.splitlines()
+    assert 'beta    :  [1.] [1.] [0.30000001]' in lines
+    assert [line for line in lines if line.startswith('warning')] == [
+        'warning: step 2: no 1_bias with beta and gamma: evaluated without the correction']
 
 
 # -- checkpoints of this system ---------------------------------------------------------------

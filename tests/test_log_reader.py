@@ -112,6 +112,22 @@ def test_a_new_start_from_step_1_and_other_settings_are_new_runs():
             ('glyphs100', [1]), ('cifar100', [2])]
 
 
+def test_the_same_settings_on_other_lists_are_a_new_run():
+    def begun(lists):
+        settings = json.loads(SETTINGS[len('settings: '):])
+        return 'settings: {}\n'.format(json.dumps(dict(settings, lists=lists)))
+
+    known = {'train.txt': '0' * 64, 'val.txt': '1' * 64}
+    run = only(begun(known) + result(1) + begun(known) + result(2))
+    assert sorted(run.steps) == [1, 2] and run.lists == '00000000 11111111'
+    other = dict(known, **{'val.txt': '2' * 64})
+    assert len(log_reader.parse(begun(known) + result(1) + begun(other) + result(2))) == 2
+    run = only(SETTINGS + result(1) + begun(known) + result(2))  # once, they were not in it
+    assert sorted(run.steps) == [1, 2] and run.lists == '00000000 11111111'
+    for damaged in (3, 'text', {'train.txt': 3}):
+        assert 'cannot be read' in only(begun(damaged) + result(1)).notes[0]
+
+
 def test_progress_tells_where_the_log_ends():
     assert only(SETTINGS + progress(1)).progress == 'classifier, epoch 1 of 20'
     assert only(SETTINGS + progress(1)[:-60].split(' of 20')[0]).progress is None

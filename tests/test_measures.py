@@ -66,6 +66,19 @@ def test_runs_of_other_settings_are_never_averaged(run_report):
     assert status == 1 and 'no settings' in err
 
 
+def test_runs_on_other_images_are_never_averaged(run_report):
+    """As their list files tell; those of an older log are not known."""
+    lists = [{'train.txt': name * 64, 'val.txt': 'f' * 64} for name in 'ab']
+    logs = {'old': own_log(seed=2), 'one': own_log(lists=lists[0]),
+            'same': own_log(lists=lists[0], seed=3), 'other': own_log(lists=lists[1], seed=4)}
+    status, out, err = run_report('--aggregate', **logs)
+    assert (status, out, err.count('\n')) == (1, '', 1)
+    assert 'one and ' in err and 'lists (aaaaaaaa ffffffff, bbbbbbbb ffffffff)' in err
+    status, out, _ = run_report('--compare', **logs)
+    assert status == 0 and 'old (3 runs)' in out
+    assert cells(out[out.index('Settings that differ'):], 'other') == ['bbbbbbbb ffffffff']
+
+
 def test_of_unfinished_runs_the_steps_that_all_have_are_averaged(run_report):
     status, out, err = run_report('--aggregate', a=own_log(), b=own_log(2, accuracy=.02, seed=1))
     assert cells(out, 'Top-1, this log (%)') == ['89.00 ± 1.41', '84.00 ± 1.41']

@@ -157,8 +157,11 @@ def test_face_that_is_no_picture(tmp_path, bad, message):
 def test_too_few_people_name_the_way_out(tmp_path):
     source = faces(tmp_path / 'faces')
     with pytest.raises(UserError, match=r'4 of 16 people have at least 6 images, 8 are needed: '
-                                        r'give another source too, or --min_images=5 '):
+                                        r'give another source too .or'):
         run([source], tmp_path / 'images', min_images=6)
+    for most, way_out in ((16, 'too, or --min_images=16 '), (15, 'too .or')):
+        with pytest.raises(UserError, match=way_out):  # 5 for the test, 10 held out, and one
+            prepare.choose({'a': range(30), 'b': range(most)}, 2, 20, seed=1)
     with pytest.raises(UserError, match='16 people.*17 are needed'):
         run([source], tmp_path / 'images', num_classes=17)
     with pytest.raises(UserError, match='must be above 0 and 2'):

@@ -101,6 +101,8 @@ def test_pictures_that_do_not_decode_are_all_named(tmp_path, capsys):
 
 @pytest.mark.parametrize('make, flags, message', [
     (lambda path: fill(path), ['--test_share=1'], '--test_share=1.0 must lie'),
+    (lambda path: fill(path), ['--seed=-1'], '--seed=-1 must be'),
+    (lambda path: fill(path, classes=[' cats', 'dogs']), [], "' cats/.*rename it"),
     (lambda path: fill(path, classes=['one']), [], '1 classes with .*it takes two'),
     (lambda path: os.path.dirname(write(path / 'one.jpg', JPEG)), [], '0 classes with')])
 def test_other_mistakes(tmp_path, make, flags, message):

@@ -90,6 +90,16 @@ def test_sides_that_fall_short_in_single_precision(session):
     check_levels(found, oracles.central_crop(whole))
 
 
+@pytest.mark.parametrize('form', ['png', 'jpeg'])
+def test_a_crop_as_large_as_the_shorter_side_has_no_black_edge(session, form):
+    """Of 375 pixels resized to 224 single precision leaves 223."""
+    images = Images(session, VGG._replace(resize_range=(224, 448)))
+    for height, width in ((375, 500), (500, 375)):
+        contents, = photographs.encode([np.full([height, width, 3], 255, np.uint8)], form)
+        check_levels(images.evaluate(contents)[0], np.full([224, 224, 3], 255.))
+        check_levels(images.train(contents, [0, 0, 0, 0])[0], np.full([224, 224, 3], 255.))
+
+
 # Side, and where the crop lies as a share of the room; the extremes are the image's own corners.
 DRAWS = [(256, 0, 0), (256, 1, 1), (512, 0, 1), (512, 1, 0), (300, 0.5, 0.3), (411, 0.2, 0.9),
          (257, 0.7, 0), (511, 0.4, 0.6)]

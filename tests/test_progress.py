@@ -7,6 +7,7 @@ from absl.testing import flagsaver
 import imagenet_main
 from data import settings as settings_lib
 from runtime import progress
+from runtime.errors import UserError
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def clock(monkeypatch):
         yield now
 
 
-def seconds_of_lines(clock, said, first, each, updates, trains=True):
+def seconds_of_lines(clock, said, first, each, updates, trains=True, loss=0.5):
     """When lines came, in a stage whose first update takes `first` seconds and others `each`."""
     schedule = settings_lib.schedule(settings_lib.Settings('folder', batch_size=8, train_epochs=1,
                                                            num_classes=2), 8 * updates)
@@ -30,7 +31,7 @@ def seconds_of_lines(clock, said, first, each, updates, trains=True):
     for update in range(1, updates + 1):
         clock[0] += first if update == 1 else each
         before = len(said)
-        watch.updated(update, 0.5)
+        watch.updated(update, loss)
         times += [clock[0] - start] * (len(said) - before)
     return times
 
@@ -57,6 +58,13 @@ def test_a_stage_of_one_update_has_a_line_that_knows_the_time_left(clock, said, 
 def test_a_stage_2_gone_on_with_knows_its_own_time_left(clock, said):
     seconds_of_lines(clock, said, 0.1, 0.5, 200, trains=False)
     assert 'update 100 of 200' in said[0] and 'step left 0:00:50, run left unknown' in said[0]
+
+
+def test_a_loss_of_stage_2_that_is_no_number_promises_no_list_of_images(clock, said):
+    with pytest.raises(UserError) as error:
+        seconds_of_lines(clock, said, 1, 1, 2, trains=False, loss=float('nan'))
+    assert 'a stage, epoch 1 of 1, update 1 of 2' in str(error.value)
+    assert 'listed above' not in str(error.value) and said == []
 
 
 def test_a_long_pass_says_how_far_it_is_and_a_short_one_nothing(clock, said):

@@ -11,7 +11,7 @@ import sys
 import pytest
 from made_logs import GROUPS, cells, original_log, own_log
 
-from logs import published, report
+from logs import log_reader, published, report
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, 'logs', 'report.py')
@@ -76,6 +76,18 @@ def test_sample_counts_that_differ_are_named(run_report):
     out = run_report(log=text)[1]
     assert 'training samples at 10 classes (12800)' in out
     assert cells(out, 'Classes seen') == ['10', '20', '30']
+
+
+def test_counts_are_compared_step_by_step_where_the_log_has_no_beginning(run_report):
+    rows = published.table('imagenet100')
+    lines = [own_log(finished=0, dataset='imagenet100', num_classes=100, num_increments=10)]
+    for step in (6, 7):
+        counts = {name: rows[step - 1][name] for name in log_reader.COUNTS}
+        lines.append('result: {}\n'.format(json.dumps(dict(
+            counts, step=step, classes=10 * step, top5=.9, top5_before=.8))))
+    out, err = run_report(log=''.join(lines))[1:]
+    assert 'All 6 sample counts above are the published run\'s.' in out
+    assert '7 of 10 steps finished' in err and 'without the results of step 1, 2, 3, 4, 5\n' in err
 
 
 def test_own_log_with_top1_and_forgetting(run_report):

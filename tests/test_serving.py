@@ -173,6 +173,16 @@ def test_what_cannot_be_exported_is_one_line(exported, tmp_path, left_out, flags
               tiny_runs.run('gone', model, **flags), tmp_path / 'exports', *expected)
 
 
+@pytest.mark.parametrize('changed', [{'state_version': 2}, {'settings': {'novelty': 1}}])
+def test_what_another_version_wrote_is_not_exported(exported, tmp_path, changed):
+    model = str(tmp_path / 'model')
+    shutil.copytree(str(exported.model), model)
+    found = state.read_experiment(model)
+    found['settings'] = dict(found['settings'], **changed.pop('settings', {}))
+    state._write_checked(os.path.join(model, 'experiment.json'), dict(found, **changed))
+    no_export(export(model, tmp_path / 'exports'), tmp_path / 'exports', 'another version')
+
+
 def test_a_file_in_the_way_is_named_as_the_flag_has_it(exported, tmp_path):
     (tmp_path / 'file').write_text('')
     for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
@@ -265,6 +275,16 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
     whole = run_classify('--json', exported.exports, *good)[1]
     assert [json.loads(line)['top5'][0]['label'] for line in whole.splitlines()] == [
         image['top5'][0]['label'] for image in said if 'top5' in image]
+
+
+def test_classify_goes_on_after_a_batch_of_which_nothing_is_there(
+        exported, run_classify, tmp_path, monkeypatch):
+    monkeypatch.setattr(classify, 'BATCH', 2)
+    gone = [str(tmp_path / name) for name in ('a.jpg', 'b.jpg')]
+    status, out, err = run_classify(exported.exports, *gone + exported.files[:1])
+    assert status == 1 and out.splitlines()[0] == exported.files[0]
+    assert err.splitlines() == ['error: {}: No such file or directory'.format(path)
+                                for path in gone]
 
 
 @pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])

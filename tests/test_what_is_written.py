@@ -44,6 +44,15 @@ def test_classes_and_predictions_can_be_read_beside_the_confusion_matrices(data,
                 matrix[int(row['class']), int(row[name])] += 1
             confusion = np.load(str(model / 'confusion{}_{}.npy'.format(suffix, step)))
             assert confusion.tolist() == matrix.tolist()
+    # Afterwards, too, of the step whose classifier is there.
+    written = (model / 'predictions_2.csv').read_bytes()
+    for step in (1, 2):
+        (model / 'predictions_{}.csv'.format(step)).unlink()
+    assert tiny_runs.run(data, model, eval_only=True).status == 0
+    assert not list(model.glob('predictions_*'))
+    assert tiny_runs.run(data, model, eval_only=True, predictions=True).status == 0
+    found, = model.glob('predictions_*')
+    assert found.read_bytes() == written
 
 
 def test_names_that_are_not_one_a_label_are_said_and_not_used(data, tmp_path):

@@ -24,8 +24,9 @@ IMAGES = os.path.join(HERE, 'images')
 NUM_CLASSES = 10000
 SEED = 1993
 TEST_IMAGES = 5  # a person
-# The driver holds V = r*G*P = 0.2*10*5 = 10 images a person back for the bias correction, and
-# trains on what is left beside the test images.
+# The driver holds V = r*G*P = 0.2*10*5 images a person back for the bias correction, and trains on
+# what is left beside the test images.
+HELD_OUT = 10
 MIN_IMAGES = 20
 
 
@@ -55,7 +56,7 @@ def choose(people, num_classes, min_images, seed):
     if len(enough) < num_classes:
         counts = sorted(map(len, people.values()), reverse=True)
         way_out = 'give another source too'
-        if len(counts) >= num_classes:
+        if len(counts) >= num_classes and counts[num_classes - 1] > TEST_IMAGES + HELD_OUT:
             way_out += ', or --min_images={}'.format(counts[num_classes - 1])
         raise UserError('{} of {} people have at least {} images, {} are needed: {} (or '
                         '--num_classes)'.format(len(enough), len(people), min_images, num_classes,

@@ -81,6 +81,8 @@ def main(argv=None):
             root, ' and '.join(there)))
     if not 0 < args.test_share < 1:
         raise UserError('--test_share={} must lie between 0 and 1'.format(args.test_share))
+    if not 0 <= args.seed < 2 ** 32:
+        raise UserError('--seed={} must be 0 or more, and below 2^32'.format(args.seed))
     pictures = split(root, args.test_share, args.seed)
     paths = [path for part in pictures for found in part.values() for path in found]
     progress = scripts.Progress('images decoded', len(paths))
