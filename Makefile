@@ -15,7 +15,8 @@ help:
 	@echo 'make lint    run the linter'
 	@echo 'make bench   run the benchmarks'
 	@echo 'Each sets up what it needs first, in VENV (.venv). Options, as in "make demo RUNTIME=tf2":'
-	@echo '  ARGS=...      flags for imagenet_main.py (demo), pytest (test) or the benchmarks (bench)'
+	@echo '  ARGS=...      flags for imagenet_main.py (demo), pytest (test) or the benchmarks (bench);'
+	@echo '                further requirements (setup): requirements-plot.txt for figures'
 	@echo '  RUNTIME=...   cpu: TensorFlow 1.15 for CPUs, gpu: for NVIDIA GPUs (both Python 3.7),'
 	@echo '                tf2: TensorFlow 2.15.1 (Python 3.9 to 3.11), system: the TensorFlow 1.15 or'
 	@echo '                2.0 to 2.15 that PYTHON (python3) has; chosen by itself otherwise'
@@ -23,7 +24,7 @@ help:
 	@echo '  PYTHON=...    the Python to make the environment with'
 
 setup:
-	@.ci/setup
+	@.ci/setup $(ARGS)
 
 demo:
 	@.ci/setup

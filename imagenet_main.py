@@ -197,16 +197,9 @@ def plan(run, says=False):
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
 
-def leave_out_bad_images(run, num_groups):
-    """Where bad images are skipped, takes those of the first groups out of the split."""
-    if FLAGS.skip_bad_images:
-        run.split = checks.without_bad_images(run.split, run.settings.groups[:num_groups + 1],
-                                              run.machine.num_parallel_calls)
-
-
 def passed_on(run, step, records):
     """What `step` has from those before it: (exemplars, teacher_bias) of run_step."""
-    leave_out_bad_images(run, step + 1)
+    checks.leave_out_bad_images(run, step + 1)
     exemplars, teacher_bias = [], None
     if step:
         exemplars = lists.find_images(run.split, records[step - 1]['exemplars'],
@@ -235,7 +228,7 @@ def evaluate_checkpoints(run, own):
     """
     num_steps, rows = run.settings.num_steps, []
     records = state.finished_steps(run.model_dir) if own else [None] * num_steps
-    leave_out_bad_images(run, len(records))
+    checks.leave_out_bad_images(run, len(records))
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
         checkpoint = checkpoints.newest(checkpoints.classifier_dir(run.model_dir, step))
         if not checkpoint or step >= len(records):

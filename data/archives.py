@@ -171,12 +171,15 @@ def check_file(root, path, bad):
 
     Seldom reads more than its ends.
     """
-    file_name = os.path.join(root, path)
-    if not is_there(file_name):
-        with open(file_name, 'rb') as file:
-            fault = picture_fault(file.read())
-        if fault:
-            bad[path] = '{}: {}'.format(file_name, fault)
+    file_name, fault = os.path.join(root, path), None
+    try:
+        if not is_there(file_name):
+            with open(file_name, 'rb') as file:
+                fault = picture_fault(file.read())
+    except OSError as error:
+        fault = error.strerror
+    if fault:
+        bad[path] = '{}: {}'.format(file_name, fault)
 
 
 def pictures(folder):

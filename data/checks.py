@@ -45,6 +45,13 @@ def check_data(split, num_parallel_calls):
                         'use --skip_bad_images'.format(len(bad), len(files)))
 
 
+def leave_out_bad_images(run, num_groups):
+    """With --skip_bad_images: takes what does not decode of the first groups out of run.split."""
+    if FLAGS.skip_bad_images:
+        run.split = without_bad_images(run.split, run.settings.groups[:num_groups + 1],
+                                       run.machine.num_parallel_calls)
+
+
 def without_bad_images(split, groups, num_parallel_calls):
     """The Split without what does not decode of the images of groups that are not checked yet.
 

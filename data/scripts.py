@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import fcntl
 import functools
+import math
 import os
 import re
 import shlex
@@ -99,6 +100,16 @@ def some(names, count=5):
     return ', '.join(names[:count]) + more
 
 
+def increments(num_classes, most=10):
+    """(how many, flag) of the most groups of classes, `most` or fewer, of two classes or more."""
+    most = max(2, min(most, num_classes // 2))
+    groups = max(count for count in range(1, most + 1) if num_classes % count == 0)
+    if groups > 1:
+        return groups, '--num_increments={}'.format(groups)
+    size = math.ceil(num_classes / most)  # a prime number of classes
+    return math.ceil(num_classes / size), '--classes_per_increment={}'.format(size)
+
+
 def say_done(lists, target, datasets):
     """Says how much was prepared; `lists` are the training and the test list.
 
@@ -143,6 +154,7 @@ def run(main):
     An interrupt (ctrl-c, or SIGTERM) ends with exit code 130, an error with 1.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be any bytes
     try:
         main()
     except KeyboardInterrupt:

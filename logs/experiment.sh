@@ -1,5 +1,6 @@
 # To be sourced by the run.sh of an experiment, in whose folder it leaves logs, figures and tables.
-#   experiment NAME FLAG...    one run, gone on with where it was cut off; its log is NAME.log
+#   experiment NAME FLAG...    one run, gone on with where it was cut off; its log, NAME.log, is laid
+#                              into the folder at its end
 #   tables FLAG...             results.md and figure.png from the logs there are
 #   one NAME                   NAME.md and NAME.png of one run, with its confusion matrices
 # Paths given to it are from the project's folder. The logs here are of TensorFlow 2.15.1
@@ -10,12 +11,17 @@ folder=logs/$(basename "$(cd "$(dirname "$0")" && pwd)")
 runs=logs/runs/${folder#logs/}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
+"$python" -c 'import matplotlib' 2>/dev/null || {  # now, and not after hours
+    echo "error: $python has no matplotlib: make setup ARGS=requirements-plot.txt" >&2
+    exit 1
+}
 
 experiment() {
     name=$1
     shift
-    "$python" imagenet_main.py --model_dir="$runs/$name" --log_file="$folder/$name.log" \
+    "$python" imagenet_main.py --model_dir="$runs/$name" --log_file="$runs/$name.log" \
         --intra_op_threads=1 --inter_op_threads=1 "$@" || exit
+    cp "$runs/$name.log" "$folder/"
 }
 
 tables() {

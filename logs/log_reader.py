@@ -84,7 +84,7 @@ def _read_result(value):
     return step, figures
 
 
-def _continued(runs, log, step):
+def _continued(runs, log, step, lists):
     """The run of which `step` is logged next: the last in `runs`, or a new one added to them."""
     if not runs:
         runs.append(Run(log))
@@ -92,7 +92,7 @@ def _continued(runs, log, step):
     if step >= max(run.steps, default=0):  # the last one again where it was killed before saving it
         return run
     if step == 1:
-        runs.append(Run(log, run.settings, lists=run.lists))
+        runs.append(Run(log, run.settings, lists=lists))
     else:
         run.steps = {known: figures for known, figures in run.steps.items() if known < step}
         run.notes.append('step {} was begun again after later ones: only what was logged from '
@@ -102,7 +102,7 @@ def _continued(runs, log, step):
 
 def _parse_own(text, log):
     """Returns (runs, where in `text` lines begin that cannot be read)."""
-    runs, damaged = [], []
+    runs, damaged, lists = [], [], None
     for match in _LINE.finditer(text):
         kind, step, progress = match.group('kind', 'step', 'progress')
         try:
@@ -111,14 +111,13 @@ def _parse_own(text, log):
                 settings, lists = _read_settings(value)
                 if not runs or runs[-1].settings != settings or (
                         None not in (lists, runs[-1].lists) and runs[-1].lists != lists):
-                    runs.append(Run(log, settings))
-                runs[-1].lists = lists or runs[-1].lists
+                    runs.append(Run(log, settings, lists=lists))
             elif kind == 'result':
                 step, figures = _read_result(value)
-                run = _continued(runs, log, step)
+                run = _continued(runs, log, step, lists)
                 run.steps[step], run.progress = figures, None
             else:
-                _continued(runs, log, int(step)).progress = progress
+                _continued(runs, log, int(step), lists).progress = progress
         except UNREADABLE:
             damaged.append(match.start())
             if kind == 'settings':

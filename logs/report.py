@@ -135,7 +135,7 @@ def report(arguments):
         try:
             from logs import plots
         except ImportError as error:
-            raise UserError('--plot needs matplotlib ({}): pip install -r requirements-plot.txt'
+            raise UserError('--plot needs matplotlib ({}): make setup ARGS=requirements-plot.txt'
                             .format(error)) from None
         plots.write(flags.plot, summaries, flags.compare)
     if flags.json:

@@ -122,8 +122,10 @@ def test_the_same_settings_on_other_lists_are_a_new_run():
     assert sorted(run.steps) == [1, 2] and run.lists == '00000000 11111111'
     other = dict(known, **{'val.txt': '2' * 64})
     assert len(log_reader.parse(begun(known) + result(1) + begun(other) + result(2))) == 2
-    run = only(SETTINGS + result(1) + begun(known) + result(2))  # once, they were not in it
-    assert sorted(run.steps) == [1, 2] and run.lists == '00000000 11111111'
+    # Once, they were not in it: not known.
+    assert only(SETTINGS + result(1) + begun(known) + result(2)).lists is None
+    runs = log_reader.parse(OWN + begun(known) + result(1))
+    assert [run.lists for run in runs] == [None, '00000000 11111111']
     for damaged in (3, 'text', {'train.txt': 3}):
         assert 'cannot be read' in only(begun(damaged) + result(1)).notes[0]
 

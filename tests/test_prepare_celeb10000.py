@@ -135,6 +135,34 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch):
     assert len(count) == len(expected[0] + expected[1]) - 20
 
 
+def test_the_target_may_lie_in_a_source(tmp_path):
+    expected = run([faces(tmp_path / 'faces')], tmp_path / 'images')
+    for target in (tmp_path / 'faces' / 'lists', tmp_path / 'faces'):
+        for _ in range(2):  # what the first start left, links among it, is no face to the second
+            assert run([str(tmp_path / 'faces')], target) == expected
+
+
+def test_hidden_folders_hold_no_people(tmp_path):
+    expected = run([faces(tmp_path / 'faces')], tmp_path / 'images')
+    hidden = {'.Trash-1/files/m.999/{}.jpg'.format(number): JPEG for number in range(9)}
+    for path, data in hidden.items():
+        write(tmp_path / 'faces' / path, data)
+    archive = write(tmp_path / 'faces.tar', tar(dict(FACES, **hidden)))
+    for number, given in enumerate((str(tmp_path / 'faces'), archive)):
+        assert run([given], tmp_path / str(number)) == expected
+
+
+def test_a_link_that_leads_nowhere_is_a_bad_picture(tmp_path, capsys):
+    source = faces(tmp_path / 'faces')
+    chosen = sorted(people(run([source], tmp_path / 'images')))
+    gone = tmp_path / 'faces' / chosen[0] / 'gone.jpg'
+    gone.symlink_to(tmp_path / 'nowhere')
+    with pytest.raises(UserError, match='gone.jpg: No such file'):
+        run([source], tmp_path / 'images')
+    assert not [line for part in run([source], tmp_path / 'images', skip_bad_images=True)
+                for line in part if 'gone' in line]
+
+
 @pytest.mark.parametrize('bad, message', [(b'<html>', 'HTML'), (JPEG[:-9], 'cut off')])
 def test_face_that_is_no_picture(tmp_path, bad, message):
     source = faces(tmp_path / 'faces')
@@ -201,4 +229,4 @@ def test_script_says_what_to_type_next(tmp_path):
     said = ended.stdout.split('\n')
     assert said[-3].startswith('8 training and 40 test images')
     assert said[-2] == ('next: python imagenet_main.py --dataset=celeb10000 --num_classes=8 '
-                        '--data_dir={}'.format(tmp_path / 'images'))
+                        '--num_increments=4 --data_dir={}'.format(tmp_path / 'images'))

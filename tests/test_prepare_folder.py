@@ -82,6 +82,25 @@ def test_small_classes_are_left_out_and_named(tmp_path, capsys):
     assert read(tmp_path)[2] == ['Ant', 'bee', 'cat', 'dog', 'fire engine']
 
 
+def test_pictures_below_a_class_folder_are_left_out_and_named(tmp_path, capsys):
+    fill(tmp_path)
+    fill(tmp_path / 'bee' / 'more', 3, ['2019'])
+    prepare.main([str(tmp_path)])
+    said = capsys.readouterr().out
+    assert 'left out: bee/more/2019: 3 pictures in a folder below that of a class\n' in said
+    assert len(read(tmp_path)[0] + read(tmp_path)[1]) == 60
+
+
+def test_names_of_any_bytes_can_be_said(tmp_path):
+    fill(tmp_path)
+    write(os.path.join(str(tmp_path), os.fsdecode(b'caf\xe9'), 'a.jpg'), JPEG)
+    ended = subprocess.run(
+        [sys.executable, 'data/folder/prepare.py', str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env=dict(os.environ, PYTHONIOENCODING='utf-8:strict'))
+    assert (ended.returncode, ended.stderr) == (0, b'')
+    assert b'left out: caf\\udce9: 0 training and 1 test images' in ended.stdout
+
+
 def test_pictures_that_do_not_decode_are_all_named(tmp_path, capsys):
     folder = fill(tmp_path)
     write(tmp_path / 'bee' / '03.jpg', JPEG[:60])

@@ -406,7 +406,7 @@ def test_script_says_what_to_type_next(tmp_path):
     assert said[0].startswith('images: 19, ')
     assert said[1].startswith('11 training and 8 test images')
     assert said[2] == ('next: python imagenet_main.py --dataset=folder --num_classes=4 '
-                       '--data_dir={}'.format(tmp_path / 'images'))
+                       '--num_increments=2 --data_dir={}'.format(tmp_path / 'images'))
     assert lines(tmp_path / 'images' / 'train.txt') == TRAIN_LIST
 
 
@@ -497,6 +497,15 @@ def test_all_bad_pictures_are_named_and_can_be_left_out(tmp_path, capsys, give):
             line for line in expected if 'n01443537_10.' not in line and '_00000003.' not in line]
 
 
+def test_pictures_that_stay_where_they_are_are_looked_at_too(tmp_path):
+    folder, = spoilt_folder(tmp_path)
+    with pytest.raises(UserError, match='bad images: 2 '):
+        run([folder], folder)
+    assert not lists(folder)
+    run([folder], folder, skip_bad_images=True)
+    assert len(lines(os.path.join(folder, 'train.txt'))) == len(TRAIN_LIST) - 1
+
+
 @pytest.mark.parametrize('share', [0.2, 0.5, 0.9, 0.99])
 def test_truncated_archives(tmp_path, share):
     for give in (give_cls_loc, give_three_archives):
@@ -545,10 +554,11 @@ def test_other_sources(tmp_path):
 
 
 @pytest.mark.parametrize('text, message', [
-    ('n01440764\nn0144', "line 2: 'n0144'"), ('n01440764x', 'line 1'), ('\n', 'line 1')])
+    (b'n01440764\nn0144', "line 2: 'n0144'"), (b'n01440764x', 'line 1'), (b'\n', 'line 1'),
+    (b'n01440764\nT\xe4nzer', 'line 2')])
 def test_synsets_file(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
-        prepare.read_synsets(write(tmp_path / 's', text.encode()))
+        prepare.read_synsets(write(tmp_path / 's', text))
 
 
 def test_class_folder_names_decide_the_label_not_the_ids_of_the_devkit(tmp_path):

@@ -63,6 +63,7 @@ class Machine:
         for tool in TOOLS:
             if shutil.which(tool):
                 (tools / tool).symlink_to(shutil.which(tool))
+        self.program(tools / 'uname', '#!/bin/sh\necho x86_64\n')
         self.path = [str(self.bin), str(tools)]
 
     def program(self, path, text):
@@ -140,6 +141,15 @@ def test_falls_back_to_tensorflow_2_and_says_so(machine):
     assert (code, log) == (0, ['venv 3.10', 'install requirements-tf2.txt'])
     assert 'no Python 3.7, falling back to Python 3.10.1' in output.splitlines()[0]
     assert 'TensorFlow 2.15.1' in output.splitlines()[0]
+
+
+def test_processors_that_tensorflow_1_is_not_made_for_get_tensorflow_2(machine):
+    machine.program(machine.bin / 'uname', '#!/bin/sh\necho aarch64\n')
+    for version in ('3.7', '3.11'):
+        machine.python(version)
+    code, output, log = machine.setup()
+    assert (code, log) == (0, ['venv 3.11', 'install requirements-tf2.txt'])
+    assert 'TensorFlow 1.15 is not made for this processor: Python 3.11.1' in output.splitlines()[0]
 
 
 @pytest.mark.parametrize('others', [[], ['3.6', '3.8', '3.12', '3.13']])

@@ -30,19 +30,30 @@ HELD_OUT = 10
 MIN_IMAGES = 20
 
 
-def pictures_in(source, root):
+def _walk(source, elsewhere):
+    """Yields the files in a folder, relative to it, but for hidden folders and those `elsewhere`.
+
+    `elsewhere`: real paths, of the target and of all sources: its links lead back into these.
+    """
+    for folder, folders, names in os.walk(source, followlinks=True):
+        folders[:] = [name for name in folders
+                      if os.path.realpath(os.path.join(folder, name)) not in elsewhere]
+        for name in names:
+            yield os.path.relpath(os.path.join(folder, name), source)
+
+
+def pictures_in(source, root, elsewhere):
     """Yields (`root`/folder of the person, name of the picture, Member) of an archive.
 
     Of a folder too, without Members.
     """
     if os.path.isdir(source):
-        files = ((os.path.relpath(os.path.join(folder, name), source), None)
-                 for folder, _, names in os.walk(source, followlinks=True) for name in names)
+        files = ((path, None) for path in _walk(source, elsewhere))
     else:
         files = ((os.path.normpath(member.name), member) for member in archives.members(source))
     for path, member in files:
         folder, name = os.path.split(path)
-        if folder and archives.is_picture_name(name):
+        if folder and '/.' not in '/' + folder and archives.is_picture_name(name):
             yield '{}/{}'.format(root, folder), name, member
 
 
@@ -77,12 +88,13 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             num_classes, min_images, test_images))
     for source in sources:
         os.stat(source)  # one that is not there is an error now, not after hours
+    elsewhere = set(map(os.path.realpath, list(sources) + [target]))
     roots = ['faces'] + ['faces{}'.format(number) for number in range(2, len(sources) + 1)]
     with scripts.target_folder(target):
         people = collections.defaultdict(set)
         progress = scripts.Progress('names read')
         for root, source in zip(roots, sources):
-            for person, name, _ in pictures_in(source, root):
+            for person, name, _ in pictures_in(source, root, elsewhere):
                 people[person].add(name)
                 progress.add()
         progress.say()
@@ -92,7 +104,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
         for root, source in zip(roots, sources):
             if os.path.isdir(source):
                 scripts.link(os.path.realpath(source), target, root)
-            for person, name, member in pictures_in(source, root):
+            for person, name, member in pictures_in(source, root, elsewhere):
                 if person in wanted:
                     if member:
                         archives.extract(member, target, person, name, bad)
@@ -124,7 +136,8 @@ def main(argv=None):
     lists = prepare(**vars(args))
     dataset = 'celeb10000'
     if args.num_classes != NUM_CLASSES:
-        dataset += ' --num_classes={}'.format(args.num_classes)
+        dataset += ' --num_classes={} {}'.format(args.num_classes,
+                                                 scripts.increments(args.num_classes)[1])
     scripts.say_done(lists, args.target, {dataset: ''})
 
 

@@ -7,7 +7,6 @@ DIR/train/CLASS and DIR/val/CLASS, which stay as they are. Into DIR go train.txt
 set) and classes.txt: line n, counted from 0, names the class of label n. README.md tells more.
 """
 
-import math
 import os
 import sys
 
@@ -17,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
 
 import numpy as np  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
 
 from data import archives, checks, pipeline, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
@@ -32,6 +32,11 @@ def find(root, folder=''):
         if name[0] != '.' and os.path.isdir(os.path.join(root, path)):
             found[name] = [os.path.join(path, picture)
                            for picture in archives.pictures(os.path.join(root, path))]
+            for below, _, names in os.walk(os.path.join(root, path)):
+                passed_over = sum(map(archives.is_picture_name, names))
+                if passed_over and below != os.path.join(root, path):
+                    print('left out: {}: {} pictures in a folder below that of a class'.format(
+                        os.path.relpath(below, root), passed_over))
     return found
 
 
@@ -53,12 +58,7 @@ def suggested(num_classes, fewest):
     With r = 0.2 and P = 5, a class has one image for the bias correction at the last step. There
     are no more groups than leave G*P, its exemplars and images held out, what it has.
     """
-    most = max(2, min(10, num_classes // 2, fewest // 5))
-    groups = max(count for count in range(1, most + 1) if num_classes % count == 0)
-    text = '--num_increments={}'.format(groups)
-    if groups == 1:  # a prime number of classes
-        size = math.ceil(num_classes / most)
-        groups, text = math.ceil(num_classes / size), '--classes_per_increment={}'.format(size)
+    groups, text = scripts.increments(num_classes, min(10, fewest // 5))
     memory = 5 * min(4, max(1, fewest // 5 // groups))
     return '--num_classes={} {} --memory_per_class={} --val_share=0.2 --batch_size=32 ' \
         '--batch_norm_decay=0.9'.format(num_classes, text, memory)
@@ -83,6 +83,7 @@ def main(argv=None):
         raise UserError('--test_share={} must lie between 0 and 1'.format(args.test_share))
     if not 0 <= args.seed < 2 ** 32:
         raise UserError('--seed={} must be 0 or more, and below 2^32'.format(args.seed))
+    tf.logging.set_verbosity(tf.logging.ERROR)
     pictures = split(root, args.test_share, args.seed)
     paths = [path for part in pictures for found in part.values() for path in found]
     progress = scripts.Progress('images decoded', len(paths))

@@ -59,7 +59,7 @@ def read_meta(data, path):
 def read_synsets(path):
     """Returns the sorted WordNet ids of a file that has one a line. Raises UserError."""
     synsets = set()
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8', errors='replace') as file:
         for number, line in enumerate(file, 1):
             if not re.match(WNID + r'\s', line + '\n'):
                 raise UserError('{}, line {}: {!r} is no WordNet id such as n01440764'.format(
@@ -109,6 +109,7 @@ class Target:
         self.labels = {wnid: label for label, wnid in enumerate(synsets)}
         self.progress = scripts.Progress('images', total)
         self.bad = {}
+        self._in_place = False  # whether a source is the target, or in it: there are no links
         self._kit_ids = {}  # name without suffix -> ILSVRC2012_ID
         self._kit_classes = {}  # ILSVRC2012_ID -> WordNet id
         # Name without suffix -> WordNet id; an earlier run may have known some.
@@ -158,6 +159,7 @@ class Target:
         Archives beside pictures are passed over: they are where these came from. Raises UserError.
         """
         tars, linked = [], False
+        self._in_place |= _is_below(source, self.path)
         for where, folders, names in os.walk(os.path.realpath(source), followlinks=True):
             folders[:] = sorted(name for name in folders if name[0] != '.')
             pictures = []  # (name, folder under the target, name there)
@@ -204,7 +206,7 @@ class Target:
     def entries(self, split):
         """The list of a split: [(path under the target, label)] by label and then by name.
 
-        Looks at the pictures that are linked to; `bad` has those that are none.
+        Looks at the pictures that came from folders; `bad` has those that are none.
         """
         entries = []
         for wnid, label in self.labels.items():
@@ -213,10 +215,16 @@ class Target:
                 entry = '{}/{}/{}'.format(split, wnid, name)
                 path = os.path.join(folder, name)
                 entries.append((entry, label))
-                if os.path.islink(folder) or os.path.islink(path):
+                if self._in_place or os.path.islink(folder) or os.path.islink(path):
                     self.progress.add()
                     archives.check_file(self.path, entry, self.bad)
         return entries
+
+
+def _is_below(folder, other):
+    """Whether a folder is another one or lies in it."""
+    folder, other = (os.path.join(os.path.realpath(path), '') for path in (folder, other))
+    return folder.startswith(other)
 
 
 def count_fault(split, paths, total, per_class, synsets):
@@ -297,7 +305,8 @@ def main(argv=None):
     lists = prepare(args.sources, args.target, synsets, TRAIN_IMAGES if whole else None,
                     VAL_PER_CLASS, args.allow_missing, args.skip_bad_images)
     datasets = {'imagenet1000': '', **{name: name for name in SUBSETS}} if whole else {
-        'folder --num_classes={}'.format(len(synsets)): ''}
+        'folder --num_classes={} {}'.format(len(synsets), scripts.increments(
+            len(synsets))[1]): ''}
     scripts.say_done(lists, args.target, datasets)
 
 

@@ -1,13 +1,21 @@
 #!/bin/sh
 # 50 classes of 64x64 photographs, ResNet-18, five increments of ten, three training seeds on one
-# class order and split. DATA: a folder with train.txt and val.txt. 51 to 60 minutes a run on one
-# of two cores, with another run on the other.
+# class order and split. DATA: the folder of Tiny ImageNet (tiny-imagenet-200); train.txt and
+# val.txt here have a line a class, its id and the numbers of its images. 51 to 60 minutes a run on
+# one of two cores, with another run on the other.
 set -eu
+DATA=$(cd "$DATA" && pwd)
 . "$(dirname "$0")/../experiment.sh"
 
+export DATA
+mkdir -p "$runs/lists"
+awk '{ for (i = 2; i <= NF; i++) printf "%s/train/%s/images/%s_%s.JPEG %d\n",
+       ENVIRON["DATA"], $1, $1, $i, NR - 1 }' "$folder/train.txt" >"$runs/lists/train.txt"
+awk '{ for (i = 2; i <= NF; i++) printf "%s/val/images/val_%s.JPEG %d\n",
+       ENVIRON["DATA"], $i, NR - 1 }' "$folder/val.txt" >"$runs/lists/val.txt"
 for seed in 1993 1 2; do
-    experiment "bic_$seed" --dataset=folder --data_dir="$DATA" --seed=$seed --num_classes=50 \
-        --num_increments=5 --memory_per_class=20 --val_share=0.1 --image_size=64 \
+    experiment "bic_$seed" --dataset=folder --data_dir="$runs/lists" --seed=$seed \
+        --num_classes=50 --num_increments=5 --memory_per_class=20 --val_share=0.1 --image_size=64 \
         --resize_range=64,96 --resnet_size=18 --train_epochs=20 --lr_boundaries=6,12,16,18 \
         --batch_size=64 --learning_rate=0.1 --batch_norm_decay=0.9
 done
