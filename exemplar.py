@@ -73,7 +73,7 @@ def warnings(settings, split):
     Yields:
         One line a shortage, with the way out.
     """
-    if settings.bias_correction and validation_pool(settings) == 1:
+    if settings.num_steps > 1 and settings.bias_correction and validation_pool(settings) == 1:
         yield ('1 image of each class is held out for the bias correction: raise --val_share or '
                '--memory_per_class')
     quotas = [stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]

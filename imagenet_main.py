@@ -230,7 +230,8 @@ def evaluate_checkpoints(run, own):
     records = state.finished_steps(run.model_dir) if own else [None] * num_steps
     checks.leave_out_bad_images(run, len(records))
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
-        checkpoint = checkpoints.newest(checkpoints.classifier_dir(run.model_dir, step))
+        checkpoint = checkpoints.newest(checkpoints.classifier_dir(run.model_dir, step),
+                                        verify=step < len(records))
         if not checkpoint or step >= len(records):
             LOG.info('step %d of %d: %s', step + 1, num_steps,
                      'not finished' if checkpoint else 'no checkpoint')
@@ -239,8 +240,7 @@ def evaluate_checkpoints(run, own):
             checkpoints.bias_dir(run.model_dir, step))
         run_log.counts_lines(step, *(len(part.images) for part in samples))
         if bias is None and step and run.settings.bias_correction:
-            run_log.warn(['step {}: no {}_bias with beta and gamma: evaluated without the '
-                          'correction'.format(step + 1, step)])
+            run_log.warn(['step {}: no {}_bias to read: not corrected'.format(step + 1, step)])
         with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
             results, predicted, _ = evaluate(run, step, frozen, bias, samples, False)
         step_results.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
@@ -278,7 +278,8 @@ def main(_):
         run_log.check_log(FLAGS.log_file, settings, run.digests)
         if run.machine.writes and not look:
             run.keeps = stack.enter_context(state.experiment(
-                model_dir, settings, run.digests, FLAGS.overwrite, FLAGS.keep_checkpoints))
+                model_dir, settings, run.digests, FLAGS.overwrite, FLAGS.keep_checkpoints,
+                FLAGS.skip_bad_images))
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
             run_log.settings_line(settings, run.digests)
         run.machine.log_devices()

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import posixpath
+import re
 import zlib
 
 import numpy as np
@@ -115,12 +116,16 @@ def read_list(path, num_classes, watch=None):
         if label is None:
             raise UserError('{}, line {}: {} is no label of 0...{} (--num_classes={})'.format(
                 path, number, _shown(fields[1]), num_classes - 1, num_classes))
+        name = image
         if b'./' in image or b'//' in image:
-            image = posixpath.normpath(image)  # so that one image has one name
-        if image in seen:
+            name = posixpath.normpath(image)  # so that one image has one name
+            if not re.search(rb'[^/.][^/]*/+\.\./', image):  # that may lead out of a link
+                image = name
+        if name in seen:
+            first = list(map(posixpath.normpath, paths)).index(name) + 1
             raise UserError('{}, line {}: {} is listed twice (first in line {})'.format(
-                path, number, _shown(image, 500), paths.index(image) + 1))
-        seen.add(image)
+                path, number, _shown(name, 500), first))
+        seen.add(name)
         paths.append(image)
         labels.append(label)
     return ImageList(path, np.array(paths, object), np.array(labels, np.int32), digest)
@@ -225,19 +230,18 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
 def without(split_, train_images, test_images):
     """The Split with these images taken out: indices into the train and the test list.
 
-    Raises UserError where a class would have no image left to train on or to test with.
+    Raises UserError where a class would have none left to train on, to hold out or to test with.
     """
     def kept(by_class, images, what):
-        by_class = [those[~np.isin(those, images)] for those in by_class]
-        for c, those in enumerate(by_class):
-            if what and not len(those):
-                raise UserError('label {} would have no image left to {}'.format(
-                    split_.order[c], what))
-        return by_class
+        left = [those[~np.isin(those, images)] for those in by_class]
+        for label, before, after in zip(split_.order, by_class, left):
+            if len(before) and not len(after):
+                raise UserError('label {} would have no image left to {}'.format(label, what))
+        return left
 
     return split_._replace(
         train=kept(split_.train, train_images, 'train on'),
-        validation=kept(split_.validation, train_images, None),
+        validation=kept(split_.validation, train_images, 'hold out for the bias correction'),
         test=kept(split_.test, test_images, 'test with'))
 
 

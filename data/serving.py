@@ -77,6 +77,7 @@ def find(model_dir, num_classes):
     if os.path.lexists(target(found)):
         raise UserError('{}: is there already, and nothing is written over it; name another '
                         '--export_dir'.format(target(found)))
+    files.check_path(FLAGS.export_dir, '--export_dir={}'.format(FLAGS.export_dir))
     try:
         os.makedirs(FLAGS.export_dir, exist_ok=True)
     except OSError as error:

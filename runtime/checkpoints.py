@@ -38,7 +38,14 @@ def _readable(prefix):
 
     TensorFlow verifies its checksums on the way. Weights that are no numbers are written where a
     checkpoint is due at the update that spoilt them; nothing can go on from there.
+
+    Raises:
+        OSError, UserError: it cannot be opened, which is not the checkpoint's fault.
     """
+    files.check_path(prefix, prefix)
+    for path in glob.glob(glob.escape(prefix) + '.*'):
+        with open(path, 'rb'):
+            pass
     try:
         reader = tf.train.load_checkpoint(prefix)
         return all(np.all(np.isfinite(reader.get_tensor(name)))
@@ -124,8 +131,8 @@ def newest(directory, verify=True):
     """
     prefixes = _by_updates(directory)
     if prefixes and verify and not _readable(prefixes[-1]):
-        raise UserError('{}: is damaged or holds weights that are no numbers; put it back, or go '
-                        'on with the run, which falls back on the one before'.format(prefixes[-1]))
+        raise UserError('{}: is damaged or holds weights that are no numbers; put it back, or move '
+                        'it away to do without it'.format(prefixes[-1]))
     return prefixes[-1] if prefixes else None
 
 

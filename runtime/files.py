@@ -2,6 +2,19 @@
 
 import contextlib
 import os
+import re
+
+from runtime.errors import UserError
+
+
+def check_path(path, name):
+    """Raises UserError, which says `name`, where TensorFlow would not find its own files again.
+
+    It takes brackets and backslashes for patterns.
+    """
+    if re.search(r'\[.*\]|\\|[\ud800-\udfff]', path, re.DOTALL):
+        raise UserError('{}: TensorFlow finds files only where the path is UTF-8 and has no [...] '
+                        'and no \\ in it; choose another'.format(name))
 
 
 def write(path, content, temporary, sync=True):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 
+from runtime import files
 from runtime.errors import UserError
 
 _INDEX = '.index'
@@ -20,6 +21,7 @@ def find(path):
         return int((re.findall(r'-(\d+)\.index$', index) or [-1])[0])
 
     prefix = os.path.expanduser(path)
+    files.check_path(prefix, '--pretrained={}'.format(path))
     found = [prefix + _INDEX]
     if os.path.isdir(prefix):
         found = sorted(glob.glob(os.path.join(glob.escape(prefix), '*' + _INDEX)), key=updates)

@@ -146,28 +146,36 @@ def check_lists(found, digests, model_dir, data_dir):
             data_dir, model_dir, differences(found['lists'], digests)))
 
 
-def _claim(model_dir, settings, digests, overwrite, keep_checkpoints):
+def _claim(model_dir, settings, digests, overwrite, keep_checkpoints, skip_bad_images):
     """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not.
 
     Returns:
         Whether checkpoints are to be kept from now on.
     """
     path, wanted = os.path.join(model_dir, _EXPERIMENT), identity(settings, digests)
-    written = dict(wanted, keep_checkpoints=True) if keep_checkpoints else wanted
+    asked = {'keep_checkpoints': keep_checkpoints, 'skip_bad_images': skip_bad_images}
+
+    def write(remembered):
+        _write_checked(path, dict(wanted, **{name: True for name in remembered
+                                             if remembered[name]}))
+
     delete(path + '.tmp')  # of a process killed while it wrote
     others = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK, CLUSTER)]
     if os.path.exists(path):
         found = _read_checked(path) or {}
-        kept = found.pop('keep_checkpoints', False)
+        before = {name: found.pop(name, False) for name in asked}
         with contextlib.suppress(KeyError, TypeError):  # damaged; a later version's
             found['settings'] = _plain(settings.from_dict(found['settings']))
         if found == wanted:
-            if keep_checkpoints in (None, kept):
-                return kept
-            if kept:
+            if before['skip_bad_images'] and not skip_bad_images:
+                raise UserError('{}: images were left out of this experiment: add '
+                                '--skip_bad_images'.format(path))
+            now = {name: before[name] if asked[name] is None else asked[name] for name in asked}
+            if before['keep_checkpoints'] and not now['keep_checkpoints']:
                 LOG.info('--nokeep_checkpoints: the classifiers kept so far are deleted')
-            _write_checked(path, written)
-            return keep_checkpoints
+            if now != before:
+                write(now)
+            return now['keep_checkpoints']
         if not overwrite:
             why = 'is damaged'
             if found:
@@ -180,7 +188,7 @@ def _claim(model_dir, settings, digests, overwrite, keep_checkpoints):
                         '--model_dir'.format(model_dir, (foreign or others)[0]))
     for name in others:
         delete(os.path.join(model_dir, name))
-    _write_checked(path, written)
+    write(asked)
     return bool(keep_checkpoints)
 
 
@@ -190,26 +198,25 @@ def make(model_dir):
     Raises:
         UserError: it cannot be made or written.
     """
+    files.check_path(model_dir, '--model_dir={}'.format(model_dir))
     try:
-        model_dir.encode('utf-8')
         os.makedirs(model_dir, exist_ok=True)
         return open(os.path.join(model_dir, _LOCK), 'a')
-    except UnicodeEncodeError:
-        raise UserError('--model_dir={}: TensorFlow writes only where the path is UTF-8; choose '
-                        'another'.format(model_dir)) from None
     except OSError as error:
         raise UserError('--model_dir={}: cannot be written: {}'.format(
             model_dir, error.strerror)) from None
 
 
 @contextlib.contextmanager
-def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None):
+def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None,
+               skip_bad_images=False):
     """Holds `model_dir` for one process; the experiment in it is the one described, or new.
 
     Args:
         settings, digests: as for identity.
         overwrite: bool, deletes an experiment with other settings or lists.
         keep_checkpoints: bool, from now on; None: as before.
+        skip_bad_images: bool, whether images may be left out; once they may, they have to be.
 
     Yields:
         bool, whether checkpoints are kept from now on.
@@ -223,7 +230,7 @@ def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None):
         except (BlockingIOError, PermissionError):
             raise UserError('--model_dir={}: another process is running this experiment; wait for '
                             'it or choose another folder'.format(model_dir)) from None
-        keeps = _claim(model_dir, settings, digests, overwrite, keep_checkpoints)
+        keeps = _claim(model_dir, settings, digests, overwrite, keep_checkpoints, skip_bad_images)
         _remove_leftovers(model_dir)
         _held[os.path.abspath(model_dir)] = lock
         try:

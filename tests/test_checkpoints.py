@@ -36,6 +36,17 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path, said, suffix, how):
     assert tf.train.latest_checkpoint(str(tmp_path)) is None
 
 
+def test_what_cannot_be_opened_just_now_is_not_called_damaged(tmp_path):
+    prefix = save_checkpoint(tmp_path, 5)
+    data = checkpoint_file(prefix, 'data')
+    os.rename(data, data + '.elsewhere')
+    os.symlink(data, data)  # a loop
+    before = sorted(os.listdir(str(tmp_path)))
+    with pytest.raises(OSError):
+        checkpoints.latest(str(tmp_path))
+    assert sorted(os.listdir(str(tmp_path))) == before
+
+
 def test_a_clock_that_is_set_back_delays_no_checkpoint(monkeypatch):
     wall, clock = [5e9], [100.]
     monkeypatch.setattr(checkpoints.time, 'time', lambda: wall[0])

@@ -198,7 +198,10 @@ def test_images_with_names_that_are_no_utf_8(odd_names, tmp_path):
         assert re.search(r'bad image: .*caf\\udce9/train/' + re.escape(bad), text)
 
 
-def test_a_model_dir_that_is_no_utf_8_is_one_line(data, tmp_path):
-    model = os.path.join(str(tmp_path), os.fsdecode(b'caf\xe9'))
-    failed(tiny_runs.run(data, model, log_file=None), '--model_dir=', 'caf\\udce9', 'UTF-8')
+@pytest.mark.parametrize('name', [b'caf\xe9', b'bic[seed=1]', b'a\\b'])
+def test_a_folder_in_which_tensorflow_finds_nothing_again_is_one_line(data, tmp_path, name):
+    path = os.path.join(str(tmp_path), os.fsdecode(name))
+    text = path.encode('utf-8', 'backslashreplace').decode()
+    failed(tiny_runs.run(data, path, log_file=None), '--model_dir=' + text, 'UTF-8')
+    failed(tiny_runs.run(data, tmp_path / 'model', pretrained=path), '--pretrained=' + text)
     assert os.listdir(str(tmp_path)) == []

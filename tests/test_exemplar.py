@@ -186,6 +186,7 @@ def test_a_pool_of_one_image_is_warned_of():
     assert line == ('1 image of each class is held out for the bias correction: raise --val_share '
                     'or --memory_per_class')
     assert warned(settings._replace(bias_correction=False)) == []  # nothing is fitted on it
+    assert warned(settings._replace(num_increments=1)) == []
     assert warned(settings._replace(val_share=0.2)) == []
 
 

@@ -371,15 +371,18 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     ends = [tiny_runs.run(data, tmp_path / 'model', skip_bad_images=True, eval_only=evaluates).out
             for evaluates in (False, True)]
     assert len({re.findall('test: step 2 .*', out)[-1] for out in ends}) == 1
+    failed(tiny_runs.run(data, tmp_path / 'model', store_last=True), 'add --skip_bad_images')
 
 
 def test_a_class_whose_images_are_all_bad_is_an_error():
-    images = [np.array([0, 1]), np.array([2])]
-    split = lists.Split(np.array([1, 0]), images, images, images, np.array([0, 0, 1]), None, None,
+    images, pools = [np.array([0, 1]), np.array([2])], [np.array([3]), np.array([4, 5])]
+    split = lists.Split(np.array([1, 0]), images, pools, images, np.array([0, 0, 1]), None, None,
                         checked_groups=0)
     assert [len(own) for own in lists.without(split, [0], []).train] == [1, 1]
     with pytest.raises(UserError, match='label 0 .* train on'):
         lists.without(split, [2], [])
+    with pytest.raises(UserError, match='label 1 .* hold out'):
+        lists.without(split, [3], [])
     with pytest.raises(UserError, match='label 1 .* test with'):
         lists.without(split, [], [0, 1])
 

@@ -4,6 +4,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+import tiny_runs
 from absl.testing import flagsaver
 
 import imagenet_main
@@ -169,3 +170,13 @@ def test_batches_copied_ahead_are_the_same(session, tmp_path):
     for (images, classes), (expected, expected_classes) in zip(*batches):
         np.testing.assert_array_equal(images, expected)
         assert classes.tolist() == expected_classes.tolist()
+
+
+def test_a_stage_begun_in_float32_does_not_go_on_in_float16(tmp_path):
+    data, model = tiny_runs.make_folder(tmp_path / 'data'), tmp_path / 'model'
+    stop = 'runtime.progress:Progress.updated', 2, tiny_runs.TERMINATE
+    assert tiny_runs.run(data, model, stop).status == 143
+    result = tiny_runs.run(data, model, mixed_precision=True)
+    assert result.err == ('error: stage 1 was begun without --mixed_precision: leave it out until '
+                          'the next step\n') and result.status == 1
+    assert tiny_runs.run(data, model).status == 0

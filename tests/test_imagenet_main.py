@@ -458,7 +458,7 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert 'beta    :  [1.] [1.] [0.30000001]' in lines
     assert [line for line in lines if line.startswith('warning')] == [
-        'warning: step 2: no 1_bias with beta and gamma: evaluated without the correction']
+        'warning: step 2: no 1_bias to read: not corrected']
 
 
 # -- checkpoints of this system ---------------------------------------------------------------
@@ -550,6 +550,9 @@ def test_eval_only_takes_the_steps_that_are_there(tiny, tmp_path, capsys):
         found = state._read_checked(path)
         del found['settings']['exemplar_selection']
         state._write_checked(path, found)
+        if '2_step.json' in left_out:  # what is not evaluated may be damaged
+            for name in glob.glob(os.path.join(model_dir, '2_classifier', 'model.ckpt-*.data-*')):
+                os.truncate(name, 1000)
         found = evaluated(tiny, model_dir, capsys)
         assert [line for line in found if re.match(r'step \d of', line)] + [
             ' '.join(found[-1].split())] == lines[:-1] + [' '.join(lines[-1].split())]

@@ -193,11 +193,21 @@ def test_stored_exemplars_are_found_again(tmp_path):
 @pytest.mark.parametrize('content', [
     b'a.png 0\nb.png 1\n', b'a.png 0\nb.png 1', b'a.png 0\r\nb.png 1\r\n\r\n',
     b'\xef\xbb\xbfa.png 0\nb.png 1\n\n\n', b'a.png\t0\nb.png   1 \n',
-    b'./a.png 0\nc//../b.png 1\n'])
+    b'./a.png 0\n.//b.png 1\n'])
 def test_list_file_forms(tmp_path, content):
     (tmp_path / 'train.txt').write_bytes(content)
     found = lists.read_list(str(tmp_path / 'train.txt'), 2)
     assert found.paths.tolist() == [b'a.png', b'b.png'] and found.labels.tolist() == [0, 1]
+
+
+def test_a_detour_behind_a_link_is_left_as_it_is(tmp_path):
+    """To the system link/.. is the folder that holds what the link leads to."""
+    (tmp_path / 'train.txt').write_text('./a//b.png 0\n../c.png 0\nlink/../d.png 1\n')
+    path = str(tmp_path / 'train.txt')
+    assert lists.read_list(path, 2).paths.tolist() == [b'a/b.png', b'../c.png', b'link/../d.png']
+    (tmp_path / 'train.txt').write_text('link/../d.png 1\nd.png 1\n')
+    with pytest.raises(UserError, match='line 2: .d.png. is listed twice .first in line 1'):
+        lists.read_list(path, 2)
 
 
 def test_label_follows_the_last_space(tmp_path):

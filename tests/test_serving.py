@@ -185,6 +185,7 @@ def test_what_another_version_wrote_is_not_exported(exported, tmp_path, changed)
 
 def test_a_file_in_the_way_is_named_as_the_flag_has_it(exported, tmp_path):
     (tmp_path / 'file').write_text('')
+    no_export(export(exported.model, tmp_path / 'a[b]'), tmp_path / 'a[b]', '--export_dir=')
     for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
         result = export(exported.model, folder)
         assert result.status == 1 and result.err.startswith(

@@ -188,6 +188,17 @@ def test_whether_checkpoints_are_kept_is_remembered_and_no_part_of_the_identity(
     assert held(settings=SETTINGS._replace(seed=7))[0] is False
 
 
+def test_an_experiment_without_its_bad_images_is_not_gone_on_with_otherwise(tmp_path):
+    for skips in (False, True):
+        with hold(tmp_path, skip_bad_images=skips):
+            pass
+    refused(tmp_path, 'images were left out of this experiment: add --skip_bad_images')
+    with hold(tmp_path, skip_bad_images=True, keep_checkpoints=True):
+        pass
+    with hold(tmp_path, skip_bad_images=True) as keeps:
+        assert keeps
+
+
 def test_a_folder_of_something_else_is_refused_even_with_overwrite(tmp_path):
     (tmp_path / 'notes.tmp').write_text('mine')
     refused(tmp_path, 'notes.tmp', overwrite=True)
