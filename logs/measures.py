@@ -6,6 +6,7 @@ fractions. A measure is None where a figure that it takes is not known. What eac
 
 import itertools
 import operator
+import os
 import statistics
 import textwrap
 
@@ -91,8 +92,16 @@ def differences(summaries):
     lists = [summary.get('lists') or '-' for summary in summaries]
     if len(set(lists) - {'-'}) > 1:
         values['lists'] = lists
-    return {name: [textwrap.shorten(str(value), 40, placeholder=' ...') for value in found]
+    return {name: _short(list(map(str, found)))
             for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _short(texts):
+    """Each in some 40 characters, from where they differ on."""
+    same = os.path.commonprefix(texts)
+    start = same.rfind(' ') + 1 if len(same) > 20 else 0
+    return ['... ' * (start > 0) + textwrap.shorten(text[start:], 40, placeholder=' ...')
+            for text in texts]
 
 
 def _merge(dicts, measured):
@@ -111,6 +120,16 @@ def _merge(dicts, measured):
         else:
             merged[name] = first if values.count(first) == len(values) else statistics.mean(values)
     return merged
+
+
+def mean(runs):
+    """One summary of the runs of one experiment; only the notes of one without a finished step."""
+    begun = [run for run in runs if run['last_finished_step']]
+    if len(runs) == 1 or not begun:
+        return runs[0]
+    found = aggregate(begun) if len(begun) > 1 else begun[0]
+    return dict(found, notes=found['notes'] + ['{}: {}'.format(run['log'], note) for run in runs
+                                               if run not in begun for note in run['notes']])
 
 
 def aggregate(summaries):

@@ -18,16 +18,19 @@ from matplotlib.ticker import MaxNLocator
 from data.scripts import write_file
 from logs import tables
 from logs.measures import SPREAD
+from logs.step_results import MOST_CONFUSION_CLASSES
 from runtime.errors import UserError
 
 BLUE, VERMILLION, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
-ORANGE, SKY, BLACK, GREY = '#E69F00', '#56B4E9', '#000000', '#777777'
+ORANGE, SKY, YELLOW, BLACK, GREY = '#E69F00', '#56B4E9', '#F0E442', '#000000', '#777777'
+COLOURS = [BLUE, VERMILLION, PURPLE, ORANGE, SKY, GREEN, BLACK, YELLOW]
 WITH = {'marker': 'o', 'linestyle': '-'}
 BEFORE = {'marker': 'o', 'markerfacecolor': 'white', 'linestyle': '--'}
 PAPER = {'color': BLACK, 'marker': 'x', 'linestyle': ':', 'linewidth': 1.}
 PUBLISHED = {'color': GREEN, 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
              'markerfacecolor': 'none', 'markersize': 5.5}
 WIDTH = 7.2  # inches
+MAX_NAME = 100  # characters of a run's name
 MAX_CELLS = 200  # a side of a drawn confusion matrix; beyond, neighbouring classes are summed
 STYLE = {
     'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'legend.fontsize': 7,
@@ -36,8 +39,8 @@ STYLE = {
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
     'axes.axisbelow': True, 'grid.color': '#dddddd', 'grid.linewidth': 0.5,
     'legend.frameon': False, 'pdf.fonttype': 42, 'svg.hashsalt': 'bic',
-    # Of the runs: 'C0', 'C1', ... and again from the first.
-    'axes.prop_cycle': matplotlib.cycler(color=[BLUE, VERMILLION, PURPLE, ORANGE, SKY]),
+    # Of the runs: 'C0', 'C1', ... and again from the first, dotted.
+    'axes.prop_cycle': matplotlib.cycler(color=COLOURS),
 }
 
 
@@ -66,6 +69,12 @@ def _with_published(summaries):
                  if summary['published']}.values())
 
 
+def _of_run(i, **style):
+    """The style of a run's lines, the `i`th of several."""
+    dotted = {'linestyle': ':'} if i >= len(COLOURS) else {}
+    return dict({'color': 'C{}'.format(i)}, **dict(style, **dotted))
+
+
 def _panel(axes, summaries, x, scale, published, own):
     """Curves over the steps; `published` and `own`: pairs of column and style."""
     for summary in _with_published(summaries):
@@ -73,7 +82,7 @@ def _panel(axes, summaries, x, scale, published, own):
             _draw(axes, summary, x, column, scale, style)
     for i, summary in enumerate(summaries):
         for column, style in own:
-            _draw(axes, summary, x, column, scale, dict({'color': 'C{}'.format(i)}, **style))
+            _draw(axes, summary, x, column, scale, _of_run(i, **style))
     axes.set_xlabel('classes seen' if x == 'classes' else 'incremental step')
 
 
@@ -96,12 +105,12 @@ def _curves(part, summaries, compare):
     bias.set(title='Bias correction', ylabel='β (circles), γ (triangles)')
     for axes in [*accuracies, bias]:
         axes.xaxis.set_major_locator(MaxNLocator(
-            integer=True, nbins=6 if len(columns) > 1 else 10, steps=[1, 2, 5, 10]))
+            integer=True, nbins=6 if len(columns) > 1 else 10, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
 def _legend_keys(names, summaries, compare):
     """(label, style) of each entry: the legend stands beside the panels and covers no data."""
-    runs = [(name, {'color': 'C{}'.format(i), 'linewidth': 3}) for i, name in enumerate(names)]
+    runs = [(name, _of_run(i, linewidth=3)) for i, name in enumerate(names)]
     colours = BLACK, BLACK
     if len(runs) == 1 and not compare:
         runs, colours = [], (BLUE, VERMILLION)
@@ -114,6 +123,12 @@ def _legend_keys(names, summaries, compare):
 def _legend(part, keys, columns):
     part.legend([Line2D([], [], **style) for _, style in keys], [label for label, _ in keys],
                 loc='center', ncol=columns, columnspacing=1.6, handlelength=3.2)
+
+
+def _plain(name):
+    """A run's name for Matplotlib, to which $ begins a formula and a first _ hides."""
+    name = name if len(name) <= MAX_NAME else '...' + name[3 - MAX_NAME:]
+    return name.replace('$', r'\$').replace('_', ' _', name.startswith('_'))
 
 
 def _pair(part, name, title, draw, *what):
@@ -147,7 +162,7 @@ def _groups(axes, summary):
                         fontsize=6, color='black' if value > 55 else 'white')
         ax.set_xlabel('incremental step')
         for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+            axis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     axes[0].set_ylabel('group of classes')
     return shown, 'top-1 accuracy (%)', None
 
@@ -168,9 +183,13 @@ def read_confusions(summary):
         raise UserError('{}: {}; leave it out or make the run again'.format(
             ' or '.join(paths), error)) from None
     found, known = after.trace() / after.sum(), summary['steps'][-1]['top1']
-    # Of more than 1,000 classes the matrix is one of groups.
-    by_class = len(after) == summary['steps'][-1]['classes']
-    if by_class and known is not None and abs(found - known) > 1e-4:
+    settings = summary['settings']
+    by_group = settings is not None and settings.num_classes > MOST_CONFUSION_CLASSES
+    size = step if by_group else summary['steps'][-1]['classes']
+    if len(after) != size:
+        raise UserError('{}: of another run than {}: it has {} rows, not {}'.format(
+            paths[1], summary['log'], len(after), size))
+    if not by_group and known is not None and abs(found - known) > 1e-4:
         raise UserError('{}: of another run than {}: its top-1 accuracy is {:.4f}, in the log '
                         '{:.4f}'.format(paths[1], summary['log'], found, known))
     return step, before, after
@@ -219,7 +238,7 @@ def write(path, summaries, compare=False):
 
 
 def _figure(summaries, compare=False):
-    names = tables.names(summaries)
+    names = list(map(_plain, tables.names(summaries)))
     keys = _legend_keys(names, summaries, compare)
     # As many columns as fit the width, at some 115 characters and the length of a sample line.
     columns = max(1, min(len(keys), 115 // (9 + max(len(label) for label, _ in keys))))

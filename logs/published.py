@@ -52,13 +52,13 @@ def _value(column, value):
 def published_set(run):
     """'imagenet100' or 'imagenet1000' where `run` is comparable with the published run, else None.
 
-    That is where its settings name the set and the same groups of classes; without settings, where
-    all sample counts in the log are exactly the published run's.
+    That is where its settings name the set, the same groups of classes and the same memory; without
+    settings, where all sample counts in the log are exactly the published run's.
     """
     if run.settings:
         name = run.settings.dataset
-        same = name in SETS and run.settings.groups[1:] == tuple(
-            row['classes'] for row in table(name))
+        same = name in SETS and all(getattr(run.settings, part) == getattr(DATASETS[name], part)
+                                    for part in ('groups', 'memory', 'memory_per_class'))
         return name if same else None
     counts = [(step, column, figures[column]) for step, figures in run.steps.items()
               for column in COUNTS if column in figures]

@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import sys
 
@@ -52,12 +53,13 @@ def summarise(run, number=1, count=1):
     folder, name = os.path.split(os.path.abspath(run.log))
     model_dir = None
     if name == LOG_FILE:  # as every run calls it, in a folder of its own
-        name = os.path.basename(folder)
         model_dir = folder if number == count else None
+        folder, name = os.path.split(folder)
     which = ', run {} of {}'.format(number, count) if count > 1 else ''
     return {
         'log': run.log, 'run': number, 'runs_in_log': count, 'title': run.log + which,
-        'name': name.replace('.log', '') + which, 'model_dir': model_dir,
+        'name': re.sub(r'\.log$', '', name) + which, 'path': os.path.join(folder, name),
+        'model_dir': model_dir,
         'system': 'original' if run.original else 'this project',
         'dataset': run.settings.dataset if run.settings else set_name, 'num_steps': num_steps,
         'settings': run.settings, 'lists': run.lists, 'published': set_name, 'steps': steps,
@@ -129,8 +131,7 @@ def report(arguments):
     if flags.aggregate:
         summaries = [measures.aggregate(summaries)]
     elif flags.compare:
-        summaries = [measures.aggregate(runs) if len(runs) > 1 else runs[0]
-                     for runs in measures.group(summaries)]
+        summaries = list(map(measures.mean, measures.group(summaries)))
     if flags.plot:
         try:
             from logs import plots
@@ -156,11 +157,13 @@ def main(arguments=None):
         stream.reconfigure(encoding='utf-8', errors='backslashreplace')
     try:
         text, notes = report(arguments)
+        print(text, flush=True)
     except (UserError, OSError) as error:
-        line = '{0.filename}: {0.strerror}'.format(error) if isinstance(error, OSError) else error
+        line = error
+        if isinstance(error, OSError):
+            line = '{}: {}'.format(error.filename or 'the output', error.strerror)
         print('error: {}'.format(' '.join(str(line).split())), file=sys.stderr)
         return 1
-    print(text, flush=True)
     for note in notes:
         print('note: {}'.format(note), file=sys.stderr)
     return 0

@@ -1,5 +1,7 @@
 """Markdown of a report: the tables of one run, and of several beside each other."""
 
+import os
+
 from logs import published
 from logs.log_reader import COUNTS
 from logs.measures import HIGHEST, LOWEST, MEASURES, SPREAD, differences
@@ -33,10 +35,14 @@ RESULT_COLUMNS = ('first', 'second', 'third', 'fourth', 'fifth', 'last', 'averag
 
 def names(summaries):
     """Short names of the runs for legends and rows, all different."""
-    short = [summary['name'] for summary in summaries]
-    if len(set(short)) == len(short):
-        return short
-    return [summary['title'] for summary in summaries]
+    short, parts = [summary['name'] for summary in summaries], []
+    if len(set(short)) < len(short):
+        parts = [summary['path'].split(os.sep) for summary in summaries]
+    for depth in range(2, max(map(len, parts), default=0) + 1):
+        if len(set(short)) < len(short):  # with more of the folders that they lie in
+            short = ['/'.join(path[-depth:-1] + [summary['name']])
+                     for path, summary in zip(parts, summaries)]
+    return short if len(set(short)) == len(short) else [summary['title'] for summary in summaries]
 
 
 def axis(summaries):
@@ -64,7 +70,7 @@ def _joined(*parts):
 
 def _markdown(lines):
     """A table of lists of cells, the first of them the head, padded so that it reads as text."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
+    widths = [max(2, *map(len, column)) for column in zip(*lines)]
     rule = ['-' * widths[0]] + ['-' * (width - 1) + ':' for width in widths[1:]]
     padded = [[cell.rjust(width) if i else cell.ljust(width)
                for i, (cell, width) in enumerate(zip(line, widths))] for line in lines]
@@ -182,12 +188,13 @@ def comparison(summaries):
         for name, summary in zip(short, summaries):
             at = {figures[key]: figures for figures in summary['steps']}
             before = column + '_before'
+            whole = 1 < summary['last_finished_step'] == summary['num_steps']
             corrected = any(figures[before] is not None and figures[before] != figures[column]
                             for figures in summary['steps'])
             for label, kind in [(name, column)] + [(name + ', before correction',
                                                     before)] * corrected:
                 lines.append([label] + [_cell(at.get(value, {}), kind) for value in every]
-                             + [_cell(summary['measures'][kind], measure)
+                             + [_cell(summary['measures'][kind] if whole else {}, measure)
                                 for measure, _ in zip(MEASURES, heads)])
         parts.append(_markdown(lines))
     settled = [(name, summary) for name, summary in zip(short, summaries) if summary['settings']]

@@ -21,7 +21,7 @@ READ_AHEAD = 8  # batches: more than the pipeline ever holds
 
 
 class RunTime:
-    """Time left, from the time since stage 1 began, with all that steps do beside it.
+    """Time left, from the speed of stage 1; once a whole step was seen, with what steps do beside.
 
     Args:
         images: images that stage 1 of each step goes through, all epochs, as planned.
@@ -29,13 +29,14 @@ class RunTime:
 
     def __init__(self, images):
         self._images = images
-        self._trained, self._began = 0, None
+        self._trained, self._seconds, self._began = 0, 0., None
 
     def trained(self, images, seconds):
         """Counts images that stage 1 went through in the `seconds` before now."""
         if self._began is None:
             self._began = time.monotonic() - seconds
         self._trained += images
+        self._seconds += seconds
 
     def left(self, step, images_left, seconds_left):
         """(seconds left in this step, in the whole run; None before stage 1 was measured).
@@ -44,7 +45,8 @@ class RunTime:
         """
         if self._began is None:
             return seconds_left, None
-        an_image = (time.monotonic() - self._began) / self._trained
+        whole_step = self._trained >= max(self._images)
+        an_image = (time.monotonic() - self._began if whole_step else self._seconds) / self._trained
         in_step = seconds_left + an_image * images_left
         return in_step, in_step + an_image * sum(self._images[step + 1:])
 

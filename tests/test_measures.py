@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from made_logs import cells, original_log, own_log
 
 from data.settings import DATASETS
-from logs import measures, published
+from logs import log_reader, measures, published, report
 
 
 def test_forgetting_and_backward_transfer_where_a_group_is_better_at_the_end():
@@ -98,7 +99,7 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
     assert cells(out, 'bic_1 (2 runs)') == [
         '89.00 ± 1.41', '84.00 ± 1.41', '67.33 ± 1.41', '80.11 ± 1.41', '75.67 ± 1.41',
         '35.00 ± 0.00', '-35.00 ± 0.00']
-    assert cells(out, 'joint') == ['-', '-', '90.00', '90.00', '-', '-', '-']
+    assert cells(out, 'joint') == ['-', '-', '90.00', '-', '-', '-', '-']  # of one step
     assert cells(out, 'plain')[2] == '58.33'
     before = cells(run_report(log=own_log())[1], 'Top-1, this log before correction (%)')
     assert cells(out, 'plain, before correction')[:3] == before
@@ -108,6 +109,21 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
     settings = out[out.index('Settings that differ'):]
     assert cells(settings, 'Settings that differ') == ['num_increments', 'distillation']
     assert cells(settings, 'plain') == ['3', 'False']
+
+
+def test_a_method_that_is_not_finished_has_no_average_of_all_steps(run_report):
+    begun = {'one': own_log(2, distillation=False), 'two': own_log(0, distillation=False, seed=2)}
+    status, out, err = run_report('--compare', bic=own_log(), **begun)
+    assert status == 0 and 'two: none of 3 steps finished' in err
+    assert cells(out, 'bic')[3:5] == ['81.11', '76.67']
+    assert cells(out, 'one') == ['90.00', '85.00', '-', '-', '-', '-', '-']
+
+
+def test_settings_are_told_apart_where_they_begin_alike():
+    orders = [tuple(range(60)) + last for last in ((60, 61), (61, 60))]
+    logs = [own_log(num_classes=62, num_increments=2, class_order=order) for order in orders]
+    found = measures.differences([report.summarise(*log_reader.parse(log)) for log in logs])
+    assert found == {'class_order': ['... 60, 61)', '... 61, 60)']}
 
 
 def cifar_log(**changed):
@@ -133,8 +149,11 @@ def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
     assert cells(short[short.index('Published on'):], 'log')[-1] == (
         '25 of 250 epochs, distillation False, order_seed 7')
     joint = cifar_log(finished=1, num_increments=1, classes=(100,))
-    assert cells(run_report('--compare', log=joint)[1], 'BiC paper')[0] == (
-        'CIFAR-100, all classes at once')
+    out = run_report('--compare', log=joint)[1]
+    table = out[out.index('Published on'):]
+    for label in ('log', 'BiC paper'):  # beneath each other
+        assert '-' not in (cells(table, label)[2], cells(table, label)[7])
+    assert not re.search(r'\| *:? *\|', table.splitlines()[1])  # a rule takes a hyphen
 
 
 @pytest.mark.parametrize('settings, sources', [

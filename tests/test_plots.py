@@ -9,6 +9,7 @@ import pytest
 from made_logs import original_log, own_log, write_model_dir
 
 from logs import log_reader, measures, published, report
+from runtime.errors import UserError
 
 
 def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):
@@ -109,6 +110,32 @@ def test_confusion_matrices_are_found_beside_a_run_log_and_another_runs_refused(
     (tmp_path / 'log').write_text(own_log(accuracy=.1))
     arguments = [str(tmp_path / 'log')] + arguments[1:]
     assert report.main(arguments) == 0 and report.main(arguments + ['--model_dir', model_dir]) == 1
+
+
+def test_confusion_matrices_of_another_size_are_another_runs(tmp_path):
+    pytest.importorskip('matplotlib')
+    model_dir = write_model_dir(tmp_path / 'model')  # 15 classes
+    log = own_log(num_classes=12, classes=(4, 8, 12))
+    with pytest.raises(UserError, match='of another run than own: it has 15 rows, not 12'):
+        draw(summary_of(log, 'own', model_dir))
+
+
+def test_every_run_of_many_has_a_style_and_a_name_of_its_own():
+    pytest.importorskip('matplotlib')
+    names = ['$a$', '_b', 'c' * 300] + list('defghijk')
+    figure, _ = draw(*[summary_of(own_log(temperature=1. + i), name)
+                       for i, name in enumerate(names)])
+    legend, = [part.legends[0] for part in figure.subfigs if part.legends]
+    keys = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()[:11]]
+    assert len(set(keys)) == 11
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts[:2] == [r'\$a\$', ' _b'] and max(map(len, texts)) == 100
+
+
+def test_a_single_step_has_no_fractions_for_ticks():
+    figure, _ = draw(summary_of(own_log(1)))
+    for axes in figure.axes[:5]:
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
 def test_a_plot_that_cannot_be_written_is_one_line(run_report, tmp_path):

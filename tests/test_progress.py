@@ -67,6 +67,17 @@ def test_a_loss_of_stage_2_that_is_no_number_promises_no_list_of_images(clock, s
     assert 'listed above' not in str(error.value) and said == []
 
 
+def test_the_time_left_after_a_restart_is_that_of_the_updates_until_a_step_was_seen(clock):
+    times = progress.RunTime([1000] * 3)
+    times.trained(10, 1.)  # the end of the first step, then what comes beside it
+    clock[0] += 600
+    times.trained(10, 1.)
+    assert times.left(1, 990, 0) == pytest.approx((99, 199))
+    times.trained(980, 98.)
+    clock[0] += 98
+    assert times.left(1, 0, 0)[1] == pytest.approx(699)
+
+
 def test_a_long_pass_says_how_far_it_is_and_a_short_one_nothing(clock, said):
     watch = progress.Watch('train.txt', 1000, 'bytes')
     for done in range(10, 1010, 10):

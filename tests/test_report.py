@@ -209,7 +209,29 @@ def test_a_run_log_is_called_by_its_folder(run_report, tmp_path, capsys):
     logs.append(tmp_path / 'other' / 'bic' / 'run.log')
     logs[-1].write_text(own_log(temperature=3.))
     assert report.main([str(log) for log in logs] + ['--compare']) == 0
-    assert cells(capsys.readouterr().out, str(logs[-1]))[2] == '68.33'
+    assert cells(capsys.readouterr().out, 'other/bic')[2] == '68.33'
+
+
+def test_repeats_in_numbered_folders_go_by_the_folder_above(run_report, tmp_path, capsys):
+    logs = []
+    for method, settings in (('bic', {}), ('plain', {'distillation': False})):
+        for seed in (1, 2):
+            (tmp_path / method / str(seed)).mkdir(parents=True)
+            logs.append(str(tmp_path / method / str(seed) / 'run.log'))
+            with open(logs[-1], 'w') as file:
+                file.write(own_log(seed=seed, **settings))
+    assert report.main(logs + ['--compare']) == 0
+    out = capsys.readouterr().out
+    assert cells(out, 'bic/1 (2 runs)') and cells(out, 'plain/1 (2 runs)')
+
+
+def test_an_output_that_is_full_is_one_line(tmp_path):
+    (tmp_path / 'log').write_text(own_log())
+    with open('/dev/full', 'w') as full:
+        ended = subprocess.run([sys.executable, SCRIPT, str(tmp_path / 'log')], stdout=full,
+                               stderr=subprocess.PIPE, universal_newlines=True)
+    assert ended.returncode == 1 and ended.stderr.startswith(
+        'error: the output: No space left on device\n')
 
 
 def test_steps_are_counted_with_the_first_group(run_report):
