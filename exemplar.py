@@ -8,12 +8,12 @@ M = P*C, hence M/n_t = P*G/t.
 
 import fractions
 import math
-import os
 from concurrent import futures
 
 import numpy as np
 
 from data import lists
+from runtime import num_cores
 from runtime.errors import UserError
 
 # Small classes are herded together up to this: one by one, NumPy's calls would take most of the
@@ -206,7 +206,7 @@ def select(settings, step, classes, features, after_last=False):
                 chosen[c] = own[picks]
 
         blocks = _blocks(np.array([len(rows) for rows in by_class]), features.shape[1])
-        with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy's products run in parallel
+        with futures.ThreadPoolExecutor(num_cores()) as pool:  # NumPy's products run in parallel
             list(pool.map(herd_block, blocks))
         return chosen
     # The paper's comparison. A new class draws its order once; an old one, stored in that order,

@@ -240,7 +240,11 @@ def _classifier(features, labels, mode, params, mean):
         optimizer = tf.train.experimental.MixedPrecisionLossScaleOptimizer(optimizer, 'dynamic')
     trained = tf.trainable_variables(NETWORK + '/')
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):  # moving statistics
-        train_op = optimizer.minimize(loss, global_step, var_list=trained)
+        if params.get('mixed_precision'):  # an update that overflows is left out, and counts
+            with tf.control_dependencies([optimizer.minimize(loss, var_list=trained)]):
+                train_op = tf.assign_add(global_step, 1)
+        else:
+            train_op = optimizer.minimize(loss, global_step, var_list=trained)
 
     # Whether this process was asked to stop: all stop after the same update.
     stop = tf.placeholder_with_default(0., [], 'stop')

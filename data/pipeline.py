@@ -113,9 +113,11 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
             share = share.map(lambda image, label: (image, tf.fill(tf.shape(label), FILLER)))
         dataset = dataset.concatenate(share)
     dataset = dataset.prefetch(2)
-    if device is None:
-        return dataset
-    return dataset.apply(tf.data.experimental.prefetch_to_device(device))
+    if device is not None:
+        dataset = dataset.apply(tf.data.experimental.copy_to_device(device))
+        with tf.device(device):  # an estimator holds its input on the CPU
+            dataset = dataset.prefetch(1)
+    return dataset
 
 
 def _images(files, classes, settings, num_parallel_calls):
@@ -136,7 +138,9 @@ def _images(files, classes, settings, num_parallel_calls):
 
 def evaluation_dataset(files, classes, settings, num_parallel_calls):
     """Every image once, in order: batches of {'image': float32 [batch, size, size, 3], 'class'}."""
-    return _images(files, classes, settings, num_parallel_calls).batch(EVALUATION_BATCH).prefetch(2)
+    # Of larger images as many pixels as of 256 at 224 x 224: there is memory for these.
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_BATCH * 224 ** 2 // settings.image_size ** 2))
+    return _images(files, classes, settings, num_parallel_calls).batch(size).prefetch(2)
 
 
 def periodic_dataset(files, classes, settings, num_full, num_short, short_start,

@@ -31,7 +31,8 @@ STOP_SECONDS = 60  # after which a process no longer waits for itself to stop
 KEEPALIVE = ((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
              (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
              (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-             (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3))
+             (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+             (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25000))  # ms, while words are under way
 
 
 # machines: 'host:port' of every process, the chief's first; index: this process's place in it.
@@ -155,7 +156,7 @@ class Cluster:
         host = self.task.machines[0].rsplit(':', 1)[0].strip('[]')
         state.make(self._model_dir).close()
         state.write_atomically(self._path, json.dumps(
-            {'address': [host, listener.address[1]], 'token': token}).encode())
+            {'address': [host, listener.address[1]], 'token': token}).encode(), mode=0o600)
         return listener
 
     def _accept(self, listener, count):

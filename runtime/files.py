@@ -17,7 +17,7 @@ def check_path(path, name):
                         'and no \\ in it; choose another'.format(name))
 
 
-def write(path, content, temporary, sync=True):
+def write(path, content, temporary, sync=True, mode=0o666):
     """Writes bytes so that `path` holds either what it held before or all of `content`.
 
     Args:
@@ -25,12 +25,13 @@ def write(path, content, temporary, sync=True):
         content: bytes.
         temporary: a name in the same folder for the time until it is whole.
         sync: bool, whether the content is on the disk on return.
+        mode: who may read it, before the umask.
 
     Raises:
         OSError: of the file system, with `path` as its filename.
     """
     try:
-        with open(temporary, 'wb') as file:
+        with open(temporary, 'wb', opener=lambda name, how: os.open(name, how, mode)) as file:
             file.write(content)
             if sync:
                 file.flush()

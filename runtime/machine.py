@@ -11,7 +11,7 @@ from absl import flags
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.client import device_lib
 
-from runtime import LOG, checkpoints, cluster
+from runtime import LOG, checkpoints, cluster, num_cores
 from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -86,7 +86,7 @@ def session_config(narrow=False):
     """
     # Of Intel's build alone. Two narrow operations at once, each on half of the cores, are as fast
     # as one after the other on all, and wait less for a core that another program has.
-    threads = FLAGS.intra_op_threads or (narrow and max(1, os.cpu_count() // 2))
+    threads = FLAGS.intra_op_threads or (narrow and max(1, num_cores() // 2))
     if threads:
         os.environ.setdefault('OMP_NUM_THREADS', str(threads))
     if FLAGS.winograd is not None:

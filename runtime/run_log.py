@@ -17,6 +17,7 @@ from runtime import LOG, state
 from runtime.errors import GO_ON, UserError
 
 FLAGS = flags.FLAGS
+OPEN_EVENTS = 3  # the summary's, and those of the stages that may still be written
 _events = {}  # folder -> the writer of its events
 
 
@@ -99,10 +100,11 @@ def check_log(path, settings, digests):
 
 def last_line(line):
     """The line that ends a program: to stderr, and to the log where it is open."""
-    print(line, file=sys.stderr)
     if LOG.handlers:
         with contextlib.suppress(OSError, UserError):
             LOG.error('%s', line)
+    with contextlib.suppress(OSError):  # the terminal is closed
+        os.write(2, '{}\n'.format(line).encode('utf-8', 'backslashreplace'))
 
 
 def failure(error):
@@ -203,6 +205,9 @@ def _write_event(directory, **fields):
             directory, 'events.out.tfevents.{:.0f}.{}.{}'.format(
                 time.time(), socket.gethostname(), os.getpid())))
         _write_event(directory, file_version='brain.Event:2')
+    _events[directory] = _events.pop(directory)  # the last used comes last
+    if len(_events) > OPEN_EVENTS:
+        _events.pop(next(iter(_events))).close()
     _events[directory].write(tf.Event(wall_time=time.time(), **fields).SerializeToString())
     _events[directory].flush()
 

@@ -57,7 +57,8 @@ class StopRequest:
     def _read(self, numbers):
         for asked_before in (False, True):
             number = None
-            while number not in self.SIGNALS:
+            # A closing terminal may send SIGHUP twice: by the shell, and as the shell ends.
+            while number not in self.SIGNALS or asked_before and number == signal.SIGHUP:
                 number = os.read(numbers, 1)[0]
             if asked_before:
                 os._exit(128 + number)

@@ -56,14 +56,14 @@ def check_held(model_dir):
                     '{}, or start anew'.format(model_dir, GO_ON))
 
 
-def write_atomically(path, content):
+def write_atomically(path, content, mode=0o666):
     """Writes bytes so that `path` holds either what it held before or all of `content`.
 
     Raises:
         OSError: of the file system. UserError: as check_held does.
     """
     check_held(os.path.dirname(path))
-    files.write(path, content, path + '.tmp')
+    files.write(path, content, path + '.tmp', mode=mode)
     files.flush(os.path.dirname(path) or '.')
 
 

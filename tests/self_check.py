@@ -31,7 +31,7 @@ import resnet_model  # noqa: E402
 from data import pipeline  # noqa: E402
 from data import settings as settings_lib  # noqa: E402
 from data.glyphs100 import prepare as glyphs100  # noqa: E402
-from runtime import LOG, machine  # noqa: E402
+from runtime import LOG, machine, num_cores  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -297,7 +297,7 @@ def say_speeds(updates, machine_, gpu):
     LOG.info('updates: %.0f images/s (ResNet-18 with a teacher, %d pixels, batch %d)', updates,
              size, batch)
     LOG.info('input: %.0f images/s (JPEGs of %dx%d, %.0f KB, read from memory; %d cores)', inputs,
-             FILE_SHAPE[1], FILE_SHAPE[0], kilobytes, os.cpu_count())
+             FILE_SHAPE[1], FILE_SHAPE[0], kilobytes, num_cores())
     if not gpu:
         LOG.info('without a GPU both share the cores')
     elif inputs < updates:
@@ -305,7 +305,7 @@ def say_speeds(updates, machine_, gpu):
                  'what helps most, then smaller files (shorter side 512, as --resize_range takes '
                  'at most); --gpu_private_threads=2 keeps decoding from delaying the GPU, '
                  '--num_parallel_calls=%d may be faster than the default',
-                 100 * (1 - inputs / updates), os.cpu_count())
+                 100 * (1 - inputs / updates), num_cores())
     else:
         LOG.info('the input keeps up, %.1f times. Where nvidia-smi shows an idle GPU in training '
                  'all the same, the storage of --data_dir is slower than this: copy it to a local '

@@ -13,6 +13,7 @@ import resnet_model
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from data import lists, pipeline, preprocessing
 from data import settings as settings_lib
+from runtime import num_cores
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'bench')
 sys.path.insert(0, BENCH)
@@ -64,14 +65,14 @@ def test_herding():
 def test_features_are_held_once():
     """Selection adds the classes at hand to the features, not a second copy of all."""
     settings = settings_lib.DATASETS['imagenet100']
-    classes, features = herding.class_features([500] * 10 * (os.cpu_count() + 1))
-    settings = settings._replace(num_classes=100 * (os.cpu_count() + 1))
+    classes, features = herding.class_features([500] * 10 * (num_cores() + 1))
+    settings = settings._replace(num_classes=100 * (num_cores() + 1))
     tracemalloc.start()
     exemplar.select(settings, 0, classes, features)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # A thread holds its block as it is and as float64.
-    assert peak < os.cpu_count() * 1.6 * exemplar.BLOCK_BYTES + 0.05 * features.nbytes
+    assert peak < num_cores() * 1.6 * exemplar.BLOCK_BYTES + 0.05 * features.nbytes
 
 
 @pytest.mark.parametrize('num_images', [10, 3])

@@ -59,7 +59,7 @@ def test_prefetch_to_device_needs_one(flags):
 
 
 def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
-    monkeypatch.setattr(machine.os, 'cpu_count', lambda: 8)
+    monkeypatch.setattr(machine, 'num_cores', lambda: 8)
     machine.session_config()
     assert 'OMP_NUM_THREADS' not in os.environ  # all cores
     machine.session_config(narrow=True)
@@ -148,6 +148,31 @@ def test_scaling_the_loss_changes_no_update(session, flags):
     found, names = trained(True, machine.session_config())
     for name, a, b in zip(names, found, expected):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+def test_an_update_that_overflows_is_left_out_and_counts(session, flags):
+    """Or the stage would end an update short, its checkpoint behind its images."""
+    settings = settings_lib.DATASETS['glyphs100']._replace(resnet_size=8, image_size=8)
+    spec = resnet_model.classifier_fn(
+        tf.fill([2, 8, 8, 3], float('nan')), tf.constant([0, 1]), tf.estimator.ModeKeys.TRAIN,
+        {'settings': settings, 'step': 0, 'schedule': settings_lib.schedule(settings, 6),
+         'start': None, 'teacher_bias': None, 'data_format': 'channels_last',
+         'mixed_precision': True})
+    kernel = tf.global_variables('resnet/conv2d/kernel')[0]
+    session.run(tf.global_variables_initializer())
+    before = session.run(kernel)
+    session.run(spec.train_op)
+    assert session.run(tf.train.get_global_step()) == 1
+    np.testing.assert_array_equal(session.run(kernel), before)
+
+
+def test_batches_are_copied_ahead_to_the_device_in_an_estimator_too(tmp_path):
+    settings = settings_lib.DATASETS['glyphs100']
+    with tf.Graph().as_default(), tf.device('/cpu:0'):  # as an estimator calls it
+        dataset = pipeline.training_dataset(
+            np.array([b'a.png'], object), np.array([0]), pipeline.Batches(
+                settings_lib.schedule(settings, 1), [1]), settings, 0, 1, '/gpu:0')
+        assert 'GPU' in dataset._variant_tensor.device
 
 
 def test_batches_copied_ahead_are_the_same(session, tmp_path):

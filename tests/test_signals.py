@@ -45,10 +45,18 @@ with tf.Graph().as_default(), tf.Session() as session:
 
 def test_a_closed_terminal_saves_as_a_stop_does(data, tmp_path):
     model = tmp_path / 'model'
-    result = tiny_runs.run(data, model, (AFTER_UPDATE, 3, 'os.kill(os.getpid(), signal.SIGHUP)'))
+    twice = 'os.kill(os.getpid(), signal.SIGHUP)\n' * 2  # by the shell, and as the shell ends
+    result = tiny_runs.run(data, model, (AFTER_UPDATE, 3, twice))
     assert result.status == 129 and 'stopped by signal 1; ' + GO_ON in result.err
     again = tiny_runs.run(data, model)
     assert again.status == 0 and 'step 1 goes on after update 3 of 4' in again.out
+
+
+def test_what_ends_a_run_stands_in_the_log_where_the_terminal_is_gone(data, tmp_path):
+    result = tiny_runs.run(data, tmp_path / 'model', (
+        AFTER_UPDATE, 3, 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n' + tiny_runs.TERMINATE))
+    assert result.status == 143
+    assert 'stopped by signal 15; ' + GO_ON in (tmp_path / 'model.log').read_text()
 
 
 def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):

@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 
 import resnet_model
 from data import settings as settings_lib
+from runtime import num_cores
 
 STEP = 1  # with distillation
 # Side of the network's input, size of the files (height, width), batch, updates a turn.
@@ -113,7 +114,7 @@ def _row(options, name, target):
         driver.append(driver_updates(main, run, samples, schedule, count))
         loops.append(plain_updates(settings, schedule, start, machine.data_format, count))
     # As if both cores did nothing else.
-    loop, ours = (min(seconds) / os.cpu_count() for seconds in (loops, driver))
+    loop, ours = (min(seconds) / num_cores() for seconds in (loops, driver))
     return measure.Row(
         'training update, ResNet-18 with distillation, {0}x{0}, batch {1}, files of {2}x{3}'.format(
             size, batch, width, height),
