@@ -171,7 +171,7 @@ def test_a_folder_in_use_or_of_another_experiment_is_refused(data, whole, tmp_pa
     result = tiny_runs.run(other, model, ('imagenet_main:run_step', 1, tiny_runs.KILL),
                            overwrite=True)
     assert result.status == -9 and 'images in both lists: 1 (train/0_0.png)' in result.out
-    failed(tiny_runs.run(data, model), 'val.txt is ')
+    failed(tiny_runs.run(data, model, log_file=None), 'val.txt is ')
 
 
 def test_faults_of_disk_data_and_memory_leave_a_run_that_goes_on(data, whole, tmp_path):
