@@ -28,7 +28,6 @@ from runtime.errors import UserError
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
-ROOT = os.path.dirname(os.path.abspath(__file__))
 
 # What to run, and where.
 flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
@@ -40,6 +39,7 @@ flags.DEFINE_bool('eval_only', False, 'evaluate model_dir (also the original\'s)
 for module in (settings_lib, checks, serving, machine, checkpoints, state, run_log, progress,
                step_results):
     flags.adopt_module_key_flags(module)  # --help lists them too
+flags.mark_bool_flags_as_mutual_exclusive(['dry_run', 'check_data', 'eval_only'])
 
 
 class Run:
@@ -226,7 +226,7 @@ def evaluate_checkpoints(run, own):
 
     `own`: whether they are of this system and not the original's, which stores no records.
     """
-    num_steps, rows = run.settings.num_steps, []
+    num_steps, corrects, rows = run.settings.num_steps, run.settings.bias_correction, []
     records = state.finished_steps(run.model_dir) if own else [None] * num_steps
     checks.leave_out_bad_images(run, len(records))
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
@@ -236,10 +236,10 @@ def evaluate_checkpoints(run, own):
             LOG.info('step %d of %d: %s', step + 1, num_steps,
                      'not finished' if checkpoint else 'no checkpoint')
             continue
-        bias = state.bias_of(records[step]) if own else bic_layer.load(
-            checkpoints.bias_dir(run.model_dir, step))
+        bias = (state.bias_of(records[step]) if own else None if not corrects else
+                bic_layer.load(checkpoints.bias_dir(run.model_dir, step)))
         run_log.counts_lines(step, *(len(part.images) for part in samples))
-        if bias is None and step and run.settings.bias_correction:
+        if bias is None and step and corrects:
             run_log.warn(['step {}: no {}_bias to read: not corrected'.format(step + 1, step)])
         with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
             results, predicted, _ = evaluate(run, step, frozen, bias, samples, False)
@@ -261,7 +261,7 @@ def main(_):
     if FLAGS.self_check:
         from tests import self_check  # it runs all that is below
         return self_check.run()
-    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
+    model_dir = FLAGS.model_dir or os.path.join(folders.ROOT, 'logs', 'runs', FLAGS.dataset)
     if FLAGS.export_dir:
         return resnet_model.export(model_dir, serving.settings(model_dir))
     look = FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -97,8 +98,12 @@ def around_stage(run, files):
         yield
     except (tf.errors.OpError, ValueError) as error:
         state.check_held(run.model_dir)
-        if isinstance(error, ValueError):  # TensorFlow's for a checkpoint that is gone
-            raise
+        if isinstance(error, ValueError):  # TensorFlow's where it cannot write a checkpoint
+            gone = re.match("Parent directory of (.+) doesn't exist", str(error))
+            if not gone:
+                raise
+            raise UserError('{}: its folder was deleted while the run went on; {}'.format(
+                gone.group(1), GO_ON)) from None
         raise _cause(error, files(), run.data_dir, run.machine.num_parallel_calls) from error
     STOP.check()
 
@@ -121,7 +126,7 @@ def _cause(error, files, data_dir, num_parallel_calls):
         return UserError('{}: the data folder is gone; once it is back, {}'.format(data_dir, GO_ON))
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return error
-    if 'not found in checkpoint' in str(error):  # the scale of the loss
+    if re.search('Key .*(loss_scale|good_steps).* not found in checkpoint', str(error)):
         return UserError('stage 1 was begun without --mixed_precision: leave it out until the '
                          'next step')
     bad = pipeline.bad_images(files, num_parallel_calls, stop_at_first=True)

@@ -5,6 +5,7 @@ Messages number steps from 1, as the log does; the names of folders and function
 
 import contextlib
 import glob
+import itertools
 import os
 import re
 import time
@@ -48,8 +49,9 @@ def _readable(prefix):
             pass
     try:
         reader = tf.train.load_checkpoint(prefix)
-        return all(np.all(np.isfinite(reader.get_tensor(name)))
-                   for name in reader.get_variable_to_shape_map())
+        tensors = map(reader.get_tensor, reader.get_variable_to_shape_map())
+        return all(np.all(np.isfinite(tensor)) for tensor in map(np.asarray, tensors)
+                   if tensor.dtype.kind not in 'OSU')  # no texts
     except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError):
         raise  # not the file's fault
     except (ValueError, TypeError, IndexError, tf.errors.OpError):
@@ -183,6 +185,23 @@ def finished(directory, updates):
     return checkpoint
 
 
+def check_shapes(prefix, shapes, name):
+    """Raises UserError where a checkpoint is not of a network with these variables.
+
+    Args:
+        prefix: of the checkpoint.
+        shapes: {name: list of int} of the variables.
+        name: what the message calls the checkpoint.
+    """
+    there = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    wrong = ['{} is {} there and {} here'.format(variable, there.get(variable, 'missing'), shape)
+             for variable, shape in shapes.items() if there.get(variable) != shape]
+    if wrong:
+        raise UserError('{}: not this network\'s (--network, --resnet_size, --num_classes): {}{}'
+                        .format(name, '; '.join(wrong[:4]),
+                                '; and {} more'.format(len(wrong) - 4) if wrong[4:] else ''))
+
+
 def pretrained(path, shapes):
     """The prefix of the checkpoint that --pretrained names.
 
@@ -198,23 +217,27 @@ def pretrained(path, shapes):
     if not _readable(prefix):
         raise UserError('--pretrained={}: {} is damaged or holds weights that are no '
                         'numbers'.format(path, prefix))
-    there = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    wrong = ['{} is {} there and {} here'.format(name, there.get(name, 'missing'), shape)
-             for name, shape in shapes.items() if there.get(name) != shape]
-    if wrong:
-        raise UserError('--pretrained={}: not this network\'s: {}{}'.format(
-            path, '; '.join(wrong[:4]),
-            '; and {} more'.format(len(wrong) - 4) if len(wrong) > 4 else ''))
+    check_shapes(prefix, shapes, '--pretrained={}'.format(path))
     return prefix
 
 
 def prune(model_dir, num_finished, keeps):
     """Deletes the classifiers of finished steps but the last, which the next one starts from.
 
-    Event files stay. `keeps`: whether all are kept.
+    Of those that stay only the last update's: were it damaged, nothing could go on from one before
+    it, as exemplars, beta and gamma are the last's. Event files stay.
+
+    Args:
+        model_dir: the folder of the experiment.
+        num_finished: number of finished steps.
+        keeps: bool, whether the classifiers of all of them stay.
     """
-    for step in range(0 if keeps else num_finished - 1):
-        directory = glob.escape(classifier_dir(model_dir, step))
-        for name in ('model.ckpt-*', 'checkpoint', 'graph.pbtxt'):
-            for path in glob.glob(os.path.join(directory, name)):
-                state.delete(path)
+    for step in range(num_finished):
+        directory = classifier_dir(model_dir, step)
+        if keeps or step == num_finished - 1:
+            unused = [prefix + '.*' for prefix in map(glob.escape, _by_updates(directory)[:-1])]
+        else:
+            unused = [os.path.join(glob.escape(directory), name)
+                      for name in ('model.ckpt-*', 'checkpoint')]
+        for path in itertools.chain.from_iterable(map(glob.glob, unused)):
+            state.delete(path)

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from runtime import progress
+from runtime import checkpoints, progress
 
 
 class Frozen:
@@ -41,6 +41,7 @@ class Frozen:
 
         Raises:
             Stopped: between two batches, where a stop was asked for.
+            UserError: the checkpoint is of another network.
         """
         with self._graph.as_default():
             fetches = self._start(dataset, params)
@@ -63,6 +64,9 @@ class Frozen:
             batch = iterator.get_next()
         fetches = self._predictions(batch, **params)
         if not self._restored:
+            checkpoints.check_shapes(self.checkpoint, {
+                variable.op.name: variable.shape.as_list() for variable in tf.global_variables()},
+                self.checkpoint)
             tf.train.Saver().restore(self._session, self.checkpoint)
             self._restored = True
         self._session.run(iterator.initializer)

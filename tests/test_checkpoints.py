@@ -11,6 +11,7 @@ import bic_layer
 import imagenet_main
 from data import settings as settings_lib
 from runtime import checkpoints, files
+from runtime.errors import UserError
 
 
 def latest(said, folder):
@@ -109,15 +110,40 @@ def test_prune_leaves_the_curves_alone(tmp_path):
     for step in (0, 2, 3):  # without one of step 1
         stage = tmp_path / '{}_classifier'.format(step)
         save_checkpoint(stage, 5)
-        for name in ('events.out.tfevents.1.host', 'graph.pbtxt', 'model.ckpt-4.index.damaged'):
+        for name in ('events.out.tfevents.1.host', 'model.ckpt-4.index.damaged'):
             (stage / name).write_text('')
         (stage / 'model.ckpt-6_temp').mkdir()
     checkpoints.prune(str(tmp_path), 4, keeps=True)
-    assert all(len(os.listdir(str(stage))) == 8 for stage in tmp_path.iterdir())
+    assert all(len(os.listdir(str(stage))) == 7 for stage in tmp_path.iterdir())
     checkpoints.prune(str(tmp_path), 4, keeps=False)  # but the last, from which the next starts
     left = [os.listdir(str(tmp_path / '{}_classifier'.format(step))) for step in (0, 2, 3)]
-    assert list(map(len, left)) == [1, 1, 8]
+    assert list(map(len, left)) == [1, 1, 7]
     assert left[0] == ['events.out.tfevents.1.host']
+
+
+@pytest.mark.parametrize('keeps', [True, False])
+def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_path, keeps):
+    """Exemplars, beta and gamma are the last update's; so is what is evaluated and exported."""
+    stage = tmp_path / '0_classifier'
+    save_checkpoint(stage, 5, 1.)
+    last = save_checkpoint(stage, 10, 2.)
+    checkpoints.prune(str(tmp_path), 1, keeps)
+    assert checkpoints.where_to_start(str(tmp_path), 1) == (None, last)
+    damage(checkpoint_file(last, 'data'), 'flipped')
+    with pytest.raises(UserError, match='model.ckpt-10: is damaged'):
+        checkpoints.newest(str(stage))
+    with pytest.raises(UserError, match='0_classifier: no readable checkpoint of step 1; put'):
+        checkpoints.where_to_start(str(tmp_path), 1)
+
+
+def test_texts_in_a_checkpoint_are_no_damage(tmp_path):
+    """As in those of TensorFlow 2, which hold the graph of their objects."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.get_variable('objects', initializer=tf.constant('graph'))
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(tmp_path / 'model.ckpt'), 1)
+    with pytest.raises(UserError, match='not this network.*resnet/kernel is missing there'):
+        checkpoints.pretrained(prefix, {'resnet/kernel': [50, 3]})
 
 
 @pytest.mark.parametrize('suffix', ['index', 'data'])

@@ -156,6 +156,14 @@ def test_a_finished_run_prints_its_table_and_stops(data, whole, tmp_path):
     assert tiny_runs.final_state(model) == whole
 
 
+def test_a_stage_whose_folder_is_deleted_is_one_line(data, tmp_path):
+    result = tiny_runs.run(data, tmp_path / 'model', (
+        'runtime.progress:Progress.updated', 2, 'import shutil\nshutil.rmtree({!r})'.format(
+            str(tmp_path / 'model' / '0_classifier'))))
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert '0_classifier' in result.err and 'deleted while the run went on' in result.err
+
+
 def test_a_folder_in_use_or_of_another_experiment_is_refused(data, whole, tmp_path):
     model = tmp_path / 'model'
     model.mkdir()

@@ -23,7 +23,7 @@ import imagenet_main
 from data import pipeline
 from data import settings as settings_lib
 from logs import log_reader
-from runtime import state
+from runtime import checkpoints, state
 from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -175,6 +175,7 @@ def tiny(tmp_path_factory):
 
     watch('fit_bias', imagenet_main.fit_bias)
     watch('evaluate', imagenet_main.evaluate)
+    patch.setattr(checkpoints, 'prune', lambda *_: None)  # the weights before the first update
     # Beside it a second run, as a user starts it.
     again = subprocess.Popen(
         [sys.executable, os.path.join(ROOT, 'imagenet_main.py')] + found.arguments(
@@ -194,7 +195,9 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope='module')
 def unequal(tmp_path_factory):
     found = Tiny(tmp_path_factory.mktemp('unequal'), UNEQUAL_FLAGS, UNEQUAL_SIZES, ORDER)
-    run_driver(found.arguments(found.model_dir, found.log))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, 'prune', lambda *_: None)
+        run_driver(found.arguments(found.model_dir, found.log))
     return found
 
 
@@ -459,6 +462,14 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
     assert 'beta    :  [1.] [1.] [0.30000001]' in lines
     assert [line for line in lines if line.startswith('warning')] == [
         'warning: step 2: no 1_bias to read: not corrected']
+    run_driver(tiny.arguments(model_dir, str(tmp_path / 'log')) + ['--eval_only',
+                                                                   '--nobias_correction'])
+    lines = capsys.readouterr().out.splitlines()
+    assert 'beta    :  [1.] [1.] [1.]' in lines and 'warning' not in '\n'.join(lines)
+    with pytest.raises(UserError, match=r'0_classifier/model.ckpt-5700: not this network.*: '
+                       r'resnet/\S+ is \[.*\] there and \[.*\] here;.* more$'):
+        run_driver(tiny.arguments(model_dir, str(tmp_path / 'log')) + ['--eval_only',
+                                                                       '--resnet_size=14'])
 
 
 # -- checkpoints of this system ---------------------------------------------------------------

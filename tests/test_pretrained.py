@@ -40,9 +40,12 @@ def refused(result, *expected):
 def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(given, tmp_path):
     data, folder = given
     model, stopped = tmp_path / 'model', tmp_path / 'stopped'
-    assert tiny_runs.run(data, model, pretrained=folder, **FLAGS).status == 0
+    before_pruning = (
+        'runtime.checkpoints:prune', 2, 'import shutil\nshutil.copytree({!r}, {!r})'.format(
+            str(model / '0_classifier'), str(tmp_path / 'begun')))
+    assert tiny_runs.run(data, model, before_pruning, pretrained=folder, **FLAGS).status == 0
     there = values(pretrained.find(str(folder)))
-    here = values(str(model / '0_classifier' / 'model.ckpt-0'))
+    here = values(str(tmp_path / 'begun' / 'model.ckpt-0'))
     assert here['global_step'] == 0 and there['global_step'] == 5
     for name, value in here.items():
         if name.endswith('/Momentum'):

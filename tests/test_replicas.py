@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 import tiny_runs
 
 TRAIN = 'imagenet_main:train_classifier'
+FIRST_STEP_IS_SAVED = 'runtime.checkpoints:prune', 2, tiny_runs.KILL  # with its first weights
 # 27 updates in step 2, the last one on two images only.
 SETTINGS = {'train_epochs': 7, 'lr_boundaries': '4,6'}
 # Batch norm on moving statistics: on batch statistics each replica has its own.
@@ -37,7 +38,7 @@ def data(tmp_path_factory):
 def first_step(data, tmp_path_factory):
     """A model_dir in which the first step is finished."""
     model = tmp_path_factory.mktemp('first_step') / 'model'
-    result = tiny_runs.run(data, model, (TRAIN, 2, tiny_runs.KILL), **SETTINGS)
+    result = tiny_runs.run(data, model, FIRST_STEP_IS_SAVED, **SETTINGS)
     assert result.status == -9, result.err
     return str(model)
 
@@ -80,7 +81,7 @@ def test_n_replicas_train_as_one(second_step, num_replicas):
 
 
 def test_initial_weights_are_those_of_one_replica(data, first_step, tmp_path):
-    result = tiny_runs.run(data, tmp_path / 'model', (TRAIN, 2, tiny_runs.KILL), num_gpus=2,
+    result = tiny_runs.run(data, tmp_path / 'model', FIRST_STEP_IS_SAVED, num_gpus=2,
                            cpu_replicas=True, **SETTINGS)
     assert result.status == -9, result.err
     one, two = (weights(os.path.join(str(model), '0_classifier', 'model.ckpt-0'))
