@@ -130,7 +130,7 @@ def main(arguments=None):
                     status = 1
                     if flags.json:
                         print(as_json(path, None, why), flush=True)
-    except (UserError, tf.errors.OpError) as error:
+    except (UserError, OSError, tf.errors.OpError) as error:
         print('error: {}'.format(str(error).split('\n')[0]), file=sys.stderr)
         status = 1
     return status

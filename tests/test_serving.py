@@ -161,6 +161,7 @@ def no_export(result, exports, *expected):
     (['experiment.json'], {}, ['model: no experiment']),
     ([], {'export_step': 3}, ['--export_step=3: the last finished step is 2']),
     ([], {'export_step': 0}, ['--export_step']),
+    ([], {'dry_run': True}, ['--export_dir and --dry_run: one at a time']),
     ([], {'export_step': 1, 'export_dir': None}, ['--export_step needs --export_dir']),
     ([], {'seed': 5}, ['--seed=5: the experiment in --model_dir has seed 1993']),
     (['0_classifier'], {'export_step': 1}, ['no checkpoint of step 1', '--keep_checkpoints']),
@@ -305,3 +306,11 @@ def test_classify_says_what_is_no_export(exported, run_classify, tmp_path, damag
     status, out, err = run_classify(folder, exported.files[0])
     assert (status, out) == (1, '') and len(err.splitlines()) == 1
     assert err.startswith('error: {}'.format(folder))
+
+
+def test_classify_says_why_a_folder_is_not_read(exported, run_classify, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, 'Permission denied', path)
+    monkeypatch.setattr(classify.os, 'listdir', refuse)
+    status, out, err = run_classify(exported.exports, exported.files[0])
+    assert (status, out) == (1, '') and 'Permission denied' in err and str(exported.exports) in err
