@@ -37,9 +37,11 @@ def find(dataset, data_dir):
                                if not os.path.isfile(os.path.join(data_dir, name)))
     if missing:
         way_out = 'python data/folder/prepare.py {} writes them'.format(data_dir)
-        if dataset in DATA_DIRS:
+        if dataset == 'glyphs100':
+            way_out = 'leave --data_dir out: the images are embedded'
+        elif dataset in DATA_DIRS:
             way_out = ('get the archive and run {}/prepare.py (README.md beside it), or name '
-                       'another --data_dir'.format(DATA_DIRS[dataset].split('/images')[0]))
-        raise UserError('{}: {}; {}, or try --dataset=glyphs100, which needs no download'.format(
-            data_dir, missing, way_out))
+                       'another --data_dir, or try --dataset=glyphs100, which needs no '
+                       'download'.format(DATA_DIRS[dataset].split('/images')[0]))
+        raise UserError('{}: {}; {}'.format(data_dir, missing, way_out))
     return data_dir

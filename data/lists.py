@@ -101,7 +101,7 @@ def read_list(path, num_classes, watch=None):
     digest, text = _read(path, path)
     if not text:
         raise UserError('{}: the list is empty'.format(path))
-    paths, seen, labels = [], set(), array.array('i')
+    paths, seen, labels = [], {}, array.array('i')
     num_lines = text.count(b'\n') + 1
     told = watch and watch(os.path.basename(path), num_lines)
     for number, line in enumerate(io.BytesIO(text), 1):
@@ -122,10 +122,9 @@ def read_list(path, num_classes, watch=None):
             if not re.search(rb'[^/.][^/]*/+\.\./', image):  # that may lead out of a link
                 image = name
         if name in seen:
-            first = list(map(posixpath.normpath, paths)).index(name) + 1
             raise UserError('{}, line {}: {} is listed twice (first in line {})'.format(
-                path, number, _shown(name, 500), first))
-        seen.add(name)
+                path, number, _shown(name, 500), seen[name]))
+        seen[name] = number
         paths.append(image)
         labels.append(label)
     return ImageList(path, np.array(paths, object), np.array(labels, np.int32), digest)
@@ -145,7 +144,7 @@ def classes(split_, data_dir):
     names = []
     with contextlib.suppress(FileNotFoundError), open(
             os.path.join(data_dir, NAMES), encoding='utf-8-sig', errors='replace') as file:
-        names = file.read().strip().splitlines()
+        names = file.read().strip().split('\n')
         if len(names) != len(split_.order):
             LOG.info('warning: %s: %d lines are no names of %d labels; not used', file.name,
                      len(names), len(split_.order))

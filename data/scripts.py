@@ -101,12 +101,12 @@ def some(names, count=5):
 
 
 def increments(num_classes, most=10):
-    """(how many, flag) of the most groups of classes, `most` or fewer, of two classes or more."""
+    """(how many, flag) of the most groups of classes, `most` or fewer; the last may be smaller."""
     most = max(2, min(most, num_classes // 2))
     groups = max(count for count in range(1, most + 1) if num_classes % count == 0)
     if groups > 1:
         return groups, '--num_increments={}'.format(groups)
-    size = math.ceil(num_classes / most)  # a prime number of classes
+    size = math.ceil(num_classes / most)  # no number of equal groups
     return math.ceil(num_classes / size), '--classes_per_increment={}'.format(size)
 
 

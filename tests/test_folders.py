@@ -23,5 +23,7 @@ def test_a_missing_folder_is_not_called_a_missing_list(tmp_path):
     (tmp_path / 'train.txt').write_text('a.png 0')
     with pytest.raises(UserError, match=': no val.txt; '):
         folders.find('imagenet100', str(tmp_path))
+    with pytest.raises(UserError, match='no such folder; leave --data_dir out: .* embedded$'):
+        folders.find('glyphs100', str(tmp_path / 'none'))
     with pytest.raises(UserError, match='--dataset=folder needs --data_dir'):
         folders.find('folder', None)

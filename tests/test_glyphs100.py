@@ -153,7 +153,7 @@ def test_interrupted_write_is_started_again(few, tmp_path, monkeypatch, fault, e
     assert not [path for path in snapshot(target) if path.endswith('.part')]
 
 
-@pytest.mark.parametrize('damage', ['image', 'list', 'archive'])
+@pytest.mark.parametrize('damage', ['image', 'list', 'no text', 'archive'])
 def test_damaged_or_outdated_folder_is_written_anew(few, tmp_path, damage):
     target = tmp_path / 'images'
     prepare.write_images(str(target))
@@ -162,6 +162,8 @@ def test_damaged_or_outdated_folder_is_written_anew(few, tmp_path, damage):
         (target / 'val' / 'U+0021' / 'carter-one.png').unlink()
     elif damage == 'list':
         (target / 'train.txt').unlink()
+    elif damage == 'no text':
+        (target / 'train.txt').write_bytes(b'\xff')
     else:
         (target / prepare.MARKER).write_text('0' * 64 + '\n')
     assert prepare.write_images(str(target)) is True

@@ -205,6 +205,9 @@ def test_a_detour_behind_a_link_is_left_as_it_is(tmp_path):
     (tmp_path / 'train.txt').write_text('./a//b.png 0\n../c.png 0\nlink/../d.png 1\n')
     path = str(tmp_path / 'train.txt')
     assert lists.read_list(path, 2).paths.tolist() == [b'a/b.png', b'../c.png', b'link/../d.png']
+    (tmp_path / 'train.txt').write_text('a/ 0\nb 1\na/ 0\n')
+    with pytest.raises(UserError, match='line 3: .a/. is listed twice .first in line 1'):
+        lists.read_list(path, 2)
     (tmp_path / 'train.txt').write_text('link/../d.png 1\nd.png 1\n')
     with pytest.raises(UserError, match='line 2: .d.png. is listed twice .first in line 1'):
         lists.read_list(path, 2)

@@ -555,7 +555,7 @@ def test_other_sources(tmp_path):
 
 @pytest.mark.parametrize('text, message', [
     (b'n01440764\nn0144', "line 2: 'n0144'"), (b'n01440764x', 'line 1'), (b'\n', 'line 1'),
-    (b'n01440764\nT\xe4nzer', 'line 2')])
+    (b'', 'no WordNet id'), (b'n01440764\nT\xe4nzer', 'line 2')])
 def test_synsets_file(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         prepare.read_synsets(write(tmp_path / 's', text))

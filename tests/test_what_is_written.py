@@ -23,10 +23,10 @@ def rows(model, name):
 def test_classes_and_predictions_can_be_read_beside_the_confusion_matrices(data, tmp_path):
     data, model = shutil.copytree(data, str(tmp_path / 'data')), tmp_path / 'model'
     with open(os.path.join(data, 'classes.txt'), 'w', encoding='utf-8') as file:
-        file.write('ant\nbee, wild\ncat\ndö g\n')
+        file.write('ant\nbee, wild\ncat\u2028\u0085a\ndö g\n')
     result = tiny_runs.run(data, model, predictions=True)
     assert result.status == 0, result.err
-    names = dict(zip('0123', ('ant', 'bee, wild', 'cat', 'dö g')))
+    names = dict(zip('0123', ('ant', 'bee, wild', 'cat\u2028\u0085a', 'dö g')))
     classes = rows(model, 'classes.txt')
     assert [row['class'] for row in classes] == list('0123')
     assert all(row['name'] == names[row['label']] for row in classes)

@@ -14,10 +14,12 @@ import pickle
 import re
 import sys
 
-import numpy as np
-
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+
+import runtime.environment  # noqa: E402, F401, I001 (says which packages are missing)
+
+import numpy as np  # noqa: E402
 
 from data import archives, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402

@@ -13,10 +13,12 @@ import io
 import os
 import sys
 
-import numpy as np
-
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+
+import runtime.environment  # noqa: E402, F401, I001 (says which packages are missing)
+
+import numpy as np  # noqa: E402
 
 from data import archives, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
@@ -100,7 +102,7 @@ def _is_complete(target, digest):
         for name in (MARKER, 'train.txt', 'val.txt'):
             with open(os.path.join(target, name)) as f:
                 lines += f.read().splitlines()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no text
         return False
     return lines[:1] == [digest] and all(
         os.path.exists(os.path.join(target, line.rpartition(' ')[0])) for line in lines[1:])

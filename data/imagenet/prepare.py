@@ -19,10 +19,12 @@ import re
 import shutil
 import sys
 
-import numpy as np
-
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+
+import runtime.environment  # noqa: E402, F401, I001 (says which packages are missing)
+
+import numpy as np  # noqa: E402
 
 from data import archives, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
@@ -65,6 +67,8 @@ def read_synsets(path):
                 raise UserError('{}, line {}: {!r} is no WordNet id such as n01440764'.format(
                     path, number, line.strip()))
             synsets.add(line.split()[0])
+    if not synsets:
+        raise UserError('{}: no WordNet id in it'.format(path))
     return sorted(synsets)
 
 
