@@ -184,6 +184,8 @@ def _claim(model_dir, settings, digests, overwrite, keep_checkpoints, skip_bad_i
                             'there'.format(path, why))
     foreign = [name for name in others if not _OWN_NAMES.match(name)]
     if foreign or (others and not os.path.exists(path)):
+        if not os.path.exists(path):
+            delete(os.path.join(model_dir, _LOCK))  # nothing of ours stays among it
         raise UserError('{}: holds {}, which no experiment made here; choose another '
                         '--model_dir'.format(model_dir, (foreign or others)[0]))
     for name in others:
@@ -305,7 +307,7 @@ def finished_steps(model_dir, num_steps=None):
                         'with another --model_dir'.format(
                             path, 'damaged' if damaged else 'missing', min(later)))
     if damaged:
-        LOG.info('warning: %s is damaged; its step is evaluated again', path)
+        LOG.info('warning: %s is damaged; its step counts as not finished', path)
     if len(records) == num_steps and FLAGS.store_last and not records[-1]['exemplars']:
         records.pop()
     return records

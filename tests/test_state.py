@@ -76,7 +76,7 @@ def test_a_damaged_newest_record_counts_as_not_finished(tmp_path, said, how):
     damage(path, how)
     records = state.finished_steps(str(tmp_path))
     assert len(records) == 2
-    assert said == ['warning: {} is damaged; its step is evaluated again'.format(path)]
+    assert said == ['warning: {} is damaged; its step counts as not finished'.format(path)]
 
 
 @pytest.mark.parametrize('how', ['cut', 'missing'])
@@ -95,7 +95,7 @@ def test_the_record_of_another_step_is_not_taken(tmp_path, said):
     write_steps(tmp_path, 1)
     records = state.finished_steps(str(tmp_path))
     assert len(records) == 1
-    assert said == ['warning: {} is damaged; its step is evaluated again'.format(
+    assert said == ['warning: {} is damaged; its step counts as not finished'.format(
         tmp_path / '1_step.json')]
 
 
@@ -143,6 +143,12 @@ def test_overwrite_deletes_the_other_experiment_and_no_foreign_file(tmp_path):
     os.remove(str(tmp_path / 'thesis.tex'))
     with hold(tmp_path, settings=other, overwrite=True):
         assert sorted(os.listdir(str(tmp_path))) == ['experiment.json', 'lock']
+
+
+def test_nothing_is_left_in_a_folder_of_something_else(tmp_path):
+    (tmp_path / 'thesis.tex').write_text('')
+    refused(tmp_path, 'thesis.tex')
+    assert os.listdir(str(tmp_path)) == ['thesis.tex']
 
 
 def test_deleting_that_was_interrupted_is_finished(tmp_path, monkeypatch):
