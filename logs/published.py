@@ -82,12 +82,14 @@ def protocol(settings):
 
 
 def length(settings):
-    """'25 of 250 epochs' where an experiment with published figures is not as long; or None."""
+    """'25 of 250 epochs' where a data set with published figures has other epochs; or None."""
     if settings is None or settings.dataset not in DATA_SETS:
         return None
     epochs = DATASETS[settings.dataset].train_epochs
-    return None if settings.train_epochs == epochs else '{} of {} epochs'.format(
-        settings.train_epochs, epochs)
+    if settings.train_epochs == epochs:
+        return None
+    return ('{} of {} epochs' if settings.train_epochs < epochs else '{} epochs instead of {}'
+            ).format(settings.train_epochs, epochs)
 
 
 def like(settings):

@@ -44,6 +44,8 @@ def summarise(run, number=1, count=1):
     last = max((step for step, found in run.steps.items() if 'top5' in found), default=0)
     num_steps = run.settings.num_steps if run.settings else len(rows) or None
     notes = list(run.notes)
+    if not (run.settings or run.original):
+        notes.append('no settings line: its data set and number of steps are not known')
     missing = [str(step) for step in range(1, last) if step not in run.steps]
     if missing:
         notes.append('without the results of step {}'.format(', '.join(missing)))
@@ -117,6 +119,8 @@ def _parse_flags(arguments):
         refuse('--plot {}: the name has to end in {}'.format(flags.plot, ', '.join(PLOT_FORMATS)))
     if flags.model_dir and (len(flags.logs) > 1 or not os.path.isdir(flags.model_dir)):
         refuse('--model_dir {}: has to be the folder of one log'.format(flags.model_dir))
+    if flags.model_dir and not flags.plot:
+        refuse('--model_dir is for --plot')
     return flags
 
 
@@ -138,6 +142,9 @@ def report(arguments):
         except ImportError as error:
             raise UserError('--plot needs matplotlib ({}): make setup ARGS=requirements-plot.txt'
                             .format(error)) from None
+        if flags.model_dir and not plots.read_confusions(summaries[-1]):
+            raise UserError('--model_dir {}: no confusion matrices of the last step of {}'.format(
+                flags.model_dir, flags.logs[0]))
         plots.write(flags.plot, summaries, flags.compare)
     if flags.json:
         text = as_json(summaries)

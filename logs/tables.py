@@ -111,7 +111,7 @@ def of_run(summary):
 def _length(summary):
     """Says where the run is shorter or longer than the published ones of its data set."""
     length = published.length(summary['settings'])
-    return length and length + ': no reproduction of the full schedule'
+    return length and length + ': no reproduction of the published schedule'
 
 
 def _compare_counts(summary):
@@ -183,6 +183,9 @@ def comparison(summaries):
         _joined(summary['dataset'], _length(summary)) or 'unknown' for summary in summaries))]
     means = ['average, all steps', 'without first', 'forgetting', 'backward transfer']
     for column, heads in (('top1', means), ('top5', means[:2])):
+        if every and not any(figures[column] for summary in summaries
+                             for figures in summary['steps']):
+            continue  # a log that has no top-1
         head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if key == 'classes' else 'step')
         lines = [[head] + list(map(str, every)) + heads]
         for name, summary in zip(short, summaries):

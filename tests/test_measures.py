@@ -89,6 +89,17 @@ def test_of_unfinished_runs_the_steps_that_all_have_are_averaged(run_report):
     assert run_report('--aggregate', a=own_log(), b=own_log(0, seed=2))[0] == 1
 
 
+def test_a_log_without_its_beginning_says_what_is_not_known(run_report):
+    text = own_log()
+    out, err = run_report('--compare', log=text[text.index('result: '):])[1:]
+    assert cells(out, 'log') and 'no settings line: its data set and number of steps' in err
+
+
+def test_the_originals_logs_are_compared_without_a_top_1_that_they_lack(run_report):
+    out = run_report('--compare', log=original_log('imagenet100'))[1]
+    assert 'Top-5 (%)' in out and 'Top-1 (%)' not in out
+
+
 def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
     upper = own_log(1, groups=[[.9]], classes=(15,), num_increments=1)
     status, out, _ = run_report('--compare', bic_1=own_log(), joint=upper,
@@ -145,9 +156,11 @@ def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
         assert 'Published on' not in run_report(log=other)[1]
     short = run_report(log=cifar_log(train_epochs=25, lr_boundaries=[10, 15, 20], order_seed=7,
                                      distillation=False, memory_per_class=20))[1]
-    assert 'cifar100, 25 of 250 epochs: no reproduction of the full schedule' in short
+    assert 'cifar100, 25 of 250 epochs: no reproduction of the published schedule' in short
     assert cells(short[short.index('Published on'):], 'log')[-1] == (
         '25 of 250 epochs, distillation False, order_seed 7')
+    longer = run_report(log=cifar_log(train_epochs=500))[1]
+    assert 'cifar100, 500 epochs instead of 250: no reproduction' in longer
     joint = cifar_log(finished=1, num_increments=1, classes=(100,))
     out = run_report('--compare', log=joint)[1]
     table = out[out.index('Published on'):]

@@ -110,6 +110,9 @@ def test_confusion_matrices_are_found_beside_a_run_log_and_another_runs_refused(
     (tmp_path / 'log').write_text(own_log(accuracy=.1))
     arguments = [str(tmp_path / 'log')] + arguments[1:]
     assert report.main(arguments) == 0 and report.main(arguments + ['--model_dir', model_dir]) == 1
+    capsys.readouterr()
+    assert report.main(arguments + ['--model_dir', str(tmp_path)]) == 1
+    assert 'no confusion matrices of the last step of ' in capsys.readouterr().err
 
 
 def test_confusion_matrices_of_another_size_are_another_runs(tmp_path):
