@@ -6,7 +6,6 @@ import oracles
 import pytest
 import tensorflow.compat.v1 as tf
 
-import bic_layer
 import resnet_model
 from data import settings as settings_lib
 from logs import step_results
@@ -593,11 +592,3 @@ def test_statistics_of_a_pass_without_training(session, batch_norm):
     for i in range(5):
         assert found['cross_entropy'][i] == pytest.approx(
             oracles.cross_entropy(logits[i:i + 1, :2 * M], labels[i:i + 1]), rel=1e-4)
-
-
-def test_the_correction_is_of_the_newest_group(session):
-    """Step 2's pair leaves groups 0 and 1 as they are."""
-    logits = np.random.RandomState(14).randn(5, 3 * M).astype(np.float32)
-    found = session.run(bic_layer.correct(tf.constant(logits), 3., -1., M))
-    np.testing.assert_array_equal(found[:, :2 * M], logits[:, :2 * M])
-    np.testing.assert_allclose(found[:, 2 * M:], 3 * logits[:, 2 * M:] - 1, rtol=1e-6)
