@@ -7,6 +7,7 @@ fractions. A measure is None where a figure that it takes is not known. What eac
 import itertools
 import operator
 import os
+import re
 import statistics
 import textwrap
 
@@ -132,6 +133,11 @@ def mean(runs):
                                                if run not in begun for note in run['notes']])
 
 
+def _common(names):
+    """What repeats are called together: 'bic' of 'bic_1' and 'bic_1993'; or the first."""
+    return re.sub(r'[\W_]\d*$', '', os.path.commonprefix(names)) or names[0]
+
+
 def aggregate(summaries):
     """One summary of runs that differ in their seed alone: means, sample deviations, extremes.
 
@@ -164,7 +170,7 @@ def aggregate(summaries):
     found, measured = list(map(of, runs)), set(FIELDS + OLD_NEW) - set(COUNTS)
     return dict(
         summaries[0], log=', '.join(logs), num_runs=len(runs), seeds=seeds, notes=notes,
-        name='{} ({} runs)'.format(summaries[0]['name'], len(runs)),
+        name='{} ({} runs)'.format(_common([summary['name'] for summary in summaries]), len(runs)),
         title='mean ± standard deviation of {} runs: {}'.format(len(runs), ', '.join(logs)),
         settings=summaries[0]['settings']._replace(seed=None), model_dir=None,
         lists=next(filter(None, (summary['lists'] for summary in summaries)), None),
