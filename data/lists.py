@@ -144,7 +144,8 @@ def classes(split_, data_dir):
     names = []
     with contextlib.suppress(FileNotFoundError), open(
             os.path.join(data_dir, NAMES), encoding='utf-8-sig', errors='replace') as file:
-        names = file.read().strip().split('\n')
+        text = file.read().strip()
+        names = text.split('\n') if text else []
         if len(names) != len(split_.order):
             LOG.info('warning: %s: %d lines are no names of %d labels; not used', file.name,
                      len(names), len(split_.order))

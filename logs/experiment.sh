@@ -1,7 +1,7 @@
 # To be sourced by the run.sh of an experiment, in whose folder it leaves logs, figures and tables.
 #   experiment NAME FLAG...    one run, gone on with where it was cut off; its log, NAME.log, is laid
 #                              into the folder at its end
-#   tables FLAG...             results.md and figure.png from the logs there are
+#   tables FLAG...             results.md and figure.png from the logs there are, and others named
 #   one NAME                   NAME.md and NAME.png of one run, with its confusion matrices
 # Paths given to it are from the project's folder. The logs here are of TensorFlow 2.15.1
 # (PYTHON=.venv-tf2/bin/python) on an x86 processor with AVX-512. One thread gives the same figures

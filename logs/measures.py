@@ -135,7 +135,8 @@ def mean(runs):
 
 def _common(names):
     """What repeats are called together: 'bic' of 'bic_1' and 'bic_1993'; or the first."""
-    return re.sub(r'[\W_]\d*$', '', os.path.commonprefix(names)) or names[0]
+    shared = re.match(r'(.+)[\W_]\d*$', os.path.commonprefix(names))
+    return shared.group(1) if shared else names[0]
 
 
 def aggregate(summaries):

@@ -119,8 +119,8 @@ def _parse_flags(arguments):
         refuse('--plot {}: the name has to end in {}'.format(flags.plot, ', '.join(PLOT_FORMATS)))
     if flags.model_dir and (len(flags.logs) > 1 or not os.path.isdir(flags.model_dir)):
         refuse('--model_dir {}: has to be the folder of one log'.format(flags.model_dir))
-    if flags.model_dir and not flags.plot:
-        refuse('--model_dir is for --plot')
+    if flags.model_dir and (flags.aggregate or flags.compare or not flags.plot):
+        refuse('--model_dir is for the --plot of one run')
     return flags
 
 

@@ -183,9 +183,9 @@ def comparison(summaries):
         _joined(summary['dataset'], _length(summary)) or 'unknown' for summary in summaries))]
     means = ['average, all steps', 'without first', 'forgetting', 'backward transfer']
     for column, heads in (('top1', means), ('top5', means[:2])):
-        if every and not any(figures[column] for summary in summaries
-                             for figures in summary['steps']):
-            continue  # a log that has no top-1
+        values = [figures[column] for summary in summaries for figures in summary['steps']]
+        if values and set(values) == {None}:  # as the original's logs have no top-1
+            continue
         head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if key == 'classes' else 'step')
         lines = [[head] + list(map(str, every)) + heads]
         for name, summary in zip(short, summaries):

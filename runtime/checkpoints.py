@@ -239,5 +239,6 @@ def prune(model_dir, num_finished, keeps):
         else:
             unused = [os.path.join(glob.escape(directory), name)
                       for name in ('model.ckpt-*', 'checkpoint')]
-        for path in itertools.chain.from_iterable(map(glob.glob, unused)):
+        found = itertools.chain.from_iterable(map(glob.glob, unused))
+        for path in sorted(found, key=lambda name: name.endswith('.index')):  # found again by that
             state.delete(path)

@@ -184,8 +184,9 @@ def _claim(model_dir, settings, digests, overwrite, keep_checkpoints, skip_bad_i
                             'there'.format(path, why))
     foreign = [name for name in others if not _OWN_NAMES.match(name)]
     if foreign or (others and not os.path.exists(path)):
-        if not os.path.exists(path):
-            delete(os.path.join(model_dir, _LOCK))  # nothing of ours stays among it
+        lock = os.path.join(model_dir, _LOCK)
+        if not os.path.exists(path) and not os.path.getsize(lock):  # nothing of ours stays there
+            delete(lock)
         raise UserError('{}: holds {}, which no experiment made here; choose another '
                         '--model_dir'.format(model_dir, (foreign or others)[0]))
     for name in others:

@@ -13,7 +13,8 @@ from data import settings as settings_lib
 from logs import log_reader
 
 LOGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'logs')
-EXPERIMENTS = sorted(map(os.path.basename, map(os.path.dirname, glob.glob(LOGS + '/*/run.sh'))))
+EXPERIMENTS = [name for name in sorted(os.listdir(LOGS))
+               if os.path.exists(os.path.join(LOGS, name, 'run.sh'))]
 # In Python's place: notes the flags of each run, and lays a log where it is to be.
 PYTHON = """#!/bin/sh
 case $1 in imagenet_main.py) ;; *) exit ;; esac
@@ -55,7 +56,7 @@ def test_each_run_is_one_that_can_be_made_and_the_logs_beside_it_are_of_it(name,
         exemplar.check(settings_of(line))
     laid = {path.name for path in (tmp_path / 'logs' / name).glob('*.log')}
     assert laid == {run + '.log' for run in runs}
-    for path in glob.glob(os.path.join(LOGS, name, '*.log')):
+    for path in glob.glob(os.path.join(glob.escape(os.path.join(LOGS, name)), '*.log')):
         run, = log_reader.read(path)
         asked = settings_of(runs[os.path.basename(path)[:-len('.log')]])
         assert run.settings == asked, path

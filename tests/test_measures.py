@@ -107,6 +107,9 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
                                 plain=own_log(accuracy=.1, distillation=False))
     assert status == 0
     assert cells(out, 'Top-1 (%), classes seen')[:3] == ['5', '10', '15']
+    assert [measures._common(names) for names in (
+        ['10', '11'], ['s1', 's2'], ['a, run 1 of 2', 'a, run 2 of 2'], ['bic-7', 'bic-71'])] == [
+            '10', 's1', 'a, run', 'bic']
     assert cells(out, 'bic (2 runs)') == [
         '89.00 ± 1.41', '84.00 ± 1.41', '67.33 ± 1.41', '80.11 ± 1.41', '75.67 ± 1.41',
         '35.00 ± 0.00', '-35.00 ± 0.00']

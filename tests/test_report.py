@@ -155,7 +155,8 @@ def test_json_has_everything(run_report):
     (['LOG', '--aggregate'], 'two'), (['LOG', '--model_dir', 'nowhere'], 'nowhere'),
     (['LOG', '--colour'], '--colour'), ([SCRIPT], 'no run in it'),
     (['LOG', 'LOG', '--model_dir', '.'], 'the folder of one log'),
-    (['LOG', '--model_dir', '.'], '--model_dir is for --plot'),
+    (['LOG', '--model_dir', '.'], '--model_dir is for the --plot'),
+    (['LOG', '--compare', '--plot', 'a.png', '--model_dir', '.'], '--model_dir is for the --plot'),
     (['a\nb'], 'a b: No such file')])
 def test_mistakes_end_in_one_line(tmp_path, capsys, arguments, message):
     log = tmp_path / 'log'

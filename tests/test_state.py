@@ -149,6 +149,9 @@ def test_nothing_is_left_in_a_folder_of_something_else(tmp_path):
     (tmp_path / 'thesis.tex').write_text('')
     refused(tmp_path, 'thesis.tex')
     assert os.listdir(str(tmp_path)) == ['thesis.tex']
+    (tmp_path / 'lock').write_text('of the door')
+    refused(tmp_path, 'thesis.tex')
+    assert (tmp_path / 'lock').read_text() == 'of the door'
 
 
 def test_deleting_that_was_interrupted_is_finished(tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def _is_complete(target, digest):
     try:
         lines = []
         for name in (MARKER, 'train.txt', 'val.txt'):
-            with open(os.path.join(target, name)) as f:
+            with open(os.path.join(target, name), encoding='utf-8') as f:
                 lines += f.read().splitlines()
     except (OSError, ValueError):  # ValueError: no text
         return False
