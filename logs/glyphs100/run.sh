@@ -12,12 +12,5 @@ for seed in 1993 1 2; do
     experiment "upper_$seed" --dataset=glyphs100 --seed=$seed --num_increments=1
     experiment "random_$seed" --dataset=glyphs100 --seed=$seed --exemplar_selection=random
 done
-# Shares for stage 2 of 9:1 to 6:4. Of 500 exemplars 9:1 would leave none for it from step 7 on.
-for share in 0.3 0.4; do  # beside bic_1993, which has 8:2
-    experiment "share_$share" --dataset=glyphs100 --val_share=$share
-done
-for share in 0.1 0.2 0.3 0.4; do
-    experiment "share_${share}_1000" --dataset=glyphs100 --val_share=$share --memory_per_class=10
-done
 tables --compare
 one bic_1993
