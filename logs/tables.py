@@ -155,7 +155,7 @@ def _results(summaries):
             if summary['published_results'] != rows:
                 continue
             last = summary['num_steps']
-            finished = summary['last_finished_step'] == last
+            whole = 1 < summary['last_finished_step'] == last
             steps = {figures['step']: figures for figures in summary['steps']}
             settings = summary['settings']
             differ = differences([{'settings': published.like(settings)}, summary])
@@ -163,7 +163,7 @@ def _results(summaries):
                 '{} {}'.format(name, value) for name, (_, value) in differ.items()])
             for metric, column in (('top-1', 'top1'), ('top-5', 'top5')):
                 cells = [_cell(steps.get(step, {}), column) for step in (1, 2, 3, 4, 5, last)]
-                average = _cell(summary['measures'][column] if finished else {}, MEASURES[0])
+                average = _cell(summary['measures'][column] if whole else {}, MEASURES[0])
                 lines.append([name, 'this log', metric] + cells + [average, note])
         lines += [[row['source'], '{data_set}, {protocol}'.format(**row), row['metric']]
                   + [row[column] or '-' for column in RESULT_COLUMNS] + [row['note']]

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The paper's comparisons on glyphs100: three training seeds on one class order and split.
-# Two cores: about six minutes a run with the default flags, the upper bound about three.
+# About six minutes a run on one of two cores, with another run on the other; the upper bound three.
 set -eu
 . "$(dirname "$0")/../experiment.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # 50 classes of 64x64 photographs, ResNet-18, five increments of ten, three training seeds on one
 # class order and split. DATA: the folder of Tiny ImageNet (tiny-imagenet-200); train.txt and
-# val.txt here have a line a class, its id and the numbers of its images. 51 to 60 minutes a run on
+# val.txt here have a line a class, its id and the numbers of its images. 49 to 60 minutes a run on
 # one of two cores, with another run on the other.
 set -eu
 DATA=$(cd "$DATA" && pwd)
