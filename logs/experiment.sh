@@ -7,6 +7,7 @@
 # (PYTHON=.venv-tf2/bin/python) on an x86 processor with AVX-512. One thread gives the same figures
 # at every start; on two cores two runs side by side take less time than one after the other on two
 # threads.
+export LC_ALL=C  # the order of *.log
 folder=logs/$(basename "$(cd "$(dirname "$0")" && pwd)")
 runs=logs/runs/${folder#logs/}
 cd "$(dirname "$0")/../.."
