@@ -12,9 +12,9 @@ folder=logs/$(basename "$(cd "$(dirname "$0")" && pwd)")
 runs=logs/runs/${folder#logs/}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
-"$python" -c 'import matplotlib' || {  # now, and not after hours
-    echo "error: PYTHON=$python needs matplotlib: make setup ARGS=requirements-plot.txt, which" \
-        "VENV=... has in another environment" >&2
+"$python" -c 'import matplotlib' 2>/dev/null || {  # now, and not after hours
+    echo "error: PYTHON=$python is no Python with matplotlib: make setup" \
+        "ARGS=requirements-plot.txt, for another environment with its VENV=..." >&2
     exit 1
 }
 
