@@ -145,6 +145,12 @@ def _averages(summary, cell=_cell):
     return parts
 
 
+def _over_steps(summary, column, measure):
+    """A measure over all steps; none of an unfinished run, or of one with a single step."""
+    whole = 1 < summary['last_finished_step'] == summary['num_steps']
+    return _cell(summary['measures'][column] if whole else {}, measure)
+
+
 def _results(summaries):
     """The published figures on the runs' protocols, and theirs beside them; [] without any."""
     parts, every = [], [summary['published_results'] for summary in summaries]
@@ -155,7 +161,6 @@ def _results(summaries):
             if summary['published_results'] != rows:
                 continue
             last = summary['num_steps']
-            whole = 1 < summary['last_finished_step'] == last
             steps = {figures['step']: figures for figures in summary['steps']}
             settings = summary['settings']
             differ = differences([{'settings': published.like(settings)}, summary])
@@ -163,7 +168,7 @@ def _results(summaries):
                 '{} {}'.format(name, value) for name, (_, value) in differ.items()])
             for metric, column in (('top-1', 'top1'), ('top-5', 'top5')):
                 cells = [_cell(steps.get(step, {}), column) for step in (1, 2, 3, 4, 5, last)]
-                average = _cell(summary['measures'][column] if whole else {}, MEASURES[0])
+                average = _over_steps(summary, column, MEASURES[0])
                 lines.append([name, 'this log', metric] + cells + [average, note])
         lines += [[row['source'], '{data_set}, {protocol}'.format(**row), row['metric']]
                   + [row[column] or '-' for column in RESULT_COLUMNS] + [row['note']]
@@ -191,13 +196,12 @@ def comparison(summaries):
         for name, summary in zip(short, summaries):
             at = {figures[key]: figures for figures in summary['steps']}
             before = column + '_before'
-            whole = 1 < summary['last_finished_step'] == summary['num_steps']
             corrected = any(figures[before] is not None and figures[before] != figures[column]
                             for figures in summary['steps'])
             for label, kind in [(name, column)] + [(name + ', before correction',
                                                     before)] * corrected:
                 lines.append([label] + [_cell(at.get(value, {}), kind) for value in every]
-                             + [_cell(summary['measures'][kind] if whole else {}, measure)
+                             + [_over_steps(summary, kind, measure)
                                 for measure, _ in zip(MEASURES, heads)])
         parts.append(_markdown(lines))
     settled = [(name, summary) for name, summary in zip(short, summaries) if summary['settings']]
