@@ -215,7 +215,7 @@ def warnings(stored, beta, gamma):
 
 def load(directory):
     """(beta, gamma) of the checkpoint in `directory`; None where there is none that can be read."""
-    checkpoint = checkpoints.newest(directory, verify=False)
+    checkpoint = checkpoints.find_latest(directory, verify=False)
     try:
         reader = tf.train.load_checkpoint(checkpoint)
         return tuple(float(np.ravel(reader.get_tensor(name))[0]) for name in (BETA, GAMMA))

@@ -8,6 +8,7 @@ log and the tables. Paper: https://arxiv.org/abs/1905.13260; its authors' code: 
 """
 
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+import runtime.quiet_import  # noqa: F401, I001
 
 import contextlib
 import functools
@@ -45,7 +46,7 @@ flags.mark_bool_flags_as_mutual_exclusive(['dry_run', 'check_data', 'eval_only']
 class Run:
     """One experiment while it runs: what is fixed for all of its steps, and the split."""
 
-    def __init__(self, settings, data_dir, model_dir, task, job):
+    def __init__(self, settings, data_dir, model_dir, task):
         self.settings, self.data_dir, self.model_dir = settings, data_dir, model_dir
         train, test = lists.read_lists(data_dir, settings.num_classes,
                                        functools.partial(progress.Watch, unit='lines'))
@@ -53,7 +54,7 @@ class Run:
         self.split = lists.split(train, test, settings.num_classes,
                                  exemplar.validation_pool(settings), settings.order_seed,
                                  settings.class_order)
-        self.machine = machine.Machine(task, job, settings.batch_size, settings.network == 'cifar')
+        self.machine = machine.Machine(task, settings.batch_size, settings.network == 'cifar')
         self.pretrained = FLAGS.pretrained and checkpoints.pretrained(
             FLAGS.pretrained, resnet_model.variable_shapes(settings))
         self.run_time = None
@@ -93,20 +94,23 @@ def run_step(run, step, exemplars, teacher_bias):
 
 
 def train_classifier(run, step, training, schedule, teacher_bias):
-    """Stage 1 of `step`, from where it stopped; returns the classifier's checkpoint."""
+    """Run stage 1 of `step` from where it stopped; return the classifier's checkpoint.
+
+    Workers do the same. They change nothing in model_dir, and return None after training.
+    """
     directory = checkpoints.classifier_dir(run.model_dir, step)
-    checkpoint, start = checkpoints.where_to_start(run.model_dir, step)
+    checkpoint, start = checkpoints.where_to_start(
+        run.model_dir, step,
+        checkpoints.recover_latest if run.machine.writes else checkpoints.find_latest)
     done = checkpoints.num_updates(checkpoint) if checkpoint else 0
     if done >= schedule.num_updates:
         return checkpoint
     if done:
         LOG.info('step %d goes on after update %d of %d', step + 1, done, schedule.num_updates)
-    state.delete(checkpoints.bias_dir(run.model_dir, step))  # learnt on a classifier lost since
-    if run.machine.cluster is not None:
-        run.machine.cluster.tell(step=step, update=done if checkpoint else None,
-                                 images=training.digest)
+    if run.machine.writes:  # it belongs to a classifier that was lost since
+        state.delete(checkpoints.bias_dir(run.model_dir, step))
     train(run, step, training, schedule, teacher_bias, done, start)
-    return checkpoints.finished(directory, schedule.num_updates)
+    return checkpoints.finished(directory, schedule.num_updates) if run.machine.writes else None
 
 
 def train(run, step, training, schedule, teacher_bias, done, start):
@@ -209,16 +213,18 @@ def passed_on(run, step, records):
     return exemplars, teacher_bias
 
 
-def follow_chief(run):
-    """A worker's part of a run on several machines: stage 1 of each step that the chief names."""
+def run_worker(run):
+    """Run a worker's part on several machines: stage 1 of each step that is not finished."""
     plan(run)
-    for word, records, start in run.machine.cluster.words():
-        step = word['step']
-        exemplars, teacher_bias = passed_on(run, step, records)
-        samples = exemplar.samples(run.split, run.settings, step, exemplars)
-        cluster.check_images(word, samples[0].digest, run.data_dir)
-        train(run, step, samples[0], run.schedules(step, samples)[0], teacher_bias,
-              word['update'] or 0, start)
+    num_updates = None
+    for step in range(run.settings.num_steps):
+        records = cluster.wait_for_step(run.model_dir, step, num_updates)
+        if len(records) == step:
+            exemplars, teacher_bias = passed_on(run, step, records)
+            samples = exemplar.samples(run.split, run.settings, step, exemplars)
+            schedule = run.schedules(step, samples)[0]
+            train_classifier(run, step, samples[0], schedule, teacher_bias)
+            num_updates = schedule.num_updates
 
 
 def evaluate_checkpoints(run, own):
@@ -230,7 +236,7 @@ def evaluate_checkpoints(run, own):
     records = state.finished_steps(run.model_dir) if own else [None] * num_steps
     checks.leave_out_bad_images(run, len(records))
     for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
-        checkpoint = checkpoints.newest(checkpoints.classifier_dir(run.model_dir, step),
+        checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(run.model_dir, step),
                                         verify=step < len(records))
         if not checkpoint or step >= len(records):
             LOG.info('step %d of %d: %s', step + 1, num_steps,
@@ -266,15 +272,16 @@ def main(_):
         return resnet_model.export(model_dir, serving.settings(model_dir))
     look = FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only
     with contextlib.ExitStack() as stack:
-        task, job = cluster.join(model_dir, stack, look)
+        task = cluster.take_task()
+        if task is not None and FLAGS.skip_bad_images:  # each machine might leave out others
+            raise UserError(f'--skip_bad_images: not available with {cluster.ENVIRONMENT}. Remove '
+                            'bad images from the lists; --check_data finds them.')
         stored = FLAGS.eval_only and state.read_experiment(model_dir)
         settings = settings_lib.from_flags(FLAGS, stored)
         exemplar.check(settings)
-        run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task, job)
+        run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task)
         if stored:
             state.check_lists(stored, run.digests, model_dir, run.data_dir)
-        run.machine.agree(dict(state.identity(settings, run.digests),
-                               skip_bad_images=FLAGS.skip_bad_images))
         run_log.check_log(FLAGS.log_file, settings, run.digests)
         if run.machine.writes and not look:
             run.keeps = stack.enter_context(state.experiment(
@@ -282,6 +289,8 @@ def main(_):
                 FLAGS.skip_bad_images))
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
             run_log.settings_line(settings, run.digests)
+        elif not look:
+            cluster.wait_for_experiment(model_dir, settings, run.digests, FLAGS.overwrite)
         run.machine.log_devices()
         checks.warn_of_images(run.split, settings)
         if FLAGS.dry_run:
@@ -293,7 +302,7 @@ def main(_):
         elif run.machine.writes:
             run_experiment(run)
         else:
-            follow_chief(run)
+            run_worker(run)
 
 
 if __name__ == '__main__':

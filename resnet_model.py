@@ -13,8 +13,9 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 from data import pipeline, serving
 from runtime import frozen as frozen_lib
+from runtime import machine as machine_lib
 from runtime import progress as progress_lib
-from runtime import replicas
+from runtime import replicas, training
 
 BATCH_NORM_EPSILON = 1e-5
 # Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as TensorFlow
@@ -177,35 +178,30 @@ def variable_shapes(settings):
 
 
 def classifier_fn(features, labels, mode, params):
-    """The model_fn of stage 1 at step t.
+    """Build stage 1 of step t: the model_fn of its training loop.
 
     Args:
         features: float32 images [batch, size, size, 3].
         labels: int32 classes [batch].
-        mode: tf.estimator.ModeKeys.TRAIN.
+        mode: training.TRAIN, the only mode.
         params: 'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
             'start' (the checkpoint of step t-1's classifier, at step 0 the pretrained one or None;
-            without effect where the stage goes on from its own checkpoint), 'teacher_bias'
+            without effect if the stage resumes from its own checkpoint), 'teacher_bias'
             ((beta, gamma) of step t-1, or None);
-            'mixed_precision' (bool, may be missing: whether the loss is scaled for float16);
             'num_replicas' (int, may be missing: over how many devices tf.distribute divides a
-            batch; `features` and `labels` are then one replica's share).
+            batch; `features` and `labels` are then the share of one replica).
 
     Returns:
-        A tf.estimator.EstimatorSpec.
+        A tf.estimator.EstimatorSpec, or what stands for it (training.estimator_spec).
     """
     if params.get('num_replicas', 1) == 1:
-        spec = _classifier(features, labels, mode, params, tf.reduce_mean)
-        # The one session has set all variables: to ask twice which are not takes half a second.
-        ready = tf.constant([], tf.string)
-        return spec._replace(scaffold=tf.train.Scaffold(
-            ready_op=ready, ready_for_local_init_op=ready))
+        return _classifier(features, labels, params, tf.reduce_mean)
     mean = replicas.share_of_mean(labels, params['schedule'], params['num_replicas'])
     with tf.variable_creator_scope(replicas.mirrored_statistics):
-        return _classifier(features, tf.maximum(labels, 0), mode, params, mean)
+        return _classifier(features, tf.maximum(labels, 0), params, mean)
 
 
-def _classifier(features, labels, mode, params, mean):
+def _classifier(features, labels, params, mean):
     """Stage 1 as the paper has it; `mean`: the mean over the batch of values [images]."""
     settings, step, schedule = params['settings'], params['step'], params['schedule']
     old, seen = settings.old(step), settings.seen(step)
@@ -236,15 +232,9 @@ def _classifier(features, labels, mode, params, mean):
         tf.cast(global_step, tf.int32), schedule.boundaries,
         schedule.rates) if schedule.boundaries else tf.constant(schedule.rates[0])
     optimizer = tf.train.MomentumOptimizer(learning_rate, MOMENTUM)
-    if params.get('mixed_precision'):  # float16 gradients would vanish unscaled
-        optimizer = tf.train.experimental.MixedPrecisionLossScaleOptimizer(optimizer, 'dynamic')
     trained = tf.trainable_variables(NETWORK + '/')
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):  # moving statistics
-        if params.get('mixed_precision'):  # an update that overflows is left out, and counts
-            with tf.control_dependencies([optimizer.minimize(loss, var_list=trained)]):
-                train_op = tf.assign_add(global_step, 1)
-        else:
-            train_op = optimizer.minimize(loss, global_step, var_list=trained)
+        train_op = optimizer.minimize(loss, global_step, var_list=trained)
 
     # Whether this process was asked to stop: all stop after the same update.
     stop = tf.placeholder_with_default(0., [], 'stop')
@@ -258,14 +248,14 @@ def _classifier(features, labels, mode, params, mean):
     for (name, _), value in zip(WATCHED + (('stop', ''), ('monitors/lr', '')),
                                 watched + [learning_rate]):
         tf.identity(value, 'watched/' + name)
-    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+    return training.estimator_spec(loss, train_op)
 
 
 def train(directory, samples, batches, schedule, machine, progress, done, **params):
-    """Stage 1: trains `resnet/` from update `done` on to the end of its schedule.
+    """Run stage 1: train `resnet/` from update `done` to the end of its schedule.
 
     Args:
-        directory: of the stage's checkpoints and curves.
+        directory: folder of the stage's checkpoints and curves.
         samples: the step's training Samples.
         batches: the stage's Batches.
         schedule: the stage's Schedule.
@@ -279,13 +269,13 @@ def train(directory, samples, batches, schedule, machine, progress, done, **para
     def input_fn():
         return pipeline.training_dataset(
             files, classes, batches, params['settings'], done, machine.num_parallel_calls,
-            machine.prefetch_device, machine.replicas)
+            machine.replicas)
 
-    machine.train(
-        classifier_fn, directory, input_fn, schedule.num_updates, params['settings'].seed,
-        [progress_lib.Hook(progress, WATCHED, machine.cluster is None)],
+    training.train(
+        machine, classifier_fn, directory, input_fn, schedule.num_updates, params['settings'].seed,
+        [progress_lib.Hook(progress, WATCHED, done, machine.task is None)],
         dict(params, schedule=schedule, data_format=machine.data_format,
-             mixed_precision=machine.mixed_precision, num_replicas=machine.replicas.total))
+             num_replicas=machine.replicas.total))
 
 
 def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=None):
@@ -319,16 +309,15 @@ def frozen(checkpoint, machine, settings, step):
 
 
 def export(model_dir, settings):
-    """Writes a finished step of the experiment in model_dir as a SavedModel; see data/serving.py.
+    """Write a finished step of the experiment in model_dir as a SavedModel; see data/serving.py.
 
-    Its preprocessing and its correction are inside. Whatever it was trained on, it runs on a CPU.
+    It includes preprocessing and correction, and runs on a CPU whatever it was trained on.
 
     Raises:
         UserError: as serving.find does.
     """
     finished = serving.find(model_dir, settings.num_classes)
-    no_gpu = tf.ConfigProto(device_count={'GPU': 0})  # it may be a training's
-    with tf.Graph().as_default(), tf.Session(config=no_gpu) as session:
+    with tf.Graph().as_default(), machine_lib.cpu_session() as session:
         signatures, images = serving.inputs(settings)
         features, logits = network(images, settings, False, NETWORK, 'channels_last')
         logits = logits[:, :settings.seen(finished.step)]

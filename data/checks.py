@@ -126,9 +126,6 @@ def _cause(error, files, data_dir, num_parallel_calls):
         return UserError('{}: the data folder is gone; once it is back, {}'.format(data_dir, GO_ON))
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return error
-    if re.search('Key .*(loss_scale|good_steps).* not found in checkpoint', str(error)):
-        return UserError('stage 1 was begun without --mixed_precision: leave it out until the '
-                         'next step')
     bad = pipeline.bad_images(files, num_parallel_calls, stop_at_first=True)
     if not bad:
         return error

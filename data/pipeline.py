@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data import preprocessing
-from runtime.machine import ONE
+from runtime.machine import ONE, cpu_session
 
 EVALUATION_BATCH = 256  # any size gives the same figures; this one keeps a GPU busy
 FILLER = -1  # class of an image that counts in no loss
@@ -63,7 +63,7 @@ def _map(dataset, function, num_parallel_calls):
 
 
 def training_dataset(files, classes, batches, settings, start_update, num_parallel_calls,
-                     device=None, replicas=ONE):
+                     replicas=ONE):
     """The rest of a training stage, from `start_update` on.
 
     Args:
@@ -73,7 +73,6 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         settings: an experiment's Settings.
         start_update: updates done already.
         num_parallel_calls: images decoded at the same time; None leaves it to tf.data.
-        device: where the next batch is copied ahead of its update, such as '/gpu:0', or None.
         replicas: the Replicas that share each batch.
 
     Returns:
@@ -112,12 +111,7 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         if begin == end:
             share = share.map(lambda image, label: (image, tf.fill(tf.shape(label), FILLER)))
         dataset = dataset.concatenate(share)
-    dataset = dataset.prefetch(2)
-    if device is not None:
-        dataset = dataset.apply(tf.data.experimental.copy_to_device(device))
-        with tf.device(device):  # an estimator holds its input on the CPU
-            dataset = dataset.prefetch(1)
-    return dataset
+    return dataset.prefetch(2)
 
 
 def _images(files, classes, settings, num_parallel_calls):
@@ -169,7 +163,7 @@ def periodic_dataset(files, classes, settings, num_full, num_short, short_start,
 
 def sides(file):
     """(height, width) of an image in pixels; () where it does not decode."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), cpu_session() as session:
         try:
             return tuple(session.run(tf.shape(tf.image.decode_png(tf.read_file(file))))[:2])
         except tf.errors.OpError:
@@ -194,7 +188,7 @@ def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):
         return position, tf.shape(image)  # unused, the decoding would be optimised away
 
     bad, expected = [], 0
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), cpu_session() as session:
         dataset = tf.data.Dataset.from_generator(generate, (tf.int64, tf.string), ([], []))
         dataset = _map(dataset, load, num_parallel_calls)
         dataset = dataset.apply(tf.data.experimental.ignore_errors())

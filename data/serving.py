@@ -61,7 +61,7 @@ def find(model_dir, num_classes):
             'the last finished step is {}'.format(len(records)) if records else
             'no step is finished'))
     step = (FLAGS.export_step or len(records)) - 1
-    checkpoint = checkpoints.newest(checkpoints.classifier_dir(model_dir, step))
+    checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(model_dir, step))
     if checkpoint is None:
         raise UserError('{}: no checkpoint of step {}; a run keeps those of earlier steps only '
                         'with --keep_checkpoints'.format(model_dir, step + 1))

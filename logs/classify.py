@@ -14,9 +14,11 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import runtime.environment  # noqa: F401, I001 (before TensorFlow)
+import runtime.quiet_import  # noqa: F401, I001
 import tensorflow.compat.v1 as tf
 from data.checks import why_bad
 from runtime.errors import UserError
+from runtime.machine import cpu_session
 
 BATCH = 32
 
@@ -121,7 +123,7 @@ def main(arguments=None):
     tf.logging.set_verbosity(tf.logging.ERROR)
     status, form = 0, as_json if flags.json else as_text
     try:
-        with tf.Graph().as_default(), tf.Session() as session:
+        with tf.Graph().as_default(), cpu_session() as session:
             for path, top5, why in classified(load(session, flags.export), flags.images):
                 if why is None:
                     print(form(path, top5), flush=True)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run's stages: flushed before anything relies on them, read back before use.
+"""The checkpoints of a run's stages, flushed before anything relies on them, verified before use.
 
 Messages number steps from 1, as the log does; the names of folders and functions here from 0.
 """
@@ -8,16 +8,14 @@ import glob
 import itertools
 import os
 import re
-import time
-import types
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from runtime import LOG, files, run_log, state
+from runtime import LOG, files, state
 from runtime import pretrained as pretrained_lib
-from runtime.errors import GO_ON, UserError
+from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of stage 1',
@@ -25,23 +23,23 @@ flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of sta
 
 
 def classifier_dir(model_dir, step):
-    """Where stage 1 of `step` keeps its checkpoints."""
+    """Return the folder of the checkpoints of stage 1 of `step`."""
     return os.path.join(model_dir, '{}_classifier'.format(step))
 
 
 def bias_dir(model_dir, step):
-    """Where stage 2 of `step` keeps beta and gamma."""
+    """Return the folder in which stage 2 of `step` stores beta and gamma."""
     return os.path.join(model_dir, '{}_bias'.format(step))
 
 
 def _readable(prefix):
-    """Whether every tensor of a checkpoint can be read and is finite.
+    """Return whether every tensor of a checkpoint can be read and is finite.
 
-    TensorFlow verifies its checksums on the way. Weights that are no numbers are written where a
-    checkpoint is due at the update that spoilt them; nothing can go on from there.
+    TensorFlow verifies its checksums on the way. Weights that are not finite are written if a
+    checkpoint is due at the update at which training diverged.
 
     Raises:
-        OSError, UserError: it cannot be opened, which is not the checkpoint's fault.
+        OSError, UserError: it cannot be opened, which is not the fault of the checkpoint.
     """
     files.check_path(prefix, prefix)
     for path in glob.glob(glob.escape(prefix) + '.*'):
@@ -51,7 +49,7 @@ def _readable(prefix):
         reader = tf.train.load_checkpoint(prefix)
         tensors = map(reader.get_tensor, reader.get_variable_to_shape_map())
         return all(np.all(np.isfinite(tensor)) for tensor in map(np.asarray, tensors)
-                   if tensor.dtype.kind not in 'OSU')  # no texts
+                   if tensor.dtype.kind not in 'OSU')  # not strings
     except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError):
         raise  # not the file's fault
     except (ValueError, TypeError, IndexError, tf.errors.OpError):
@@ -59,7 +57,7 @@ def _readable(prefix):
 
 
 class Flush(tf.train.CheckpointSaverListener):
-    """Flushes each checkpoint of a stage to disk, so that the newest but one survives anything."""
+    """Flushes each checkpoint of a stage to disk, so that the last but one survives a crash."""
 
     def __init__(self, directory):
         self._directory = directory
@@ -74,79 +72,49 @@ class Flush(tf.train.CheckpointSaverListener):
         files.flush(self._directory)
 
 
-class Due(tf.train.SecondOrStepTimer):
-    """When a checkpoint is due, by a clock that is never set back, as TensorFlow's may be."""
-
-    def should_trigger_for_step(self, step):
-        last = self.last_triggered_step()
-        return last is None or (step != last
-                                and time.monotonic() - self._saved >= FLAGS.checkpoint_secs)
-
-    def update_last_triggered_step(self, step):
-        self._saved = time.monotonic()
-        return super().update_last_triggered_step(step)
-
-
-class Saver(tf.train.CheckpointSaverHook):
-    """Saves a stage's checkpoints."""
-
-    def __init__(self, directory):
-        super().__init__(directory, FLAGS.checkpoint_secs, listeners=[Flush(directory)])
-        self._timer = Due(every_secs=FLAGS.checkpoint_secs)
-
-    def begin(self):
-        # All that TensorFlow's does, but for a writer of its own with the graph in it.
-        os.makedirs(self._checkpoint_dir, exist_ok=True)
-        self._global_step_tensor = tf.train.get_global_step()
-        self._summary_writer = types.SimpleNamespace(add_session_log=lambda *args: None)
-        for listener in self._listeners:
-            listener.begin()
-
-    def after_create_session(self, session, coord):
-        # Without the graph as text, graph.pbtxt, which takes a second or more a stage.
-        update = session.run(self._global_step_tensor)
-        self._save(session, update)
-        self._timer.update_last_triggered_step(update)
-        run_log.add_graph(self._checkpoint_dir, session.graph)
+def saver_hook(directory):
+    """Return the hook that saves the checkpoints of a stage, each of them flushed."""
+    return tf.train.CheckpointSaverHook(directory, FLAGS.checkpoint_secs,
+                                        listeners=[Flush(directory)])
 
 
 def num_updates(prefix):
-    """The number of updates done at a checkpoint, from its name: .../model.ckpt-5632."""
+    """Return the number of updates done at a checkpoint, from its name: .../model.ckpt-5632."""
     return int(prefix.rsplit('-', 1)[1])
 
 
 def _by_updates(directory):
-    """The prefixes of a stage's checkpoints, the newest last.
+    """Return the prefixes of a stage's checkpoints, the latest last, from the files in its folder.
 
-    By what is there: TensorFlow's own note of them names the folder where it was written.
+    The file `checkpoint` that TensorFlow writes names the folder in which it was written.
     """
     names = glob.glob(os.path.join(glob.escape(directory), 'model.ckpt-*.index'))
     return sorted((name[:-len('.index')] for name in names if re.search(r'-\d+\.index$', name)),
                   key=num_updates)
 
 
-def newest(directory, verify=True):
-    """The newest checkpoint of a stage, or None; nothing is changed.
+def find_latest(directory, verify=True):
+    """Return the latest checkpoint of a stage, or None. Change nothing.
 
     Raises:
-        UserError: it cannot be read, where that is to be verified.
+        UserError: it cannot be read, if `verify`.
     """
     prefixes = _by_updates(directory)
     if prefixes and verify and not _readable(prefixes[-1]):
-        raise UserError('{}: is damaged or holds weights that are no numbers; put it back, or move '
-                        'it away to do without it'.format(prefixes[-1]))
+        raise UserError(f'{prefixes[-1]}: is damaged or holds weights that are not finite. Put it '
+                        'back, or move it away to do without it.')
     return prefixes[-1] if prefixes else None
 
 
-def latest(directory):
-    """The newest readable checkpoint of a stage, or None; damaged ones are set aside and named.
+def recover_latest(directory):
+    """Return the latest readable checkpoint of a stage, or None; set damaged ones aside.
 
-    They get `.damaged` behind their names, and TensorFlow's own note of the latest one is written
-    anew, so that the estimator goes on from the same checkpoint.
+    Their names get the suffix `.damaged`. TensorFlow's file `checkpoint` is rewritten, so that
+    training resumes from the same checkpoint.
     """
     prefixes = _by_updates(directory)
     while prefixes and not _readable(prefixes[-1]):
-        LOG.info('warning: %s is damaged or holds weights that are no numbers; set aside',
+        LOG.info('warning: %s is damaged or holds weights that are not finite; set aside',
                  prefixes[-1])
         for path in glob.glob(glob.escape(prefixes.pop()) + '.*'):
             os.replace(path, path + '.damaged')
@@ -159,8 +127,10 @@ def latest(directory):
     return prefixes[-1]
 
 
-def where_to_start(model_dir, step):
-    """(checkpoint, start): the stage's own newest checkpoint, or that of the step before.
+def where_to_start(model_dir, step, latest=recover_latest):
+    """Return (checkpoint, start): the latest of the stage itself, or else of the step before.
+
+    `latest`: recover_latest, or find_latest for a worker, which changes nothing.
 
     Raises:
         UserError: both are missing, and `step` is not the first.
@@ -170,62 +140,61 @@ def where_to_start(model_dir, step):
         return checkpoint, None
     start = latest(classifier_dir(model_dir, step - 1))
     if start is None:
-        raise UserError('{}: no readable checkpoint of step {}; put it back, or start anew in '
-                        'another --model_dir'.format(classifier_dir(model_dir, step - 1), step))
+        raise UserError(f'{classifier_dir(model_dir, step - 1)}: no readable checkpoint of step '
+                        f'{step}. Put it back, or start from scratch in another --model_dir.')
     return None, start
 
 
 def finished(directory, updates):
-    """The checkpoint of a stage's last update; raises UserError where it cannot be read back."""
-    checkpoint = latest(directory)
+    """Return the checkpoint of a stage's last update; raise UserError if it cannot be read."""
+    checkpoint = recover_latest(directory)
     if checkpoint is None or num_updates(checkpoint) != updates:
-        raise UserError('{}: the checkpoint of update {} cannot be read back or holds weights that '
-                        'are no numbers; {} from the one before, or with a lower --learning_rate '
-                        'in another --model_dir'.format(directory, updates, GO_ON))
+        raise UserError(f'{directory}: the checkpoint of update {updates} cannot be read or holds '
+                        f'weights that are not finite. Rerun the same command to resume from the '
+                        'one before it, or lower --learning_rate in a new --model_dir.')
     return checkpoint
 
 
 def check_shapes(prefix, shapes, name):
-    """Raises UserError where a checkpoint is not of a network with these variables.
+    """Raise UserError unless a checkpoint belongs to a network with these variables.
 
     Args:
         prefix: of the checkpoint.
         shapes: {name: list of int} of the variables.
         name: what the message calls the checkpoint.
     """
-    there = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
-    wrong = ['{} is {} there and {} here'.format(variable, there.get(variable, 'missing'), shape)
-             for variable, shape in shapes.items() if there.get(variable) != shape]
+    stored = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    wrong = [f'{variable} is {stored.get(variable, "missing")} there and {shape} here'
+             for variable, shape in shapes.items() if stored.get(variable) != shape]
     if wrong:
-        raise UserError('{}: not this network\'s (--network, --resnet_size, --num_classes): {}{}'
-                        .format(name, '; '.join(wrong[:4]),
-                                '; and {} more'.format(len(wrong) - 4) if wrong[4:] else ''))
+        more = f', and {len(wrong) - 4} more' if wrong[4:] else ''
+        raise UserError(f'{name}: not a checkpoint of this network: {", ".join(wrong[:4])}{more}. '
+                        'Check --network, --resnet_size and --num_classes.')
 
 
 def pretrained(path, shapes):
-    """The prefix of the checkpoint that --pretrained names.
+    """Return the prefix of the checkpoint that --pretrained names.
 
     Args:
         path: as given, a prefix or a folder.
         shapes: {name: list of int} of the variables that start from it.
 
     Raises:
-        UserError: there is none, it is damaged, or variables in it are missing or have another
-            shape; the message names them.
+        UserError: it is missing or damaged, or its variables are missing or have other shapes.
     """
     prefix = pretrained_lib.find(path)
     if not _readable(prefix):
-        raise UserError('--pretrained={}: {} is damaged or holds weights that are no '
-                        'numbers'.format(path, prefix))
-    check_shapes(prefix, shapes, '--pretrained={}'.format(path))
+        raise UserError(f'--pretrained={path}: {prefix} is damaged or holds weights that are not '
+                        'finite. Name another checkpoint.')
+    check_shapes(prefix, shapes, f'--pretrained={path}')
     return prefix
 
 
 def prune(model_dir, num_finished, keeps):
-    """Deletes the classifiers of finished steps but the last, which the next one starts from.
+    """Delete the classifiers of finished steps except the last, from which the next one starts.
 
-    Of those that stay only the last update's: were it damaged, nothing could go on from one before
-    it, as exemplars, beta and gamma are the last's. Event files stay.
+    Of the rest, the checkpoint of the last update stays: exemplars, beta and gamma belong to it, so
+    no step could start from an earlier one. Event files stay.
 
     Args:
         model_dir: the folder of the experiment.

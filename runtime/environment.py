@@ -20,6 +20,10 @@ os.environ.setdefault('KMP_BLOCKTIME', '1')
 # A graph is some hundred thousand small objects: to look for cycles at every 700 new ones took a
 # tenth of the time in which graphs are made.
 gc.set_threshold(50000)
+# TensorFlow 2 leaves oneDNN off on CPUs without AVX-512, which halves its speed there.
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
+# tf.layers, which TensorFlow 2.16 and newer take from tf-keras only.
+os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
 # TensorFlow's C++ notes; failed operations still raise. Set it to 0 to see them.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # TensorFlow 1.15 spells NumPy types in a way that later NumPy versions warn about.

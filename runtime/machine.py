@@ -8,50 +8,30 @@ import sys
 
 import tensorflow.compat.v1 as tf
 from absl import flags
-from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tensorflow.python.client import device_lib
 
-from runtime import LOG, checkpoints, cluster, num_cores
+from runtime import LOG, cluster, num_cores, training
 from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
-MOST_THREADS, MOST_GPUS = 1024, 64  # more cannot be meant
+MAX_THREADS, MAX_GPUS = 1024, 64
 
-flags.DEFINE_bool('self_check', False, 'check in half a minute whether this machine computes what '
-                  'it should, and how fast, and stop')
+flags.DEFINE_bool('self_check', False, 'check in half a minute that this machine computes what it '
+                  'should, print how fast it is, and exit')
 flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
                   'layout of the network\'s maps (default: channels_first on a GPU)')
-flags.DEFINE_integer('num_parallel_calls', None, 'images decoded at once; default: tf.data decides',
-                     lower_bound=1, upper_bound=MOST_THREADS)
+flags.DEFINE_integer('num_parallel_calls', None,
+                     'images decoded in parallel (default: tf.data decides)',
+                     lower_bound=1, upper_bound=MAX_THREADS)
 
-flags.DEFINE_integer('intra_op_threads', 0, 'threads of one operation; 0: TensorFlow decides',
-                     lower_bound=0, upper_bound=MOST_THREADS)
-flags.DEFINE_integer('inter_op_threads', 0, 'operations at once; 0: TensorFlow decides',
-                     lower_bound=0, upper_bound=MOST_THREADS)
-flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine that share each batch; several machines: '
-                     'TF_CONFIG (README.md)', lower_bound=1, upper_bound=MOST_GPUS)
-flags.DEFINE_bool('cpu_replicas', False, 'on one machine without a GPU, --num_gpus divides the CPU '
+flags.DEFINE_integer('intra_op_threads', 0, 'threads per operation (0: TensorFlow decides)',
+                     lower_bound=0, upper_bound=MAX_THREADS)
+flags.DEFINE_integer('inter_op_threads', 0, 'operations in parallel (0: TensorFlow decides)',
+                     lower_bound=0, upper_bound=MAX_THREADS)
+flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine that share each batch (several machines: '
+                     'runtime/README.md)', lower_bound=1, upper_bound=MAX_GPUS)
+flags.DEFINE_bool('cpu_replicas', False, 'on a machine without a GPU, --num_gpus divides the CPU '
                   'instead, to try it out')
-
-# GPUs: what may change figures or speed is off until asked for. All applied in session_config.
-flags.DEFINE_bool('mixed_precision', False,
-                  'networks compute in float16 where TensorFlow\'s graph rewrite finds it safe, '
-                  'weights and losses stay float32, the loss is scaled; for GPUs with tensor '
-                  'cores; changes results a little; to be kept for all of a run')
-flags.DEFINE_bool('xla', False,
-                  'XLA compiles parts of the graph into fused kernels: a slower start of every '
-                  'stage, other rounding')
-flags.DEFINE_bool('winograd', None,
-                  'whether cuDNN may choose its non-fused Winograd convolutions '
-                  '(TF_ENABLE_WINOGRAD_NONFUSED): more memory, other rounding; not given, '
-                  'TensorFlow decides, which allows them; the authors allowed them too')
-flags.DEFINE_bool('prefetch_to_device', False,
-                  'the next training batch is copied to the GPU while an update runs: same '
-                  'results, memory for one batch more; several GPUs always do so')
-flags.DEFINE_integer('gpu_private_threads', 0,
-                     'threads that do nothing but start GPU kernels, so that decoding never delays '
-                     'them (TF_GPU_THREAD_MODE=gpu_private, TF_GPU_THREAD_COUNT); same results; '
-                     '0: shared threads', lower_bound=0, upper_bound=MOST_THREADS)
 
 
 class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
@@ -63,7 +43,7 @@ class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
     __slots__ = ()
 
     def bounds(self, size, replica):
-        """(begin, end) within a batch of `size` images: the images of one replica.
+        """Return (begin, end): the images of one replica within a batch of `size` images.
 
         Shares differ by one image at most; each image is in exactly one.
         """
@@ -71,17 +51,38 @@ class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
 
     @property
     def here(self):
-        """range of the replicas of this process."""
+        """The range of the replicas of this process."""
         return range(self.first, self.first + self.local)
 
 
 ONE = Replicas(1, 0, 1)
 
 
-def session_config(narrow=False):
-    """TensorFlow's settings for this machine from the flags, also those it reads elsewhere.
+def cpu_session():
+    """Return a tf.Session that leaves the memory of GPUs alone, for what only decodes or looks."""
+    return tf.Session(config=tf.ConfigProto(device_count={'GPU': 0}))
 
-    To be called before TensorFlow first looks for a GPU: it reads the environment only then.
+
+def num_gpus():
+    """Return the number of GPUs that TensorFlow finds, without taking their memory."""
+    return len(tf.config.experimental.list_physical_devices('GPU'))
+
+
+def gpu_descriptions():
+    """Return TensorFlow's descriptions of its GPUs, for which it takes little of their memory.
+
+    For example 'device: 0, name: Tesla V100-SXM2-16GB, pci bus id: ..., compute capability: 7.0'.
+    """
+    if not num_gpus():
+        return []
+    config = tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))
+    return [device.physical_device_desc for device in device_lib.list_local_devices(config)
+            if device.device_type == 'GPU']
+
+
+def session_config(narrow=False):
+    """Return the tf.ConfigProto that the flags ask for. Call it before the first session.
+
     `narrow`: as for Machine.
     """
     # Of Intel's build alone. Two narrow operations at once, each on half of the cores, are as fast
@@ -89,52 +90,44 @@ def session_config(narrow=False):
     threads = FLAGS.intra_op_threads or (narrow and max(1, num_cores() // 2))
     if threads:
         os.environ.setdefault('OMP_NUM_THREADS', str(threads))
-    if FLAGS.winograd is not None:
-        os.environ['TF_ENABLE_WINOGRAD_NONFUSED'] = str(int(FLAGS.winograd))
-    if FLAGS.gpu_private_threads:
-        os.environ['TF_GPU_THREAD_MODE'] = 'gpu_private'
-        os.environ['TF_GPU_THREAD_COUNT'] = str(FLAGS.gpu_private_threads)
     config = tf.ConfigProto(
         allow_soft_placement=True, intra_op_parallelism_threads=FLAGS.intra_op_threads,
         inter_op_parallelism_threads=FLAGS.inter_op_threads)
-    if FLAGS.xla:
-        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
-    if FLAGS.mixed_precision:
-        config.graph_options.rewrite_options.auto_mixed_precision = RewriterConfig.ON
-    if FLAGS.prefetch_to_device and not tf.test.is_gpu_available():
-        raise UserError('--prefetch_to_device: TensorFlow finds no GPU')
-    if FLAGS.num_gpus > 1 and not tf.test.is_gpu_available():
+    if FLAGS.num_gpus > 1 and not num_gpus():
         config.device_count['CPU'] = FLAGS.num_gpus
     return config
 
 
 def find_replicas(task, batch_size):
-    """The Replicas that share each batch; `task`: this process's place among several, or None.
+    """Return the Replicas that share each batch.
+
+    `task`: this process's place among several, or None.
 
     Raises:
-        UserError: they are not there, or do not divide the batch.
+        UserError: they are missing, do not divide the batch, or this TensorFlow cannot.
     """
-    gpus = len(tf.config.experimental.list_physical_devices('GPU'))
+    training.check_runtime(FLAGS.num_gpus, task)
+    gpus = num_gpus()
     if gpus and FLAGS.num_gpus > gpus:
-        raise UserError('--num_gpus={}: TensorFlow finds {}'.format(FLAGS.num_gpus, gpus))
+        raise UserError(f'--num_gpus={FLAGS.num_gpus}: TensorFlow finds {gpus}.')
     if FLAGS.num_gpus > 1 and not (gpus or task or FLAGS.cpu_replicas):
-        raise UserError('--num_gpus={}: TensorFlow finds no GPU ({}); --cpu_replicas divides the '
-                        'CPU instead, to try it out'.format(FLAGS.num_gpus, why_no_gpu()))
+        raise UserError(f'--num_gpus={FLAGS.num_gpus}: TensorFlow finds no GPU ({why_no_gpu()}). '
+                        'To try it out, divide the CPU with --cpu_replicas.')
     if task is not None and FLAGS.num_gpus != max(gpus, 1):
         raise UserError(
-            '--num_gpus={}: with {}, all GPUs that TensorFlow finds take part, here {}, and a '
-            'machine without a GPU is one replica; name those in CUDA_VISIBLE_DEVICES that it may '
-            'find'.format(FLAGS.num_gpus, cluster.ENVIRONMENT, gpus))
+            f'--num_gpus={FLAGS.num_gpus}: with {cluster.ENVIRONMENT}, all GPUs that TensorFlow '
+            f'finds take part ({gpus} here), and a machine without a GPU is one replica. Set '
+            'CUDA_VISIBLE_DEVICES to the GPUs that it may find.')
     machines, index = (len(task.machines), task.index) if task else (1, 0)
     replicas = Replicas(FLAGS.num_gpus * machines, FLAGS.num_gpus * index, FLAGS.num_gpus)
     if batch_size % replicas.total:
-        raise UserError('--batch_size={} cannot be divided among {} replicas (--num_gpus={} on {} '
-                        'machine(s))'.format(batch_size, replicas.total, FLAGS.num_gpus, machines))
+        raise UserError(f'--batch_size={batch_size} cannot be divided among {replicas.total} '
+                        f'replicas (--num_gpus={FLAGS.num_gpus} on {machines} machine(s)).')
     return replicas
 
 
 def why_no_gpu():
-    """TensorFlow's own reason for not using a GPU; another process has it said again, aloud."""
+    """Return TensorFlow's reason for not using a GPU, as another process prints it."""
     if not tf.test.is_built_with_cuda():
         return 'this TensorFlow is built without CUDA; requirements.txt has one with it'
     said = subprocess.run(
@@ -150,27 +143,25 @@ def why_no_gpu():
 
 
 def unused_gpus():
-    """A warning where GPUs are there or named in CUDA_VISIBLE_DEVICES and not used, else None."""
-    found = len(tf.config.experimental.list_physical_devices('GPU'))
+    """Return a warning if there are GPUs, or CUDA_VISIBLE_DEVICES names some, that are not used."""
+    found = num_gpus()
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible is None:
         if os.path.isdir('/proc/driver/nvidia/gpus') and not found:
-            return 'this machine has an NVIDIA GPU, TensorFlow uses none: ' + why_no_gpu()
+            return f'this machine has an NVIDIA GPU, TensorFlow uses none: {why_no_gpu()}'
     elif found < len([name for name in visible.split(',') if name.strip() not in ('', '-1')]):
-        return 'CUDA_VISIBLE_DEVICES={}: TensorFlow finds {}: {}'.format(
-            visible, '{} GPU(s)'.format(found) if found else 'no GPU', why_no_gpu())
+        finds = f'{found} GPU(s)' if found else 'no GPU'
+        return f'CUDA_VISIBLE_DEVICES={visible}: TensorFlow finds {finds}: {why_no_gpu()}'
     return None
 
 
 def devices(replicas):
-    """What this process trains on, for the log: 'GPU 0 (Tesla V100-SXM2-16GB)', 'the CPU'."""
-    gpus = [device for device in device_lib.list_local_devices() if device.device_type == 'GPU']
+    """Return what this process trains on: 'GPU 0 (Tesla V100-SXM2-16GB)', 'the CPU'."""
+    gpus = gpu_descriptions()[:replicas.local]
     if gpus:
-        # physical_device_desc: 'device: 0, name: Tesla V100-SXM2-16GB, pci bus id: ...'
-        return ', '.join('GPU {} ({})'.format(i, re.sub(
-            '.*name: |,.*', '', device.physical_device_desc))
-            for i, device in enumerate(gpus[:replicas.local]))
-    return 'the CPU' if replicas.local == 1 else '{} parts of the CPU'.format(replicas.local)
+        return ', '.join('GPU {} ({})'.format(i, re.sub('.*name: |,.*', '', description))
+                         for i, description in enumerate(gpus))
+    return 'the CPU' if replicas.local == 1 else f'{replicas.local} parts of the CPU'
 
 
 class Machine:
@@ -181,43 +172,30 @@ class Machine:
         data_format: 'channels_first' or 'channels_last'.
         replicas: the Replicas that share each batch.
         num_parallel_calls: images decoded at once; None leaves it to tf.data.
-        prefetch_device: where the next batch is copied ahead of its update, or None; tf.distribute
-            always does so.
-        mixed_precision: bool.
-        cluster: where several machines take part, the Cluster; else None.
+        task: this process's place among several machines, or None.
 
     Args:
-        task: this process's place among several, or None.
-        job: the Cluster, or None.
-        batch_size: images an update.
+        task: as above.
+        batch_size: images per update.
         narrow: whether the network's maps have so few channels that an operation is over soon.
     """
 
-    def __init__(self, task, job, batch_size, narrow=False):
+    def __init__(self, task, batch_size, narrow=False):
         self.session_config = session_config(narrow)
-        self.data_format = FLAGS.data_format or (
-            'channels_first' if tf.test.is_gpu_available() else 'channels_last')
         self.replicas = find_replicas(task, batch_size)
+        self.data_format = FLAGS.data_format or (
+            'channels_first' if num_gpus() else 'channels_last')
         self.num_parallel_calls = FLAGS.num_parallel_calls
-        self.prefetch_device = (
-            '/gpu:0' if FLAGS.prefetch_to_device and self.replicas.total == 1 else None)
-        self.mixed_precision = FLAGS.mixed_precision
-        self.cluster = job
+        self.task = task
 
     @property
     def writes(self):
-        """Whether checkpoints and curves are this process's to write."""
-        return self.cluster is None or self.cluster.is_chief
-
-    def agree(self, identity):
-        """Where several machines take part: raises UserError unless all are the same run."""
-        if self.cluster is not None:
-            self.cluster.agree(dict(identity, replicas=self.replicas.total,
-                                    mixed_precision=self.mixed_precision))
+        """Whether this process writes checkpoints, curves and results: all but workers do."""
+        return self.task is None or self.task.index == 0
 
     def log_devices(self):
-        """Says what computes, and why GPUs that could do not."""
-        several = ', {} replicas'.format(self.replicas.total) if self.replicas.total > 1 else ''
+        """Log what computes, and why GPUs that could do not."""
+        several = f', {self.replicas.total} replicas' if self.replicas.total > 1 else ''
         LOG.info('TensorFlow %s on %s, %s%s', tf.__version__, devices(self.replicas),
                  self.data_format, several)
         unused = unused_gpus()
@@ -225,31 +203,10 @@ class Machine:
             LOG.info('warning: %s', unused)
 
     def distribution(self):
-        """The tf.distribute.Strategy of stage 1; None for one replica."""
+        """Return the tf.distribute.Strategy of stage 1; None for one replica."""
         if self.replicas.total == 1:
             return None
-        if self.cluster is not None:
+        if self.task is not None:
             return tf.distribute.experimental.MultiWorkerMirroredStrategy()
-        device = '/gpu:{}' if tf.test.is_gpu_available() else '/cpu:{}'
+        device = '/gpu:{}' if num_gpus() else '/cpu:{}'
         return tf.distribute.MirroredStrategy([device.format(i) for i in self.replicas.here])
-
-    def train(self, model_fn, directory, input_fn, max_steps, seed, hooks, params):
-        """Trains a tf.estimator.Estimator up to update `max_steps`, with all that take part.
-
-        `max_steps` includes the updates before this start; `seed` is that of the initial weights,
-        the rest as for the estimator.
-        """
-        if self.writes:
-            hooks = hooks + [checkpoints.Saver(directory)]
-        with cluster.announced(self.cluster and self.cluster.task):
-            config = tf.estimator.RunConfig(
-                tf_random_seed=seed, session_config=self.session_config, save_checkpoints_secs=None,
-                keep_checkpoint_max=2, log_step_count_steps=None, save_summary_steps=0,
-                train_distribute=self.distribution())
-            estimator = tf.estimator.Estimator(model_fn, directory, config, params)
-            if self.cluster is None:
-                estimator.train(input_fn, hooks, max_steps=max_steps)
-            else:  # the one function that trains on several machines; nothing evaluates in it
-                tf.estimator.train_and_evaluate(
-                    estimator, tf.estimator.TrainSpec(input_fn, max_steps, hooks),
-                    tf.estimator.EvalSpec(input_fn))

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from runtime import LOG, run_log
-from runtime.errors import GO_ON, UserError
+from runtime.errors import UserError
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
@@ -126,10 +126,11 @@ class Progress:
         if not math.isfinite(loss):
             for file in self._batch_files(update - 1) if self._trains else ():
                 LOG.info('image of the last batch: %s', os.fsdecode(file))
-            raise UserError('the loss is {} in {}, learning rate {:g}; {}the last checkpoint is '
-                            'kept; a lower --learning_rate needs another --model_dir'.format(
-                                loss, self._at(update), schedule.learning_rate(update - 1),
-                                'the images of this batch are listed above; ' * self._trains))
+            listed = ' The images of this batch are listed above.' * self._trains
+            rate = schedule.learning_rate(update - 1)
+            raise UserError(f'Training diverged: the loss is {loss} at {self._at(update)} '
+                            f'(learning rate {rate:g}).{listed} Restart with a lower '
+                            '--learning_rate in a new --model_dir.')
         now = time.monotonic()
         # Also where the next update, if it takes as long as this one, would end too late.
         due = (update == schedule.num_updates or now + now - self._last - self._said > LINE_SECONDS
@@ -160,21 +161,23 @@ class Progress:
 
 
 class Hook(tf.train.SessionRunHook):
-    """Tells a Progress of each update of an estimator, and stops it where a stop is asked for.
+    """Tells a Progress of each update of stage 1, and ends the loop if a stop is asked for.
 
     Args:
         progress: the Progress.
         watched: pairs of curve and name in the line, the loss first; tensors are named
             `watched/` and the curve.
+        done: updates done already, at which the session must start, as the input does.
         alone: whether no other process takes part, so that a stop need not wait for an update in
             which all hear of it.
     """
 
     STOP_ASKED, STOP_ANYWHERE = 'stop:0', 'watched/stop:0'
 
-    def __init__(self, progress, watched, alone):
+    def __init__(self, progress, watched, done, alone):
         self._progress = progress
         self._names = watched
+        self._done = done
         self._alone = alone
         self._update = None  # updates done
 
@@ -189,9 +192,13 @@ class Hook(tf.train.SessionRunHook):
     def after_create_session(self, session, coord):
         if self._update is not None:
             # TensorFlow would go back to its last checkpoint, but not to that checkpoint's images.
-            raise UserError('TensorFlow lost its session (a network file system that failed, for '
-                            'one); ' + GO_ON)
+            raise UserError('TensorFlow lost its session, for example because a network file '
+                            'system failed. Rerun the same command to resume.')
         self._update = self._progress.update = session.run(self._global_step)
+        if self._update != self._done:
+            raise UserError(f'the session starts at update {self._update} and its input at '
+                            f'{self._done}: another checkpoint showed up in --model_dir meanwhile. '
+                            'Rerun the same command on all machines to resume.')
 
     def before_run(self, run_context):
         return tf.train.SessionRunArgs([self._watched, self._stop_anywhere],

@@ -218,11 +218,6 @@ def add_scalars(directory, position, values):
         tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]))
 
 
-def add_graph(directory, graph):
-    """A graph for TensorBoard."""
-    _write_event(directory, graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
-
-
 def write_summary(directory, row):
     """The headline curves for TensorBoard, against classes seen: the point of one finished step."""
     curves = (('accuracy/top5', 'top5'), ('accuracy/top5_before', 'top5_before'),

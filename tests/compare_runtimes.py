@@ -58,7 +58,7 @@ def figures():
     with tf.Graph().as_default(), tf.Session() as session:
         tf.train.create_global_step()
         spec = resnet_model.classifier_fn(
-            tf.constant(images), tf.constant(labels), tf.estimator.ModeKeys.TRAIN,
+            tf.constant(images), tf.constant(labels), 'train',
             {'settings': settings, 'step': step, 'start': None, 'teacher_bias': (0.6, -0.4),
              'schedule': settings_lib.schedule(settings, 1000), 'data_format': 'channels_last'})
         assign(session)

@@ -168,7 +168,7 @@ def fuzz_checkpoint(rng, folder):
             content = file.read()
         write(os.path.join(stage, 'model.ckpt-1' + suffix),
               mutate(rng, content) if suffix == harmed else content)
-    prefix = checkpoints.latest(stage)
+    prefix = checkpoints.recover_latest(stage)
     if prefix is None:
         return 'set aside'
     assert weights(prefix) == weights(whole)

@@ -1,10 +1,10 @@
-"""--self_check: whether this machine computes what a CPU computed, and how fast it is.
+"""--self_check: compare what this machine computes with stored numbers, and measure its speed.
 
     python imagenet_main.py --self_check      # half a minute
-    python tests/self_check.py --write        # the stored numbers anew: self_check.json
+    python tests/self_check.py --write        # recomputes the stored numbers: self_check.json
 
-Images and initial weights are NumPy's, so that nothing hangs on a runtime's own random numbers.
-Flags hold here as in training: --xla or --mixed_precision check what they change.
+NumPy draws images and initial weights, so that nothing depends on a runtime's random numbers.
+Flags and environment variables apply as in training.
 """
 
 import json
@@ -24,14 +24,13 @@ import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlo
 from absl import flags  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
-from tensorflow.python.client import device_lib  # noqa: E402
 
 import bic_layer  # noqa: E402
 import resnet_model  # noqa: E402
 from data import pipeline  # noqa: E402
 from data import settings as settings_lib  # noqa: E402
 from data.glyphs100 import prepare as glyphs100  # noqa: E402
-from runtime import LOG, machine, num_cores  # noqa: E402
+from runtime import LOG, machine, num_cores, training  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -42,8 +41,8 @@ STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'self_check.js
 # and that turns a few ReLUs near zero on or off, the more the deeper: 4e-5 and 8e-3 between
 # TensorFlow 1.15.2 by Intel, 1.15 for GPUs and 2.15.1, on a CPU.
 TOLERANCES = 1e-3, 3e-2
-# TF32, the default of CUDA 11 and later on compute capability 8.0 and above, and float16 round the
-# factors of each product to 11 bits: 0.07 and 0.21, with factors rounded so on a CPU.
+# TF32, the default of CUDA 11 and later on compute capability 8.0 and above, rounds the factors of
+# each product to 11 bits: 0.07 and 0.21, with factors rounded so on a CPU.
 COARSE = 0.2, 0.6
 
 WITH_TEACHER = 'stage 1 with teacher'
@@ -74,7 +73,7 @@ def load_initial(session):
 
 def write_start(path):
     """A checkpoint of the small network's initial weights and statistics."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), machine.cpu_session() as session:
         side = SMALL.image_size
         resnet_model.network(tf.zeros([1, side, side, 3]), SMALL, False, resnet_model.NETWORK,
                              'channels_last')
@@ -124,11 +123,11 @@ def update_numbers(settings, step, machine_, timed=None):
         fed = tf.placeholder_with_default(tf.random.stateless_uniform(
             [count, side, side, 3], [0, 0], -100., 100.), [None, None, None, 3])
         labels = tf.placeholder_with_default(tf.range(count) % settings.new(0), [None])
-        spec = resnet_model.classifier_fn(fed, labels, tf.estimator.ModeKeys.TRAIN, {
+        spec = resnet_model.classifier_fn(fed, labels, training.TRAIN, {
             'settings': settings, 'step': step, 'start': None,
             'schedule': settings_lib.schedule(settings, NUM_IMAGES),
             'teacher_bias': TEACHER_BIAS if step >= 2 else None,
-            'data_format': machine_.data_format, 'mixed_precision': machine_.mixed_precision})
+            'data_format': machine_.data_format})
         watched = {name: graph.get_tensor_by_name('watched/{}:0'.format(curve))
                    for curve, name in resnet_model.WATCHED[1:4]}
         variables = {variable.op.name: variable
@@ -267,7 +266,7 @@ def input_speed(settings, machine_):
     glyphs = glyphs100.load()['train_images'].reshape(-1, 32, 32)
     rows, columns = FILE_SHAPE[0] // 32, FILE_SHAPE[1] // 32
     with tempfile.TemporaryDirectory() as directory:
-        with tf.Graph().as_default(), tf.Session() as session:
+        with tf.Graph().as_default(), machine.cpu_session() as session:
             pixels = tf.placeholder(tf.uint8, [None, None, 3])
             encoded = tf.image.encode_jpeg(pixels, quality=75)
             files = []
@@ -303,45 +302,38 @@ def say_speeds(updates, machine_, gpu):
     elif inputs < updates:
         LOG.info('the input is too slow: the GPU would be idle %.0f %% of the time. More cores are '
                  'what helps most, then smaller files (shorter side 512, as --resize_range takes '
-                 'at most); --gpu_private_threads=2 keeps decoding from delaying the GPU, '
-                 '--num_parallel_calls=%d may be faster than the default',
+                 'at most). TF_GPU_THREAD_MODE=gpu_private keeps decoding from delaying the GPU, '
+                 '--num_parallel_calls=%d may be faster than the default.',
                  100 * (1 - inputs / updates), num_cores())
     else:
         LOG.info('the input keeps up, %.1f times. Where nvidia-smi shows an idle GPU in training '
-                 'all the same, the storage of --data_dir is slower than this: copy it to a local '
-                 'disk; --prefetch_to_device hides the copy of each batch', inputs / updates)
+                 'all the same, the storage of --data_dir is slower than this. Copy it to a local '
+                 'disk.', inputs / updates)
 
 
-def find_gpus():
-    """TensorFlow's descriptions of its GPUs."""
-    return [device.physical_device_desc for device in device_lib.list_local_devices()
-            if device.device_type == 'GPU']
-
-
-def rounds_products(machine_, gpus):
-    """Whether convolutions are computed with 11 bits: TF32 or float16."""
+def rounds_products(gpus):
+    """Return whether convolutions are computed with 11 bits (TF32)."""
     capabilities = [float(text) for text in re.findall(r'compute capability: ([\d.]+)',
                                                        ' '.join(gpus))]
-    tf32 = max(capabilities, default=0) >= 8 and os.environ.get('NVIDIA_TF32_OVERRIDE') != '0'
-    return tf32 or machine_.mixed_precision
+    return max(capabilities, default=0) >= 8 and os.environ.get('NVIDIA_TF32_OVERRIDE') != '0'
 
 
 def run():
-    """What --self_check does; raises UserError where a number differs."""
-    os.environ.pop('TF_CONFIG', None)  # this machine alone
+    """Run the self check; raise UserError if a number differs."""
+    os.environ.pop('TF_CONFIG', None)  # this machine only
     with open(STORED, encoding='utf-8') as file:
         stored = json.load(file)
-    machine_ = machine.Machine(None, None, FLAGS.num_gpus)
+    machine_ = machine.Machine(None, FLAGS.num_gpus)
     LOG.info('Python %s, NumPy %s', platform.python_version(), np.__version__)
     machine_.log_devices()
-    gpus = find_gpus()
+    gpus = machine.gpu_descriptions()
     if not gpus and not machine.unused_gpus():  # else it was said
         LOG.info('no GPU: %s', machine.why_no_gpu())
     layouts, updates = all_numbers(machine_, bool(gpus))
-    coarse = rounds_products(machine_, gpus)
+    coarse = rounds_products(gpus)
     if coarse:
-        LOG.info('products of 11 bits (TF32 or float16), hence a wide tolerance; for a narrow one: '
-                 'NVIDIA_TF32_OVERRIDE=0, without --mixed_precision')
+        LOG.info('This GPU multiplies with 11 bits (TF32), so the tolerance is wide. '
+                 'NVIDIA_TF32_OVERRIDE=0 makes it narrow.')
     check(stored, layouts, COARSE if coarse else TOLERANCES)
     say_speeds(updates, machine_, bool(gpus))
     LOG.info('self check passed')
@@ -349,8 +341,8 @@ def run():
 
 def write():
     """Makes self_check.json from what this machine computes."""
-    machine_ = machine.Machine(None, None, 1)
-    found = all_numbers(machine_, bool(find_gpus()))[0][machine_.data_format]
+    machine_ = machine.Machine(None, 1)
+    found = all_numbers(machine_, bool(machine.num_gpus()))[0][machine_.data_format]
     lines = ['{}: {}'.format(json.dumps(name), json.dumps([float('%.9g' % value)
                                                            for value in values]))
              for name, values in found.items()]

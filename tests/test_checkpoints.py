@@ -17,7 +17,7 @@ from runtime.errors import UserError
 def latest(said, folder):
     """The checkpoint found, and those that were said to be damaged."""
     said.clear()
-    found = checkpoints.latest(folder)
+    found = checkpoints.recover_latest(folder)
     assert all(line.endswith('set aside') for line in said)
     return found, [line.split(' ')[1] for line in said]
 
@@ -44,7 +44,7 @@ def test_what_cannot_be_opened_just_now_is_not_called_damaged(tmp_path):
     os.symlink(data, data)  # a loop
     before = sorted(os.listdir(str(tmp_path)))
     with pytest.raises(OSError):
-        checkpoints.latest(str(tmp_path))
+        checkpoints.recover_latest(str(tmp_path))
     assert sorted(os.listdir(str(tmp_path))) == before
 
 
@@ -131,7 +131,7 @@ def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_
     assert checkpoints.where_to_start(str(tmp_path), 1) == (None, last)
     damage(checkpoint_file(last, 'data'), 'flipped')
     with pytest.raises(UserError, match='model.ckpt-10: is damaged'):
-        checkpoints.newest(str(stage))
+        checkpoints.find_latest(str(stage))
     with pytest.raises(UserError, match='0_classifier: no readable checkpoint of step 1; put'):
         checkpoints.where_to_start(str(tmp_path), 1)
 

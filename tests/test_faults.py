@@ -86,8 +86,8 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     with open(str(model / 'results.csv')) as file:
         assert [row['step'] for row in csv.DictReader(file)] == ['1', '2']
     # Only the classifier that a next step would start from is left.
-    assert checkpoints.latest(str(model / '0_classifier')) is None
-    assert checkpoints.latest(str(model / '1_classifier')).endswith('model.ckpt-7')
+    assert checkpoints.recover_latest(str(model / '0_classifier')) is None
+    assert checkpoints.recover_latest(str(model / '1_classifier')).endswith('model.ckpt-7')
 
 
 def test_interrupted_anywhere_a_run_of_unequal_groups_ends_alike(data, tmp_path):

@@ -297,7 +297,7 @@ class Stage1:
         self.fed = tf.placeholder(tf.float32, [None, 2 * C])
         self.labels = tf.placeholder(tf.int32, [None])
         self.spec = resnet_model.classifier_fn(
-            self.fed, self.labels, tf.estimator.ModeKeys.TRAIN,
+            self.fed, self.labels, 'train',
             {'settings': self.settings, 'step': step, 'schedule': self.schedule, 'start': None,
              'teacher_bias': bias, 'data_format': 'channels_last'})
         self.gradient = tf.gradients(self.spec.loss, self.fed)[0]
@@ -470,7 +470,7 @@ def test_both_networks_start_from_the_classifier_before(tmp_path):
     with tf.Graph().as_default(), tf.Session() as session:
         tf.train.create_global_step()
         spec = resnet_model.classifier_fn(
-            tf.constant(images), tf.constant([0, 1, 2, 3]), tf.estimator.ModeKeys.TRAIN,
+            tf.constant(images), tf.constant([0, 1, 2, 3]), 'train',
             {'settings': settings, 'step': 1, 'schedule': settings_lib.schedule(settings, 100),
              'start': start, 'teacher_bias': None, 'data_format': 'channels_last'})
         session.run(tf.global_variables_initializer())

@@ -19,7 +19,7 @@ def layouts(tmp_path_factory):
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(['imagenet_main.py'])
         imagenet_main.tf.disable_v2_behavior()
-        machine_ = machine.Machine(None, None, 1)
+        machine_ = machine.Machine(None, 1)
         start = self_check.write_start(str(tmp_path_factory.mktemp('start') / 'model.ckpt'))
         return {machine_.data_format: self_check.small_numbers(start, machine_)}
 

@@ -40,7 +40,7 @@ def counted():
         size = settings.image_size
         resnet_model.classifier_fn(
             tf.placeholder(tf.float32, [1, size, size, 3]), tf.placeholder(tf.int32, [1]),
-            tf.estimator.ModeKeys.TRAIN, {
+            'train', {
                 'settings': settings, 'step': STEP, 'start': None, 'teacher_bias': None,
                 'schedule': settings_lib.schedule(settings, 14417), 'data_format': 'channels_last'})
         exchanged = tf.trainable_variables(resnet_model.NETWORK + '/') + [

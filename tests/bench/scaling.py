@@ -74,7 +74,7 @@ def stage1_graph(settings):
     """Builds the graph of stage 1 with the stored network; returns its variables' bytes."""
     with tf.Graph().as_default():
         resnet_model.classifier_fn(
-            tf.zeros([4, 32, 32, 3]), tf.zeros([4], tf.int32), tf.estimator.ModeKeys.TRAIN,
+            tf.zeros([4, 32, 32, 3]), tf.zeros([4], tf.int32), 'train',
             {'settings': settings, 'step': LAST, 'start': None, 'teacher_bias': (1., 0.),
              'schedule': settings_lib.schedule(settings, 1000), 'data_format': 'channels_last'})
         return sum(np.prod(variable.shape.as_list()) for variable in tf.global_variables()) * 4

@@ -48,7 +48,7 @@ def tensorflow_updates(settings, images, labels):
     session = tf.Session()
     spec = resnet_model.classifier_fn(
         tf.Variable(images, trainable=False), tf.constant(labels, tf.int32),
-        tf.estimator.ModeKeys.TRAIN,
+        'train',
         {'settings': settings, 'step': STEP, 'start': None, 'teacher_bias': None,
          'schedule': settings_lib.schedule(settings, 10000), 'data_format': 'channels_last'})
     session.run(tf.global_variables_initializer())

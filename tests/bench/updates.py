@@ -33,7 +33,7 @@ def plain_updates(settings, schedule, start, data_format, num_updates):
         images = tf.constant(stream.standard_normal(
             [settings.batch_size, size, size, 3]).astype(np.float32) * 60)
         labels = tf.constant(np.arange(settings.batch_size, dtype=np.int32) % 20)
-        spec = resnet_model.classifier_fn(images, labels, tf.estimator.ModeKeys.TRAIN, {
+        spec = resnet_model.classifier_fn(images, labels, 'train', {
             'settings': settings, 'step': STEP, 'schedule': schedule, 'start': start,
             'teacher_bias': None, 'data_format': data_format})
         session.run(tf.global_variables_initializer())
@@ -102,7 +102,7 @@ def _row(options, name, target):
     samples = main.lists.Samples(
         np.arange(len(files)), np.arange(len(files)) % 20,
         main.lists.ImageList(os.path.join(options.folder, 'train.txt'), files, None, None))
-    machine = main.machine.Machine(None, None, batch)
+    machine = main.machine.Machine(None, batch)
     schedule = settings_lib.schedule(settings, len(files))
     loops, driver = [], []
     for turn in range(TURNS):

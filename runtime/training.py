@@ -1,0 +1,83 @@
+"""The training loop of stage 1: tf.estimator where TensorFlow has it, else a MonitoredSession."""
+
+import collections
+
+import tensorflow.compat.v1 as tf
+
+from runtime import checkpoints, cluster
+from runtime.errors import UserError
+
+HAS_ESTIMATOR = hasattr(tf, 'estimator')  # TensorFlow 2.16 dropped it
+TRAIN = 'train'  # tf.estimator.ModeKeys.TRAIN
+MAX_CHECKPOINTS = 2  # kept of a stage
+
+_Spec = collections.namedtuple('EstimatorSpec', ['mode', 'loss', 'train_op'])
+
+
+def estimator_spec(loss, train_op):
+    """Return the tf.estimator.EstimatorSpec of a training model_fn, or a tuple with its fields."""
+    spec = tf.estimator.EstimatorSpec if HAS_ESTIMATOR else _Spec
+    return spec(mode=TRAIN, loss=loss, train_op=train_op)
+
+
+def check_runtime(num_gpus, task):
+    """Raise UserError if this TensorFlow cannot divide a batch and the flags ask for that.
+
+    Args:
+        num_gpus: the flag.
+        task: this process's Task, or None on one machine.
+    """
+    if not HAS_ESTIMATOR and (num_gpus > 1 or task is not None):
+        raise UserError(
+            f'{f"--num_gpus={num_gpus}" if num_gpus > 1 else cluster.ENVIRONMENT}: TensorFlow '
+            f'{tf.__version__} has no tf.estimator, which divides a batch among devices. Use '
+            'TensorFlow 1.15 to 2.15, or train on one device.')
+
+
+def train(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):
+    """Train up to update `max_steps`, which includes the updates before this start.
+
+    Args:
+        machine: the Machine.
+        model_fn, input_fn, params: as for tf.estimator.Estimator.
+        directory: of the checkpoints, from the newest of which training resumes.
+        seed: of the initial weights.
+        hooks: list of tf.train.SessionRunHook.
+    """
+    if machine.writes:
+        hooks = hooks + [checkpoints.saver_hook(directory)]
+    if not HAS_ESTIMATOR:
+        _train_in_session(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params)
+        return
+    with cluster.announced(machine.task):
+        config = tf.estimator.RunConfig(
+            tf_random_seed=seed, session_config=machine.session_config, save_checkpoints_secs=None,
+            keep_checkpoint_max=MAX_CHECKPOINTS, log_step_count_steps=None, save_summary_steps=0,
+            train_distribute=machine.distribution())
+        estimator = tf.estimator.Estimator(model_fn, directory, config, params)
+        if machine.task is None:
+            estimator.train(input_fn, hooks, max_steps=max_steps)
+        else:  # the one function that trains on several machines; nothing evaluates in it
+            tf.estimator.train_and_evaluate(
+                estimator, tf.estimator.TrainSpec(input_fn, max_steps, hooks),
+                tf.estimator.EvalSpec(input_fn))
+
+
+def _train_in_session(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):
+    """Train on one device as tf.estimator.Estimator.train does, with the same graph and hooks."""
+    with tf.Graph().as_default():
+        tf.set_random_seed(seed)
+        tf.train.create_global_step()
+        with tf.device('/cpu:0'):
+            iterator = tf.data.make_initializable_iterator(input_fn())
+            features, labels = iterator.get_next()
+        tf.add_to_collection(tf.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+        spec = model_fn(features, labels, TRAIN, params)
+        tf.add_to_collection(tf.GraphKeys.SAVERS, tf.train.Saver(
+            sharded=True, max_to_keep=MAX_CHECKPOINTS, defer_build=True, save_relative_paths=True))
+        creator = tf.train.ChiefSessionCreator(
+            config=machine.session_config, checkpoint_dir=directory)
+        hooks = [tf.train.StopAtStepHook(last_step=max_steps)] + hooks
+        with tf.train.MonitoredSession(creator, hooks) as session:
+            while not session.should_stop():
+                session.run(spec.train_op)
