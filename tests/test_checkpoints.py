@@ -4,11 +4,9 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from absl.testing import flagsaver
 from made_checkpoints import checkpoint_file, damage, save_checkpoint
 
 import bic_layer
-import imagenet_main
 from data import settings as settings_lib
 from runtime import checkpoints, files
 from runtime.errors import UserError
@@ -46,25 +44,6 @@ def test_what_cannot_be_opened_just_now_is_not_called_damaged(tmp_path):
     with pytest.raises(OSError):
         checkpoints.recover_latest(str(tmp_path))
     assert sorted(os.listdir(str(tmp_path))) == before
-
-
-def test_a_clock_that_is_set_back_delays_no_checkpoint(monkeypatch):
-    wall, clock = [5e9], [100.]
-    monkeypatch.setattr(checkpoints.time, 'time', lambda: wall[0])
-    monkeypatch.setattr(checkpoints.time, 'monotonic', lambda: clock[0])
-    with flagsaver.flagsaver():
-        imagenet_main.FLAGS(['imagenet_main.py', '--checkpoint_secs=600'])
-        due = checkpoints.Saver('unused')._timer
-        assert due.should_trigger_for_step(1)
-        due.update_last_triggered_step(1)
-        wall[0] -= 3600
-        for seconds, expected in ((599, False), (2, True)):
-            clock[0] += seconds
-            assert due.should_trigger_for_step(2) == expected
-        assert not due.should_trigger_for_step(1)  # saved already
-        due.update_last_triggered_step(2)
-        wall[0] += 10 ** 6
-        assert not due.should_trigger_for_step(3)
 
 
 def test_weights_that_are_no_numbers_are_not_gone_on_from(tmp_path, said):
@@ -132,7 +111,7 @@ def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_
     damage(checkpoint_file(last, 'data'), 'flipped')
     with pytest.raises(UserError, match='model.ckpt-10: is damaged'):
         checkpoints.find_latest(str(stage))
-    with pytest.raises(UserError, match='0_classifier: no readable checkpoint of step 1; put'):
+    with pytest.raises(UserError, match='0_classifier: no readable checkpoint of step 1'):
         checkpoints.where_to_start(str(tmp_path), 1)
 
 
@@ -142,7 +121,7 @@ def test_texts_in_a_checkpoint_are_no_damage(tmp_path):
         tf.get_variable('objects', initializer=tf.constant('graph'))
         session.run(tf.global_variables_initializer())
         prefix = tf.train.Saver().save(session, str(tmp_path / 'model.ckpt'), 1)
-    with pytest.raises(UserError, match='not this network.*resnet/kernel is missing there'):
+    with pytest.raises(UserError, match='resnet/kernel is missing there.*--network'):
         checkpoints.pretrained(prefix, {'resnet/kernel': [50, 3]})
 
 

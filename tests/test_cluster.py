@@ -1,7 +1,6 @@
 """Runs on several machines: here two processes that talk over the loopback interface."""
 import csv
 import os
-import re
 import shutil
 import threading
 
@@ -10,15 +9,15 @@ import pytest
 import tensorflow.compat.v1 as tf
 import test_replicas
 import tiny_runs
+from made_checkpoints import save_checkpoint
 
-from runtime import cluster
+from runtime import checkpoints, cluster, state, training
 from runtime.errors import UserError
 
 # Groups of 3 and 1 classes.
 SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'checkpoint_secs': 1, 'keep_checkpoints': True,
             'first_classes': 3, 'num_increments': 1}
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'
-GO_ON = 'start all again with the same flags to go on'
 HANGS = 120  # seconds: a job that takes longer waits for something that never comes
 
 
@@ -48,6 +47,8 @@ def data(tmp_path_factory):
 @pytest.fixture(scope='module')
 def whole(data, tmp_path_factory):
     """What an undisturbed run of two processes leaves: (state, chief's Result, worker's Result)."""
+    if not training.HAS_ESTIMATOR:
+        pytest.skip('this TensorFlow has no tf.estimator')
     model = tmp_path_factory.mktemp('whole') / 'model'
     results = run_pair(data, model)
     assert [result.status for result in results] == [0, 0], results
@@ -83,107 +84,73 @@ def test_two_machines_train_as_two_devices_of_one(data, whole, tmp_path):
         np.testing.assert_allclose(value, found[1][name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-SLOWED = 'bic_layer:fit', 1, 'import time\ntime.sleep(3)'
-ENDS = (
-    (0, (AFTER_UPDATE, 3, tiny_runs.KILL), ()),  # the chief in stage 1
-    (0, (AFTER_UPDATE, 3, tiny_runs.TERMINATE), ()),  # told to stop, with all after the same update
-    (1, (), (AFTER_UPDATE, 2, tiny_runs.TERMINATE)),
-    (0, ('runtime.state:save_step', 1, tiny_runs.KILL), ()),  # the chief, while the worker waits
-    (1, (), (AFTER_UPDATE, 3, tiny_runs.KILL)),  # the worker in stage 1 of the second step
-    (0, ('bic_layer:fit', 1, tiny_runs.KILL), ()),
-    (1, SLOWED, ('runtime.cluster:Cluster.hear', 1, tiny_runs.KILL)),  # while the chief is at work
-    (1, SLOWED, ('runtime.cluster:Cluster.hear', 1, tiny_runs.TERMINATE)))
-# The chief has named a step and waits, within TensorFlow, for a worker that stops before it.
-STOPPED_ON_THE_WAY = (1, ('imagenet_main:train', 1, (
-    'from runtime import cluster\ncluster.STOP_SECONDS = 2')),
-    ('runtime.cluster:Cluster.wait_for_state', 1, tiny_runs.TERMINATE))
-
-
-def test_whoever_ends_all_end_and_go_on_to_the_same_end(data, whole, tmp_path):
-    model, log = tmp_path / 'model', ''
-    for who, *faults in (STOPPED_ON_THE_WAY,) + ENDS:
-        results = run_pair(data, model, [(fault,) if fault else () for fault in faults])
-        log += results[0].out
-        own, other = results[who], results[1 - who]
-        name = 'worker 1 (127.0.0.1:' if who else 'the chief (127.0.0.1:'
-        if faults[who][2] == tiny_runs.KILL:
-            assert own.status == -9, results
-            assert other.status == 1 and len(other.err.splitlines()) == 1, other.err
-            assert name in other.err and other.err.endswith(
-                ') is gone; {}\n'.format(GO_ON)), other.err
-        else:
-            assert own.status == other.status == 143, results
-            assert own.err.startswith('stopping after this update')
-            assert own.err.splitlines()[1:] == other.err.splitlines()
-            assert other.err.startswith('stopped by signal 15; start again')
+def test_a_stop_reaches_all_and_all_resume_to_the_same_end(data, whole, tmp_path):
+    """The signal goes to one process; both end after the same update and save it."""
+    model = tmp_path / 'model'
+    results = run_pair(data, model, ((), ((AFTER_UPDATE, 3, tiny_runs.TERMINATE),)))
+    assert [result.status for result in results] == [143, 143], results
+    assert checkpoints.num_updates(
+        checkpoints.find_latest(checkpoints.classifier_dir(str(model), 0))) == 3
     results = run_pair(data, model)
     assert [result.status for result in results] == [0, 0], results
-    done = list(map(int, re.findall('step 1 goes on after update (.*?) of', log)))
-    assert done[-1] - done[-2] == 3  # what all did before they stopped together is saved
+    assert 'step 1 goes on after update 3 of' in results[0].out
     assert tiny_runs.final_state(model) == tiny_runs.final_state(whole[0])
 
 
-def test_what_ends_one_process_is_said_by_the_other(data, tmp_path):
-    data = shutil.copytree(data, str(tmp_path / 'data'))
-    spoil = ('import glob\nfor name in glob.glob({!r}):\n    open(name, "w").close()').format(
-        os.path.join(data, 'train', '*'))
-    results = run_pair(data, tmp_path / 'model', (
-        (), (('data.pipeline:training_dataset', 1, spoil),)))
-    assert [result.status for result in results] == [1, 1]
-    for result in results:
-        assert len(result.err.splitlines()) == 1, result.err
-        assert 'cannot be read as an image' in result.err
+@pytest.mark.parametrize('flags, names', [
+    ({'seed': 5}, ['experiment.json', 'seed', '1993', '5']),
+    ({'data': None}, ['experiment.json', 'train.txt'])])
+def test_a_worker_with_other_settings_or_lists_is_refused(data, whole, tmp_path, flags, names):
+    if 'data' in flags:
+        flags = {'data': tiny_runs.make_folder(tmp_path / 'other', train=12)}
+    task = {'cluster': {'worker': ['127.0.0.1:1', '127.0.0.1:2']},
+            'task': {'type': 'worker', 'index': 1}}
+    flags = dict(SETTINGS, **flags)
+    result = tiny_runs.Process(flags.pop('data', str(data)), str(whole[0]), tf_config=task,
+                               **flags).wait()
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert all(name in result.err for name in names), result.err
 
 
-def test_a_worker_that_never_gets_to_train_ends_all(data, tmp_path):
-    results = run_pair(data, tmp_path / 'model', flags=({}, {'data': str(tmp_path / 'nowhere')}))
-    assert [result.status for result in results] == [1, 1]
-    for result in results:
-        assert 'nowhere: no such folder' in result.err and len(result.err.splitlines()) == 1
-    assert 'error: worker 1 (127.0.0.1:' in results[0].err
+def test_bad_images_are_not_skipped_on_several_machines(data, tmp_path):
+    """Each machine might leave out others."""
+    task = {'cluster': {'worker': ['127.0.0.1:1', '127.0.0.1:2']},
+            'task': {'type': 'worker', 'index': 0}}
+    result = tiny_runs.Process(str(data), str(tmp_path / 'model'), tf_config=task,
+                               skip_bad_images=True, **SETTINGS).wait()
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert '--skip_bad_images' in result.err and '--check_data' in result.err
+    assert not os.path.exists(str(tmp_path / 'model'))
 
 
-def test_of_three_processes_all_hear_which_one_is_gone(data, tmp_path):
-    results = run_pair(data, tmp_path / 'model', (
-        (), (('runtime.cluster:Cluster.wait_for_state', 1, tiny_runs.KILL),), ()), batch_size=9)
-    assert [result.status for result in results] == [1, -9, 1], results
-    for result in (results[0], results[2]):
-        assert 'worker 1 (127.0.0.1:' in result.err and 'is gone' in result.err, result.err
-
-
-def test_processes_with_other_images_are_refused(data, tmp_path):
-    """Where bad ones are skipped, a bad copy of the data changes what a step trains on."""
-    bad = shutil.copytree(data, str(tmp_path / 'bad'))
-    for i in range(4):
-        with open(os.path.join(bad, 'train', '{}_3.png'.format(i)), 'w'):
-            pass
-    results = run_pair(data, tmp_path / 'model', flags=({}, {'data': bad}), skip_bad_images=True)
-    assert [result.status for result in results] == [1, 1]
-    for result in results:
-        assert 'other training images here than at the chief' in result.err
-
-
-def test_processes_with_other_settings_are_refused(data, tmp_path):
-    results = run_pair(data, tmp_path / 'model', flags=({}, {'seed': 5}))
-    assert [result.status for result in results] == [1, 1]
-    for result in results:
-        assert 'settings or lists: seed is 1993 there and 5 here' in result.err, result.err
+def test_a_worker_waits_for_the_record_and_the_checkpoint_of_the_step_before(tmp_path, monkeypatch):
+    model = str(tmp_path)
+    arrives = iter([
+        lambda: None,
+        lambda: state.save_step(model, 0, {'beta': 1.}, [['a.png']]),
+        lambda: save_checkpoint(tmp_path / '0_classifier', 5),
+        lambda: save_checkpoint(tmp_path / '0_classifier', 10)])
+    monkeypatch.setattr(cluster.time, 'sleep', lambda _: next(arrives)())
+    records = cluster.wait_for_step(model, 1, 10)
+    assert [record['exemplars'] for record in records] == [[['a.png']]]
+    assert next(arrives, None) is None  # neither the record nor an earlier checkpoint is enough
+    assert cluster.wait_for_step(model, 0, None) == records
 
 
 @pytest.mark.parametrize('text, expected', [
-    ('{', 'cannot be understood; it should look like {"cluster":'),
-    ('[]', 'cannot be understood'),
-    ('{"cluster": {"worker": ["a:1", "b:2"]}}', 'cannot be understood'),
+    ('{', '{"cluster":'),
+    ('[]', '{"cluster":'),
+    ('{"cluster": {"worker": ["a:1", "b:2"]}}', '{"cluster":'),
     ('{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
-     'cannot be understood'),
+     '{"cluster":'),
     ('{"cluster": {"worker": ["a", "b:2"]}, "task": {"type": "worker", "index": 1}}',
-     'cannot be understood'),
+     '{"cluster":'),
     ('{"cluster": {"worker": ["a:1", "b:2"], "ps": ["c:3"]}, "task": {"type": "ps", "index": 0}}',
-     'with workers and at most one chief'),
+     'at most one chief'),
     ('{"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}}',
-     'with workers and at most one chief'),
+     'at most one chief'),
     ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
-     'cannot be understood')])
+     '{"cluster":')])
 def test_tf_config_that_makes_no_sense_is_an_error(monkeypatch, text, expected):
     monkeypatch.setenv('TF_CONFIG', text)
     with pytest.raises(UserError, match='TF_CONFIG.*' + expected.replace('{', r'\{')):

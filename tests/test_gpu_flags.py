@@ -1,29 +1,21 @@
-"""The flags for GPUs: off until asked for, and without influence on results where they claim it."""
+"""The flags for devices and threads, and what they make of this machine."""
 import os
 
-import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-import tiny_runs
 from absl.testing import flagsaver
 
 import imagenet_main
-import resnet_model
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
-from data import pipeline
-from data import settings as settings_lib
-from runtime import cluster, machine
+from runtime import cluster, machine, training
 from runtime.errors import UserError
-
-ENVIRONMENT = ('TF_ENABLE_WINOGRAD_NONFUSED', 'TF_GPU_THREAD_MODE', 'TF_GPU_THREAD_COUNT')
 
 
 @pytest.fixture(autouse=True)
 def flags(monkeypatch):
     """Parsed flags with their defaults, and an environment that is put back."""
-    for name in ENVIRONMENT + ('OMP_NUM_THREADS',):
-        monkeypatch.setenv(name, 'x')  # so that it is put back even where a test sets it
-        monkeypatch.delenv(name)
+    monkeypatch.setenv('OMP_NUM_THREADS', 'x')  # so that it is put back even if a test sets it
+    monkeypatch.delenv('OMP_NUM_THREADS')
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(['imagenet_main.py'])
         yield imagenet_main.FLAGS
@@ -31,31 +23,20 @@ def flags(monkeypatch):
 
 def test_nothing_is_set_by_default():
     assert machine.session_config() == tf.ConfigProto(allow_soft_placement=True)
-    assert not set(ENVIRONMENT).intersection(os.environ)
 
 
-def test_each_flag_reaches_tensorflow(flags):
-    flags.winograd = flags.xla = flags.mixed_precision = True
-    flags.gpu_private_threads = 3
-    config = machine.session_config()
-    assert [os.environ[name] for name in ENVIRONMENT] == ['1', 'gpu_private', '3']
-    assert config.graph_options.optimizer_options.global_jit_level == tf.OptimizerOptions.ON_1
-    assert config.graph_options.rewrite_options.auto_mixed_precision == 1
-
-
-def test_winograd_can_be_forbidden_too(flags):
-    """TensorFlow allows it where it is told nothing."""
-    flags.winograd = False
-    machine.session_config()
-    assert os.environ['TF_ENABLE_WINOGRAD_NONFUSED'] == '0'
-
-
-def test_prefetch_to_device_needs_one(flags):
-    if tf.test.is_gpu_available():
-        pytest.skip('there is a GPU')
-    flags.prefetch_to_device = True
-    with pytest.raises(UserError, match='--prefetch_to_device'):
-        machine.session_config()
+def test_what_only_looks_takes_no_memory_of_gpus(monkeypatch):
+    """Not --dry_run and --check_data, nor sessions that only decode."""
+    with tf.Graph().as_default(), machine.cpu_session() as session:
+        assert session._config.device_count == {'GPU': 0}
+    configs = []
+    monkeypatch.setattr(machine.device_lib, 'list_local_devices',
+                        lambda config=None: configs.append(config) or [])
+    assert machine.Machine(None, 7).data_format == 'channels_last'
+    assert machine.devices(machine.ONE) == 'the CPU' and not configs
+    monkeypatch.setattr(machine, 'num_gpus', lambda: 1)
+    assert machine.Machine(None, 7).data_format == 'channels_first' and not configs
+    assert machine.gpu_descriptions() == [] and configs[0].gpu_options.allow_growth
 
 
 def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
@@ -72,13 +53,14 @@ def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
     assert os.environ['OMP_NUM_THREADS'] == '2'  # the user's own
 
 
-def test_replicas_divide_the_batch_or_are_refused(flags):
-    if tf.test.is_gpu_available():
+def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
+    if machine.num_gpus():
         pytest.skip('there is a GPU')
+    monkeypatch.setattr(training, 'HAS_ESTIMATOR', True)
     pair = cluster.Task(['a:1', 'b:1'], 1, '')
     assert machine.find_replicas(None, 7) == machine.ONE
     assert machine.find_replicas(pair, 8) == machine.Replicas(2, 1, 1)
-    assert machine.Machine(None, None, 7).distribution() is None  # through no strategy at all
+    assert machine.Machine(None, 7).distribution() is None  # through no strategy at all
     flags.num_gpus = 3
     with pytest.raises(UserError, match='--num_gpus=3: TensorFlow finds no GPU .*--cpu_replicas'):
         machine.find_replicas(None, 9)
@@ -94,7 +76,7 @@ def test_replicas_divide_the_batch_or_are_refused(flags):
 def test_named_gpus_that_are_not_used_bring_a_warning_with_tensorflows_reason(
         flags, monkeypatch, tmp_path):
     """Its C++ notes are hidden; here a stand-in for the process that has them said again."""
-    if tf.test.is_gpu_available():
+    if machine.num_gpus():
         pytest.skip('there is a GPU')
     assert machine.devices(machine.ONE) == 'the CPU'
     again = tmp_path / 'python'
@@ -120,88 +102,3 @@ END
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
         assert machine.unused_gpus() == (
             'CUDA_VISIBLE_DEVICES=0,1: TensorFlow finds no GPU: ' + reason)
-
-
-def trained(mixed_precision, config):
-    """All variables of the network after three updates on random images."""
-    settings = settings_lib.DATASETS['glyphs100']._replace(resnet_size=8, image_size=8)
-    stream = np.random.RandomState(0)
-    with tf.Graph().as_default(), tf.Session(config=config) as session:
-        tf.set_random_seed(1)
-        images = tf.constant(stream.standard_normal([6, 8, 8, 3]).astype(np.float32))
-        spec = resnet_model.classifier_fn(
-            images, tf.constant(np.arange(6, dtype=np.int32)), tf.estimator.ModeKeys.TRAIN,
-            {'settings': settings, 'step': 0, 'schedule': settings_lib.schedule(settings, 6),
-             'start': None, 'teacher_bias': None, 'data_format': 'channels_last',
-             'mixed_precision': mixed_precision})
-        names = [variable.name for variable in tf.global_variables('resnet/')]
-        session.run(tf.global_variables_initializer())
-        for _ in range(3):
-            session.run(spec.train_op)
-        return session.run(tf.global_variables('resnet/')), names
-
-
-def test_scaling_the_loss_changes_no_update(session, flags):
-    """Where float32 is computed, as on a CPU: the scale is a power of two."""
-    expected, _ = trained(False, machine.session_config())
-    flags.mixed_precision = True
-    found, names = trained(True, machine.session_config())
-    for name, a, b in zip(names, found, expected):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7, err_msg=name)
-
-
-def test_an_update_that_overflows_is_left_out_and_counts(session, flags):
-    """Or the stage would end an update short, its checkpoint behind its images."""
-    settings = settings_lib.DATASETS['glyphs100']._replace(resnet_size=8, image_size=8)
-    spec = resnet_model.classifier_fn(
-        tf.fill([2, 8, 8, 3], float('nan')), tf.constant([0, 1]), tf.estimator.ModeKeys.TRAIN,
-        {'settings': settings, 'step': 0, 'schedule': settings_lib.schedule(settings, 6),
-         'start': None, 'teacher_bias': None, 'data_format': 'channels_last',
-         'mixed_precision': True})
-    kernel = tf.global_variables('resnet/conv2d/kernel')[0]
-    session.run(tf.global_variables_initializer())
-    before = session.run(kernel)
-    session.run(spec.train_op)
-    assert session.run(tf.train.get_global_step()) == 1
-    np.testing.assert_array_equal(session.run(kernel), before)
-
-
-def test_batches_are_copied_ahead_to_the_device_in_an_estimator_too(tmp_path):
-    settings = settings_lib.DATASETS['glyphs100']
-    with tf.Graph().as_default(), tf.device('/cpu:0'):  # as an estimator calls it
-        dataset = pipeline.training_dataset(
-            np.array([b'a.png'], object), np.array([0]), pipeline.Batches(
-                settings_lib.schedule(settings, 1), [1]), settings, 0, 1, '/gpu:0')
-        assert 'GPU' in dataset._variant_tensor.device
-
-
-def test_batches_copied_ahead_are_the_same(session, tmp_path):
-    settings = settings_lib.DATASETS['glyphs100']._replace(batch_size=2, train_epochs=2)
-    names = np.empty(3, object)
-    for i in range(3):
-        names[i] = os.fsencode(str(tmp_path / '{}.png'.format(i)))
-        with open(names[i], 'wb') as file:
-            file.write(session.run(tf.image.encode_png(np.full([32, 32, 3], 40 * i + np.arange(
-                32)[:, np.newaxis, np.newaxis], np.uint8))))
-    schedule = settings_lib.schedule(settings, 3)
-    batches = []
-    for device in (None, '/cpu:0'):
-        dataset = pipeline.training_dataset(
-            names, np.arange(3), pipeline.Batches(schedule, [1, 2]), settings, 0, 1, device)
-        iterator = tf.data.make_initializable_iterator(dataset)
-        session.run(iterator.initializer)
-        batches.append([session.run(iterator.get_next()) for _ in range(schedule.num_updates)])
-    assert len(batches[0]) == 3
-    for (images, classes), (expected, expected_classes) in zip(*batches):
-        np.testing.assert_array_equal(images, expected)
-        assert classes.tolist() == expected_classes.tolist()
-
-
-def test_a_stage_begun_in_float32_does_not_go_on_in_float16(tmp_path):
-    data, model = tiny_runs.make_folder(tmp_path / 'data'), tmp_path / 'model'
-    stop = 'runtime.progress:Progress.updated', 2, tiny_runs.TERMINATE
-    assert tiny_runs.run(data, model, stop).status == 143
-    result = tiny_runs.run(data, model, mixed_precision=True)
-    assert result.err == ('error: stage 1 was begun without --mixed_precision: leave it out until '
-                          'the next step\n') and result.status == 1
-    assert tiny_runs.run(data, model).status == 0

@@ -2,6 +2,7 @@
 import types
 
 import pytest
+import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import imagenet_main
@@ -58,6 +59,24 @@ def test_a_stage_of_one_update_has_a_line_that_knows_the_time_left(clock, said, 
 def test_a_stage_2_gone_on_with_knows_its_own_time_left(clock, said):
     seconds_of_lines(clock, said, 0.1, 0.5, 200, trains=False)
     assert 'update 100 of 200' in said[0] and 'step left 0:00:50, run left unknown' in said[0]
+
+
+@pytest.mark.parametrize('done', [0, 3])
+def test_training_starts_at_the_update_at_which_its_input_starts(session, clock, done):
+    """Or a session restored from another checkpoint would train on other images."""
+    tf.train.create_global_step()
+    for curve in ('losses/total', 'stop'):
+        tf.constant(0., name='watched/' + curve)
+    tf.placeholder_with_default(0., [], 'stop')
+    session.run(tf.global_variables_initializer())
+    session.run(tf.assign(tf.train.get_global_step(), 3))
+    hook = progress.Hook(types.SimpleNamespace(), [('losses/total', 'loss')], done, True)
+    hook.begin()
+    if done == 3:
+        hook.after_create_session(session, None)
+        return
+    with pytest.raises(UserError, match='at update 3 .* 0.*--model_dir'):
+        hook.after_create_session(session, None)
 
 
 def test_a_loss_of_stage_2_that_is_no_number_promises_no_list_of_images(clock, said):

@@ -11,6 +11,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
 
+from runtime import training
+
+pytestmark = pytest.mark.skipif(not training.HAS_ESTIMATOR,
+                                reason='this TensorFlow has no tf.estimator')
 TRAIN = 'imagenet_main:train_classifier'
 FIRST_STEP_IS_SAVED = 'runtime.checkpoints:prune', 2, tiny_runs.KILL  # with its first weights
 # 27 updates in step 2, the last one on two images only.
