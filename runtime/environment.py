@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib.util
 import os
 import re
 import sys
@@ -22,8 +23,9 @@ os.environ.setdefault('KMP_BLOCKTIME', '1')
 gc.set_threshold(50000)
 # TensorFlow 2 leaves oneDNN off on CPUs without AVX-512, which halves its speed there.
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
-# tf.layers, which TensorFlow 2.16 and newer take from tf-keras only.
-os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
+# TensorFlow 2.16 and newer take tf.layers from tf-keras. Earlier versions have it themselves.
+if importlib.util.find_spec('tf_keras') is not None:
+    os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
 # TensorFlow's C++ notes; failed operations still raise. Set it to 0 to see them.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 # TensorFlow 1.15 spells NumPy types in a way that later NumPy versions warn about.

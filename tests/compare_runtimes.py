@@ -1,11 +1,11 @@
-"""Compares what two Python environments compute: the same weights, the same images.
+"""Compare what Python environments compute on the same weights and images.
 
-    python tests/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python
+    python tests/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python ...
 
-Each interpreter runs this file's `figures` on weights and images drawn by NumPy: features and
-logits on moving and on batch statistics, the losses of stage 1 at the third step (with a corrected
-teacher), every gradient, every variable after one update, and beta and gamma after stage 2. Printed
-is, for each, the largest difference as a share of the largest value; above 1e-4 it fails.
+The first one is the reference. Each interpreter runs `figures` below on weights and images drawn by
+NumPy: features and logits on moving and on batch statistics, the losses of stage 1 at the third
+step (with a corrected teacher), every gradient, every variable after one update, and beta and gamma after stage 2. For
+each, the largest difference is printed as a share of the largest value. Above 1e-4 it fails.
 """
 import argparse
 import os
@@ -21,6 +21,7 @@ sys.path[:0] = [ROOT, os.path.join(ROOT, 'tests')]
 def figures():
     """Everything compared, by name: a dict of float arrays."""
     import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
+    import runtime.quiet_import  # noqa: F401, I001
     import numpy as np
     import tensorflow.compat.v1 as tf
 
@@ -83,39 +84,44 @@ def figures():
     return found
 
 
+def compare(first, second):
+    """Print the differences between two results of `figures`; return the largest."""
+    print(f"TensorFlow {first['TensorFlow']} and {second['TensorFlow']}")
+    if sorted(first) != sorted(second):
+        sys.exit(f'they have different variables: {sorted(set(first) ^ set(second))}')
+    worst = {}
+    for name in first.keys() - {'TensorFlow'}:
+        value = first[name]
+        difference = float(abs(value - second[name]).max() / max(abs(value).max(), 1e-30))
+        kind = name if not name.startswith(('after', 'gradient')) else (
+            f"{name.split(',')[0]}, worst of all variables")
+        worst[kind] = max(worst.get(kind, (0, '')), (difference, name))
+    for kind, (difference, name) in sorted(worst.items()):
+        print(f"{kind:55} {difference:.1e}{'' if kind == name else '  ' + name}")
+    return max(difference for difference, _ in worst.values())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('python', nargs='*', help='two interpreters')
+    parser.add_argument('python', nargs='*', help='two interpreters or more')
     parser.add_argument('--write', help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     import numpy as np
     if arguments.write:
         np.savez(arguments.write, **figures())
         return
-    if len(arguments.python) != 2:
-        parser.error('give two interpreters, one of each environment')
+    if len(arguments.python) < 2:
+        parser.error('name at least two interpreters, one per environment')
     with tempfile.TemporaryDirectory() as folder:
         found = []
         for i, python in enumerate(arguments.python):
-            path = os.path.join(folder, '{}.npz'.format(i))
+            path = os.path.join(folder, f'{i}.npz')
             subprocess.run([python, os.path.abspath(__file__), '--write', path], check=True,
                            env=dict(os.environ, PYTHONWARNINGS='ignore'))
             found.append(dict(np.load(path)))
-    first, second = found
-    print('TensorFlow {} and {}'.format(first.pop('TensorFlow'), second.pop('TensorFlow')))
-    if sorted(first) != sorted(second):
-        sys.exit('they have different variables: {}'.format(sorted(set(first) ^ set(second))))
-    worst = {}
-    for name, value in first.items():
-        difference = float(np.abs(value - second[name]).max() / max(np.abs(value).max(), 1e-30))
-        kind = name if not name.startswith(('after', 'gradient')) else (
-            '{}, worst of all variables'.format(name.split(',')[0]))
-        worst[kind] = max(worst.get(kind, (0, '')), (difference, name))
-    for kind, (difference, name) in worst.items():
-        print('{:55} {:.1e}{}'.format(kind, difference, '' if kind == name else '  ' + name))
-    if max(difference for difference, _ in worst.values()) > TOLERANCE:
-        sys.exit('they differ by more than {:g}'.format(TOLERANCE))
-    print('all agree within {:g}'.format(TOLERANCE))
+    if max(compare(found[0], other) for other in found[1:]) > TOLERANCE:
+        sys.exit(f'they differ by more than {TOLERANCE:g}')
+    print(f'all agree within {TOLERANCE:g}')
 
 
 if __name__ == '__main__':
