@@ -4,8 +4,9 @@
 
 The first one is the reference. Each interpreter runs `figures` below on weights and images drawn by
 NumPy: features and logits on moving and on batch statistics, the losses of stage 1 at the third
-step (with a corrected teacher), every gradient, every variable after one update, and beta and gamma after stage 2. For
-each, the largest difference is printed as a share of the largest value. Above 1e-4 it fails.
+step (with a corrected teacher), every gradient, every variable after one update, and beta and gamma
+after stage 2. For each, the largest difference is printed as a share of the largest value. Above
+1e-4 it fails.
 """
 import argparse
 import os
