@@ -18,7 +18,7 @@ from runtime.errors import UserError
 SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'checkpoint_secs': 1, 'keep_checkpoints': True,
             'first_classes': 3, 'num_increments': 1}
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'
-HANGS = 120  # seconds: a job that takes longer waits for something that never comes
+HANGS = 400  # seconds: a job that takes longer waits for something that never comes
 
 
 def run_pair(data, model, faults=((), ()), flags=({}, {}, {}), **settings):
