@@ -225,6 +225,7 @@ def write_pngs(root, paths, images, watch=lambda: None):
     `watch` is called after each.
     """
     import runtime.environment  # noqa: F401, I001 (before TensorFlow, which not all scripts need)
+    import runtime.quiet_import  # noqa: F401
     import tensorflow.compat.v1 as tf
     config = tf.ConfigProto(device_count={'GPU': 0})
     with tf.Graph().as_default(), tf.Session(config=config) as session:

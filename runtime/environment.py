@@ -1,51 +1,62 @@
-"""What must be set before NumPy and TensorFlow are imported, and what is said if that fails."""
+"""Set what NumPy and TensorFlow read at import, and refuse a Python that cannot run them.
 
-import contextlib
-import gc
+A program imports this module first, and then runtime.quiet_import if it needs TensorFlow.
+"""
+
 import importlib.util
 import os
-import re
 import sys
 import warnings
 
-# Herding takes its classes in parallel; threads of the BLAS inside each would only get in the way.
+# Herding works on several classes in parallel, so the BLAS needs no threads of its own.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
-if sys.version_info < (3, 8):
-    # The BLAS in NumPy 1.18 takes AMD's processors since 2020 for one of 2007, without vectors.
-    with contextlib.suppress(OSError), open('/proc/cpuinfo') as file:
-        if re.search(r'AuthenticAMD(.|\n)* avx2 ', file.read(20000)):
-            os.environ.setdefault('OPENBLAS_CORETYPE', 'Haswell')
-# TensorFlow's build by Intel: threads of one operation would go on spinning for 200 ms on cores
-# that decode. Not to wait at all is slower: each of an update's hundreds of operations wakes them.
+# Intel's build of TensorFlow: by default its threads spin for 200 ms after each operation, on cores
+# that decode images. With 0, each of the hundreds of operations in an update has to wake them.
 os.environ.setdefault('KMP_BLOCKTIME', '1')
-# A graph is some hundred thousand small objects: to look for cycles at every 700 new ones took a
-# tenth of the time in which graphs are made.
-gc.set_threshold(50000)
 # TensorFlow 2 leaves oneDNN off on CPUs without AVX-512, which halves its speed there.
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
-# TensorFlow 2.16 and newer take tf.layers from tf-keras. Earlier versions have it themselves.
+# TensorFlow 2.16 and later take tf.layers from tf-keras. Earlier versions have it themselves.
 if importlib.util.find_spec('tf_keras') is not None:
     os.environ.setdefault('TF_USE_LEGACY_KERAS', '1')
-# TensorFlow's C++ notes; failed operations still raise. Set it to 0 to see them.
+# Hides TensorFlow's C++ notes. Operations that fail still raise. Set it to 0 to see the notes.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-# TensorFlow 1.15 spells NumPy types in a way that later NumPy versions warn about.
+# TensorFlow 1.15 uses names of NumPy types that later NumPy versions warn about.
 warnings.filterwarnings('ignore', category=FutureWarning)
 warnings.filterwarnings('ignore', category=DeprecationWarning)
-# TensorFlow 2 recommends Keras; tf.layers is what gives variables their published names.
+# TensorFlow 2 recommends Keras, but tf.layers gives variables their published names.
 warnings.filterwarnings('ignore', message='`tf.layers', category=UserWarning)
-# TensorFlow 2 on what tf.distribute does within it.
+# TensorFlow 2 warns about what tf.distribute does within it.
 warnings.filterwarnings('ignore', 'To make it possible to preserve tf.data options', UserWarning)
 
 
-def _in_one_line(kind, error, trace):
-    """Says what ends a program while it is still importing."""
-    if issubclass(kind, KeyboardInterrupt):
-        print('stopped by signal 2', file=sys.stderr)
-        os._exit(130)  # nothing is begun yet
-    if not issubclass(kind, ModuleNotFoundError):
-        return sys.__excepthook__(kind, error, trace)
-    print('error: {} has no {}; use .venv/bin/python, which `make setup` makes'.format(
-        sys.executable, error.name), file=sys.stderr)
+def refuse(fact):
+    """End the program with one message: `fact`, and where to find an environment that works."""
+    raise SystemExit(f'error: {fact}. Run `make setup`, then use .venv/bin/python.')
 
 
-sys.excepthook = _in_one_line
+def package_folder(name):
+    """Return the folder that a package would be imported from, or None. Does not import it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.origin:
+        return None
+    return os.path.realpath(os.path.dirname(os.path.dirname(spec.origin)))
+
+
+def _check_packages():
+    if sys.version_info < (3, 7):
+        refuse(f'{sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]}, '
+               'but 3.7 or later is needed')
+    for name in ('numpy', 'absl'):
+        if package_folder(name) is None:
+            refuse(f'module {name} not found in {sys.executable}')
+    # A NumPy in PYTHONPATH hides the one that TensorFlow's environment has.
+    python_path = {os.path.realpath(folder)
+                   for folder in os.environ.get('PYTHONPATH', '').split(os.pathsep) if folder}
+    numpy = package_folder('numpy')
+    tensorflow = package_folder('tensorflow')
+    if tensorflow and numpy in python_path and tensorflow not in python_path:
+        raise SystemExit(f'error: PYTHONPATH puts the NumPy in {numpy} in front of the one that '
+                         f'belongs to {sys.executable}. Unset PYTHONPATH or remove this folder.')
+
+
+_check_packages()

@@ -1,28 +1,53 @@
-"""Import TensorFlow without the lines that its C++ prints on import.
+"""Import TensorFlow without the lines that its C++ prints, or say why it cannot work.
 
-TensorFlow 2.16 and newer print some before they read TF_CPP_MIN_LOG_LEVEL. Import this module after
-`runtime.environment` and before the first `import tensorflow`.
+Import this module after `runtime.environment` and before the first `import tensorflow`.
 """
 
 import os
+import re
+import sys
 import tempfile
+
+from runtime.environment import package_folder, refuse
 
 
 def _import_tensorflow():
-    import tensorflow.compat.v1 as tf
-    tf.layers  # noqa: B018 (loads legacy Keras, which TensorFlow 2.16 and newer import late)
+    import tensorflow
+    version = tensorflow.__version__
+    numbers = tuple(int(number) for number in re.findall(r'\d+', version)[:2])
+    if numbers < (1, 15):
+        refuse(f'TensorFlow {version} in {sys.executable} is too old (minimum 1.15)')
+    if numbers >= (2, 16):
+        if package_folder('tf_keras') is None:
+            refuse(f'TensorFlow {version} in {sys.executable} needs the package tf-keras')
+        import tensorflow.compat.v1 as tf
+        tf.layers  # noqa: B018 (loads legacy Keras, which these versions import late)
 
 
-if os.environ.get('TF_CPP_MIN_LOG_LEVEL') == '3':
+def _import_quietly():
+    """Import TensorFlow 2.16 or later, which prints before it reads TF_CPP_MIN_LOG_LEVEL."""
     with tempfile.TemporaryFile() as hidden:
         shown = os.dup(2)
         os.dup2(hidden.fileno(), 2)
         try:
             _import_tensorflow()
-        except BaseException:
-            hidden.seek(0)
-            os.write(shown, hidden.read())  # it may say why the import failed
-            raise
         finally:
             os.dup2(shown, 2)
             os.close(shown)
+
+
+def _check_tensorflow():
+    if package_folder('tensorflow') is None:
+        refuse(f'module tensorflow not found in {sys.executable}')
+    quiet = package_folder('tf_keras') and os.environ.get('TF_CPP_MIN_LOG_LEVEL') == '3'
+    try:
+        _import_quietly() if quiet else _import_tensorflow()
+    except KeyboardInterrupt:  # the import takes seconds, and no handler is installed yet
+        print('stopped by signal 2', file=sys.stderr, flush=True)
+        os._exit(130)
+    except Exception as error:  # an ImportError, AttributeError, TypeError, ...
+        reason = ' '.join(str(error).split())[:300]
+        refuse(f'TensorFlow does not start in {sys.executable} ({reason})')
+
+
+_check_tensorflow()

@@ -106,6 +106,7 @@ def prepare(source, target, per_class=PER_CLASS):
             wrong = np.argmax(counts != count)
             raise UserError('{}: {}: {} of {} images; class {} has {} of {}'.format(
                 source, split, counts.sum(), count * NUM_CLASSES, wrong, counts[wrong], count))
+    import runtime.quiet_import  # noqa: F401 (refuses a TensorFlow that cannot work)
     with scripts.target_folder(target):
         progress = scripts.Progress('images written')
         for split in per_class:

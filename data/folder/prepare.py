@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
 import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
+import runtime.quiet_import  # noqa: E402, F401, I001
 
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402

@@ -78,6 +78,7 @@ def write_images(target=IMAGES):
     if _is_complete(target, digest):
         return False
     arrays = load()
+    import runtime.quiet_import  # noqa: F401 (refuses a TensorFlow that cannot work)
     with scripts.target_folder(target, MARKER):
         if _is_complete(target, digest):  # Another process was faster.
             return False
