@@ -104,7 +104,7 @@ create() {
             "$python" -m venv "$VENV" && pip install -qq 'pip>=20.3'  # older ones miss wheels
         fi || fail "$VENV could not be created. Correct the error above and repeat the command."
     for file in $files; do install "$file"; done
-    "$VENV/bin/python" -c 'import scipy, runtime.environment' || exit 1
+    "$VENV/bin/python" -c 'import runtime.environment, runtime.quiet_import, scipy' || exit 1
     echo "$runtime $files" >"$installed/runtime"
 }
 
