@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 "$python" -c 'import matplotlib' 2>/dev/null || {  # now, and not after hours
     echo "error: PYTHON=$python is no Python with matplotlib: make setup" \
-        "ARGS=requirements-plot.txt, for another environment with its VENV=..." >&2
+        "ARGS=requirements/plot.txt, for another environment with its VENV=..." >&2
     exit 1
 }
 

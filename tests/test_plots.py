@@ -19,7 +19,7 @@ def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monke
     path = tmp_path / 'a.png'
     status, out, err = run_report('--plot', str(path), log=own_log())
     assert status == 1 and out == '' and err.count('\n') == 1
-    assert 'requirements-plot.txt' in err and not path.exists()
+    assert 'requirements/plot.txt' in err and not path.exists()
 
 
 @pytest.mark.parametrize('end, magic', [

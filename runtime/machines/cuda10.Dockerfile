@@ -3,7 +3,7 @@
 FROM nvidia/cuda:10.0-cudnn7-runtime-ubuntu18.04
 
 # NVIDIA's package lists in the image are signed with a key that was withdrawn; nothing of them is
-# needed. Python 3.7 is Ubuntu's; .ci/setup renews the pip that comes with it.
+# needed. Python 3.7 is Ubuntu's; requirements/setup.sh renews the pip that comes with it.
 RUN rm -f /etc/apt/sources.list.d/cuda.list /etc/apt/sources.list.d/nvidia-ml.list \
     && apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
@@ -13,7 +13,7 @@ RUN rm -f /etc/apt/sources.list.d/cuda.list /etc/apt/sources.list.d/nvidia-ml.li
 WORKDIR /bic
 COPY . .
 # While an image is built no GPU is seen, hence the name of the runtime.
-RUN RUNTIME=gpu .ci/setup
+RUN RUNTIME=gpu requirements/setup.sh
 
 ENV PATH=/bic/.venv/bin:$PATH
 CMD ["python", "imagenet_main.py", "--self_check"]

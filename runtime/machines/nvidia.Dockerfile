@@ -4,7 +4,7 @@ FROM nvcr.io/nvidia/tensorflow:23.03-tf1-py3
 
 WORKDIR /bic
 COPY . .
-RUN RUNTIME=system .ci/setup
+RUN RUNTIME=system requirements/setup.sh
 
 ENV PATH=/bic/.venv/bin:$PATH
 CMD ["python", "imagenet_main.py", "--self_check"]

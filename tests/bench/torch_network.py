@@ -1,6 +1,6 @@
 """The network and the update of stage 1 in PyTorch: what a user might run instead on a CPU.
 
-Only the benchmark row `torch` uses it, in an environment of its own (requirements-bench.txt).
+Only the benchmark row `torch` uses it, in an environment of its own (requirements/bench.txt).
 """
 
 import torch

@@ -1,0 +1,71 @@
+"""What is set before TensorFlow is imported, and which Pythons and packages are refused."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+from runtime import environment
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MAIN = os.path.join(ROOT, 'imagenet_main.py')
+
+
+def run(*arguments, **variables):
+    """Run this Python in the project's folder; return its exit status and standard error."""
+    env = {key: value for key, value in os.environ.items()
+           if key not in ('PYTHONPATH', 'TF_ENABLE_ONEDNN_OPTS')}
+    done = subprocess.run([sys.executable] + list(arguments), cwd=ROOT, env=dict(env, **variables),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def assert_refused(result, *named):
+    status, _, err = result
+    assert status == 1 and err.startswith('error: ') and err.count('\n') == 1
+    for name in named:
+        assert name in err
+
+
+@pytest.mark.parametrize('source, named', [
+    ('__version__ = "1.14.0"', ['1.14.0', '1.15']),
+    ('__version__ = "2.21.0"', ['2.21.0', 'tf-keras']),
+    ('raise ImportError("libx.so\\nis gone")', ['libx.so is gone', sys.executable]),
+    ('import numpy; numpy.no_such_name', ['no_such_name'])])
+def test_a_tensorflow_that_cannot_work_is_refused_before_anything_is_written(
+        tmp_path, source, named):
+    if 'tf-keras' in named and environment.package_folder('tf_keras'):
+        pytest.skip('tf-keras is installed')
+    (tmp_path / 'tensorflow').mkdir()
+    (tmp_path / 'tensorflow' / '__init__.py').write_text(source)
+    model_dir = tmp_path / 'model'
+    assert_refused(run(MAIN, '--dataset=glyphs100', f'--model_dir={model_dir}',
+                       PYTHONPATH=str(tmp_path)), *named)
+    assert not model_dir.exists()
+
+
+@pytest.mark.parametrize('script', ['imagenet_main.py', 'logs/report.py', 'logs/classify.py'] + [
+    f'data/{name}/prepare.py' for name in ('celeb10000', 'cifar100', 'folder', 'glyphs100',
+                                           'imagenet')])
+def test_a_numpy_from_pythonpath_is_refused(tmp_path, script):
+    (tmp_path / 'numpy').mkdir()
+    (tmp_path / 'numpy' / '__init__.py').write_text('')
+    assert_refused(run(script, '--help', PYTHONPATH=str(tmp_path)), 'PYTHONPATH', str(tmp_path))
+
+
+@pytest.mark.parametrize('change, named', [
+    ('sys.version_info = (3, 6)', '3.6'), ('sys.modules["numpy"] = None', 'numpy'),
+    ('sys.modules["absl"] = None', 'absl'), ('sys.modules["tensorflow"] = None', 'tensorflow')])
+def test_an_old_python_or_missing_package_is_refused(change, named):
+    assert_refused(run('-c', f'import sys; {change}; import runtime.environment; '
+                       'import runtime.quiet_import'), named, '.venv/bin/python')
+
+
+@pytest.mark.parametrize('given, expected', [({}, '1'), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, '0')])
+def test_onednn_is_on_unless_the_user_has_set_it(given, expected):
+    assert run('-c', 'import os, runtime.environment; print(os.environ["TF_ENABLE_ONEDNN_OPTS"])',
+               **given) == (0, expected + '\n', '')
+
+
+def test_later_errors_are_reported_as_python_does():
+    assert 'Traceback' in run('-c', 'import runtime.environment, misspelled')[2]
