@@ -261,6 +261,19 @@ def _classifier(features, labels, mode, params, mean):
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 
+def spoken_terms(settings, step):
+    """Return WATCHED with the names that make the loss of `step` add up in a line of the log."""
+    names = dict(WATCHED)
+    share = settings.old(step) / settings.seen(step)  # lambda, section 3
+    if step and settings.distillation:
+        names.update({'losses/xe': '= {:.4g} · CE'.format(1 - share),
+                      'losses/kd': '+ {:.4g} · KD'.format(share)})
+    else:
+        names.update({'losses/xe': '= CE', 'losses/kd': None})
+    names['losses/wd'] = '+ WD'
+    return tuple(names.items())
+
+
 def train(directory, samples, batches, schedule, machine, progress, done, **params):
     """Stage 1: trains `resnet/` from update `done` on to the end of its schedule.
 
@@ -283,7 +296,8 @@ def train(directory, samples, batches, schedule, machine, progress, done, **para
 
     machine.train(
         classifier_fn, directory, input_fn, schedule.num_updates, params['settings'].seed,
-        [progress_lib.Hook(progress, WATCHED, machine.cluster is None)],
+        [progress_lib.Hook(progress, spoken_terms(params['settings'], params['step']),
+                           machine.cluster is None)],
         dict(params, schedule=schedule, data_format=machine.data_format,
              mixed_precision=machine.mixed_precision, num_replicas=machine.replicas.total))
 

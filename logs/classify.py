@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import runtime.environment  # noqa: F401, I001 (before TensorFlow)
 import tensorflow.compat.v1 as tf
 from data.checks import why_bad
+from runtime import files
 from runtime.errors import UserError
 
 BATCH = 32
@@ -121,6 +122,7 @@ def main(arguments=None):
     tf.logging.set_verbosity(tf.logging.ERROR)
     status, form = 0, as_json if flags.json else as_text
     try:
+        files.check_arguments([flags.export] + flags.images)
         with tf.Graph().as_default(), tf.Session() as session:
             for path, top5, why in classified(load(session, flags.export), flags.images):
                 if why is None:
