@@ -128,7 +128,8 @@ def failure(error):
     if isinstance(error, OSError):
         what = f'{error.filename}: ' if error.filename else ''
         advice = ADVICE.get(error.errno, 'Fix this')
-        return f'{what}{error.strerror or error}. {advice}, then r{RESUME[1:]}'
+        reason = str(error.strerror or error).rstrip('.')
+        return f'{what}{reason[:1].lower()}{reason[1:]}. {advice}, then r{RESUME[1:]}'
     # Neither TensorFlow's stack nor the names of its nodes.
     text = getattr(error, 'message', None) or repr(error)
     line = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'

@@ -115,7 +115,7 @@ def test_whoever_ends_all_end_and_go_on_to_the_same_end(data, whole, tmp_path):
             assert own.status == other.status == 143, results
             assert own.err.startswith('stopping after this update')
             assert own.err.splitlines()[1:] == other.err.splitlines()
-            assert other.err.startswith('stopped by signal 15; start again')
+            assert other.err.startswith('Stopped by SIGTERM. ')
     results = run_pair(data, model)
     assert [result.status for result in results] == [0, 0], results
     done = list(map(int, re.findall('step 1 goes on after update (.*?) of', log)))
@@ -167,7 +167,7 @@ def test_processes_with_other_settings_are_refused(data, tmp_path):
     results = run_pair(data, tmp_path / 'model', flags=({}, {'seed': 5}))
     assert [result.status for result in results] == [1, 1]
     for result in results:
-        assert 'settings or lists: seed is 1993 there and 5 here' in result.err, result.err
+        assert 'settings or lists: seed: 1993 there, 5 now' in result.err, result.err
 
 
 @pytest.mark.parametrize('text, expected', [
