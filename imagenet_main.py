@@ -169,12 +169,11 @@ def run_experiment(run):
     state.write_table(run.model_dir, 'classes.txt', *lists.classes(run.split, run.data_dir))
     rows = [record['results'] for record in records]
     if records:
-        LOG.info('going on after step %d of %d', len(records), settings.num_steps)
+        LOG.info('resuming after step %d of %d', len(records), settings.num_steps)
     checkpoints.prune(run.model_dir, len(records), run.keeps)
     plan(run)
     for step in range(len(records), settings.num_steps):
         results, chosen = run_step(run, step, *passed_on(run, step, records))
-        state.check_held(run.model_dir)
         # Logged before it is saved: killed in between, the log has it twice rather than never.
         rows.append(results)
         run_log.step_lines(settings.num_steps, rows)
@@ -185,6 +184,8 @@ def run_experiment(run):
         checkpoints.prune(run.model_dir, len(records), run.keeps)
     run_log.table(rows)
     LOG.info('\n'.join(measures.closing_lines(rows)))
+    state.write_summary(run.model_dir, measures.summary(rows))
+    run_log.finished_line()
 
 
 def plan(run, says=False):
@@ -277,6 +278,8 @@ def main(_):
             raise UserError(f'--skip_bad_images: not available with {cluster.ENVIRONMENT}. Remove '
                             'bad images from the lists; --check_data finds them.')
         stored = FLAGS.eval_only and state.read_experiment(model_dir)
+        if FLAGS.eval_only and FLAGS.predictions:
+            state.check_writable(model_dir)
         settings = settings_lib.from_flags(FLAGS, stored)
         exemplar.check(settings)
         run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task)
@@ -286,8 +289,9 @@ def main(_):
         if run.machine.writes and not look:
             run.keeps = stack.enter_context(state.experiment(
                 model_dir, settings, run.digests, FLAGS.overwrite, FLAGS.keep_checkpoints,
-                FLAGS.skip_bad_images))
+                FLAGS.skip_bad_images, FLAGS.log_file))
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
+            run_log.opening_lines(run.data_dir)
             run_log.settings_line(settings, run.digests)
         elif not look:
             cluster.wait_for_experiment(model_dir, settings, run.digests, FLAGS.overwrite)

@@ -251,6 +251,19 @@ def _classifier(features, labels, params, mean):
     return training.estimator_spec(loss, train_op)
 
 
+def spoken_terms(settings, step):
+    """Return WATCHED with the names that make the loss of `step` add up in a line of the log."""
+    names = dict(WATCHED)
+    share = settings.old(step) / settings.seen(step)  # lambda, section 3
+    if step and settings.distillation:
+        names.update({'losses/xe': '= {:.4g} · CE'.format(1 - share),
+                      'losses/kd': '+ {:.4g} · KD'.format(share)})
+    else:
+        names.update({'losses/xe': '= CE', 'losses/kd': None})
+    names['losses/wd'] = '+ WD'
+    return tuple(names.items())
+
+
 def train(directory, samples, batches, schedule, machine, progress, done, **params):
     """Run stage 1: train `resnet/` from update `done` to the end of its schedule.
 
@@ -273,7 +286,8 @@ def train(directory, samples, batches, schedule, machine, progress, done, **para
 
     training.train(
         machine, classifier_fn, directory, input_fn, schedule.num_updates, params['settings'].seed,
-        [progress_lib.Hook(progress, WATCHED, done, machine.task is None)],
+        [progress_lib.Hook(progress, spoken_terms(params['settings'], params['step']), done,
+                           machine.task is None)],
         dict(params, schedule=schedule, data_format=machine.data_format,
              num_replicas=machine.replicas.total))
 

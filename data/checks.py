@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from data import archives, lists, pipeline
-from runtime import LOG, progress, state
+from runtime import LOG, progress
 from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
 
@@ -93,11 +93,9 @@ def around_stage(run, files):
     `files`: function without arguments, those that may be read just now.
     """
     STOP.check()
-    state.check_held(run.model_dir)
     try:
         yield
     except (tf.errors.OpError, ValueError) as error:
-        state.check_held(run.model_dir)
         if isinstance(error, ValueError):  # TensorFlow's where it cannot write a checkpoint
             gone = re.match("Parent directory of (.+) doesn't exist", str(error))
             if not gone:

@@ -156,6 +156,7 @@ def run(main):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be any bytes
     try:
+        files.check_arguments(sys.argv[1:])
         main()
     except KeyboardInterrupt:
         print('\ninterrupted: start the same command again and it goes on from here',

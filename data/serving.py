@@ -86,6 +86,7 @@ def find(model_dir, num_classes):
     except OSError as error:
         raise UserError('--export_dir={}: cannot be made: {}'.format(
             FLAGS.export_dir, error.strerror)) from None
+    state.remember_file(model_dir, target(found))
     return found
 
 

@@ -17,6 +17,7 @@ import runtime.environment  # noqa: F401, I001 (before TensorFlow)
 import runtime.quiet_import  # noqa: F401, I001
 import tensorflow.compat.v1 as tf
 from data.checks import why_bad
+from runtime import files
 from runtime.errors import UserError
 from runtime.machine import cpu_session
 
@@ -123,6 +124,7 @@ def main(arguments=None):
     tf.logging.set_verbosity(tf.logging.ERROR)
     status, form = 0, as_json if flags.json else as_text
     try:
+        files.check_arguments([flags.export] + flags.images)
         with tf.Graph().as_default(), cpu_session() as session:
             for path, top5, why in classified(load(session, flags.export), flags.images):
                 if why is None:

@@ -44,12 +44,25 @@ def of(steps):
     return found
 
 
+def summary(rows):
+    """Return what summary.json holds: {column: {'last_step' or a measure: number}}.
+
+    `rows`: the results of all steps. Columns and fractions are as in results.csv.
+    """
+    found, last = of(rows), rows[-1]
+    return {'steps': last['step'], 'classes': last['classes'], **{
+        column: {name: value for name, value in dict(
+            {'last_step': last[column]}, **found[column]).items() if value not in ('', None)}
+        for column in RESULTS}}
+
+
 def closing_lines(rows):
     """Yields the lines under a run's final table; `rows`: the results of all steps."""
     found = of(rows)
     for measure in MEASURES:
-        known = ['{} {:.4f}'.format(column.replace('top', 'top-').replace('_', ' '),
-                                    found[column][measure])
+        known = ['{} {:.2f}%'.format(column.replace('top', 'top-').replace('_before',
+                                                                           ' uncorrected'),
+                                     100 * found[column][measure])
                  for column in RESULTS if found[column][measure] is not None]
         if known:
             yield '{}: {}'.format(measure.replace('_', ' '), ', '.join(known))

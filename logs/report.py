@@ -22,6 +22,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import runtime.environment  # noqa: F401, I001 (says which packages are missing)
 from logs import log_reader, measures, published, tables
+from runtime import files
 from runtime.errors import UserError
 from runtime.state import LOG_FILE
 
@@ -114,6 +115,7 @@ def _parse_flags(arguments):
     parser.add_argument('--model_dir', metavar='DIR',
                         help='of the log\'s last run, for the plot of its confusion matrices '
                         '(default: the folder of a run.log)')
+    files.check_arguments(sys.argv[1:] if arguments is None else list(arguments))
     flags = parser.parse_args(arguments)
     if flags.plot and os.path.splitext(flags.plot)[1].lower() not in PLOT_FORMATS:
         refuse('--plot {}: the name has to end in {}'.format(flags.plot, ', '.join(PLOT_FORMATS)))

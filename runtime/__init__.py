@@ -1,11 +1,12 @@
-"""What a run needs beside the method."""
+"""Everything a run needs besides the method."""
 
 import logging
 import os
 
-LOG = logging.getLogger('bic')  # where it goes: run_log.open_log
+VERSION = '1.0'  # in the log if there is no git revision
+LOG = logging.getLogger('bic')  # run_log.open_log decides where it goes
 
 
 def num_cores():
-    """How many processor cores this process may use, of those that the machine has."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()

@@ -62,9 +62,6 @@ class Flush(tf.train.CheckpointSaverListener):
     def __init__(self, directory):
         self._directory = directory
 
-    def before_save(self, session, global_step_value):
-        state.check_held(os.path.dirname(self._directory))
-
     def after_save(self, session, global_step_value):
         prefix = os.path.join(self._directory, 'model.ckpt-{}'.format(global_step_value))
         for path in glob.glob(glob.escape(prefix) + '.*'):

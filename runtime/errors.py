@@ -1,7 +1,8 @@
-"""The one exception that stands for a user's mistake, and the way out that many messages name."""
+"""The exception for a user's mistake, with the advice that many messages end in."""
 
-GO_ON = 'start again with the same flags to go on'
+RESUME = 'Rerun the same command to resume.'
+GO_ON = 'rerun the same command to resume'  # the same inside a sentence
 
 
 class UserError(Exception):
-    """What is wrong and the way out, in one line; scripts print it and exit with status 1."""
+    """State what is wrong and what to do; scripts print it in one line and exit with status 1."""

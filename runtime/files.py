@@ -1,41 +1,61 @@
-"""Files that are whole: what a name shows is all of what was written."""
+"""Local files: whole writes, flushes and locks, on file systems that may lack some of these."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
 
+from runtime import LOG
 from runtime.errors import UserError
+
+# What network file systems and FUSE raise for an operation that they do not have.
+UNSUPPORTED = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP,
+               errno.ENOTTY, errno.ENOLCK}
+# A scheme such as gs://, s3://, hdfs://, file:// or dbfs:/. One letter would be a Windows drive.
+REMOTE = re.compile(r'(--?[\w-]+=)?[A-Za-z][A-Za-z0-9+.-]+:/')
+_warned = set()  # what is said once per process
 
 
 def check_path(path, name):
-    """Raises UserError, which says `name`, where TensorFlow would not find its own files again.
+    """Raise UserError, which begins with `name`, if TensorFlow would not find files in `path`.
 
-    It takes brackets and backslashes for patterns.
+    It treats brackets and backslashes as wildcards.
     """
     if re.search(r'\[.*\]|\\|[\ud800-\udfff]', path, re.DOTALL):
-        raise UserError('{}: TensorFlow finds files only where the path is UTF-8 and has no [...] '
-                        'and no \\ in it; choose another'.format(name))
+        raise UserError(f'{name}: the path must be valid UTF-8 and must not contain [...] or \\, '
+                        'which TensorFlow treats as wildcards. Use another path.')
+
+
+def check_arguments(arguments):
+    """Raise UserError if a command line argument is a remote path or a URL."""
+    for before, argument in zip([''] + arguments, arguments):
+        if REMOTE.match(argument):
+            if argument.startswith('-') or not before.startswith('-') or '=' in before:
+                before = ''
+            raise UserError(f'{before} {argument}: remote paths and URLs are not supported. '
+                            'Use a path on this machine, without "...:/".'.strip())
 
 
 def write(path, content, temporary, sync=True, mode=0o666):
-    """Writes bytes so that `path` holds either what it held before or all of `content`.
+    """Write bytes so that `path` holds either its previous content or all of `content`.
 
     Args:
         path: the file.
         content: bytes.
-        temporary: a name in the same folder for the time until it is whole.
-        sync: bool, whether the content is on the disk on return.
-        mode: who may read it, before the umask.
+        temporary: a name in the same folder, used until the file is complete.
+        sync: bool, whether the content is on disk on return.
+        mode: permissions, before the umask.
 
     Raises:
-        OSError: of the file system, with `path` as its filename.
+        OSError: from the file system, with `path` as its filename.
     """
     try:
         with open(temporary, 'wb', opener=lambda name, how: os.open(name, how, mode)) as file:
             file.write(content)
             if sync:
                 file.flush()
-                os.fsync(file.fileno())
+                _fsync(file.fileno(), path)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -46,9 +66,43 @@ def write(path, content, temporary, sync=True, mode=0o666):
 
 
 def flush(path):
-    """Waits until a file, or the names in a folder, are on disk."""
+    """Wait until a file, or the names in a folder, are on disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        _fsync(opened, path)
     finally:
         os.close(opened)
+
+
+def _fsync(descriptor, path):
+    """Flush an open file or folder; warn once if its file system cannot."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        kind = 'a folder' if os.path.isdir(path) else 'a file'
+        if kind not in _warned:
+            _warned.add(kind)
+            LOG.info('warning: %s: this file system cannot flush %s to disk (%s). The newest '
+                     'files may be lost in a power cut.', path, kind, error.strerror)
+
+
+def lock(file):
+    """Lock an open file for this process.
+
+    Returns:
+        Whether the file is locked. On a file system without locks it is not.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except PermissionError as error:  # some file systems say so
+        raise BlockingIOError(*error.args) from None
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return False
+    return True

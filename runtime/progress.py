@@ -149,11 +149,13 @@ class Progress:
             speed = images / max(seconds, 1e-9)
             to_do = (schedule.num_updates - update) * schedule.batch_size
             left = (to_do, 0) if self._trains else (0, to_do / max(speed, 1e-9))
-            LOG.info('progress: %s, %s, learning rate %g, %.0f images/s, step left %s, run left %s',
-                     self._at(update), ', '.join('{} {:.4f}'.format(name, value)
-                                                 for _, name, value in values), rate, speed,
+            # No images are read by the bias-correction stage.
+            spoken_speed = ', {:.0f} images/s'.format(speed) if self._trains else ''
+            LOG.info('progress: %s, %s, learning rate %g%s, step left %s, run left %s',
+                     self._at(update), run_log.values_text(values), rate, spoken_speed,
                      *map(run_log.duration, self._run_time.left(self._step, *left)))
-            curves.append(('monitors/images_per_second', speed))
+            if self._trains:
+                curves.append(('monitors/images_per_second', speed))
             self._said = now
         if self._directory is not None:
             run_log.add_scalars(self._directory, update, curves)

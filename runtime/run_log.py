@@ -1,11 +1,16 @@
 """What a run says: the log on the console and in a file, the lines of a step, TensorBoard."""
 
 import contextlib
+import datetime
+import errno
 import json
 import logging.handlers
 import os
+import platform
 import re
+import shlex
 import socket
+import subprocess
 import sys
 import time
 
@@ -13,25 +18,30 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from runtime import LOG, state
-from runtime.errors import GO_ON, UserError
+from runtime import LOG, VERSION, num_cores
+from runtime.errors import RESUME, UserError
 
 FLAGS = flags.FLAGS
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OPEN_EVENTS = 3  # the summary's, and those of the stages that may still be written
+ADVICE = {errno.ENOSPC: 'Free some space', errno.EDQUOT: 'Free some space',
+          errno.EACCES: 'Change its permissions', errno.EPERM: 'Change its permissions',
+          errno.EROFS: 'Make it writable', errno.EMFILE: 'Raise the limit of open files'}
 _events = {}  # folder -> the writer of its events
+_began = {'run': time.monotonic(), 'step': time.monotonic()}
 
 
 class _PathParser(flags.ArgumentParser):
     """Of flags that name a file or folder: absolute, with the home folder for `~`."""
 
     def parse(self, argument):
-        if not argument:  # an empty variable of the shell; not the current folder
-            raise ValueError('names no path')
+        if not argument:  # an empty variable of the shell, not the current folder
+            raise ValueError('the path is empty')
         return os.path.abspath(os.path.expanduser(argument))
 
 
 def define_path(name, text):
-    """A flag for a file or a folder."""
+    """Define a flag for a file or a folder."""
     flags.DEFINE(_PathParser(), name, None, text)
 
 
@@ -39,29 +49,32 @@ define_path('log_file', 'the log (default: run.log in model_dir)')
 
 
 class _LogFile(logging.handlers.WatchedFileHandler):
-    """Made anew where it was deleted or moved away, so that nothing is said to nobody."""
+    """A log file that is created again if it was deleted or moved away."""
 
     def _open(self):
-        state.check_held(os.path.dirname(self.baseFilename))
         return open(self.baseFilename, self.mode, encoding='utf-8', errors='backslashreplace')
 
     def handleError(self, record):
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             error.filename = self.baseFilename
-        raise error  # a full disk must not pass unseen
+        raise error  # a full disk must not go unnoticed
 
 
 def open_log(path):
-    """Sends the same plain lines to the console and to the end of the file `path`."""
-    LOG.setLevel(logging.INFO)
+    """Send plain lines to the console and to the end of the file `path`; None: console only.
+
+    Lines for programs (LOG.debug) go to the file only.
+    """
+    LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
     for handler in list(LOG.handlers):
         LOG.removeHandler(handler)
         handler.close()
     if sys.stdout is not None:
-        sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be any bytes
+        sys.stdout.reconfigure(errors='backslashreplace')  # file names may be any bytes
     console = logging.StreamHandler(sys.stdout)
+    console.setLevel(logging.INFO)
     console.addFilter(lambda record: record.levelno < logging.ERROR)  # those go to stderr
     console.handleError = lambda record: None  # a run outlives its terminal
     handlers = [console]
@@ -73,17 +86,17 @@ def open_log(path):
         LOG.addHandler(handler)
 
 
-def _began(value, settings, digests):
-    """Whether an experiment began with this value of its settings line."""
+def _is_log_of(value, settings, digests):
+    """Return whether an experiment began with this value of its settings line."""
     try:
-        # Once, the lists were not in it.
+        # Early logs do not have the lists.
         return value.pop('lists', digests) == digests and settings.from_dict(value) == settings
     except (AttributeError, KeyError, TypeError):  # another program's
         return False
 
 
 def check_log(path, settings, digests):
-    """Raises UserError where the log `path` (None: no log) is another experiment's, by its end.
+    """Raise UserError if the log `path` (None: no log) ends with another experiment.
 
     `digests`: of the lists.
     """
@@ -92,120 +105,183 @@ def check_log(path, settings, digests):
         for line in file:
             if line.startswith(b'settings: '):
                 with contextlib.suppress(ValueError):  # cut off
-                    same = _began(json.loads(line[len(b'settings: '):]), settings, digests)
+                    same = _is_log_of(json.loads(line[len(b'settings: '):]), settings, digests)
     if not same:
-        raise UserError('--log_file={}: is the log of another experiment; choose another'.format(
-            path))
+        raise UserError(f'--log_file={path} is the log of another experiment. Use another file.')
 
 
 def last_line(line):
-    """The line that ends a program: to stderr, and to the log where it is open."""
+    """Write the line that ends a program to stderr, and to the log if it is open."""
     if LOG.handlers:
         with contextlib.suppress(OSError, UserError):
             LOG.error('%s', line)
     with contextlib.suppress(OSError):  # the terminal is closed
-        os.write(2, '{}\n'.format(line).encode('utf-8', 'backslashreplace'))
+        os.write(2, f'{line}\n'.encode('utf-8', 'backslashreplace'))
 
 
 def failure(error):
-    """One line on what ended a run, UserError, OSError, MemoryError or OpError, and the way out."""
+    """Return one line on what ended a run: UserError, OSError, MemoryError or OpError."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MemoryError):
-        what = 'out of memory; free some or lower --batch_size'
-    elif isinstance(error, OSError):
-        what = '{}: {}; mend it'.format(error.filename or 'the system', error.strerror or error)
-    else:
-        # Neither TensorFlow's stack nor the names of its nodes.
-        text = getattr(error, 'message', None) or repr(error)
-        line = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
-                      r'|\{\{function_node \S+\}\}', '', text, flags=re.DOTALL)
-        line = line.strip().split('\n')[0]
-        what = ('out of memory or disk space ({}); free some' if isinstance(
-            error, tf.errors.ResourceExhaustedError) else '{}; mend it').format(line)
-    return '{}, then {}'.format(what, GO_ON)
+        return _out_of_memory('')
+    if isinstance(error, OSError):
+        what = f'{error.filename}: ' if error.filename else ''
+        advice = ADVICE.get(error.errno, 'Fix this')
+        reason = str(error.strerror or error).rstrip('.')
+        return f'{what}{reason[:1].lower()}{reason[1:]}. {advice}, then r{RESUME[1:]}'
+    # Neither TensorFlow's stack nor the names of its nodes.
+    text = getattr(error, 'message', None) or repr(error)
+    line = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
+                  r'|\{\{function_node \S+\}\}', '', text, flags=re.DOTALL)
+    line = line.strip().split('\n')[0].rstrip('.')
+    if re.search('No space left|quota exceeded', text):
+        return f'{line}. Free some space, then r{RESUME[1:]}'
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return _out_of_memory(f' ({line})')
+    return f'{line}. Fix this, then r{RESUME[1:]}'
+
+
+def _out_of_memory(details):
+    return (f'out of memory{details}. Free memory and rerun the same command, or start a new '
+            '--model_dir with a smaller --batch_size.')
 
 
 def duration(seconds):
-    """h:mm:ss; None is unknown."""
+    """Return h:mm:ss; for None 'unknown'."""
     if seconds is None:
         return 'unknown'
     minutes, seconds = divmod(int(round(seconds)), 60)
-    return '{}:{:02}:{:02}'.format(minutes // 60, minutes % 60, seconds)
+    return f'{minutes // 60}:{minutes % 60:02}:{seconds:02}'
+
+
+def _revision():
+    """Return the git revision of this program, or its version if there is none."""
+    if os.path.exists(os.path.join(ROOT, '.git')):  # not that of a folder around an unpacked copy
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            return subprocess.run(
+                ['git', '--no-optional-locks', 'describe', '--always', '--dirty'], cwd=ROOT,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True,
+                timeout=10, check=True).stdout.strip()
+    return VERSION
+
+
+def opening_lines(data_dir):
+    """Say when, with which versions and how the run was started."""
+    _began['run'] = time.monotonic()
+    now = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M:%S %z')
+    LOG.info('%s, BiC %s, Python %s, TensorFlow %s, %d CPU cores', now, _revision(),
+             platform.python_version(), tf.__version__, num_cores())
+    LOG.info('command: %s', ' '.join(map(shlex.quote, [os.path.basename(sys.executable)]
+                                         + sys.argv)))
+    LOG.info('data: %s', data_dir)
+
+
+def finished_line():
+    """Say how long this start of the run took, and how to get a report."""
+    log, = [handler.baseFilename for handler in LOG.handlers if isinstance(handler, _LogFile)]
+    paths = [os.path.join(ROOT, 'logs', 'report.py'), log]
+    short = [path if relative.startswith(os.pardir) else relative
+             for path, relative in zip(paths, map(os.path.relpath, paths))]
+    LOG.info('finished in %s; report: python %s', duration(time.monotonic() - _began['run']),
+             ' '.join(map(shlex.quote, short)))
 
 
 def settings_line(settings, digests):
-    """The settings, and the digests of the lists, as one JSON object in one line."""
-    LOG.info('settings: %s', json.dumps(dict(settings._asdict(), lists=digests)))
+    """The settings and the digests of the lists, as one JSON object in one line, for programs."""
+    LOG.debug('settings: %s', json.dumps(dict(settings._asdict(), lists=digests)))
 
 
 def counts_lines(step, training, validation, test):
-    """The two lines that open a step, as the original's log has them."""
+    """The two lines that open a step, as in the authors' log."""
+    _began['step'] = time.monotonic()
     LOG.info('Batch of classes number %d arrives ...', step + 1)
     LOG.info('%s, #training: %d, #val: %d, #test: %d',
              'first itera' if step == 0 else 'incremental iteras', training, validation, test)
 
 
 def updates_line(stage1, stage2):
-    """How many updates the stages of a step have; `stage2` is None where there is none."""
+    """Say how many updates the stages of a step have; `stage2` is None if there is none."""
     LOG.info('updates: %d of the classifier, %d of the bias correction', stage1.num_updates,
              stage2.num_updates if stage2 else 0)
 
 
 def warn(texts):
-    """A line for each of `texts`."""
+    """Log one line for each of `texts`."""
     for text in texts:
         LOG.info('warning: %s', text)
 
 
+def percent(share):
+    """Return '97.90%' for 0.979, '-' for a missing number."""
+    return '-' if share in ('', None) else f'{100 * share:.2f}%'
+
+
+def values_text(values):
+    """Return 'loss 2.1070 = 0.2 · CE 0.3902 + ..., batch accuracy 87.50%' for a progress line.
+
+    `values`: (curve, name, number). Terms of a sum have names that begin with = or +; values
+    without a name are left out.
+    """
+    text = ''
+    for curve, name, value in values:
+        if name:
+            separator = ' ' if name[0] in '=+' else ', '
+            number = percent(value) if curve.endswith('accuracy') else f'{value:.4f}'
+            text += f'{separator}{name} {number}'
+    return text[2:]
+
+
 def step_lines(num_steps, rows):
-    """The lines of the step that has just been finished; `rows`: the results of all so far."""
+    """The lines of the step that was just finished; `rows`: the results of all steps so far."""
     row = rows[-1]
-    step = 'step {} of {}'.format(row['step'], num_steps)
-    LOG.info('result: %s', json.dumps(row))  # for logs/log_reader.py
+    step = f'step {row["step"]} of {num_steps}'
+    LOG.debug('result: %s', json.dumps(row))  # for logs/log_reader.py
     for name, prefix in (('validation', 'val_'), ('test', '')):
-        if row[prefix + 'top5'] == '':  # no validation at the first step
-            continue
-        LOG.info('%s: %s, top-5 %.4f, top-5 before %.4f, top-1 %.4f, top-1 before %.4f, '
-                 'cross-entropy %.4f', name, step,
-                 *(row[prefix + key] for key in ('top5', 'top5_before', 'top1', 'top1_before',
-                                                 'cross_entropy')))
-    LOG.info('test by group: %s, top-1 %s, top-1 before %s', step,
-             *(' '.join('{:.4f}'.format(value) for value in row[name])
-               for name in ('group_top1', 'group_top1_before')))
-    # As the original's log has them: all steps so far, float32 printed with eight digits.
+        shares = [f'top-{k} {percent(row[f"{prefix}top{k}"])} '
+                  f'({percent(row[f"{prefix}top{k}_before"])} uncorrected)'
+                  for k in (5, 1) if row[f'{prefix}top{k}'] not in ('', None)]
+        if shares:  # there is no validation at the first step
+            LOG.info('%s: %s, %s, cross-entropy %.4f', name, step, ', '.join(shares),
+                     row[prefix + 'cross_entropy'])
+    LOG.info('test by group: %s, top-1 %s (%s uncorrected)', step,
+             *(' '.join(map(percent, row[name])) for name in ('group_top1', 'group_top1_before')))
+    # As in the authors' log: all steps so far, float32 printed with eight digits.
     for name, key in (('beta    : ', 'beta'), ('gamma   : ', 'gamma'), ('accuracy: ', 'top5')):
         LOG.info('%s %s', name, ' '.join(
-            str(np.array([np.float32(each[key])], np.float64)) for each in rows))
+            str(np.array([np.float32('nan' if each[key] in ('', None) else each[key])], np.float64))
+            for each in rows))
+    LOG.info('%s took %s', step, duration(time.monotonic() - _began['step']))
 
 
 def table(rows):
-    """The whole run, one line a step."""
-    columns = (('step', 'step', '{}'), ('classes', 'classes', '{}'),
-               ('training', 'training_samples', '{}'), ('val', 'val_samples', '{}'),
-               ('test', 'test_samples', '{}'), ('beta', 'beta', '{:.4f}'),
-               ('gamma', 'gamma', '{:.4f}'), ('top-5', 'top5', '{:.4f}'),
-               ('before', 'top5_before', '{:.4f}'), ('top-1', 'top1', '{:.4f}'),
-               ('before', 'top1_before', '{:.4f}'))
+    """The whole run, one line per step."""
+    columns = (('step', 'step', str), ('classes', 'classes', str),
+               ('training', 'training_samples', str), ('val', 'val_samples', str),
+               ('test', 'test_samples', str), ('beta', 'beta', '{:.4f}'.format),
+               ('gamma', 'gamma', '{:.4f}'.format), ('top-5', 'top5', percent),
+               ('uncorrected-top-5', 'top5_before', percent), ('top-1', 'top1', percent),
+               ('uncorrected-top-1', 'top1_before', percent))
     cells = [[title for title, _, _ in columns]]
-    cells += [[form.format(row[key]) for _, key, form in columns] for row in rows]
+    cells += [[form(row[key]) for _, key, form in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         LOG.info(' '.join(cell.rjust(width + 1) for cell, width in zip(line, widths)))
 
 
 def _write_event(directory, **fields):
-    """Writes an event for TensorBoard; raises OpError where that fails.
+    """Write an event for TensorBoard; raise OpError if that fails.
 
-    TensorFlow's own writer has a thread, which prints what is wrong with the disk.
+    tf.summary.FileWriter has a thread that prints errors of the disk, and the run goes on.
     """
     if directory not in _events:
-        os.makedirs(directory, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)  # not its parents: a model_dir that was moved is not made again
         _events[directory] = tf.python_io.TFRecordWriter(os.path.join(
-            directory, 'events.out.tfevents.{:.0f}.{}.{}'.format(
-                time.time(), socket.gethostname(), os.getpid())))
+            directory, f'events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.'
+            f'{os.getpid()}'))
         _write_event(directory, file_version='brain.Event:2')
-    _events[directory] = _events.pop(directory)  # the last used comes last
+    _events[directory] = _events.pop(directory)  # the most recently used comes last
     if len(_events) > OPEN_EVENTS:
         _events.pop(next(iter(_events))).close()
     _events[directory].write(tf.Event(wall_time=time.time(), **fields).SerializeToString())
@@ -213,14 +289,15 @@ def _write_event(directory, **fields):
 
 
 def add_scalars(directory, position, values):
-    """One point on curves of TensorBoard's; `values`: pairs of tag and number."""
+    """Add a point to curves for TensorBoard; `values`: pairs of tag and number."""
     _write_event(directory, step=position, summary=tf.Summary(value=[
         tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]))
 
 
 def write_summary(directory, row):
-    """The headline curves for TensorBoard, against classes seen: the point of one finished step."""
+    """Add a finished step to the headline curves for TensorBoard, against classes seen."""
     curves = (('accuracy/top5', 'top5'), ('accuracy/top5_before', 'top5_before'),
               ('accuracy/top1', 'top1'), ('accuracy/top1_before', 'top1_before'),
               ('bias/beta', 'beta'), ('bias/gamma', 'gamma'))
-    add_scalars(directory, row['classes'], [(tag, row[key]) for tag, key in curves])
+    add_scalars(directory, row['classes'], [(tag, row[key]) for tag, key in curves
+                                           if row[key] not in ('', None)])

@@ -1,20 +1,22 @@
-"""How a run ends: asked to stop by a signal, at its end, or by what stops it, in one line."""
+"""How a run ends: a signal asks it to stop, or an error ends it in one line."""
 
 import contextlib
 import logging
 import os
 import signal
 import sys
-import threading
+import time
 
 import tensorflow.compat.v1 as tf
 from absl import app, flags
 
-from runtime import run_log
-from runtime.errors import GO_ON, UserError
+from runtime import files, run_log
+from runtime.errors import RESUME, UserError
 
 FLAGS = flags.FLAGS
-ANSWER = b'stopping after this update; again to end now\n'
+ANSWER = b'Stopping after this update. Press Ctrl-C again to quit immediately.\n'
+# `timeout` and some launchers signal a process and then its group: one request arrives twice.
+SAME_REQUEST_SECONDS = 0.3
 
 
 class Stopped(Exception):
@@ -26,55 +28,46 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Remembers SIGTERM, as clusters send it, Ctrl-C and a closed terminal (SIGHUP).
+    """Remembers the first signal that asks the run to stop; stages end between two updates.
 
-    A stage then ends between two updates; a second signal ends the process at once, also inside
-    an update: Python's handlers wait for TensorFlow's call to return, a thread does not.
+    Batch systems send SIGTERM, or SIGUSR1 or SIGUSR2 some time before (Slurm's --signal, submitit,
+    SGE's -notify); a closed terminal sends SIGHUP. Repeats of these are ignored, so that they do
+    not cost the checkpoint. Only a second Ctrl-C ends the process at once. Python calls the handler
+    when TensorFlow's call returns, which takes an update at most.
     """
 
-    SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2
 
     def __init__(self):
         self.signal_number = None
-        self._unsaid = [ANSWER]
+        self._since = None
 
     def install(self):
-        """Takes over the signals."""
+        """Handle the signals, except those that are ignored, as nohup does with SIGHUP."""
         for number in self.SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets SIGHUP
-                signal.signal(number, lambda number, _: self._first(number))
-        numbers, told = os.pipe()
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told)  # gets the number of each signal the moment it comes
-        threading.Thread(target=self._read, args=(numbers,), daemon=True).start()
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._received)
 
-    def _first(self, number):
-        """Remembers a signal and says so; called by the handler and by the thread."""
-        self.follow(number)
-        with contextlib.suppress(IndexError, OSError):  # said already; the terminal is closed
-            os.write(2, self._unsaid.pop())
-
-    def _read(self, numbers):
-        for asked_before in (False, True):
-            number = None
-            # A closing terminal may send SIGHUP twice: by the shell, and as the shell ends.
-            while number not in self.SIGNALS or asked_before and number == signal.SIGHUP:
-                number = os.read(numbers, 1)[0]
-            if asked_before:
-                os._exit(128 + number)
-            self._first(number)
+    def _received(self, number, _):
+        if self._since is None:
+            self._since = time.monotonic()
+            self.follow(number)
+            with contextlib.suppress(OSError):  # the terminal is closed
+                os.write(2, ANSWER)
+        elif number == signal.SIGINT and time.monotonic() - self._since > SAME_REQUEST_SECONDS:
+            os._exit(128 + number)
 
     def asked(self):
-        """Whether a stop was asked for."""
+        """Return whether a stop was requested."""
         return self.signal_number is not None
 
     def follow(self, number=signal.SIGTERM):
-        """This process, or another one of the run, is asked to stop by this signal."""
+        """Stop because of this signal, which this process or another one of the run received."""
         if self.signal_number is None:
             self.signal_number = number
 
     def check(self):
-        """Raises Stopped where a stop was asked for."""
+        """Raise Stopped if a stop was requested."""
         if self.signal_number is not None:
             raise Stopped(self.signal_number)
 
@@ -83,28 +76,30 @@ STOP = StopRequest()
 
 
 def stop_line(signal_number):
-    """What a run that was asked to stop says last."""
-    return 'stopped by signal {}; {}'.format(signal_number, GO_ON)
+    """Return the last line of a run that a signal stopped."""
+    return f'Stopped by {signal.Signals(signal_number).name}. {RESUME}'
 
 
 def _parse_flags(arguments):
-    """Reads the command line; raises UserError where it holds anything but flags and values."""
+    """Read the command line; raise UserError unless it holds only flags and their values."""
+    files.check_arguments(arguments[1:])
     try:
         rest = FLAGS(arguments)[1:]
     except (flags.Error, ValueError) as error:
-        raise UserError('{}; see --help'.format(' '.join(str(error).split()))) from None
+        text = ' '.join(str(error).split()).rstrip('.')
+        raise UserError(f'{text}. See --help.') from None
     if rest:
         before = ''.join(arguments[:-len(rest)][-1:]).lstrip('-')
-        raise UserError('{!r} belongs to no flag; what is true or false takes no value after a '
-                        'space: --{name} is true, --no{name} is false'.format(
-                            rest[0], name=before if before in FLAGS and FLAGS[before].boolean
-                            else 'distillation'))
+        advice = 'Write flags as --name=value.'
+        if before in FLAGS and FLAGS[before].boolean:
+            advice = f'Boolean flags take no separate value: use --{before} or --no{before}.'
+        raise UserError(f'unexpected argument {rest[0]!r}. {advice}')
 
 
 def run(main, hard):
-    """Runs `main` as absl does; what stops it ends in one line and status 1, a signal in 128 + it.
+    """Run `main` as absl does; an error ends in one line and status 1, signal n in status 128 + n.
 
-    `hard`: whether to leave without tidying up, of which TensorFlow's server would complain.
+    `hard`: bool, exit without cleaning up, about which TensorFlow's server would complain.
     """
     try:
         app.run(main, flags_parser=_parse_flags)

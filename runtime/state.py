@@ -1,14 +1,12 @@
-"""What is on disk under model_dir: the only thing that passes from one step to the next.
+"""The state of an experiment under model_dir: all that passes from one step to the next.
 
-README.md beside this file lists what is there. Every file is written under a temporary name,
-flushed to disk and renamed, so that what a name shows is always complete. TensorFlow writes its
-checkpoints otherwise: they are flushed before anything relies on them, and read back before they
-are used.
+README.md in this folder lists the files. Each is written under a temporary name, flushed and
+renamed, so a name always shows a complete file. TensorFlow writes its checkpoints differently: they
+are flushed before anything relies on them, and read back before they are used.
 """
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -20,58 +18,52 @@ import numpy as np
 from absl import flags
 
 from runtime import LOG, files
-from runtime.errors import GO_ON, UserError
+from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
-flags.DEFINE_bool('overwrite', False, 'delete another experiment found in model_dir')
-flags.DEFINE_bool('keep_checkpoints', None, 'keep the classifiers that no later step needs; holds '
-                  'for later starts too, until --nokeep_checkpoints')
-flags.DEFINE_bool('store_last', False, 'store exemplars after the last step too, for uses of your '
-                  'own; in a finished run, evaluates its last step again for that')
+flags.DEFINE_bool('overwrite', False,
+                  'if --model_dir contains a different experiment, delete it and start over')
+flags.DEFINE_bool('keep_checkpoints', None, 'keep the classifier of every step, not only of the '
+                  'last one; remembered until --nokeep_checkpoints')
+flags.DEFINE_bool('store_last', False, 'choose exemplars after the last step too; in a finished '
+                  'run, this evaluates the last step again')
 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
 LOG_FILE = 'run.log'
+SUMMARY_FILE = 'summary.json'
 CLUSTER = 'cluster.json'  # where the workers of a job of several machines find its chief
+_PROBE = 'probe.tmp'
 _OWN_NAMES = re.compile(
-    r'((experiment\.json|cluster\.json|results\.csv|classes\.txt|predictions_\d+\.csv|'
-    r'\d+_step\.json|(group_accuracy|confusion)\w*\.npy)(\.tmp)?|lock|run\.log|summary|'
-    r'\d+_(classifier|bias))$')
-_held = {}  # absolute model_dir -> the lock file that this process holds open there
-
-
-def check_held(model_dir):
-    """Raises UserError where `model_dir` was deleted or moved since this process took hold of it.
-
-    What is written then would end up in a folder that nothing can go on from.
-    """
-    lock = _held.get(os.path.abspath(model_dir))
-    if lock is None:
-        return
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if os.path.samestat(os.stat(os.path.join(model_dir, _LOCK)), os.fstat(lock.fileno())):
-            return
-    raise UserError('--model_dir={}: was deleted or moved while the run went on; put it back and '
-                    '{}, or start anew'.format(model_dir, GO_ON))
+    r'((experiment\.json|cluster\.json|summary\.json|results\.csv|classes\.txt|'
+    r'predictions_\d+\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)'
+    r'(\.tmp)?|probe(\.tmp){1,2}|lock|run\.log|summary|\d+_(classifier|bias))$')
+_OWN_FILES = 'own_files'  # other paths in model_dir that this program made, in experiment.json
+# What _decide returns.
+NEW, SAME, OTHER, FOREIGN = 'new', 'same', 'other', 'foreign'
 
 
 def write_atomically(path, content, mode=0o666):
-    """Writes bytes so that `path` holds either what it held before or all of `content`.
+    """Write bytes so that `path` holds either its previous content or all of `content`.
 
     Raises:
-        OSError: of the file system. UserError: as check_held does.
+        OSError: from the file system.
     """
-    check_held(os.path.dirname(path))
     files.write(path, content, path + '.tmp', mode=mode)
     files.flush(os.path.dirname(path) or '.')
 
 
 def write_array(model_dir, name, array):
-    """Writes a NumPy array as .npy, atomically."""
+    """Write a NumPy array as .npy, atomically."""
     content = io.BytesIO()
     np.save(content, array)
     write_atomically(os.path.join(model_dir, name), content.getvalue())
+
+
+def write_summary(model_dir, summary):
+    """Write summary.json, the measures of a finished run; `summary`: a dict."""
+    write_atomically(os.path.join(model_dir, SUMMARY_FILE), _json_bytes(summary))
 
 
 def _json_bytes(value):
@@ -87,7 +79,7 @@ def _write_checked(path, value):
 
 
 def _read_checked(path):
-    """The dict that _write_checked wrote; None where the file is damaged."""
+    """Return the dict that _write_checked wrote; None if the file is corrupt."""
     with open(path, 'rb') as file:
         content = file.read()
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -102,148 +94,274 @@ def _plain(settings):
 
 
 def identity(settings, digests):
-    """What an experiment is, as a dict: its Settings, its list files' digests, this layout."""
+    """Return what an experiment is, as a dict: Settings, digests of its list files, this layout."""
     return {'state_version': VERSION, 'settings': _plain(settings), 'lists': digests}
 
 
-def differences(there, here):
-    """'seed is 1 there and 2 here, ...' between two identities (nested dicts)."""
+def differences(there, now):
+    """Return 'seed: 1 there, 2 now; ...' for two identities (nested dicts)."""
     found = []
-    for name in sorted(set(there) | set(here)):
-        old, new = there.get(name), here.get(name)
+    for name in sorted(set(there) | set(now)):
+        old, new = there.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             found.append(differences(old, new))
         elif old != new:
-            found.append('{} is {} there and {} here'.format(
-                name, *(str(value)[:40] for value in (old, new))))
-    return ', '.join(filter(None, found))
+            found.append(f'{name}: {str(old)[:40]} there, {str(new)[:40]} now')
+    return '; '.join(filter(None, found))
 
 
 def read_experiment(model_dir):
-    """The identity of the experiment in `model_dir`; None where there is none.
+    """Return the identity of the experiment in `model_dir`; None if there is none.
 
     Raises:
-        UserError: its file is damaged, or another version's.
+        UserError: its file is corrupt, or was written by an incompatible version.
     """
     path = os.path.join(model_dir, _EXPERIMENT)
     if not os.path.isdir(model_dir):
-        raise UserError('--model_dir={}: no such folder'.format(model_dir))
+        raise UserError(f'--model_dir={model_dir}: no such folder.')
     if not os.path.exists(path):
         return None
     found = _read_checked(path)
     if found is None:
-        raise UserError('{}: is damaged; put it back, or name another --model_dir'.format(path))
+        raise UserError(f'{path} is corrupt. Restore it from a backup, or use another '
+                        '--model_dir.')
     if found.get('state_version') != VERSION:
-        raise UserError('{}: was written by another version of this program, and only that one '
-                        'reads it; name another --model_dir'.format(path))
+        raise UserError(f'{path} was written by an incompatible version (state version '
+                        f'{found.get("state_version")}). Use that version, or another --model_dir.')
     return found
 
 
 def check_lists(found, digests, model_dir, data_dir):
-    """Raises UserError where an experiment was made on other lists than these."""
+    """Raise UserError if an experiment was made with other list files."""
     if found['lists'] != digests:
-        raise UserError('--data_dir={}: other lists than those of --model_dir={}: {}'.format(
-            data_dir, model_dir, differences(found['lists'], digests)))
+        raise UserError(
+            f'--data_dir={data_dir}: the lists are not those of the experiment in '
+            f'--model_dir={model_dir} ({differences(found["lists"], digests)}). Use its lists.')
 
 
-def _claim(model_dir, settings, digests, overwrite, keep_checkpoints, skip_bad_images):
-    """Makes `model_dir` this experiment's, or finds that it is; raises UserError if it is not.
+def _claim(model_dir, settings, digests, overwrite, options, lock_is_new):
+    """Make `model_dir` this experiment's; raise UserError if it belongs to anything else.
+
+    Args:
+        options: {'keep_checkpoints': bool or None, 'skip_bad_images': bool,
+            _OWN_FILES: list of paths relative to model_dir}.
+        lock_is_new: bool, whether this start created the lock file.
 
     Returns:
-        Whether checkpoints are to be kept from now on.
+        The options from now on.
     """
     path, wanted = os.path.join(model_dir, _EXPERIMENT), identity(settings, digests)
-    asked = {'keep_checkpoints': keep_checkpoints, 'skip_bad_images': skip_bad_images}
-
-    def write(remembered):
-        _write_checked(path, dict(wanted, **{name: True for name in remembered
-                                             if remembered[name]}))
-
     delete(path + '.tmp')  # of a process killed while it wrote
-    others = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK, CLUSTER)]
-    if os.path.exists(path):
-        found = _read_checked(path) or {}
-        before = {name: found.pop(name, False) for name in asked}
-        with contextlib.suppress(KeyError, TypeError):  # damaged; a later version's
-            found['settings'] = _plain(settings.from_dict(found['settings']))
-        if found == wanted:
-            if before['skip_bad_images'] and not skip_bad_images:
-                raise UserError('{}: images were left out of this experiment: add '
-                                '--skip_bad_images'.format(path))
-            now = {name: before[name] if asked[name] is None else asked[name] for name in asked}
-            if before['keep_checkpoints'] and not now['keep_checkpoints']:
-                LOG.info('--nokeep_checkpoints: the classifiers kept so far are deleted')
-            if now != before:
-                write(now)
-            return now['keep_checkpoints']
-        if not overwrite:
-            why = 'is damaged'
-            if found:
-                why = 'another experiment was made here: ' + differences(found, wanted)
-            raise UserError('{}: {}; choose another --model_dir, or --overwrite to delete what is '
-                            'there'.format(path, why))
-    foreign = [name for name in others if not _OWN_NAMES.match(name)]
-    if foreign or (others and not os.path.exists(path)):
-        lock = os.path.join(model_dir, _LOCK)
-        if not os.path.exists(path) and not os.path.getsize(lock):  # nothing of ours stays there
-            delete(lock)
-        raise UserError('{}: holds {}, which no experiment made here; choose another '
-                        '--model_dir'.format(model_dir, (foreign or others)[0]))
-    for name in others:
+    stored, before = _read_claimed(path, settings, options)
+    foreign = _first_foreign(model_dir, stored is not None, before[_OWN_FILES])
+    decision = _decide(stored, wanted, foreign)
+    if decision == SAME:
+        now = _merge_options(path, before, options)
+        if now != before:
+            _write_claim(path, wanted, now)
+        return now
+    if decision == OTHER and not overwrite:
+        raise UserError(_other_experiment(model_dir, stored, wanted, settings))
+    if foreign:  # even --overwrite deletes nothing of the user's
+        if lock_is_new and decision == FOREIGN:
+            delete(os.path.join(model_dir, _LOCK))
+        raise UserError(f'--model_dir={model_dir} contains files that this program did not create '
+                        f'({foreign}). Use an empty folder.')
+    for name in _names(model_dir):
         delete(os.path.join(model_dir, name))
-    write(asked)
-    return bool(keep_checkpoints)
+    now = dict(options, keep_checkpoints=bool(options['keep_checkpoints']))
+    _write_claim(path, wanted, now)
+    return now
+
+
+def _decide(stored, wanted, foreign):
+    """Return what model_dir is to the experiment `wanted`: NEW, SAME, OTHER or FOREIGN.
+
+    Args:
+        stored: the identity found there, {} if its file is corrupt, None if there is none.
+        wanted: this experiment's identity.
+        foreign: a file that this program did not create, or None.
+    """
+    if stored == wanted:
+        return SAME
+    if stored is not None:
+        return OTHER
+    return FOREIGN if foreign else NEW
+
+
+def _read_claimed(path, settings, options):
+    """Return (stored, options): as in _decide; the options stored with it."""
+    stored, before = None, {}
+    if os.path.exists(path):
+        stored = _read_checked(path) or {}
+        before = {name: stored.pop(name) for name in options if name in stored}
+        with contextlib.suppress(KeyError, TypeError):  # corrupt; of a later version
+            stored['settings'] = _plain(settings.from_dict(stored['settings']))
+    return stored, dict({'keep_checkpoints': False, 'skip_bad_images': False, _OWN_FILES: []},
+                        **before)
+
+
+def _merge_options(path, before, options):
+    """Return the options of an experiment that is resumed; raise UserError if they clash."""
+    if before['skip_bad_images'] and not options['skip_bad_images']:
+        raise UserError(f'{path}: images were left out of this experiment. Add '
+                        '--skip_bad_images.')
+    now = {name: before[name] if value is None else value for name, value in options.items()}
+    now[_OWN_FILES] = sorted(set(before[_OWN_FILES]).union(now[_OWN_FILES]))
+    if before['keep_checkpoints'] and not now['keep_checkpoints']:
+        LOG.info('--nokeep_checkpoints: deleting the classifiers kept so far')
+    return now
+
+
+def _write_claim(path, identity_, options):
+    _write_checked(path, dict(identity_, **{name: value for name, value in options.items()
+                                            if value}))
+
+
+def _names(model_dir):
+    """Return the names in `model_dir`, without the files that outlive an experiment."""
+    return [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK, CLUSTER)]
+
+
+def _first_foreign(model_dir, claimed, own_files):
+    """Return a name in `model_dir` that this program did not create; None if there is none.
+
+    Args:
+        claimed: bool, whether an experiment is there. Without one nothing is ours.
+        own_files: relative paths that the program created besides its usual names.
+    """
+    for name in _names(model_dir):
+        if claimed and _OWN_NAMES.match(name):
+            continue
+        found = [os.path.relpath(os.path.join(folder, file), model_dir)
+                 for folder, _, names in os.walk(os.path.join(model_dir, name)) for file in names]
+        if not claimed or not all(_is_in(file, own_files) for file in found or [name]):
+            return name
+    return None
+
+
+def _is_in(path, own_files):
+    return any(path == own or path.startswith(own + os.sep) for own in own_files)
+
+
+def _other_experiment(model_dir, stored, wanted, settings):
+    """Return the message that refuses a different experiment; it says what --overwrite deletes."""
+    steps = sum(bool(re.match(r'\d+_step\.json$', name)) for name in os.listdir(model_dir))
+    if not stored:
+        return (f'{os.path.join(model_dir, _EXPERIMENT)} is corrupt. Restore it from a backup, or '
+                f'use another --model_dir. (--overwrite would delete {steps} finished steps.)')
+    different = differences(stored, wanted)
+    total = None
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        total = settings.from_dict(stored['settings']).num_steps
+    if steps == total:
+        return (f'--model_dir={model_dir} contains a finished experiment with other settings '
+                f'({different}). Use another --model_dir. (--overwrite would delete its results.)')
+    done = f', with {steps} finished steps' if steps else ''
+    return (f'--model_dir={model_dir} already contains a different experiment ({different}){done}. '
+            'Use another --model_dir, or --overwrite to delete it.')
+
+
+def remember_file(model_dir, path):
+    """Note in experiment.json that the program made `path`, if that is inside `model_dir`.
+
+    Only such files, and those with the usual names, are deleted by --overwrite.
+    """
+    own, experiment_ = _inside(model_dir, path), os.path.join(model_dir, _EXPERIMENT)
+    found = _read_checked(experiment_) if own and os.path.exists(experiment_) else None
+    if found is not None and own[0] not in found.get(_OWN_FILES, []):
+        _write_checked(experiment_, dict(found, **{_OWN_FILES: found.get(_OWN_FILES, []) + own}))
+
+
+def _inside(model_dir, path):
+    """Return [`path` relative to `model_dir`], or [] if it is not inside or has a usual name."""
+    relative = os.path.relpath(os.path.realpath(path), os.path.realpath(model_dir))
+    outside = relative.split(os.sep)[0] in (os.curdir, os.pardir)
+    return [] if outside or _OWN_NAMES.match(relative) else [relative]
 
 
 def make(model_dir):
-    """Makes the folder where it is missing; returns its lock file, open.
+    """Create the folder if it is missing; return its lock file, open.
 
     Raises:
-        UserError: it cannot be made or written.
+        UserError: the folder cannot be created or written.
     """
-    files.check_path(model_dir, '--model_dir={}'.format(model_dir))
+    return _open_lock(model_dir)[0]
+
+
+def _open_lock(model_dir):
+    """Return (lock file, whether it was created just now); otherwise as `make`."""
+    files.check_path(model_dir, f'--model_dir={model_dir}')
+    path = os.path.join(model_dir, _LOCK)
     try:
         os.makedirs(model_dir, exist_ok=True)
-        return open(os.path.join(model_dir, _LOCK), 'a')
+        try:
+            return open(path, 'x'), True
+        except FileExistsError:
+            return open(path, 'a'), False
     except OSError as error:
-        raise UserError('--model_dir={}: cannot be written: {}'.format(
-            model_dir, error.strerror)) from None
+        raise UserError(_not_writable(model_dir, error.filename or path, error)) from None
+
+
+def _not_writable(model_dir, path, error):
+    return (f'--model_dir={model_dir}: cannot write {path} ({error.strerror}). Use a folder that '
+            'you can write.')
+
+
+def check_writable(model_dir):
+    """Raise UserError now if what a run does after hours of work would fail: replace files."""
+    path = os.path.join(model_dir, _PROBE)
+    try:
+        for content in (b'', b'replaced'):
+            files.write(path, content, path + '.tmp')
+        os.remove(path)
+    except OSError as error:
+        raise UserError(_not_writable(model_dir, path, error)) from None
+    for name in filter(_OWN_NAMES.match, os.listdir(model_dir)):
+        path = os.path.join(model_dir, name)
+        if os.path.isdir(path) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise UserError(f'{path}: permission denied. Change the owner or the permissions of '
+                            'this folder.')
 
 
 @contextlib.contextmanager
 def experiment(model_dir, settings, digests, overwrite, keep_checkpoints=None,
-               skip_bad_images=False):
-    """Holds `model_dir` for one process; the experiment in it is the one described, or new.
+               skip_bad_images=False, log_file=None):
+    """Hold `model_dir` for one process; the experiment in it is the one described, or new.
 
     Args:
         settings, digests: as for identity.
-        overwrite: bool, deletes an experiment with other settings or lists.
+        overwrite: bool, delete an experiment with other settings or lists.
         keep_checkpoints: bool, from now on; None: as before.
-        skip_bad_images: bool, whether images may be left out; once they may, they have to be.
+        skip_bad_images: bool, whether images may be left out; from then on they must be.
+        log_file: path of the log, or None for the usual one.
 
     Yields:
         bool, whether checkpoints are kept from now on.
 
     Raises:
-        UserError: the folder is another experiment's, in use, or cannot be written.
+        UserError: the folder belongs to something else, is in use, or cannot be written.
     """
-    with make(model_dir) as lock:
+    lock, lock_is_new = _open_lock(model_dir)
+    with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UserError('--model_dir={}: another process is running this experiment; wait for '
-                            'it or choose another folder'.format(model_dir)) from None
-        keeps = _claim(model_dir, settings, digests, overwrite, keep_checkpoints, skip_bad_images)
+            if not files.lock(lock):
+                LOG.info('warning: %s: this file system has no locks. Make sure that no other '
+                         'process uses this --model_dir.', lock.name)
+        except BlockingIOError:
+            raise UserError(f'--model_dir={model_dir}: another process is running this experiment. '
+                            'Wait for it, or use another --model_dir.') from None
+        own = [] if log_file is None or os.path.exists(log_file) else _inside(model_dir, log_file)
+        options = _claim(model_dir, settings, digests, overwrite, {
+            'keep_checkpoints': keep_checkpoints, 'skip_bad_images': skip_bad_images,
+            _OWN_FILES: own}, lock_is_new)
+        check_writable(model_dir)
         _remove_leftovers(model_dir)
-        _held[os.path.abspath(model_dir)] = lock
-        try:
-            yield keeps
-        finally:
-            del _held[os.path.abspath(model_dir)]
+        yield options['keep_checkpoints']
 
 
 def _remove_leftovers(model_dir):
-    """Deletes what processes that were killed left half written."""
+    """Delete what killed processes left half written."""
     for name in os.listdir(model_dir):
         path = os.path.join(model_dir, name)
         if name.endswith('.tmp') and _OWN_NAMES.match(name):
@@ -256,7 +374,7 @@ def _remove_leftovers(model_dir):
 
 
 def delete(path):
-    """Deletes a file or a folder, if it is there."""
+    """Delete a file or a folder, if it exists."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
@@ -265,15 +383,15 @@ def delete(path):
 
 
 def _record_path(model_dir, step):
-    return os.path.join(model_dir, '{}_step.json'.format(step))
+    return os.path.join(model_dir, f'{step}_step.json')
 
 
 def save_step(model_dir, step, results, exemplars):
-    """Marks `step` as finished.
+    """Mark `step` as finished.
 
     Args:
         results: dict of numbers and lists of numbers.
-        exemplars: one list of image paths (str) a seen class, in herding order.
+        exemplars: one list of image paths (str) per seen class, in herding order.
 
     Returns:
         The record, as finished_steps returns it.
@@ -284,14 +402,14 @@ def save_step(model_dir, step, results, exemplars):
 
 
 def finished_steps(model_dir, num_steps=None):
-    """The records of the finished steps from 0 on, dicts as save_step wrote them.
+    """Return the records of the finished steps from 0 on, dicts as save_step wrote them.
 
-    A damaged one counts as not finished: the step's evaluation and selection are done again. So
-    does the last of `num_steps` where --store_last asks for exemplars that it did not store.
+    A corrupt one counts as not finished: the step's evaluation and selection are done again. So
+    does the last of `num_steps` if --store_last asks for exemplars that it did not store.
 
     Raises:
-        UserError: a record is damaged or missing and a later one is there. What the step could be
-            evaluated with is deleted by then.
+        UserError: a record is corrupt or missing although a later one exists. The checkpoints to
+            evaluate the step with are deleted by then.
     """
     records, path = [], _record_path(model_dir, 0)
     while os.path.exists(path):
@@ -304,23 +422,23 @@ def finished_steps(model_dir, num_steps=None):
     later = [name for name in os.listdir(model_dir) if re.match(r'\d+_step\.json$', name)
              and int(name.split('_')[0]) > len(records)]
     if later:
-        raise UserError('{}: is {}, but a later step is finished ({}); put it back, or start anew '
-                        'with another --model_dir'.format(
-                            path, 'damaged' if damaged else 'missing', min(later)))
+        raise UserError(f'{path} is {"corrupt" if damaged else "missing"} although a later step '
+                        f'is finished ({min(later)}). Restore it from a backup, or start over in a '
+                        'new --model_dir.')
     if damaged:
-        LOG.info('warning: %s is damaged; its step counts as not finished', path)
+        LOG.info('warning: %s is corrupt. Its step counts as not finished.', path)
     if len(records) == num_steps and FLAGS.store_last and not records[-1]['exemplars']:
         records.pop()
     return records
 
 
 def bias_of(record):
-    """(beta, gamma) of a finished step."""
+    """Return (beta, gamma) of a finished step."""
     return record['results']['beta'], record['results']['gamma']
 
 
 def write_table(model_dir, name, columns, rows):
-    """Writes a CSV file, atomically."""
+    """Write a CSV file, atomically."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(columns)
@@ -330,7 +448,7 @@ def write_table(model_dir, name, columns, rows):
 
 
 def write_results(model_dir, num_steps, records):
-    """Writes results.csv, a row a finished step, and the accuracies by group, a row a step."""
+    """Write results.csv, one row per finished step, and the accuracies by group, one per step."""
     rows = [record['results'] for record in records]
     if not rows:
         return
@@ -341,4 +459,4 @@ def write_results(model_dir, num_steps, records):
         accuracy = np.full([num_steps] * 2, np.nan)
         for step, row in enumerate(rows):
             accuracy[step, :step + 1] = row['group_top1' + suffix]
-        write_array(model_dir, 'group_accuracy{}.npy'.format(suffix), accuracy)
+        write_array(model_dir, f'group_accuracy{suffix}.npy', accuracy)

@@ -38,7 +38,7 @@ def test_relative_paths_are_those_of_the_current_folder(data, tmp_path):
     assert result.status == 0, result.err
     assert (tmp_path / 'model' / 'results.csv').exists() and (tmp_path / 'a.log').exists()
     again = tiny_runs.run(data, tmp_path / 'model', train_epochs=1)
-    assert again.status == 0 and 'going on after step 2 of 2' in again.out
+    assert again.status == 0 and 'resuming after step 2 of 2' in again.out
 
 
 def test_a_tilde_is_the_home_folder(data, tmp_path):
@@ -62,16 +62,16 @@ def begun(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize('arguments, expected', [
-    (['--overwrite', 'False'], ["'False'", '--nooverwrite is false']),
-    (['--distillation', 'False', '--seed=3'], ["'False'", '--nodistillation is false']),
-    (['extra_arg'], ["'extra_arg'", '--nodistillation is false']),
+    (['--overwrite', 'False'], ["'False'", '--nooverwrite']),
+    (['--distillation', 'False', '--seed=3'], ["'False'", '--nodistillation']),
+    (['extra_arg'], ["'extra_arg'"]),
     (['--nodistillation=true'], ['--nodistillation=true', 'does not take an argument']),
     (['--overwite'], ["'overwite'", 'overwrite']),
     (['--seed=x'], ['--seed=x', '--help']),
     (['--seed'], ['--seed', 'Missing value']),
     (['--network=vgg'], ['--network=vgg', 'imagenet|cifar']),
     (['--dry_run', '--eval_only'], ['dry_run=True', 'eval_only=True', 'At most one']),
-    (['--model_dir='], ['--model_dir=', 'names no path'])])
+    (['--model_dir='], ['--model_dir=', 'empty'])])
 def test_a_command_line_that_cannot_be_understood_is_one_line_and_deletes_nothing(
         data, begun, arguments, expected):
     before = tiny_runs.final_state(begun)
@@ -194,7 +194,7 @@ def test_images_with_names_that_are_no_utf_8(odd_names, tmp_path):
     # Exemplars are found again by their names.
     result = tiny_runs.run(odd_names, model, STRICT_ASCII, train_epochs=1, skip_bad_images=True)
     assert result.status == 0, result.err
-    assert 'going on after step 1 of 2' in result.out
+    assert 'resuming after step 1 of 2' in result.out
     for text in (result.out, log.read_text()):
         assert re.search(r'bad image: .*caf\\udce9/train/' + re.escape(bad), text)
 

@@ -531,7 +531,7 @@ def test_the_class_order_is_the_experiments(unequal, tmp_path, capsys):
     shutil.copytree(unequal.model_dir, model_dir, ignore=shutil.ignore_patterns('2_*'))
     with pytest.raises(UserError) as error:
         run_driver(unequal.arguments(model_dir, log) + [files['other']])
-    assert 'another experiment was made here: class_order is [3, 0, 5, 1, 4, 2] there' in str(
+    assert 'class_order: [3, 0, 5, 1, 4, 2] there' in str(
         error.value)
     run_driver(unequal.arguments(model_dir, log) + [files['same']])
     with open(os.path.join(model_dir, 'results.csv')) as again:

@@ -213,10 +213,10 @@ def test_closing_lines_of_a_run():
     rows = [dict(json.loads(line[len('result: '):]), top5_before='')
             for line in own_log().splitlines() if line.startswith('result')]
     assert list(measures.closing_lines(rows)) == [
-        'average incremental accuracy: top-5 0.8611, top-1 0.8111, top-1 before 0.7139',
-        'average without first step: top-5 0.8167, top-1 0.7667, top-1 before 0.6208',
-        'forgetting: top-1 0.3500, top-1 before 0.6250',
-        'backward transfer: top-1 -0.3500, top-1 before -0.6250']
+        'average incremental accuracy: top-5 86.11%, top-1 81.11%, top-1 uncorrected 71.39%',
+        'average without first step: top-5 81.67%, top-1 76.67%, top-1 uncorrected 62.08%',
+        'forgetting: top-1 35.00%, top-1 uncorrected 62.50%',
+        'backward transfer: top-1 -35.00%, top-1 uncorrected -62.50%']
     assert [line.split(':')[0] for line in measures.closing_lines(rows[:1])] == [
         'average incremental accuracy']
     assert list(measures.closing_lines([])) == []

@@ -62,10 +62,10 @@ def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(give
     shutil.copytree(str(folder), str(moved))
     other = made_checkpoints.save_checkpoint(tmp_path / 'other', 5)
     before = tiny_runs.final_state(stopped)
-    refused(tiny_runs.run(data, stopped, **FLAGS), 'pretrained is ', ' there and None here')
+    refused(tiny_runs.run(data, stopped, **FLAGS), 'pretrained: ', ' there, None now')
     refused(tiny_runs.run(data, stopped, pretrained=other, **FLAGS), 'resnet/')
     refused(tiny_runs.run(data, stopped, pretrained=model / '0_classifier', **FLAGS),
-            'another experiment was made here: pretrained is ')
+            '(pretrained: ')
     assert tiny_runs.final_state(stopped) == before
     result = tiny_runs.run(data, stopped, pretrained=moved / 'model.ckpt-5', **FLAGS)
     assert result.status == 0 and 'step 1 goes on after update ' in result.out, result.err

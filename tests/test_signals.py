@@ -1,17 +1,16 @@
-"""How a run is stopped: what a first and a second signal do, and when."""
+"""How a run is stopped: what a first and a second signal do."""
 import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import tiny_runs
 
 from runtime import signals
+from runtime.errors import RESUME
 
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'
-GO_ON = 'start again with the same flags to go on'
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -20,43 +19,72 @@ def data(tmp_path_factory):
     return tiny_runs.make_folder(tmp_path_factory.mktemp('signals') / 'data')
 
 
-def wait_for(happened):
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+@pytest.fixture
+def request_(monkeypatch):
+    """An installed StopRequest, and the statuses with which the process would have ended."""
+    before = {number: signal.getsignal(number) for number in signals.StopRequest.SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    ends, stop = [], signals.StopRequest()
+    monkeypatch.setattr(os, '_exit', ends.append)
+    stop.install()
+    yield stop, ends
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def test_a_second_signal_ends_a_run_at_once_inside_an_update(data, tmp_path):
-    """The call of TensorFlow takes a minute; a first signal is answered in it."""
-    process = tiny_runs.Process(data, tmp_path / 'model', [(AFTER_UPDATE, 3, """
-import time, tensorflow.compat.v1 as tf
-open({!r}, 'w').close()
-with tf.Graph().as_default(), tf.Session() as session:
-    session.run(tf.py_func(lambda: time.sleep(60), [], []))
-""".format(str(tmp_path / 'begun')))])
-    wait_for(lambda: (tmp_path / 'begun').exists())
-    started = time.monotonic()
-    os.kill(process.pid, signal.SIGTERM)
-    wait_for(lambda: signals.ANSWER in process.said())
-    os.kill(process.pid, signal.SIGTERM)
-    assert process.wait().status == 143 and time.monotonic() - started < 20
+@pytest.mark.parametrize('number', signals.StopRequest.SIGNALS)
+def test_a_signal_sent_twice_is_one_request(request_, capfd, number):
+    """To the process and its group, as `timeout` does, or again by a batch system."""
+    stop, ends = request_
+    for _ in range(2):
+        os.kill(os.getpid(), number)
+    assert stop.signal_number == number and not ends
+    assert capfd.readouterr().err == signals.ANSWER.decode()
 
 
-def test_a_closed_terminal_saves_as_a_stop_does(data, tmp_path):
+def test_only_a_second_ctrl_c_ends_at_once(request_, monkeypatch):
+    stop, ends = request_
+    monkeypatch.setattr(signals, 'SAME_REQUEST_SECONDS', 0)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
+    assert stop.signal_number == signal.SIGUSR1 and not ends
+    os.kill(os.getpid(), signal.SIGINT)
+    assert ends == [130]
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch):
+    """As nohup sets SIGHUP."""
+    before = {number: signal.signal(number, signal.SIG_IGN)
+              for number in signals.StopRequest.SIGNALS}
+    signals.StopRequest().install()
+    assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize('name', ['SIGUSR1', 'SIGHUP'])
+def test_a_notice_of_preemption_saves_and_is_resumed(data, tmp_path, name):
     model = tmp_path / 'model'
-    twice = 'os.kill(os.getpid(), signal.SIGHUP)\n' * 2  # by the shell, and as the shell ends
+    twice = f'os.kill(os.getpid(), signal.{name})\n' * 2
     result = tiny_runs.run(data, model, (AFTER_UPDATE, 3, twice))
-    assert result.status == 129 and 'stopped by signal 1; ' + GO_ON in result.err
-    again = tiny_runs.run(data, model)
-    assert again.status == 0 and 'step 1 goes on after update 3 of 4' in again.out
+    assert result.status == 128 + getattr(signal, name)
+    assert name in result.err.splitlines()[-1] and RESUME in result.err
+    again = tiny_runs.run(data, model, ('imagenet_main:evaluate', 1, tiny_runs.KILL))
+    assert 'step 1 goes on after update 3 of 4' in again.out
 
 
-def test_what_ends_a_run_stands_in_the_log_where_the_terminal_is_gone(data, tmp_path):
+def test_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
+    code = f'{tiny_runs.INTERRUPT}\nimport time\ntime.sleep(.5)\n{tiny_runs.INTERRUPT}'
+    result = tiny_runs.run(data, tmp_path / 'model', (AFTER_UPDATE, 3, code))
+    assert result.status == 130 and result.err == signals.ANSWER.decode()
+
+
+def test_what_ends_a_run_stands_in_the_log_when_the_terminal_is_gone(data, tmp_path):
     result = tiny_runs.run(data, tmp_path / 'model', (
         AFTER_UPDATE, 3, 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n' + tiny_runs.TERMINATE))
     assert result.status == 143
-    assert 'stopped by signal 15; ' + GO_ON in (tmp_path / 'model.log').read_text()
+    assert f'Stopped by SIGTERM. {RESUME}' in (tmp_path / 'model.log').read_text()
 
 
 def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):

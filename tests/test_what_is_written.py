@@ -1,13 +1,16 @@
-"""What a run writes beside its figures: class names, predictions, exemplars after the last step."""
+"""What a run writes: log, summary, class names, predictions, exemplars after the last step."""
 import csv
+import json
 import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 import tiny_runs
 
-from runtime import state
+from logs import log_reader, measures
+from runtime import LOG, run_log, state
 
 
 @pytest.fixture(scope='module')
@@ -53,6 +56,54 @@ def test_classes_and_predictions_can_be_read_beside_the_confusion_matrices(data,
     assert tiny_runs.run(data, model, eval_only=True, predictions=True).status == 0
     found, = model.glob('predictions_*')
     assert found.read_bytes() == written
+
+
+def test_the_log_of_a_run_and_its_summary(data, tmp_path):
+    model = tmp_path / 'model'
+    result = tiny_runs.run(data, model, log_file=None, train_epochs=1)
+    assert result.status == 0, result.err
+    log = (model / 'run.log').read_text()
+    # What is for programs is in the file only.
+    assert log.count('settings: {') == 1 and log.count('result: {') == 2
+    assert 'settings: {' not in result.out and 'result: {' not in result.out
+    assert set(result.out.splitlines()) < set(log.splitlines())
+    opening = log.splitlines()[:3]
+    assert re.match(r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}, BiC \S+, Python 3', opening[0])
+    assert 'TensorFlow ' in opening[0] and ' CPU cores' in opening[0]
+    assert '--model_dir=' + str(model) in opening[1] and opening[2] == 'data: ' + data
+    # The terms of the loss add up to it.
+    number = r'(\d+\.\d+)'
+    for line in re.findall('progress: .*classifier.*', log):
+        terms = re.search(rf'loss {number} = (?:{number} · )?CE {number} '
+                          rf'(?:\+ {number} · KD {number} )?\+ WD {number}, '
+                          r'batch accuracy \d+\.\d\d%', line)
+        loss, ce_share, ce, kd_share, kd, wd = (float(term or 1) for term in terms.groups())
+        assert abs(ce_share * ce + (kd_share * kd if terms.group(4) else 0) + wd - loss) < 2e-4
+    assert ' · KD ' in log
+    assert 'images/s' not in ''.join(re.findall('progress: .*bias correction.*', log))
+    assert len(re.findall(r'^step \d of 2 took 0:\d\d:\d\d$', log, re.MULTILINE)) == 2
+    assert re.fullmatch(r'finished in 0:\d\d:\d\d; report: python \S*logs/report.py '
+                        + re.escape(str(model / 'run.log')), log.splitlines()[-1])
+    run, = log_reader.read(str(model / 'run.log'))
+    assert sorted(run.steps) == [1, 2]
+    summary = json.loads((model / 'summary.json').read_text())
+    results = [record['results'] for record in state.finished_steps(str(model))]
+    measured = measures.of(results)
+    assert summary['steps'] == 2 and summary['classes'] == 4
+    assert summary['top1']['last_step'] == results[-1]['top1']
+    for name in measures.MEASURES:
+        assert summary['top1_before'][name] == measured['top1_before'][name]
+
+
+def test_a_number_that_is_missing_is_left_out_of_the_log(said):
+    """For example top-5 over fewer than six classes."""
+    LOG.setLevel('INFO')
+    row = dict.fromkeys(('val_top5', 'val_top1', 'top5'), None)
+    row.update(step=1, top5_before=None, top1=0.5, top1_before=0.25, cross_entropy=1.5, beta=1.,
+               gamma=0., group_top1=[0.5], group_top1_before=[0.25])
+    run_log.step_lines(2, [row])
+    assert said[0] == 'test: step 1 of 2, top-1 50.00% (25.00% uncorrected), cross-entropy 1.5000'
+    assert said[1] == 'test by group: step 1 of 2, top-1 50.00% (25.00% uncorrected)'
 
 
 def test_names_that_are_not_one_a_label_are_said_and_not_used(data, tmp_path):
