@@ -59,6 +59,9 @@ def stored_exemplars(settings, step, after_last=False):
 def check(settings):
     """Raises UserError where the bias correction would have no validation images."""
     for step in range(1, settings.num_steps if settings.bias_correction else 0):
+        if not settings.memory_per_class:
+            raise UserError('--memory_per_class=0 leaves no validation image for the bias '
+                            'correction. Add --nobias_correction to train without exemplars.')
         if not validation_images(settings, step):
             raise UserError('step {} would have no validation image for the bias correction: raise '
                             '--val_share or --memory_per_class, or use '
@@ -77,7 +80,7 @@ def warnings(settings, split):
         yield ('1 image of each class is held out for the bias correction: raise --val_share or '
                '--memory_per_class')
     quotas = [stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]
-    if 0 in quotas:
+    if 0 in quotas and settings.memory_per_class:  # 0 is meant
         yield 'step {}: no exemplar of any class is stored: raise --memory_per_class'.format(
             quotas.index(0) + 1)
     small = [(step, c) for step, quota in enumerate(quotas)
@@ -187,7 +190,8 @@ def select(settings, step, classes, features, after_last=False):
     Args:
         step: t, counted from 0.
         classes: int array [images], the class of every training image of this step.
-        features: float array [images, dimensions], same order; may be None for random exemplars.
+        features: float array [images, dimensions], same order; may be None for random exemplars
+            and where none are stored.
         after_last: as for stored_exemplars.
 
     Returns:
@@ -197,6 +201,8 @@ def select(settings, step, classes, features, after_last=False):
     seen = settings.seen(step)
     order = np.argsort(classes, kind='stable')
     by_class = np.split(order, np.searchsorted(classes[order], np.arange(1, seen)))
+    if not count:
+        return [rows[:0] for rows in by_class]
     if settings.exemplar_selection == 'herding':
         chosen = [None] * seen
 

@@ -83,7 +83,8 @@ def run_step(run, step, exemplars, teacher_bias):
 
     checkpoint = train_classifier(run, step, training, stage1, teacher_bias)  # section 3
     stores = FLAGS.store_last or step < settings.num_steps - 1
-    herding = settings.exemplar_selection == 'herding' and stores
+    herding = (settings.exemplar_selection == 'herding' and stores
+               and exemplar.stored_exemplars(settings, step, True) > 0)
     with resnet_model.frozen(checkpoint, run.machine, settings, step) as frozen:
         bias = fit_bias(run, step, frozen, validation, stage2) if stage2 else None  # section 4
         results, predicted, features = evaluate(run, step, frozen, bias, samples, herding)

@@ -204,7 +204,7 @@ MOST = {'num_classes': 10 ** 6, 'num_increments': 10 ** 6, 'memory_per_class': 1
         'learning_rate_batch': 2 ** 16, 'learning_rate': 1e38, 'temperature': 1e6,
         'val_share': 0.99, 'weight_decay': 1e38, 'batch_norm_decay': 0.999999,
         'seed': 2 ** 32 - 1, 'order_seed': 2 ** 32 - 1}
-MAY_BE_0 = ('weight_decay', 'batch_norm_decay', 'seed', 'order_seed', 'first_classes',
+MAY_BE_0 = ('memory_per_class', 'weight_decay', 'batch_norm_decay', 'seed', 'order_seed', 'first_classes',
             'classes_per_increment')
 
 

@@ -5,10 +5,13 @@ import itertools
 import numpy as np
 import oracles
 import pytest
+import tiny_runs
 
 import exemplar
 from data import lists
 from data import settings as settings_lib
+from runtime import state
+from runtime.errors import UserError
 
 # C, G, P, r of the published settings, CIFAR-100 with all its numbers of increments.
 PUBLISHED = [
@@ -198,6 +201,40 @@ def test_a_memory_without_exemplars_is_warned_of():
     settings = settings._replace(memory='growing', bias_correction=False)
     assert warned(settings) == [
         'step 1: no exemplar of any class is stored: raise --memory_per_class']
+
+
+def test_no_memory_is_refused_with_the_bias_correction():
+    settings = settings_lib.Settings('folder', num_classes=4, num_increments=2, memory_per_class=0)
+    with pytest.raises(UserError, match='--memory_per_class=0 .*--nobias_correction'):
+        exemplar.check(settings)
+    exemplar.check(settings._replace(num_increments=1))  # joint training corrects nothing
+    for memory in ('fixed', 'growing'):
+        settings = settings._replace(bias_correction=False, memory=memory)
+        exemplar.check(settings)
+        assert exemplar.validation_pool(settings) == 0
+        assert exemplar.stored_exemplars(settings, 0) == 0
+        assert warned(settings) == []
+
+
+@pytest.mark.parametrize('distillation', [True, False])
+def test_a_run_without_memory(tmp_path, distillation):
+    """LwF and finetuning: every image is trained on once, nothing is held out or stored."""
+    data, model, stopped = tiny_runs.make_folder(tmp_path / 'data'), tmp_path / 'a', tmp_path / 'b'
+    flags = dict(memory_per_class=0, bias_correction=False, distillation=distillation)
+    result = tiny_runs.run(data, model, **flags)
+    assert result.status == 0, result.err
+    records = state.finished_steps(str(model))
+    assert [record['exemplars'] for record in records] == [[[], []], []]
+    for record in records:
+        assert (record['results']['training_samples'], record['results']['val_samples']) == (20, 0)
+    if distillation:
+        in_step_2 = 'runtime.progress:Progress.updated', 7, tiny_runs.TERMINATE
+        assert tiny_runs.run(data, stopped, in_step_2, **flags).status == 143
+        assert tiny_runs.run(data, stopped, **flags).status == 0
+        assert tiny_runs.final_state(stopped) == tiny_runs.final_state(model)
+        result = tiny_runs.run(data, model, eval_only=True, **flags)
+        assert result.status == 0, result.err
+        assert tiny_runs.table(result.out)[-1].split()[:5] == ['2', '4', '20', '0', '16']
 
 
 def test_classes_smaller_than_their_quota_are_warned_of():
