@@ -118,12 +118,15 @@ def train(run, step, training, schedule, teacher_bias, done, start):
     directory = checkpoints.classifier_dir(run.model_dir, step)
     batches = pipeline.Batches(schedule, [run.settings.seed, step])
     files = training.files
+    names = None
+    if not step and run.pretrained:
+        start, names = run.pretrained.prefix, run.pretrained.names
     watch = progress.Progress(run, step, 'classifier', schedule, directory,
                               lambda update: files[batches.images(update)])
     with checks.around_stage(run, watch.files_read):
         resnet_model.train(directory, training, batches, schedule, run.machine, watch, done,
                            settings=run.settings, step=step, teacher_bias=teacher_bias,
-                           start=start if step else run.pretrained)
+                           start=start, start_names=names)
 
 
 def fit_bias(run, step, frozen, validation, schedule):
@@ -284,6 +287,8 @@ def main(_):
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
             run_log.settings_line(settings, run.digests)
         run.machine.log_devices()
+        if run.pretrained and run.pretrained.note:
+            LOG.info('%s', run.pretrained.note)
         checks.warn_of_images(run.split, settings)
         if FLAGS.dry_run:
             plan(run, says=True)

@@ -203,22 +203,26 @@ def check_shapes(prefix, shapes, name):
 
 
 def pretrained(path, shapes):
-    """The prefix of the checkpoint that --pretrained names.
+    """The Pretrained of the checkpoint that --pretrained names.
 
     Args:
         path: as given, a prefix or a folder.
         shapes: {name: list of int} of the variables that start from it.
 
     Raises:
-        UserError: there is none, it is damaged, or variables in it are missing or have another
-            shape; the message names them.
+        UserError: there is none, it is damaged, or variables of other layers than the last are
+            missing or have another shape; the message names them.
     """
     prefix = pretrained_lib.find(path)
     if not _readable(prefix):
         raise UserError('--pretrained={}: {} is damaged or holds weights that are no '
                         'numbers'.format(path, prefix))
-    check_shapes(prefix, shapes, '--pretrained={}'.format(path))
-    return prefix
+    found = pretrained_lib.match_variables(
+        prefix, tf.train.load_checkpoint(prefix).get_variable_to_shape_map(), shapes,
+        '--pretrained={}'.format(path))
+    check_shapes(prefix, {name: shapes[here] for name, here in found.names.items()},
+                 '--pretrained={}'.format(path))
+    return found
 
 
 def prune(model_dir, num_finished, keeps):
