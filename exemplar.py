@@ -63,9 +63,10 @@ def check(settings):
             raise UserError('--memory_per_class=0 leaves no validation image for the bias '
                             'correction. Add --nobias_correction to train without exemplars.')
         if not validation_images(settings, step):
-            raise UserError('step {} would have no validation image for the bias correction: raise '
-                            '--val_share or --memory_per_class, or use '
-                            '--nobias_correction'.format(step + 1))
+            growing = ', use --memory=growing' if settings.memory == 'fixed' else ''
+            raise UserError(f'Step {step + 1} would have no validation image for the bias '
+                            f'correction. Raise --val_share or --memory_per_class{growing}, or '
+                            f'use --nobias_correction.')
 
 
 def warnings(settings, split):

@@ -23,6 +23,7 @@ import resnet_model
 from data import checks, folders, lists, pipeline, serving
 from data import settings as settings_lib
 from logs import measures, step_results
+from logs.log_reader import COUNTS
 from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
 from runtime.errors import UserError
 from runtime.signals import STOP
@@ -167,7 +168,7 @@ def run_experiment(run):
     records = state.finished_steps(run.model_dir, settings.num_steps)
     state.write_results(run.model_dir, settings.num_steps, records)
     state.write_table(run.model_dir, 'classes.txt', *lists.classes(run.split, run.data_dir))
-    rows = [record['results'] for record in records]
+    rows = [measures.without_trivial_top5(record['results']) for record in records]
     if records:
         LOG.info('going on after step %d of %d', len(records), settings.num_steps)
     checkpoints.prune(run.model_dir, len(records), run.keeps)
@@ -176,9 +177,9 @@ def run_experiment(run):
         results, chosen = run_step(run, step, *passed_on(run, step, records))
         state.check_held(run.model_dir)
         # Logged before it is saved: killed in between, the log has it twice rather than never.
-        rows.append(results)
+        rows.append(measures.without_trivial_top5(results))
         run_log.step_lines(settings.num_steps, rows)
-        run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
+        run_log.write_summary(os.path.join(run.model_dir, 'summary'), rows[-1])
         records.append(state.save_step(run.model_dir, step, results,
                                        [run.split.train_list.names(images) for images in chosen]))
         state.write_results(run.model_dir, settings.num_steps, records)
@@ -198,6 +199,7 @@ def plan(run, says=False):
             run_log.updates_line(*planned[-1])
     run_log.warn(settings_lib.warnings(run.settings, planned))
     run_log.warn(exemplar.warnings(run.settings, run.split))
+    run_log.warn(step_results.unequal_test_warnings(run.split))
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
 
@@ -242,13 +244,16 @@ def evaluate_checkpoints(run, own):
             continue
         bias = (state.bias_of(records[step]) if own else None if not corrects else
                 bic_layer.load(checkpoints.bias_dir(run.model_dir, step)))
-        run_log.counts_lines(step, *(len(part.images) for part in samples))
+        counts = {name: len(part.images) for name, part in zip(COUNTS, samples)}
+        if own:  # what the step trained on, which --skip_bad_images may have made fewer
+            counts = {name: records[step]['results'][name] for name in COUNTS}
+        run_log.counts_lines(step, *counts.values())
         if bias is None and step and corrects:
             run_log.warn(['step {}: no {}_bias to read: not corrected'.format(step + 1, step)])
         with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
             results, predicted, _ = evaluate(run, step, frozen, bias, samples, False)
         step_results.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
-        rows.append(results)
+        rows.append(measures.without_trivial_top5(dict(results, **counts)))
         run_log.step_lines(num_steps, rows)
     if not rows:
         raise UserError('{}: no checkpoint of a finished step; a run keeps those of earlier steps '

@@ -216,7 +216,8 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
         if kept <= 0:
             raise UserError(
                 '{}: label {} has {} images, but {} are held out for validation and one more is '
-                'needed to train on; lower --val_share or --memory_per_class, or add images'.format(
+                'needed to train on; lower --val_share or --memory_per_class, hold out fewer '
+                'with --memory=growing, or add images'.format(
                     train.path, label, len(images), validation_pool))
         stream.shuffle(images)
         training.append(images[:kept])

@@ -204,8 +204,8 @@ MOST = {'num_classes': 10 ** 6, 'num_increments': 10 ** 6, 'memory_per_class': 1
         'learning_rate_batch': 2 ** 16, 'learning_rate': 1e38, 'temperature': 1e6,
         'val_share': 0.99, 'weight_decay': 1e38, 'batch_norm_decay': 0.999999,
         'seed': 2 ** 32 - 1, 'order_seed': 2 ** 32 - 1}
-MAY_BE_0 = ('memory_per_class', 'weight_decay', 'batch_norm_decay', 'seed', 'order_seed', 'first_classes',
-            'classes_per_increment')
+MAY_BE_0 = ('memory_per_class', 'weight_decay', 'batch_norm_decay', 'seed', 'order_seed',
+            'first_classes', 'classes_per_increment')
 
 
 def check(settings):
@@ -290,6 +290,9 @@ def warnings(settings, planned):
     `planned`: a (Schedule of stage 1, Schedule of stage 2 or None) for every step. Yields one line
     a trap, for the step where it is worst, with the way out.
     """
+    if settings.num_steps > 1 and settings.new(0) == 1:
+        yield ('The first group has one class, so its cross-entropy is always 0 and weight decay '
+               'alone changes the network. Use --first_classes=2 with --classes_per_increment.')
     stages1 = [(stage1, step) for step, (stage1, _) in enumerate(planned)]
     stages2 = [(stage2, step) for step, (_, stage2) in enumerate(planned) if stage2]
     stage, step = min(stages1, key=lambda pair: pair[0].num_images)

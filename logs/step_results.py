@@ -12,23 +12,52 @@ flags.DEFINE_bool('predictions', False, 'write predictions_<step>.csv: the label
 MOST_CONFUSION_CLASSES = 1000
 
 
+def _image_values(outputs, labels):
+    """{name of a metric: array [images], what each image adds to it}; see `metrics`."""
+    return {'top5': outputs['top5'], 'top5_before': outputs['top5_before'],
+            'top1': outputs['predicted'] == labels,
+            'top1_before': outputs['predicted_before'] == labels,
+            'cross_entropy': outputs['cross_entropy']}
+
+
 def metrics(outputs, labels, part):
     """Accuracies over a part, a slice, of the images: a dict of floats, '' where it is empty.
 
     `outputs`: arrays [images], of Frozen.forward; `labels`: int array [images].
     """
-    values = {'top5': outputs['top5'], 'top5_before': outputs['top5_before'],
-              'top1': outputs['predicted'] == labels,
-              'top1_before': outputs['predicted_before'] == labels,
-              'cross_entropy': outputs['cross_entropy']}
     return {name: float(np.mean(value[part], dtype=np.float64)) if part.stop > part.start else ''
-            for name, value in values.items()}
+            for name, value in _image_values(outputs, labels).items()}
 
 
 def group_top1(predicted, labels, groups):
     """Top-1 accuracy of each group of classes: float64 [groups]; `groups` as Settings.groups."""
     group_of = np.searchsorted(groups, labels, side='right') - 1
     return np.bincount(group_of, predicted == labels) / np.bincount(group_of)
+
+
+def class_means(outputs, labels):
+    """Return the means over classes of each class's accuracy: {name: float}, as `metrics` names it.
+
+    `outputs`: arrays [images], as for `metrics`; `labels`: int array [images], of the classes 0 to
+    their largest, each of which has images.
+    """
+    images = np.bincount(labels)
+    return {name: float(np.mean(np.bincount(labels, values) / images))
+            for name, values in _image_values(outputs, labels).items() if name != 'cross_entropy'}
+
+
+def unequal_test_warnings(split):
+    """Return a warning if some classes have more test images than others, else nothing.
+
+    `split`: a lists.Split.
+    """
+    counts = [len(indices) for indices in split.test]
+    least, most = np.argmin(counts), np.argmax(counts)
+    if counts[least] == counts[most]:
+        return []
+    return [f'Test images per class range from {counts[least]} (label {split.order[least]}) to '
+            f'{counts[most]} (label {split.order[most]}). Accuracies are means over images, so '
+            f'large classes count more; the mean over classes is logged next to them.']
 
 
 def confusion(predicted, labels, step, settings):
@@ -79,8 +108,9 @@ def of(step, settings, samples, bias, outputs):
             images, and others.
 
     Returns:
-        (results, predicted): a dict of numbers and lists of numbers; {'': int array [test images],
-        the classes with the correction, '_before': without}.
+        (results, predicted): a dict of numbers and lists of numbers, with a dict 'class_means' as
+        well if classes differ in their number of test images; {'': int array [test images], the
+        classes with the correction, '_before': without}.
     """
     _, validation, test = samples
     held_out = validation.classes if step else validation.classes[:0]
@@ -99,4 +129,7 @@ def of(step, settings, samples, bias, outputs):
         predicted[suffix] = outputs['predicted' + suffix][on_test]
         results['group_top1' + suffix] = group_top1(
             predicted[suffix], test.classes, settings.groups[:step + 2]).tolist()
+    if len(np.unique(np.bincount(test.classes))) > 1:
+        results['class_means'] = class_means(
+            {name: values[on_test] for name, values in outputs.items()}, test.classes)
     return results, predicted

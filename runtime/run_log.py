@@ -158,18 +158,25 @@ def warn(texts):
         LOG.info('warning: %s', text)
 
 
+def _accuracies(results, prefix=''):
+    """The accuracies in `results` as text; those that are None are left out."""
+    return ', '.join('{} {:.4f}'.format(text, results[prefix + key]) for key, text in (
+        ('top5', 'top-5'), ('top5_before', 'top-5 before'), ('top1', 'top-1'),
+        ('top1_before', 'top-1 before')) if results[prefix + key] is not None)
+
+
 def step_lines(num_steps, rows):
     """The lines of the step that has just been finished; `rows`: the results of all so far."""
     row = rows[-1]
     step = 'step {} of {}'.format(row['step'], num_steps)
     LOG.info('result: %s', json.dumps(row))  # for logs/log_reader.py
     for name, prefix in (('validation', 'val_'), ('test', '')):
-        if row[prefix + 'top5'] == '':  # no validation at the first step
+        if row[prefix + 'top1'] == '':  # no validation at the first step
             continue
-        LOG.info('%s: %s, top-5 %.4f, top-5 before %.4f, top-1 %.4f, top-1 before %.4f, '
-                 'cross-entropy %.4f', name, step,
-                 *(row[prefix + key] for key in ('top5', 'top5_before', 'top1', 'top1_before',
-                                                 'cross_entropy')))
+        LOG.info('%s: %s, %s, cross-entropy %.4f', name, step, _accuracies(row, prefix),
+                 row[prefix + 'cross_entropy'])
+    if 'class_means' in row:
+        LOG.info('test, mean over classes: %s, %s', step, _accuracies(row['class_means']))
     LOG.info('test by group: %s, top-1 %s, top-1 before %s', step,
              *(' '.join('{:.4f}'.format(value) for value in row[name])
                for name in ('group_top1', 'group_top1_before')))
@@ -188,7 +195,8 @@ def table(rows):
                ('before', 'top5_before', '{:.4f}'), ('top-1', 'top1', '{:.4f}'),
                ('before', 'top1_before', '{:.4f}'))
     cells = [[title for title, _, _ in columns]]
-    cells += [[form.format(row[key]) for _, key, form in columns] for row in rows]
+    cells += [['-' if row[key] is None else form.format(row[key]) for _, key, form in columns]
+              for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         LOG.info(' '.join(cell.rjust(width + 1) for cell, width in zip(line, widths)))
@@ -228,4 +236,5 @@ def write_summary(directory, row):
     curves = (('accuracy/top5', 'top5'), ('accuracy/top5_before', 'top5_before'),
               ('accuracy/top1', 'top1'), ('accuracy/top1_before', 'top1_before'),
               ('bias/beta', 'beta'), ('bias/gamma', 'gamma'))
-    add_scalars(directory, row['classes'], [(tag, row[key]) for tag, key in curves])
+    add_scalars(directory, row['classes'], [(tag, row[key]) for tag, key in curves
+                                            if row[key] is not None])

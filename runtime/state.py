@@ -142,8 +142,9 @@ def read_experiment(model_dir):
 def check_lists(found, digests, model_dir, data_dir):
     """Raises UserError where an experiment was made on other lists than these."""
     if found['lists'] != digests:
-        raise UserError('--data_dir={}: other lists than those of --model_dir={}: {}'.format(
-            data_dir, model_dir, differences(found['lists'], digests)))
+        raise UserError('--data_dir={}: other lists than those of --model_dir={}: {}. The classes '
+                        'and images of an experiment are fixed at its start.'.format(
+                            data_dir, model_dir, differences(found['lists'], digests)))
 
 
 def _claim(model_dir, settings, digests, overwrite, keep_checkpoints, skip_bad_images):
@@ -180,6 +181,9 @@ def _claim(model_dir, settings, digests, overwrite, keep_checkpoints, skip_bad_i
             why = 'is damaged'
             if found:
                 why = 'another experiment was made here: ' + differences(found, wanted)
+                if found.get('lists') != wanted['lists']:
+                    why += ' (classes and images are fixed at the start; --pretrained starts a '
+                    why += 'new experiment from this network)'
             raise UserError('{}: {}; choose another --model_dir, or --overwrite to delete what is '
                             'there'.format(path, why))
     foreign = [name for name in others if not _OWN_NAMES.match(name)]
@@ -334,7 +338,7 @@ def write_results(model_dir, num_steps, records):
     rows = [record['results'] for record in records]
     if not rows:
         return
-    columns = [name for name, value in rows[0].items() if not isinstance(value, list)]
+    columns = [name for name, value in rows[0].items() if not isinstance(value, (list, dict))]
     write_table(model_dir, 'results.csv', columns,
                 [[row[name] for name in columns] for row in rows])
     for suffix in ('', '_before'):

@@ -191,6 +191,17 @@ def test_a_short_run_is_warned_of(given, training, validation, expected):
     assert warned(settings, training, validation) == expected
 
 
+def test_a_first_group_of_one_class_is_warned_of():
+    settings = settings_lib.override(settings_lib.DATASETS['cifar100'], num_increments=100,
+                                     memory='growing')
+    line, = warned(settings, [12800] * 100, [0] + [400] * 99)
+    assert '--first_classes=2' in line
+    settings = settings_lib.override(settings_lib.DATASETS['cifar100'], first_classes=2,
+                                     classes_per_increment=1, memory='growing')
+    settings_lib.check(settings)
+    assert warned(settings, [12800] * 99, [0] + [400] * 98) == []
+
+
 @pytest.mark.parametrize('training', [256, 300])
 def test_the_last_rate_counts_as_reached_from_its_first_update_on(training):
     """Boundary by boundary as learning_rate has it."""
