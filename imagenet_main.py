@@ -197,7 +197,7 @@ def plan(run, says=False):
         if says:
             run_log.counts_lines(step, *(len(part.images) for part in samples))
             run_log.updates_line(*planned[-1])
-    run_log.warn(settings_lib.warnings(run.settings, planned))
+    run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
     run_log.warn(exemplar.warnings(run.settings, run.split))
     run_log.warn(step_results.unequal_test_warnings(run.split))
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
@@ -277,7 +277,8 @@ def main(_):
     with contextlib.ExitStack() as stack:
         task, job = cluster.join(model_dir, stack, look)
         stored = FLAGS.eval_only and state.read_experiment(model_dir)
-        settings = settings_lib.from_flags(FLAGS, stored)
+        settings = (settings_lib.stored_settings(FLAGS, stored) if stored
+                    else settings_lib.settings_from_flags(FLAGS))
         exemplar.check(settings)
         run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task, job)
         if stored:

@@ -107,7 +107,7 @@ def every_case():
 
 def test_counts_of_unequal_groups():
     for p, r, memory, settings, sizes in every_case():
-        settings_lib.check(settings)
+        settings_lib.check_settings(settings)
         assert [settings.new(step) for step in range(settings.num_steps)] == sizes
         counts = oracles.counts(sizes, p, r, memory)
         assert exemplar.validation_pool(settings) == counts[0].validation

@@ -45,7 +45,7 @@ def runs_of(name, folder):
 def settings_of(line):
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(line)
-        return settings_lib.from_flags(imagenet_main.FLAGS)
+        return settings_lib.settings_from_flags(imagenet_main.FLAGS)
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
