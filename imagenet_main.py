@@ -22,6 +22,7 @@ import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline, serving
 from data import settings as settings_lib
+from data.samples import planned_samples, step_samples
 from logs import measures, step_results
 from logs.log_reader import COUNTS
 from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
@@ -59,9 +60,14 @@ class Run:
             FLAGS.pretrained, resnet_model.variable_shapes(settings))
         self.run_time = None
 
+    def planned_samples(self):
+        """`step_samples` of every step, as far as counts go."""
+        return planned_samples(self.split, self.settings, [
+            exemplar.step_counts(self.settings, step) for step in range(self.settings.num_steps)])
+
     def schedules(self, step, samples):
         """The Schedules of both stages; None for stage 2 where there is no correction."""
-        stage1, stage2 = (settings_lib.schedule(self.settings, len(part.images), factor)
+        stage1, stage2 = (settings_lib.schedule(self.settings, len(part.indices), factor)
                           for part, factor in zip(samples, (1, bic_layer.EPOCHS_FACTOR)))
         return stage1, stage2 if step and self.settings.bias_correction else None
 
@@ -78,20 +84,22 @@ def run_step(run, step, exemplars, teacher_bias):
     Returns (results, exemplars of the seen classes).
     """
     settings = run.settings
-    samples = training, validation, test = exemplar.samples(run.split, settings, step, exemplars)
-    run_log.counts_lines(step, *(len(part.images) for part in samples))
+    samples = training, validation, test = step_samples(
+        run.split, settings, step, exemplars, exemplar.step_counts(settings, step))
+    run_log.counts_lines(step, *(len(part.indices) for part in samples))
     stage1, stage2 = run.schedules(step, samples)
 
     checkpoint = train_classifier(run, step, training, stage1, teacher_bias)  # section 3
     stores = FLAGS.store_last or step < settings.num_steps - 1
     herding = (settings.exemplar_selection == 'herding' and stores
-               and exemplar.stored_exemplars(settings, step, True) > 0)
+               and exemplar.stored_exemplars(settings, step, after_last=True) > 0)
     with resnet_model.frozen(checkpoint, run.machine, settings, step) as frozen:
         bias = fit_bias(run, step, frozen, validation, stage2) if stage2 else None  # section 4
         results, predicted, features = evaluate(run, step, frozen, bias, samples, herding)
-    step_results.write(run.model_dir, step, settings, run.split, test, predicted)
-    chosen = exemplar.select(settings, step, training.classes, features, True) if stores else []
-    return results, [training.images[rows] for rows in chosen]
+    step_results.write_predicted_classes(run.model_dir, step, settings, run.split, test, predicted)
+    chosen = exemplar.select(settings, step, training.class_indices, features,
+                             after_last=True) if stores else []
+    return results, [training.indices[rows] for rows in chosen]
 
 
 def train_classifier(run, step, training, schedule, teacher_bias):
@@ -145,21 +153,21 @@ def fit_bias(run, step, frozen, validation, schedule):
 def evaluate(run, step, frozen, bias, samples, with_features):
     """One pass over validation, test and, for herding, training images.
 
-    Returns (results, predicted, features): step_results.of, and float32 [training images,
-    dimensions] or None.
+    Returns (results, predicted, features): step_results.compute_results, and float32 [training
+    images, dimensions] or None.
     """
     training, validation, test = samples
     passed = ([validation] if step else []) + [test] + ([training] if with_features else [])
-    files, classes = (np.concatenate([getattr(part, name) for part in passed])
-                      for name in ('files', 'classes'))
+    files = np.concatenate([part.files for part in passed])
+    classes = np.concatenate([part.class_indices for part in passed])
     with checks.around_stage(run, lambda: files):
         outputs = frozen.forward(
             lambda: pipeline.evaluation_dataset(files, classes, run.settings,
                                                 run.machine.num_parallel_calls),
             len(files), outputs='evaluation', batch_norm='moving', bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, frozen.checkpoint)
-    return step_results.of(step, run.settings, samples, bias, outputs) + (
-        outputs['features'][-len(training.images):] if with_features else None,)
+    return step_results.compute_results(step, run.settings, samples, bias, outputs) + (
+        outputs['features'][-len(training.indices):] if with_features else None,)
 
 
 def run_experiment(run):
@@ -191,14 +199,14 @@ def run_experiment(run):
 def plan(run, says=False):
     """Finds the RunTime, warns of what makes a run go wrong; `says`: also what each step has."""
     planned = []
-    for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
+    for step, samples in enumerate(run.planned_samples()):
         STOP.check()
         planned.append(run.schedules(step, samples))
         if says:
-            run_log.counts_lines(step, *(len(part.images) for part in samples))
+            run_log.counts_lines(step, *(len(part.indices) for part in samples))
             run_log.updates_line(*planned[-1])
     run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
-    run_log.warn(exemplar.warnings(run.settings, run.split))
+    run_log.warn(exemplar.memory_warnings(run.settings, run.split))
     run_log.warn(step_results.unequal_test_warnings(run.split))
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
@@ -221,7 +229,8 @@ def follow_chief(run):
     for word, records, start in run.machine.cluster.words():
         step = word['step']
         exemplars, teacher_bias = passed_on(run, step, records)
-        samples = exemplar.samples(run.split, run.settings, step, exemplars)
+        samples = step_samples(run.split, run.settings, step, exemplars,
+                               exemplar.step_counts(run.settings, step))
         cluster.check_images(word, samples[0].digest, run.data_dir)
         train(run, step, samples[0], run.schedules(step, samples)[0], teacher_bias,
               word['update'] or 0, start)
@@ -235,7 +244,7 @@ def evaluate_checkpoints(run, own):
     num_steps, corrects, rows = run.settings.num_steps, run.settings.bias_correction, []
     records = state.finished_steps(run.model_dir) if own else [None] * num_steps
     checks.leave_out_bad_images(run, len(records))
-    for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
+    for step, samples in enumerate(run.planned_samples()):
         checkpoint = checkpoints.newest(checkpoints.classifier_dir(run.model_dir, step),
                                         verify=step < len(records))
         if not checkpoint or step >= len(records):
@@ -244,7 +253,7 @@ def evaluate_checkpoints(run, own):
             continue
         bias = (state.bias_of(records[step]) if own else None if not corrects else
                 bic_layer.load(checkpoints.bias_dir(run.model_dir, step)))
-        counts = {name: len(part.images) for name, part in zip(COUNTS, samples)}
+        counts = {name: len(part.indices) for name, part in zip(COUNTS, samples)}
         if own:  # what the step trained on, which --skip_bad_images may have made fewer
             counts = {name: records[step]['results'][name] for name in COUNTS}
         run_log.counts_lines(step, *counts.values())
@@ -279,7 +288,7 @@ def main(_):
         stored = FLAGS.eval_only and state.read_experiment(model_dir)
         settings = (settings_lib.stored_settings(FLAGS, stored) if stored
                     else settings_lib.settings_from_flags(FLAGS))
-        exemplar.check(settings)
+        exemplar.check_memory(settings)
         run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task, job)
         if stored:
             state.check_lists(stored, run.digests, model_dir, run.data_dir)

@@ -278,7 +278,7 @@ def train(directory, samples, batches, schedule, machine, progress, done, **para
         done: updates done already, whose checkpoint is the newest in `directory`.
         params: 'settings', 'step', 'start', 'start_names', 'teacher_bias' of classifier_fn.
     """
-    files, classes = samples.files, samples.classes
+    files, classes = samples.files, samples.class_indices
 
     def input_fn():
         return pipeline.training_dataset(

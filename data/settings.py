@@ -202,7 +202,7 @@ def _given_values(values, num_classes):
     if 'class_order' in given:
         given['class_order'] = lists.read_order(given['class_order'], num_classes)
     if 'pretrained' in given:
-        given['pretrained'] = pretrained.digest(given['pretrained'])
+        given['pretrained'] = pretrained.checkpoint_digest(given['pretrained'])
     return given
 
 

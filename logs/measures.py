@@ -50,7 +50,7 @@ def _without_top5(results):
             None if 'top5' in name and value != '' else value for name, value in results.items()}
 
 
-def of(steps):
+def compute_measures(steps):
     """All measures up to the last of `steps`: {column: {measure: number or None}}.
 
     The averages of top-5 accuracy begin at `first_top5_step`.
@@ -70,7 +70,7 @@ def of(steps):
 
 def closing_lines(rows):
     """Yields the lines under a run's final table; `rows`: the results of all steps."""
-    found, first = of(rows), first_top5_step(rows)
+    found, first = compute_measures(rows), first_top5_step(rows)
     for begins, measure in enumerate(MEASURES, 1):
         start = f' (from step {first})' if first and first > begins else ''
         known = ['{} {:.4f}{}'.format(column.replace('top', 'top-').replace('_', ' '),
@@ -95,7 +95,7 @@ def add_old_new(steps):
 
 # Several runs
 
-def group(summaries):
+def group_runs(summaries):
     """Lists of those of one experiment, in order of appearance; without settings, one each."""
     groups = []
     for summary in summaries:
@@ -148,7 +148,7 @@ def _merge(dicts, measured):
     return merged
 
 
-def mean(runs):
+def average_runs(runs):
     """One summary of the runs of one experiment; only the notes of one without a finished step."""
     begun = [run for run in runs if run['last_finished_step']]
     if len(runs) == 1 or not begun:
@@ -193,7 +193,7 @@ def aggregate(summaries):
     seeds = [summary['settings'].seed for summary in summaries]
     if len(set(seeds)) < len(seeds):
         notes.append('some of the runs have the same seed: {}'.format(', '.join(map(str, seeds))))
-    found, measured = list(map(of, runs)), set(FIELDS + OLD_NEW) - set(COUNTS)
+    found, measured = list(map(compute_measures, runs)), set(FIELDS + OLD_NEW) - set(COUNTS)
     return dict(
         summaries[0], log=', '.join(logs), num_runs=len(runs), seeds=seeds, notes=notes,
         name='{} ({} runs)'.format(_common([summary['name'] for summary in summaries]), len(runs)),

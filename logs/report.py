@@ -68,7 +68,8 @@ def summarise(run, number=1, count=1):
         'settings': run.settings, 'lists': run.lists, 'published': set_name, 'steps': steps,
         'last_finished_step': last, 'published_results': published.results(run.settings),
         'first_top5_step': measures.first_top5_step(steps),
-        'measures': measures.of([figures for figures in steps if figures['step'] <= last]),
+        'measures': measures.compute_measures(
+            [figures for figures in steps if figures['step'] <= last]),
         'notes': notes}
 
 
@@ -137,7 +138,7 @@ def report(arguments):
     if flags.aggregate:
         summaries = [measures.aggregate(summaries)]
     elif flags.compare:
-        summaries = list(map(measures.mean, measures.group(summaries)))
+        summaries = list(map(measures.average_runs, measures.group_runs(summaries)))
     if flags.plot:
         try:
             from logs import plots

@@ -213,7 +213,7 @@ def pretrained(path, shapes):
         UserError: there is none, it is damaged, or variables of other layers than the last are
             missing or have another shape; the message names them.
     """
-    prefix = pretrained_lib.find(path)
+    prefix = pretrained_lib.find_checkpoint(path)
     if not _readable(prefix):
         raise UserError('--pretrained={}: {} is damaged or holds weights that are no '
                         'numbers'.format(path, prefix))

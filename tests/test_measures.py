@@ -15,7 +15,7 @@ from runtime import run_log
 
 def test_forgetting_and_backward_transfer_where_a_group_is_better_at_the_end():
     def of(measure, *rows):
-        return measures.of([{'step': step, 'group_top1': row}
+        return measures.compute_measures([{'step': step, 'group_top1': row}
                             for step, row in enumerate(rows, 1)])['top1'][measure]
     for measure, transferred in (('forgetting', 0.1), ('backward_transfer', 0.)):
         assert of(measure, [.5], [.7, .9], [.6, .8, 1.]) == pytest.approx(transferred)
@@ -231,15 +231,15 @@ def test_top5_counts_from_the_first_step_with_six_classes():
     assert [row['top5'] for row in stripped] == [None] + [row['top5'] for row in rows[1:]]
     assert stripped[0]['top1'] == rows[0]['top1'] and stripped[1:] == rows[1:]
     for steps in (rows, stripped):
-        found = measures.of(steps)
+        found = measures.compute_measures(steps)
         assert found['top5']['average_incremental_accuracy'] == pytest.approx(.8167, abs=1e-4)
         assert found['top1']['average_incremental_accuracy'] == pytest.approx(.8111, abs=1e-4)
     six = [dict(row, classes=row['classes'] + 1) for row in rows]
     assert measures.without_trivial_top5(six[0]) == six[0]
-    assert measures.of(six)['top5']['average_incremental_accuracy'] == pytest.approx(
+    assert measures.compute_measures(six)['top5']['average_incremental_accuracy'] == pytest.approx(
         .8611, abs=1e-4)
     few = [dict(row, classes=row['step']) for row in rows]
-    assert measures.of(few)['top5']['average_incremental_accuracy'] is None
+    assert measures.compute_measures(few)['top5']['average_incremental_accuracy'] is None
     assert 'top-5' not in ''.join(measures.closing_lines(few))
 
 

@@ -53,7 +53,7 @@ def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(give
         'runtime.checkpoints:prune', 2, 'import shutil\nshutil.copytree({!r}, {!r})'.format(
             str(model / '0_classifier'), str(tmp_path / 'begun')))
     assert tiny_runs.run(data, model, before_pruning, pretrained=folder, **FLAGS).status == 0
-    there = values(pretrained.find(str(folder)))
+    there = values(pretrained.find_checkpoint(str(folder)))
     here = values(str(tmp_path / 'begun' / 'model.ckpt-0'))
     assert here['global_step'] == 0 and there['global_step'] == 5
     for name, value in here.items():
@@ -98,7 +98,7 @@ def test_what_it_cannot_start_from_is_named(given, tmp_path):
     refuses(folder, ' resnet/conv2d_4/kernel is [1, 1, 16, 32] there and [3, 3, 16, 16] here; ',
             '; and ', ' more', resnet_size=14)
     part, foreign = tmp_path / 'part', tmp_path / 'foreign'
-    variables = values(pretrained.find(str(folder)))
+    variables = values(pretrained.find_checkpoint(str(folder)))
     missing = 'resnet/batch_normalization_3/moving_mean'
     save(part, {name: value for name, value in variables.items() if name != missing})
     refuses(part, missing + ' is missing there and [32] here\n')
@@ -113,7 +113,7 @@ def test_what_it_cannot_start_from_is_named(given, tmp_path):
 def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(given, tmp_path, official):
     """Also if its variables are called as in TensorFlow's official ResNet."""
     _, folder = given
-    there = values(pretrained.find(str(folder)))
+    there = values(pretrained.find_checkpoint(str(folder)))
     if official:
         folder = tmp_path / 'official'
         save(folder, {name.replace('resnet/', 'resnet_model/'): value
@@ -140,13 +140,13 @@ def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(given, t
 def test_a_folder_stands_for_its_newest_checkpoint(tmp_path, monkeypatch):
     save = made_checkpoints.save_checkpoint
     prefixes = [save(tmp_path / 'a', update, float(update), keep=None) for update in (900, 1000)]
-    assert pretrained.find(str(tmp_path / 'a')) == prefixes[1]
-    assert pretrained.find(prefixes[0]) == prefixes[0]
-    assert pretrained.digest(str(tmp_path / 'a')) == pretrained.digest(prefixes[1])
-    assert pretrained.digest(prefixes[0]) != pretrained.digest(prefixes[1])
+    assert pretrained.find_checkpoint(str(tmp_path / 'a')) == prefixes[1]
+    assert pretrained.find_checkpoint(prefixes[0]) == prefixes[0]
+    digest = pretrained.checkpoint_digest
+    assert digest(str(tmp_path / 'a')) == digest(prefixes[1]) != digest(prefixes[0])
     (tmp_path / 'a').rename(tmp_path / 'b')
     monkeypatch.setenv('HOME', str(tmp_path))
-    assert pretrained.find('~/b') == os.path.join(str(tmp_path), 'b', 'model.ckpt-1000')
+    assert pretrained.find_checkpoint('~/b') == os.path.join(str(tmp_path), 'b', 'model.ckpt-1000')
     with pytest.raises(UserError, match='a: no checkpoint'):
-        pretrained.find(str(tmp_path / 'a'))
-    assert np.all(values(pretrained.find('~/b'))['resnet/kernel'] == 1000)
+        pretrained.find_checkpoint(str(tmp_path / 'a'))
+    assert np.all(values(pretrained.find_checkpoint('~/b'))['resnet/kernel'] == 1000)

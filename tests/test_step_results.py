@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from data import lists
+from data import samples as samples_lib
 from data import settings as settings_lib
 from logs import measures, step_results
 from runtime import run_log
@@ -35,9 +36,9 @@ def image_outputs(labels, predicted):
 def test_classes_of_unequal_size_have_a_mean_over_classes(labels, unequal, said):
     settings = settings_lib.Settings('folder', num_classes=2, num_increments=1)
     labels = np.array(labels)
-    nothing, test = (lists.Samples(classes, classes, None)
+    nothing, test = (samples_lib.Samples(classes, classes, None)
                      for classes in (np.array([], np.int64), labels))
-    results, _ = step_results.of(0, settings, (nothing, nothing, test), None,
+    results, _ = step_results.compute_results(0, settings, (nothing, nothing, test), None,
                                  image_outputs(labels, np.zeros(4, np.int32)))
     assert ('class_means' in results) == unequal
     assert results['top1'] == (.75 if unequal else .5)
