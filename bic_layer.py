@@ -131,8 +131,8 @@ def fit(forward, validation, schedule, settings, directory, machine, progress):
         short_start = num_full * schedule.batch_size
 
     def dataset():
-        return pipeline.periodic_dataset(files, validation.classes, settings, num_full, num_short,
-                                         short_start, machine.num_parallel_calls)
+        return pipeline.periodic_dataset(files, validation.class_indices, settings, num_full,
+                                         num_short, short_start, machine.num_parallel_calls)
 
     stored = forward(dataset, num_full * schedule.batch_size + num_short, batch_norm=batch_norm)
     found = fit_logits(stored, schedule, batch_norm, directory, machine.session_config,

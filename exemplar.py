@@ -1,18 +1,18 @@
-"""The exemplar memory: how many images a class, what a step has of it, and herding.
+"""The exemplar memory: the images per class of each step, and their selection by herding.
 
 Notation (paper, section 4): M exemplars in all, r the share of them kept for validation, t = 0, 1,
-... the step with n_t old and s_t seen classes. r*M is taken exactly (r as the decimal fraction that
-was typed), so that no floor or ceiling depends on binary rounding. With equal groups n_t = t*m and
-M = P*C, hence M/n_t = P*G/t.
+... the step with n_t old and s_t seen classes. r*M is exact (r is the decimal fraction that was
+typed), so that no floor or ceiling depends on binary rounding. With equal groups n_t = t*m and
+M = P*C, so M/n_t = P*G/t.
 """
 
+import collections
 import fractions
 import math
 from concurrent import futures
 
 import numpy as np
 
-from data import lists
 from runtime import num_cores
 from runtime.errors import UserError
 
@@ -20,9 +20,13 @@ from runtime.errors import UserError
 # time; all at once, their features would not fit the processor's cache.
 BLOCK_BYTES = 2 ** 22
 
+# Images per class at a step. validation: of each seen class, the first of its pool. training: most
+# of an old class's exemplars that are trained on. stored: exemplars chosen of each seen class.
+StepCounts = collections.namedtuple('StepCounts', ['validation', 'training', 'stored'])
+
 
 def _per_class(settings, classes):
-    """M/classes and r*M/classes as exact fractions: exemplars a class, all and for validation."""
+    """Return M/classes and r*M/classes, exact: images per class, all and for validation."""
     memory = settings.memory_per_class * (  # M
         settings.num_classes if settings.memory == 'fixed' else classes)
     a_class = fractions.Fraction(memory, classes)
@@ -30,25 +34,25 @@ def _per_class(settings, classes):
 
 
 def validation_pool(settings):
-    """V: images of each class that are held out for validation and never trained on."""
+    """Return V, the images of each class that are held out and never trained on."""
     return validation_images(settings, 1)
 
 
 def validation_images(settings, step):
-    """v_t: validation images of each seen class at `step` >= 1, the first of its pool."""
+    """Return v_t, the validation images of each seen class at `step` >= 1."""
     return math.floor(_per_class(settings, settings.old(step))[1])
 
 
 def training_exemplars(settings, step):
-    """How many of an old class's stored exemplars `step` >= 1 trains on at most."""
+    """Return how many of an old class's stored exemplars `step` >= 1 trains on at most."""
     a_class, _ = _per_class(settings, settings.old(step))
     return math.ceil(a_class) - validation_images(settings, step)
 
 
-def stored_exemplars(settings, step, after_last=False):
-    """How many exemplars of each seen class are chosen after `step`.
+def stored_exemplars(settings, step, *, after_last=False):
+    """Return how many exemplars of each seen class are chosen after `step`.
 
-    After the last step, as published, 0; `after_last`: what a further step would have.
+    None after the last step, unless `after_last`: then as many as for a further step.
     """
     if step == settings.num_steps - 1 and not after_last:
         return 0
@@ -56,82 +60,69 @@ def stored_exemplars(settings, step, after_last=False):
     return math.ceil(a_class) - math.ceil(validation)
 
 
-def check(settings):
-    """Raises UserError where the bias correction would have no validation images."""
-    for step in range(1, settings.num_steps if settings.bias_correction else 0):
-        if not validation_images(settings, step):
-            raise UserError('step {} would have no validation image for the bias correction: raise '
-                            '--val_share or --memory_per_class, or use '
-                            '--nobias_correction'.format(step + 1))
+def step_counts(settings, step):
+    """Return the StepCounts of `step`, counted from 0.
 
-
-def warnings(settings, split):
-    """What the memory or a class has too little of.
-
-    The published settings bring nothing up but celeb10000's people with few images.
-
-    Yields:
-        One line a shortage, with the way out.
+    Step 0 has no bias-correction stage; its whole validation pool is counted, as in the authors'
+    log.
     """
+    return StepCounts(
+        validation=validation_images(settings, step) if step else validation_pool(settings),
+        training=training_exemplars(settings, step) if step else 0,
+        stored=stored_exemplars(settings, step))
+
+
+def check_memory(settings):
+    """Raise UserError if the bias correction would have no validation images."""
+    for step in range(1, settings.num_steps if settings.bias_correction else 0):
+        if not settings.memory_per_class:
+            raise UserError('--memory_per_class=0 leaves no validation image for the bias '
+                            'correction. Add --nobias_correction to train without exemplars.')
+        if not validation_images(settings, step):
+            growing = ', use --memory=growing' if settings.memory == 'fixed' else ''
+            raise UserError(f'Step {step + 1} would have no validation image for the bias '
+                            f'correction. Raise --val_share or --memory_per_class{growing}, or '
+                            f'use --nobias_correction.')
+
+
+def memory_warnings(settings, split):
+    """Return what the memory or a class has too little of, one line each, with the remedy.
+
+    The published settings give none, except for people of celeb10000 with few images.
+    """
+    lines = []
     if settings.num_steps > 1 and settings.bias_correction and validation_pool(settings) == 1:
-        yield ('1 image of each class is held out for the bias correction: raise --val_share or '
-               '--memory_per_class')
+        lines.append('Only 1 image of each class is held out for the bias correction, so beta and '
+                     'gamma will be unreliable. Raise --val_share or --memory_per_class.')
     quotas = [stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]
-    if 0 in quotas:
-        yield 'step {}: no exemplar of any class is stored: raise --memory_per_class'.format(
-            quotas.index(0) + 1)
+    if 0 in quotas and settings.memory_per_class:  # 0 is meant
+        lines.append(f'Step {quotas.index(0) + 1} stores no exemplars. Raise --memory_per_class.')
     small = [(step, c) for step, quota in enumerate(quotas)
              for c in range(settings.old(step), settings.seen(step)) if len(split.train[c]) < quota]
     if small:
         step, c = small[0]
-        yield ('step {}: label {} has {} training images for {} exemplars, in all {} classes have '
-               'too few: each image is stored once, a smaller --memory_per_class is enough'.format(
-                   step + 1, split.order[c], len(split.train[c]), quotas[step], len(small)))
-
-
-def samples(split, settings, step, exemplars):
-    """What `step` trains on, fits beta and gamma on, and tests with.
-
-    Args:
-        step: t, counted from 0.
-        exemplars: the stored ones of each old class, int64 arrays of indices into the train list.
-
-    Returns:
-        (training, validation, test), lists.Samples.
-    """
-    quota = training_exemplars(settings, step) if step else 0
-    # At step 0 there is no bias stage: the pool is merely counted in the log.
-    held_out = validation_images(settings, step) if step else validation_pool(settings)
-    old, seen = settings.old(step), settings.seen(step)
-    return (lists.training_samples(split, range(old, seen), [own[:quota] for own in exemplars]),
-            lists.validation_samples(split, seen, held_out),
-            lists.test_samples(split, settings.groups[:step + 2]))
-
-
-def planned_samples(split, settings):
-    """`samples` of every step, as far as counts go: the first images stand for the chosen ones."""
-    stored = []
-    for step in range(settings.num_steps):
-        yield samples(split, settings, step, stored)
-        count = stored_exemplars(settings, step)
-        stored = [images[:count] for images in
-                  stored + split.train[settings.old(step):settings.seen(step)]]
+        classes = '1 class has' if len(small) == 1 else f'{len(small)} classes have'
+        lines.append(f'{classes} fewer training images than exemplars to store (step {step + 1}, '
+                     f'label {split.order[c]}: {len(split.train[c])} images, {quotas[step]} '
+                     f'exemplars). All of their images are stored; a smaller --memory_per_class '
+                     f'is enough.')
+    return lines
 
 
 def herd(features, count):
-    """Greedy herding: the images whose running mean stays closest to the class mean.
+    """Choose by greedy herding: the running mean stays closest to the class mean.
 
-    With the class mean mu and k images chosen, takes the unchosen x that minimises
+    With the class mean mu and k images chosen, takes the unchosen x that minimizes
     ||mu - (x + sum of chosen) / (k+1)||; the first one wins a tie. (iCaRL, algorithm 4, on features
-    that are not normalised.)
+    that are not normalized.)
 
-    With s the sum of the chosen and everything centred on mu, (k+1)^2 times the squared distance is
-    ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share: each pick adds one column of
-    the Gram matrix, 2 x.(the chosen), to the costs.
+    With s the sum of the chosen and everything centered on mu, (k+1)^2 times the squared distance
+    is ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share: each pick adds one column
+    of the Gram matrix, 2 x.(the chosen), to the costs.
 
     Args:
         features: float array [images, dimensions] of one class.
-        count: exemplars wanted; all images, in herding order, where there are fewer.
+        count: exemplars to choose; all images, in herding order, if there are fewer.
 
     Returns:
         int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
@@ -141,7 +132,7 @@ def herd(features, count):
 
 
 def _herd(features, count):
-    """`herd` of several classes with as many images each, pick by pick.
+    """Herd several classes with equally many images, one pick at a time.
 
     Args:
         features: float array [classes, images, dimensions].
@@ -152,7 +143,7 @@ def _herd(features, count):
     """
     num_classes, num_images, _ = features.shape
     chosen = np.empty([num_classes, min(count, num_images)], np.int64)
-    # Centred on mu = 0 nothing large cancels. (Products are the fastest sums.)
+    # Centered on mu = 0 nothing large cancels. (Products are the fastest sums.)
     features = features.astype(np.float64)
     features -= np.ones([1, num_images]) @ features / max(num_images, 1)
     cost = np.einsum('cid,cid->ci', features, features)
@@ -169,7 +160,7 @@ def _herd(features, count):
 
 
 def _blocks(sizes, dimensions):
-    """The classes, as int arrays of some with as many images each that fit BLOCK_BYTES, or alone.
+    """Group classes with equally many images into int arrays whose features fit BLOCK_BYTES.
 
     `sizes`: int array, the number of images of each class; `dimensions`: of a feature.
     """
@@ -181,22 +172,25 @@ def _blocks(sizes, dimensions):
     return blocks
 
 
-def select(settings, step, classes, features, after_last=False):
-    """The exemplars to store after `step`, for each seen class out of its images of this step.
+def select(settings, step, classes, features, *, after_last=False):
+    """Choose the exemplars to store after `step`, from the training images of this step.
 
     Args:
         step: t, counted from 0.
         classes: int array [images], the class of every training image of this step.
-        features: float array [images, dimensions], same order; may be None for random exemplars.
+        features: float array [images, dimensions], same order; may be None for random exemplars
+            and where none are stored.
         after_last: as for stored_exemplars.
 
     Returns:
-        A list with one int64 array a seen class: rows of `features`, in the order chosen.
+        A list with one int64 array per seen class: rows of `features`, in the order chosen.
     """
-    count = stored_exemplars(settings, step, after_last)
+    count = stored_exemplars(settings, step, after_last=after_last)
     seen = settings.seen(step)
     order = np.argsort(classes, kind='stable')
     by_class = np.split(order, np.searchsorted(classes[order], np.arange(1, seen)))
+    if not count:
+        return [rows[:0] for rows in by_class]
     if settings.exemplar_selection == 'herding':
         chosen = [None] * seen
 

@@ -23,7 +23,9 @@ import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline, serving
 from data import settings as settings_lib
+from data.samples import planned_samples, step_samples
 from logs import measures, step_results
+from logs.log_reader import COUNTS
 from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
 from runtime.errors import UserError
 from runtime.signals import STOP
@@ -59,9 +61,14 @@ class Run:
             FLAGS.pretrained, resnet_model.variable_shapes(settings))
         self.run_time = None
 
+    def planned_samples(self):
+        """`step_samples` of every step, as far as counts go."""
+        return planned_samples(self.split, self.settings, [
+            exemplar.step_counts(self.settings, step) for step in range(self.settings.num_steps)])
+
     def schedules(self, step, samples):
         """The Schedules of both stages; None for stage 2 where there is no correction."""
-        stage1, stage2 = (settings_lib.schedule(self.settings, len(part.images), factor)
+        stage1, stage2 = (settings_lib.schedule(self.settings, len(part.indices), factor)
                           for part, factor in zip(samples, (1, bic_layer.EPOCHS_FACTOR)))
         return stage1, stage2 if step and self.settings.bias_correction else None
 
@@ -78,19 +85,22 @@ def run_step(run, step, exemplars, teacher_bias):
     Returns (results, exemplars of the seen classes).
     """
     settings = run.settings
-    samples = training, validation, test = exemplar.samples(run.split, settings, step, exemplars)
-    run_log.counts_lines(step, *(len(part.images) for part in samples))
+    samples = training, validation, test = step_samples(
+        run.split, settings, step, exemplars, exemplar.step_counts(settings, step))
+    run_log.counts_lines(step, *(len(part.indices) for part in samples))
     stage1, stage2 = run.schedules(step, samples)
 
     checkpoint = train_classifier(run, step, training, stage1, teacher_bias)  # section 3
     stores = FLAGS.store_last or step < settings.num_steps - 1
-    herding = settings.exemplar_selection == 'herding' and stores
+    herding = (settings.exemplar_selection == 'herding' and stores
+               and exemplar.stored_exemplars(settings, step, after_last=True) > 0)
     with resnet_model.frozen(checkpoint, run.machine, settings, step) as frozen:
         bias = fit_bias(run, step, frozen, validation, stage2) if stage2 else None  # section 4
         results, predicted, features = evaluate(run, step, frozen, bias, samples, herding)
-    step_results.write(run.model_dir, step, settings, run.split, test, predicted)
-    chosen = exemplar.select(settings, step, training.classes, features, True) if stores else []
-    return results, [training.images[rows] for rows in chosen]
+    step_results.write_predicted_classes(run.model_dir, step, settings, run.split, test, predicted)
+    chosen = exemplar.select(settings, step, training.class_indices, features,
+                             after_last=True) if stores else []
+    return results, [training.indices[rows] for rows in chosen]
 
 
 def train_classifier(run, step, training, schedule, teacher_bias):
@@ -121,12 +131,15 @@ def train(run, step, training, schedule, teacher_bias, done, start):
     directory = checkpoints.classifier_dir(run.model_dir, step)
     batches = pipeline.Batches(schedule, [run.settings.seed, step])
     files = training.files
+    names = None
+    if not step and run.pretrained:
+        start, names = run.pretrained.prefix, run.pretrained.names
     watch = progress.Progress(run, step, 'classifier', schedule, directory,
                               lambda update: files[batches.images(update)])
     with checks.around_stage(run, watch.files_read):
         resnet_model.train(directory, training, batches, schedule, run.machine, watch, done,
                            settings=run.settings, step=step, teacher_bias=teacher_bias,
-                           start=start if step else run.pretrained)
+                           start=start, start_names=names)
 
 
 def fit_bias(run, step, frozen, validation, schedule):
@@ -144,21 +157,21 @@ def fit_bias(run, step, frozen, validation, schedule):
 def evaluate(run, step, frozen, bias, samples, with_features):
     """One pass over validation, test and, for herding, training images.
 
-    Returns (results, predicted, features): step_results.of, and float32 [training images,
-    dimensions] or None.
+    Returns (results, predicted, features): step_results.compute_results, and float32 [training
+    images, dimensions] or None.
     """
     training, validation, test = samples
     passed = ([validation] if step else []) + [test] + ([training] if with_features else [])
-    files, classes = (np.concatenate([getattr(part, name) for part in passed])
-                      for name in ('files', 'classes'))
+    files = np.concatenate([part.files for part in passed])
+    classes = np.concatenate([part.class_indices for part in passed])
     with checks.around_stage(run, lambda: files):
         outputs = frozen.forward(
             lambda: pipeline.evaluation_dataset(files, classes, run.settings,
                                                 run.machine.num_parallel_calls),
             len(files), outputs='evaluation', batch_norm='moving', bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, frozen.checkpoint)
-    return step_results.of(step, run.settings, samples, bias, outputs) + (
-        outputs['features'][-len(training.images):] if with_features else None,)
+    return step_results.compute_results(step, run.settings, samples, bias, outputs) + (
+        outputs['features'][-len(training.indices):] if with_features else None,)
 
 
 def run_experiment(run):
@@ -167,7 +180,7 @@ def run_experiment(run):
     records = state.finished_steps(run.model_dir, settings.num_steps)
     state.write_results(run.model_dir, settings.num_steps, records)
     state.write_table(run.model_dir, 'classes.txt', *lists.classes(run.split, run.data_dir))
-    rows = [record['results'] for record in records]
+    rows = [measures.without_trivial_top5(record['results']) for record in records]
     if records:
         LOG.info('resuming after step %d of %d', len(records), settings.num_steps)
     checkpoints.prune(run.model_dir, len(records), run.keeps)
@@ -175,9 +188,9 @@ def run_experiment(run):
     for step in range(len(records), settings.num_steps):
         results, chosen = run_step(run, step, *passed_on(run, step, records))
         # Logged before it is saved: killed in between, the log has it twice rather than never.
-        rows.append(results)
+        rows.append(measures.without_trivial_top5(results))
         run_log.step_lines(settings.num_steps, rows)
-        run_log.write_summary(os.path.join(run.model_dir, 'summary'), results)
+        run_log.write_summary(os.path.join(run.model_dir, 'summary'), rows[-1])
         records.append(state.save_step(run.model_dir, step, results,
                                        [run.split.train_list.names(images) for images in chosen]))
         state.write_results(run.model_dir, settings.num_steps, records)
@@ -191,14 +204,15 @@ def run_experiment(run):
 def plan(run, says=False):
     """Finds the RunTime, warns of what makes a run go wrong; `says`: also what each step has."""
     planned = []
-    for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
+    for step, samples in enumerate(run.planned_samples()):
         STOP.check()
         planned.append(run.schedules(step, samples))
         if says:
-            run_log.counts_lines(step, *(len(part.images) for part in samples))
+            run_log.counts_lines(step, *(len(part.indices) for part in samples))
             run_log.updates_line(*planned[-1])
-    run_log.warn(settings_lib.warnings(run.settings, planned))
-    run_log.warn(exemplar.warnings(run.settings, run.split))
+    run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
+    run_log.warn(exemplar.memory_warnings(run.settings, run.split))
+    run_log.warn(step_results.unequal_test_warnings(run.split))
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
 
@@ -222,7 +236,8 @@ def run_worker(run):
         records = cluster.wait_for_step(run.model_dir, step, num_updates)
         if len(records) == step:
             exemplars, teacher_bias = passed_on(run, step, records)
-            samples = exemplar.samples(run.split, run.settings, step, exemplars)
+            samples = step_samples(run.split, run.settings, step, exemplars,
+                                   exemplar.step_counts(run.settings, step))
             schedule = run.schedules(step, samples)[0]
             train_classifier(run, step, samples[0], schedule, teacher_bias)
             num_updates = schedule.num_updates
@@ -236,7 +251,7 @@ def evaluate_checkpoints(run, own):
     num_steps, corrects, rows = run.settings.num_steps, run.settings.bias_correction, []
     records = state.finished_steps(run.model_dir) if own else [None] * num_steps
     checks.leave_out_bad_images(run, len(records))
-    for step, samples in enumerate(exemplar.planned_samples(run.split, run.settings)):
+    for step, samples in enumerate(run.planned_samples()):
         checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(run.model_dir, step),
                                         verify=step < len(records))
         if not checkpoint or step >= len(records):
@@ -245,13 +260,16 @@ def evaluate_checkpoints(run, own):
             continue
         bias = (state.bias_of(records[step]) if own else None if not corrects else
                 bic_layer.load(checkpoints.bias_dir(run.model_dir, step)))
-        run_log.counts_lines(step, *(len(part.images) for part in samples))
+        counts = {name: len(part.indices) for name, part in zip(COUNTS, samples)}
+        if own:  # what the step trained on, which --skip_bad_images may have made fewer
+            counts = {name: records[step]['results'][name] for name in COUNTS}
+        run_log.counts_lines(step, *counts.values())
         if bias is None and step and corrects:
             run_log.warn(['step {}: no {}_bias to read: not corrected'.format(step + 1, step)])
         with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
             results, predicted, _ = evaluate(run, step, frozen, bias, samples, False)
         step_results.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
-        rows.append(results)
+        rows.append(measures.without_trivial_top5(dict(results, **counts)))
         run_log.step_lines(num_steps, rows)
     if not rows:
         raise UserError('{}: no checkpoint of a finished step; a run keeps those of earlier steps '
@@ -280,8 +298,9 @@ def main(_):
         stored = FLAGS.eval_only and state.read_experiment(model_dir)
         if FLAGS.eval_only and FLAGS.predictions:
             state.check_writable(model_dir)
-        settings = settings_lib.from_flags(FLAGS, stored)
-        exemplar.check(settings)
+        settings = (settings_lib.stored_settings(FLAGS, stored) if stored
+                    else settings_lib.settings_from_flags(FLAGS))
+        exemplar.check_memory(settings)
         run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task)
         if stored:
             state.check_lists(stored, run.digests, model_dir, run.data_dir)
@@ -296,6 +315,8 @@ def main(_):
         elif not look:
             cluster.wait_for_experiment(model_dir, settings, run.digests, FLAGS.overwrite)
         run.machine.log_devices()
+        if run.pretrained and run.pretrained.note:
+            LOG.info('%s', run.pretrained.note)
         checks.warn_of_images(run.split, settings)
         if FLAGS.dry_run:
             plan(run, says=True)

@@ -162,9 +162,12 @@ def weight_decay(settings, step):
     return factor * tf.add_n(decayed)
 
 
-def _start_from(checkpoint, teacher):
-    """Both networks start from step t-1's classifier; momentum starts anew."""
-    tf.train.init_from_checkpoint(checkpoint, {NETWORK + '/': NETWORK + '/'})
+def _start_from(checkpoint, teacher, names=None):
+    """Both networks start from step t-1's classifier; momentum starts anew.
+
+    `names`: {name in the checkpoint: variable} if not all variables start from it (--pretrained).
+    """
+    tf.train.init_from_checkpoint(checkpoint, names or {NETWORK + '/': NETWORK + '/'})
     if teacher:
         tf.train.init_from_checkpoint(checkpoint, {NETWORK + '/': STORED_NETWORK + '/'})
 
@@ -188,6 +191,7 @@ def classifier_fn(features, labels, mode, params):
             'start' (the checkpoint of step t-1's classifier, at step 0 the pretrained one or None;
             without effect if the stage resumes from its own checkpoint), 'teacher_bias'
             ((beta, gamma) of step t-1, or None);
+            'start_names' (may be missing: as for _start_from);
             'num_replicas' (int, may be missing: over how many devices tf.distribute divides a
             batch; `features` and `labels` are then the share of one replica).
 
@@ -225,7 +229,7 @@ def _classifier(features, labels, params, mean):
         kd = tf.constant(0.)
         loss = ce + wd
     if params['start'] is not None:
-        _start_from(params['start'], teacher)
+        _start_from(params['start'], teacher, params.get('start_names'))
 
     global_step = tf.train.get_or_create_global_step()
     learning_rate = tf.train.piecewise_constant(
@@ -275,9 +279,9 @@ def train(directory, samples, batches, schedule, machine, progress, done, **para
         machine: the Machine.
         progress: the Progress that is told of each update.
         done: updates done already, whose checkpoint is the newest in `directory`.
-        params: 'settings', 'step', 'start', 'teacher_bias' of classifier_fn.
+        params: 'settings', 'step', 'start', 'start_names', 'teacher_bias' of classifier_fn.
     """
-    files, classes = samples.files, samples.classes
+    files, classes = samples.files, samples.class_indices
 
     def input_fn():
         return pipeline.training_dataset(

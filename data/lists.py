@@ -1,4 +1,4 @@
-"""List files, the class order, the held-out split, and what each step trains and tests on.
+"""List files, the class order and the held-out split.
 
 Images are int64 indices into an ImageList; classes are numbered in the order in which they arrive,
 labels as the list files have them.
@@ -13,7 +13,6 @@ import io
 import os
 import posixpath
 import re
-import zlib
 
 import numpy as np
 
@@ -48,22 +47,6 @@ class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 
 # checked_groups: the number of groups of which the bad images were left out.
 Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test', 'test_classes',
                                          'train_list', 'test_list', 'checked_groups'])
-
-
-class Samples(collections.namedtuple('Samples', ['images', 'classes', 'image_list'])):
-    """Images for a purpose: int64 array of indices into image_list, int64 array of classes."""
-
-    __slots__ = ()
-
-    @property
-    def files(self):
-        """Object array of bytes."""
-        return self.image_list.files(self.images)
-
-    @property
-    def digest(self):
-        """A number that tells whether all processes of a run have the same images."""
-        return zlib.crc32(self.classes.tobytes(), zlib.crc32(self.images.tobytes()))
 
 
 def _read(path, name):
@@ -216,7 +199,8 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
         if kept <= 0:
             raise UserError(
                 '{}: label {} has {} images, but {} are held out for validation and one more is '
-                'needed to train on; lower --val_share or --memory_per_class, or add images'.format(
+                'needed to train on; lower --val_share or --memory_per_class, hold out fewer '
+                'with --memory=growing, or add images'.format(
                     train.path, label, len(images), validation_pool))
         stream.shuffle(images)
         training.append(images[:kept])
@@ -243,37 +227,6 @@ def without(split_, train_images, test_images):
         train=kept(split_.train, train_images, 'train on'),
         validation=kept(split_.validation, train_images, 'hold out for the bias correction'),
         test=kept(split_.test, test_images, 'test with'))
-
-
-def _class_by_class(image_list, classes, images_by_class):
-    return Samples(np.concatenate(images_by_class).astype(np.int64),
-                   np.repeat(classes, [len(images) for images in images_by_class]), image_list)
-
-
-def training_samples(split_, classes, exemplars):
-    """What a step trains on: the new group's images, class by class, then the old exemplars.
-
-    `classes`: range of the new group; `exemplars`: one array of image indices an old class.
-    Returns Samples of the train list.
-    """
-    order = list(classes) + list(range(len(exemplars)))
-    return _class_by_class(split_.train_list, order, [split_.train[c] for c in classes] + exemplars)
-
-
-def validation_samples(split_, seen, images_per_class):
-    """The first `images_per_class` of the pool of every seen class: Samples of the train list."""
-    return _class_by_class(split_.train_list, np.arange(seen),
-                           [pool[:images_per_class] for pool in split_.validation[:seen]])
-
-
-def test_samples(split_, groups):
-    """The test images of the groups between `groups` (Settings.groups), group after group.
-
-    Within a group they are in list order.
-    """
-    images = np.concatenate([np.sort(np.concatenate(split_.test[begin:end]))
-                             for begin, end in zip(groups, groups[1:])])
-    return Samples(images, split_.test_classes[images], split_.test_list)
 
 
 def find_images(split_, paths_by_class, missing_ok=False):

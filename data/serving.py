@@ -40,7 +40,7 @@ def settings(model_dir):
     stored = state.read_experiment(model_dir)
     if stored is None:
         raise UserError('--model_dir={}: no experiment of this program'.format(model_dir))
-    return settings_lib.from_flags(FLAGS, stored)
+    return settings_lib.stored_settings(FLAGS, stored)
 
 
 def target(finished):

@@ -1,4 +1,4 @@
-"""The settings of an experiment: one immutable record, one table of data sets, pure functions.
+"""The settings of an experiment: one immutable record, its flags, and the schedules they give.
 
 Every number is from the paper, as its authors ran it, unless its comment says otherwise.
 """
@@ -16,41 +16,61 @@ from runtime.errors import UserError
 # What defines an experiment, together with its list files: (name, kind, default, help); each is a
 # flag, too. Kind: int, float, bool, a tuple of names to choose from, [int] or [float] for several.
 FIELDS = (
-    ('num_classes', int, 0, 'C; needed for --dataset=folder'),
-    ('num_increments', int, 10, 'G, equal groups of classes; of those after --first_classes'),
-    ('memory_per_class', int, 20, 'P: exemplars per class, see --memory'),
-    ('val_share', float, 0.1, 'r: share of the memory kept for the bias correction'),
-    ('image_size', int, 224, 'side of the network\'s input in pixels'),
-    ('preprocessing', ('vgg', 'cifar'), 'vgg', 'resize and crop, or pad and crop'),
-    ('random_flip', bool, True, 'mirror half of the training images'),
-    ('network', ('imagenet', 'cifar'), 'imagenet', 'family of ResNet v2'),
-    ('resnet_size', int, 18, 'layers: 18, 34, 50, 101, 152, 200; cifar: 6n+2'),
-    ('train_epochs', int, 100, 'epochs of stage 1; stage 2 has twice as many'),
-    ('batch_size', int, 256, 'images an update'),
-    ('learning_rate', float, 0.1, 'initial rate, at a batch of learning_rate_batch'),
-    ('learning_rate_batch', int, 256, 'the batch that learning_rate is for; linear in the batch'),
-    ('lr_boundaries', [float], (30, 60, 80, 90), 'epochs at which the rate is divided by 10'),
-    ('weight_decay', float, 1e-4, 'before the factor C/s_t, G/(t+1) in equal groups'),
-    ('batch_norm_decay', float, 0.997, 'of the moving statistics; short trainings need less'),
-    ('temperature', float, 2., 'of the distillation'),
-    ('distillation', bool, True, 'without it and without bias_correction: the paper\'s baseline-1'),
-    ('bias_correction', bool, True, 'without: the paper\'s baseline-2'),
-    ('bias_batch_norm', ('batch', 'moving'), 'batch',
-     'statistics used in stage 2: the batch\'s, as the authors\', or the moving ones'),
-    ('exemplar_selection', ('herding', 'random'), 'herding', 'how exemplars are chosen'),
-    ('seed', int, 1993, 'of initial weights, shuffling, crops: for repeats'),
-    ('order_seed', int, 1993, 'of class order and split: another one is another problem'),
-    ('resize_range', [int], (), 'shortest and longest shorter side in training, in pixels '
-     '(default: 256,512 for crops of 224, scaled with the crop)'),
-    ('first_classes', int, 0, 'classes of the first group; 0: as many as in the others'),
-    ('classes_per_increment', int, 0, 'classes of each group but the first, the last may have '
-     'fewer; 0: --num_increments says how many groups'),
-    ('memory', ('fixed', 'growing'), 'fixed',
-     'P*C exemplars in all, as the authors, or P of every class seen'),
-    ('class_order', str, (), 'file with one label a line, in the order in which the classes '
-     'arrive (default: that of --order_seed)'),
-    ('pretrained', str, None, 'checkpoint, or a folder with one, from which the first step\'s '
-     'network starts; it has to be the same network'),
+    ('num_classes', int, 0, 'Number of classes, of all steps together. It is fixed at the start: '
+     'count classes that will come later, too. Required for --dataset=folder.'),
+    ('num_increments', int, 10, 'Number of steps, each with equally many new classes. With '
+     '--first_classes: the number of steps after the first.'),
+    ('memory_per_class', int, 20, 'Exemplar memory in images per class of the whole problem. The '
+     'memory holds memory_per_class * num_classes images at every step, shared by the classes '
+     'seen, unless --memory=growing. 0 with --nobias_correction keeps no exemplars (LwF).'),
+    ('val_share', float, 0.1, 'Fraction of the exemplar memory that is the validation split of the '
+     'bias correction and never trained on.'),
+    ('image_size', int, 224, 'Side of the network\'s input in pixels.'),
+    ('preprocessing', ('vgg', 'cifar'), 'vgg', 'vgg resizes images and crops them; cifar pads '
+     'images and crops them, without resizing.'),
+    ('random_flip', bool, True, 'Mirror half of the training images.'),
+    ('network', ('imagenet', 'cifar'), 'imagenet', 'Family of ResNet v2.'),
+    ('resnet_size', int, 18, 'Number of layers: 18, 34, 50, 101, 152 or 200; with --network=cifar '
+     '8, 14, 20, 26, 32, ... (6n+2).'),
+    ('train_epochs', int, 100, 'Epochs of the classifier stage. The bias-correction stage runs '
+     'twice as many. --lr_boundaries are scaled with it unless given.'),
+    ('batch_size', int, 256, 'Images per update. The learning rate is scaled with it, see '
+     '--learning_rate.'),
+    ('learning_rate', float, 0.1, 'Initial learning rate at a batch size of --learning_rate_batch. '
+     'The rate used is learning_rate * batch_size / learning_rate_batch.'),
+    ('learning_rate_batch', int, 256, 'Batch size in images at which --learning_rate is used '
+     'unscaled.'),
+    ('lr_boundaries', [float], (30, 60, 80, 90), 'Epochs of the classifier stage after which the '
+     'learning rate is divided by 10. They are doubled in the bias-correction stage.'),
+    ('weight_decay', float, 1e-4, 'Weight decay at the last step. At each step it is multiplied '
+     'by (all classes) / (classes seen), as in the authors\' code.'),
+    ('batch_norm_decay', float, 0.997, 'Decay of the moving batch-norm statistics per update. Use '
+     '0.9 for steps of fewer than about 1,500 updates.'),
+    ('temperature', float, 2., 'Temperature of the distillation loss.'),
+    ('distillation', bool, True, 'Use the distillation loss. --nodistillation --nobias_correction '
+     'is replay (the paper\'s baseline-1).'),
+    ('bias_correction', bool, True, 'Run the bias-correction stage from the second step on. '
+     '--nobias_correction is replay + KD (the paper\'s baseline-2).'),
+    ('bias_batch_norm', ('batch', 'moving'), 'batch', 'Batch-norm statistics in the '
+     'bias-correction stage: of each batch (authors\' code), or the moving ones.'),
+    ('exemplar_selection', ('herding', 'random'), 'herding', 'How exemplars are chosen.'),
+    ('seed', int, 1993, 'Seed of initial weights, shuffling, crops and random exemplars. Vary it '
+     'for repeats.'),
+    ('order_seed', int, 1993, 'Seed of the class order and the validation split. Keep it to '
+     'compare with other results.'),
+    ('resize_range', [int], (), 'Smallest and largest length in pixels to which the shorter side '
+     'is resized in training. Default: 256,512 for --image_size=224, scaled with it.'),
+    ('first_classes', int, 0, 'Number of classes of the first step; 0: as many as in the other '
+     'steps.'),
+    ('classes_per_increment', int, 0, 'Number of new classes per step after the first, in place of '
+     '--num_increments. The last step may have fewer. 0: follows from --num_increments.'),
+    ('memory', ('fixed', 'growing'), 'fixed', 'Exemplar memory: fixed holds memory_per_class * '
+     'num_classes images at every step (authors\' code), so old classes have more exemplars while '
+     'few are seen; growing holds memory_per_class images of every class seen.'),
+    ('class_order', str, (), 'File with one label per line, in the order in which classes arrive. '
+     'Default: the order drawn with --order_seed.'),
+    ('pretrained', str, None, 'Checkpoint, or folder with one, from which the first step\'s '
+     'network starts. A last layer for another number of classes is not taken.'),
 )
 
 
@@ -59,7 +79,7 @@ _Fields.__new__.__defaults__ = tuple(default for _, _, default, _ in FIELDS)
 
 
 class Settings(_Fields):
-    """The settings of one experiment; what is not given has the published default.
+    """The settings of one experiment. Fields that are not given have the published default.
 
     The numbers of classes, with t = 0, 1, ... the step: n_t are old, m_t new, s_t = n_t + m_t seen.
     """
@@ -68,18 +88,18 @@ class Settings(_Fields):
 
     @classmethod
     def from_dict(cls, stored):
-        """Settings as JSON gives them back; those that came into being since have defaults.
+        """Return Settings from JSON. Fields that a stored experiment lacks have their defaults.
 
-        Raises TypeError or KeyError where they are none.
+        Raises TypeError or KeyError if they are not settings.
         """
-        # Once, one seed was for both.
+        # An experiment without an order_seed has one seed for both.
         return cls(**dict({'order_seed': stored['seed']}, **{
             name: tuple(value) if isinstance(value, list) else value
             for name, value in stored.items()}))
 
     @property
     def groups(self):
-        """Where each group of classes begins, and C: (0, 50, 75, 100) for 50, then 25 and 25."""
+        """First class index of each group, and C: (0, 50, 75, 100) for 50, then 25 and 25."""
         size = self.classes_per_increment or (
             self.num_classes - self.first_classes) // self.num_increments
         first = (0,) if self.first_classes else ()
@@ -92,7 +112,7 @@ class Settings(_Fields):
         return len(self.groups) - 1
 
     def old(self, step):
-        """n_t, the classes learnt before `step`."""
+        """n_t, the classes learned before `step`."""
         return self.groups[step]
 
     def new(self, step):
@@ -100,96 +120,137 @@ class Settings(_Fields):
         return self.groups[step + 1] - self.groups[step]
 
     def seen(self, step):
-        """s_t, the classes learnt before `step` or at it."""
+        """s_t, the classes learned before `step` or at it."""
         return self.groups[step + 1]
 
 
 DATASETS = {
     'imagenet1000': Settings('imagenet1000', num_classes=1000),
     'imagenet100': Settings('imagenet100', num_classes=100),
-    # Not the paper's: 100 classes drawn out of the 1,000, as other papers have them.
+    # Not in the paper: 100 classes drawn out of the 1,000, as in other papers.
     'imagenet100_random': Settings('imagenet100_random', num_classes=100),
     'cifar100': Settings(
         'cifar100', num_classes=100, image_size=32, preprocessing='cifar', network='cifar',
         resnet_size=32, train_epochs=250, batch_size=128, learning_rate_batch=128,
         lr_boundaries=(100, 150, 200), weight_decay=2e-4),
-    # P*C = 50,000; r leaves one validation image a person at the last step.
+    # P*C = 50,000; r leaves one validation image per person at the last step.
     'celeb10000': Settings('celeb10000', num_classes=10000, memory_per_class=5, val_share=0.2),
-    # Not the paper's. A mirrored letter is no letter, hence no flip. The memory is so small that
-    # old classes soon have a tenth of the new ones' images. Some hundred updates a step need a
-    # smaller batch-norm decay than 0.997.
+    # Not in the paper. Mirrored letters are not letters, so there is no flip. The memory is so
+    # small that old classes soon have a tenth as many images as new ones. Steps of a few hundred
+    # updates need a smaller batch-norm decay than 0.997.
     'glyphs100': Settings(
         'glyphs100', num_classes=100, memory_per_class=5, val_share=0.2, image_size=32,
         preprocessing='cifar', random_flip=False, network='cifar', resnet_size=8,
         train_epochs=16, batch_size=64, learning_rate_batch=64, lr_boundaries=(8, 13),
         batch_norm_decay=0.9),
-    # Any folder of images: `--num_classes` is required, the rest are ImageNet's unless given.
+    # Any folder of images: --num_classes is required; the other defaults are those of ImageNet.
     'folder': Settings('folder', num_classes=0),
 }
 
 
-# A flag for each field; where it is not given, the data set's own value holds.
-for _name, _kind, _, _help in FIELDS:
-    if isinstance(_kind, tuple):
-        flags.DEFINE_enum(_name, None, _kind, _help)
-    elif isinstance(_kind, list):
-        flags.DEFINE_list(_name, None, _help)
-    else:
-        {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_bool,
-         str: flags.DEFINE_string}[_kind](_name, None, _help)
+def _default_text(name):
+    """The value of a field in each data set, for --help; '' if the help text says it."""
+    default = {field: value for field, _, value, _ in FIELDS}[name]
+    if default in ((), None):
+        return ''
+    others = {}
+    for dataset, settings in sorted(DATASETS.items()):
+        value = getattr(settings, name)
+        if value != default:
+            others.setdefault(_as_text(value), []).append(dataset)
+    return ' (default: {})'.format('; '.join([_as_text(default)] + [
+        f'{value} for {", ".join(datasets)}' for value, datasets in others.items()]))
 
 
-def from_flags(values, stored=None):
-    """The data set's Settings with every given flag of `values`, absl's FlagValues.
+def _as_text(value):
+    return ','.join(map(_as_text, value)) if isinstance(value, tuple) else str(value)
 
-    `stored`: an experiment's identity, whose settings hold instead; a flag that contradicts is an
-    error. Raises UserError, naming the flag.
+
+def _define_flags():
+    """Define a flag for each field. It is None if it is not given."""
+    for name, kind, _, text in FIELDS:
+        text += _default_text(name)
+        if isinstance(kind, tuple):
+            flags.DEFINE_enum(name, None, kind, text)
+        elif isinstance(kind, list):
+            flags.DEFINE_list(name, None, text)
+        else:
+            define = {int: flags.DEFINE_integer, float: flags.DEFINE_float,
+                      bool: flags.DEFINE_bool, str: flags.DEFINE_string}[kind]
+            define(name, None, text)
+
+
+_define_flags()
+
+
+def _given_values(values, num_classes):
+    """Return {field: value} of the flags that are set, as Settings has them.
+
+    `num_classes`: of the data set or the experiment, unless --num_classes is set.
     """
-    given = {}
-    try:
-        stored = stored and Settings.from_dict(stored['settings'])
-    except (KeyError, TypeError) as error:
-        raise UserError('the experiment in --model_dir is of another version of this program '
-                        '({})'.format(error)) from None
+    given = {name: values[name].value for name, _, _, _ in FIELDS if values[name].value is not None}
     for name, kind, _, _ in FIELDS:
-        value = values[name].value
-        if isinstance(kind, list) and value is not None:
+        if isinstance(kind, list) and name in given:
             try:
-                value = tuple(map(kind[0], value))
+                given[name] = tuple(map(kind[0], given[name]))
             except ValueError:
-                raise UserError('--{}={} are no numbers'.format(name, ','.join(value))) from None
-        if value is not None:
-            given[name] = value
-    num_classes = given.get('num_classes', (stored or DATASETS[values.dataset]).num_classes)
+                raise UserError(f'--{name}={",".join(given[name])} must be numbers separated by '
+                                f'commas.') from None
+    num_classes = given.get('num_classes', num_classes)
     if not num_classes:
-        raise UserError('--dataset={} needs --data_dir and --num_classes'.format(values.dataset))
+        raise UserError(f'--dataset={values.dataset} needs --data_dir and --num_classes.')
     if 'class_order' in given:
         given['class_order'] = lists.read_order(given['class_order'], num_classes)
     if 'pretrained' in given:
-        given['pretrained'] = pretrained.digest(given['pretrained'])
-    for name, value in dict(given, dataset=values.dataset).items() if stored else ():
-        if values[name].present and value != getattr(stored, name):
-            raise UserError('{}: the experiment in --model_dir has {} {}; leave the flag '
-                            'out'.format(values[name].serialize(), name,
-                                         str(getattr(stored, name))[:40]))
-    settings = stored or override(DATASETS[values.dataset], **given)
-    check(settings)
+        given['pretrained'] = pretrained.checkpoint_digest(given['pretrained'])
+    return given
+
+
+def settings_from_flags(values):
+    """Return the data set's Settings with every flag that is set in `values`, absl's FlagValues.
+
+    Raises UserError, naming the flag.
+    """
+    usual = DATASETS[values.dataset]
+    settings = override(usual, **_given_values(values, usual.num_classes))
+    check_settings(settings)
     return settings
 
 
-def override(settings, **given):
-    """Returns `settings` with every field replaced whose value in `given` is not None.
+def stored_settings(values, identity):
+    """Return the Settings of a stored experiment, which flags may repeat but not contradict.
 
-    Where the number of epochs changes and `lr_boundaries` are not given, they keep their place in
-    the schedule (30 of 100 epochs becomes 6 of 20).
+    `identity`: as state.read_experiment returns it. Raises UserError, naming the flag.
+    """
+    try:
+        stored = Settings.from_dict(identity['settings'])
+    except (KeyError, TypeError) as error:
+        raise UserError(f'The experiment in --model_dir is of another version of this program '
+                        f'({error}). Use that version, or another --model_dir.') from None
+    given = dict(_given_values(values, stored.num_classes), dataset=values.dataset)
+    for name, value in given.items():
+        if values[name].present and value != getattr(stored, name):
+            raise UserError(f'{values[name].serialize()} contradicts the experiment in '
+                            f'--model_dir ({name} is {str(getattr(stored, name))[:40]}). Leave '
+                            f'the flag out, or use another --model_dir.')
+    check_settings(stored)
+    return stored
+
+
+def override(settings, **given):
+    """Return `settings` with every field replaced whose value in `given` is not None.
+
+    If the number of epochs changes and `lr_boundaries` are not given, they are scaled with it (30
+    of 100 epochs becomes 6 of 20).
     """
     given = {name: value for name, value in given.items() if value is not None}
     if given.get('classes_per_increment', 0) > 0:
         if 'num_increments' in given:
             raise UserError('--classes_per_increment={classes_per_increment} and '
-                            '--num_increments={num_increments}: give one of them'.format(**given))
+                            '--num_increments={num_increments} exclude each other. Use one of '
+                            'them.'.format(**given))
         merged = settings._replace(**given)
-        given['num_increments'] = max(1, math.ceil(  # check() names what leaves no group
+        given['num_increments'] = max(1, math.ceil(  # check_settings names what leaves no group
             (merged.num_classes - merged.first_classes) / merged.classes_per_increment))
     if 'train_epochs' in given and 'lr_boundaries' not in given:
         given['lr_boundaries'] = tuple(epoch * given['train_epochs'] / settings.train_epochs
@@ -197,53 +258,68 @@ def override(settings, **given):
     return settings._replace(**given)
 
 
-# The largest value that can be meant: beyond, memory or days are spent on a slip of the hand before
-# anything shows.
-MOST = {'num_classes': 10 ** 6, 'num_increments': 10 ** 6, 'memory_per_class': 10 ** 6,
-        'image_size': 4096, 'resnet_size': 1202, 'train_epochs': 10 ** 5, 'batch_size': 2 ** 16,
-        'learning_rate_batch': 2 ** 16, 'learning_rate': 1e38, 'temperature': 1e6,
-        'val_share': 0.99, 'weight_decay': 1e38, 'batch_norm_decay': 0.999999,
-        'seed': 2 ** 32 - 1, 'order_seed': 2 ** 32 - 1}
-MAY_BE_0 = ('weight_decay', 'batch_norm_decay', 'seed', 'order_seed', 'first_classes',
-            'classes_per_increment')
+MAX_CLASSES = 10 ** 6  # a list of the groups is held in memory
+MAX_EPOCHS = 10 ** 5  # TensorFlow counts updates in 32 bits
+MAX_SEED = 2 ** 32 - 1  # NumPy's
+MAX_RESIZED_SIDE = 2 ** 15 - 1
+POSITIVE_FIELDS = ('num_classes', 'num_increments', 'image_size', 'resnet_size', 'train_epochs',
+                   'batch_size', 'learning_rate_batch', 'learning_rate', 'temperature', 'val_share')
+NOT_NEGATIVE_FIELDS = ('memory_per_class', 'weight_decay', 'batch_norm_decay', 'seed',
+                       'order_seed', 'first_classes', 'classes_per_increment')
+IMAGENET_SIZES = (18, 34, 50, 101, 152, 200)
 
 
-def check(settings):
-    """Raises UserError where the settings contradict themselves; the message names the flag."""
-    most_of = dict(MOST, first_classes=settings.num_classes - 1,
-                   classes_per_increment=settings.num_classes)
-    for name, most in most_of.items():
+def check_settings(settings):
+    """Raise UserError, naming the flag, if a value is out of range or values contradict."""
+    for name in POSITIVE_FIELDS + NOT_NEGATIVE_FIELDS:
         value = getattr(settings, name)
-        if not (value > 0 or value == 0 and name in MAY_BE_0):
-            raise UserError('--{}={} must be {}'.format(
-                name, value, '0 or more' if name in MAY_BE_0 else 'a positive number'))
-        if value > most:
-            raise UserError('--{}={} cannot be meant; the largest value is {}'.format(
-                name, value, most))
-    sides = settings.resize_range
-    if sides and not (len(sides) == 2 and settings.image_size <= sides[0] <= sides[1] < 2 ** 15):
-        raise UserError('--resize_range={} must be two sides in pixels, the smaller one first, '
-                        'that hold the crop of --image_size={}'.format(
-                            ','.join(map(str, sides)), settings.image_size))
+        if not 0 <= value < math.inf or (value == 0 and name in POSITIVE_FIELDS):
+            least = 'greater than 0' if name in POSITIVE_FIELDS else '0 or more'
+            raise UserError(f'--{name}={value} must be {least}.')
+    for name in ('val_share', 'batch_norm_decay'):
+        if getattr(settings, name) >= 1:
+            raise UserError(f'--{name}={getattr(settings, name)} must be less than 1.')
+    for name, most in (('num_classes', MAX_CLASSES), ('num_increments', MAX_CLASSES),
+                       ('train_epochs', MAX_EPOCHS), ('seed', MAX_SEED), ('order_seed', MAX_SEED),
+                       ('first_classes', settings.num_classes - 1),
+                       ('classes_per_increment', settings.num_classes)):
+        if getattr(settings, name) > most:
+            raise UserError(f'--{name}={getattr(settings, name)} is too large (maximum {most}).')
+    _check_groups(settings)
+    _check_lists(settings)
+    _check_network(settings)
+
+
+def _check_groups(settings):
     others = settings.num_classes - settings.first_classes
     if not settings.classes_per_increment and others % settings.num_increments:
-        raise UserError('--num_classes={}{} is not divisible by --num_increments={}; '
-                        '--classes_per_increment allows a smaller last group'.format(
-                            settings.num_classes, ' without --first_classes={}'.format(
-                                settings.first_classes) if settings.first_classes else '',
-                            settings.num_increments))
-    boundaries = settings.lr_boundaries
+        less = f' minus --first_classes={settings.first_classes}' if settings.first_classes else ''
+        raise UserError(f'--num_classes={settings.num_classes}{less} is not divisible by '
+                        f'--num_increments={settings.num_increments}. Use '
+                        f'--classes_per_increment to allow a smaller last group.')
+
+
+def _check_lists(settings):
+    sides, boundaries = settings.resize_range, settings.lr_boundaries
+    if sides and not (len(sides) == 2
+                      and settings.image_size <= sides[0] <= sides[1] <= MAX_RESIZED_SIDE):
+        raise UserError(f'--resize_range={_as_text(sides)} must be two lengths in pixels, the '
+                        f'smaller one first, from --image_size={settings.image_size} to '
+                        f'{MAX_RESIZED_SIDE}.')
     if list(boundaries) != sorted(set(boundaries)) or not all(
-            0 <= epoch <= MOST['train_epochs'] for epoch in boundaries):
-        raise UserError('--lr_boundaries={} must rise, from 0 to {} at most'.format(
-            ','.join('{:g}'.format(epoch) for epoch in boundaries), MOST['train_epochs']))
-    imagenet_sizes = (18, 34, 50, 101, 152, 200)
-    if settings.network == 'imagenet' and settings.resnet_size not in imagenet_sizes:
-        raise UserError('--resnet_size={} is none of {}'.format(
-            settings.resnet_size, ', '.join(map(str, imagenet_sizes))))
-    if settings.network == 'cifar' and (settings.resnet_size < 8 or settings.resnet_size % 6 != 2):
-        raise UserError('--resnet_size={} is not 6n+2 (8, 14, 20, 26, 32, ...), as --network=cifar '
-                        'needs'.format(settings.resnet_size))
+            0 <= epoch <= MAX_EPOCHS for epoch in boundaries):
+        raise UserError('--lr_boundaries={} must be increasing epochs from 0 to {}.'.format(
+            ','.join('{:g}'.format(epoch) for epoch in boundaries), MAX_EPOCHS))
+
+
+def _check_network(settings):
+    size = settings.resnet_size
+    if settings.network == 'imagenet' and size not in IMAGENET_SIZES:
+        raise UserError(f'--resnet_size={size} does not exist. Use one of '
+                        f'{", ".join(map(str, IMAGENET_SIZES))}.')
+    if settings.network == 'cifar' and (size < 8 or size % 6 != 2):
+        raise UserError(f'--resnet_size={size} does not exist for --network=cifar. Use 8, 14, 20, '
+                        f'26, 32 or another 6n+2.')
 
 
 class Schedule(collections.namedtuple('Schedule', [
@@ -263,10 +339,10 @@ class Schedule(collections.namedtuple('Schedule', [
 
 
 def schedule(settings, num_images, epochs_factor=1):
-    """The Schedule of a stage over `num_images` images; stage 2 has `epochs_factor` 2.
+    """Return the Schedule of a stage over `num_images` images; stage 2 has `epochs_factor` 2.
 
-    Batches run over epoch borders and the last may be short, hence the one ceiling; boundaries are
-    int(images/batch * epoch) with true division.
+    Batches cross epoch borders and the last may be short, so only the total is rounded up.
+    Boundaries are int(images/batch * epoch) with true division (the authors' code).
     """
     epochs = settings.train_epochs * epochs_factor
     first = settings.learning_rate * settings.batch_size / settings.learning_rate_batch
@@ -280,29 +356,37 @@ def schedule(settings, num_images, epochs_factor=1):
         rates=[first * 0.1 ** i for i in range(len(settings.lr_boundaries) + 1)])
 
 
-FORGOTTEN = 0.01  # share of the initial batch-norm statistics that a step may keep
-BIAS_UPDATES = 20  # of beta and gamma, below which they stay near 1 and 0
+MAX_INITIAL_STATISTICS = 0.01  # share of the initial batch-norm statistics that a step may keep
+MIN_BIAS_UPDATES = 20  # with fewer, beta and gamma stay near 1 and 0
 
 
-def warnings(settings, planned):
-    """What makes a short run go wrong without an error; the published settings bring nothing up.
+def schedule_warnings(settings, planned):
+    """Return what makes a short run go wrong without an error; nothing for the published settings.
 
-    `planned`: a (Schedule of stage 1, Schedule of stage 2 or None) for every step. Yields one line
-    a trap, for the step where it is worst, with the way out.
+    `planned`: a (Schedule of stage 1, Schedule of stage 2 or None) for every step. Returns one
+    line per cause, for the step where it is worst.
     """
+    return list(_schedule_warnings(settings, planned))
+
+
+def _schedule_warnings(settings, planned):
+    if settings.num_steps > 1 and settings.new(0) == 1:
+        yield ('The first group has one class, so its cross-entropy is always 0 and weight decay '
+               'alone changes the network. Use --first_classes=2 with --classes_per_increment.')
     stages1 = [(stage1, step) for step, (stage1, _) in enumerate(planned)]
     stages2 = [(stage2, step) for step, (_, stage2) in enumerate(planned) if stage2]
     stage, step = min(stages1, key=lambda pair: pair[0].num_images)
     images, updates, decay = stage.num_images, stage.num_updates, settings.batch_norm_decay
-    if decay ** updates > FORGOTTEN:
-        better = [less for less in (0.99, 0.9, 0.5) if less ** updates <= FORGOTTEN]
-        yield ('step {}: {} updates at decay {:g} keep {:.0f} % of the initial statistics: '
-               '{}'.format(step + 1, updates, decay, 100 * decay ** updates,
-                           '--batch_norm_decay={:g}'.format(better[0]) if better else
-                           'too few for any decay, raise --train_epochs'))
+    kept = decay ** updates
+    if kept > MAX_INITIAL_STATISTICS:
+        better = [less for less in (0.99, 0.9, 0.5) if less ** updates <= MAX_INITIAL_STATISTICS]
+        remedy = f'--batch_norm_decay={better[0]:g}' if better else 'more --train_epochs'
+        yield (f'Step {step + 1} has only {updates} updates. With --batch_norm_decay={decay:g}, '
+               f'{100 * kept:.0f}% of the batch-norm statistics would still be their initial '
+               f'values. Use {remedy}.')
     if settings.batch_size > images:
-        yield 'step {}: a batch of {} is more than its {} images: --batch_size={}'.format(
-            step + 1, settings.batch_size, images, 2 ** int(math.log2(images)))
+        yield (f'Step {step + 1} has {images} images, fewer than a batch of '
+               f'{settings.batch_size}. Use --batch_size={2 ** int(math.log2(images))}.')
     # The last rate is that of the updates after the last boundary, the first update being 0.
     late = [(stage, step, name) for name, stages in (('classifier', stages1),
                                                      ('bias correction', stages2))
@@ -310,16 +394,14 @@ def warnings(settings, planned):
             if stage.boundaries and stage.boundaries[-1] >= stage.num_updates - 1]
     if late:
         stage, step, name = late[0]
-        yield ('step {}, {}: the learning rate {:g} is never reached: its boundary is update {} of '
-               '{}, epoch {:g} of {}: lower --lr_boundaries or raise --train_epochs'.format(
-                   step + 1, name, stage.rates[-1], stage.boundaries[-1], stage.num_updates,
-                   settings.lr_boundaries[-1] * stage.epochs / settings.train_epochs,
-                   stage.epochs))
+        epoch = settings.lr_boundaries[-1] * stage.epochs / settings.train_epochs
+        yield (f'Step {step + 1}, {name}: the learning rate never falls to {stage.rates[-1]:g}. '
+               f'Its boundary is update {stage.boundaries[-1]} of {stage.num_updates}, epoch '
+               f'{epoch:g} of {stage.epochs}. Lower --lr_boundaries or raise --train_epochs.')
     if stages2:
         stage, step = min(stages2, key=lambda pair: pair[0].num_images)
-        if stage.num_updates < BIAS_UPDATES:
-            yield ('step {}: {} updates of beta and gamma leave them near 1 and 0: {} or a smaller '
-                   '--batch_size make {}'.format(
-                       step + 1, stage.num_updates, '--train_epochs={}'.format(math.ceil(
-                           settings.train_epochs * BIAS_UPDATES / stage.num_updates)),
-                       BIAS_UPDATES))
+        if stage.num_updates < MIN_BIAS_UPDATES:
+            epochs = math.ceil(settings.train_epochs * MIN_BIAS_UPDATES / stage.num_updates)
+            yield (f'Step {step + 1} has only {stage.num_updates} updates of beta and gamma, '
+                   f'which leave them near 1 and 0. Use --train_epochs={epochs} or a smaller '
+                   f'--batch_size for {MIN_BIAS_UPDATES} updates.')

@@ -8,7 +8,7 @@ which tells where an unfinished run stands. The original system's logs: logs/ori
 import json
 import re
 
-from data.settings import Settings, check
+from data.settings import Settings, check_settings
 from logs import original_log
 from runtime.errors import UserError
 
@@ -58,7 +58,7 @@ def _read_settings(value):
     digests = value.pop('lists', None)  # of train.txt and val.txt, SHA-256
     lists = digests and ' '.join(digest[:8] for _, digest in sorted(dict(digests).items()))
     settings = Settings.from_dict(value)
-    check(settings)
+    check_settings(settings)
     if not isinstance(settings.dataset, str):
         raise TypeError('no data set')
     return settings, lists

@@ -21,6 +21,8 @@ MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forge
 # Of several runs: what else than the mean stands beside a column, under its name and this suffix.
 SPREAD, LOWEST, HIGHEST = '_sd', '_min', '_max'
 BESIDE_MEAN = {SPREAD: statistics.stdev, LOWEST: min, HIGHEST: max}
+# With fewer classes seen, top-5 accuracy is 1 or nearly so whatever the network does.
+MIN_TOP5_CLASSES = 6
 
 
 def _values(steps, column, first=1):
@@ -30,13 +32,35 @@ def _values(steps, column, first=1):
     return values if complete and None not in values and '' not in values else []
 
 
-def of(steps):
-    """All measures up to the last of `steps`: {column: {measure: number or None}}."""
+def first_top5_step(steps):
+    """Return the first step with MIN_TOP5_CLASSES classes seen, or None; 1 if they are unknown."""
+    return next((figures['step'] for figures in steps
+                 if (figures.get('classes') or MIN_TOP5_CLASSES) >= MIN_TOP5_CLASSES), None)
+
+
+def without_trivial_top5(results):
+    """Return a step's results with None for its top-5 accuracies if too few classes are seen."""
+    if (results.get('classes') or MIN_TOP5_CLASSES) >= MIN_TOP5_CLASSES:
+        return results
+    return _without_top5(results)
+
+
+def _without_top5(results):
+    return {name: _without_top5(value) if isinstance(value, dict) else
+            None if 'top5' in name and value != '' else value for name, value in results.items()}
+
+
+def compute_measures(steps):
+    """All measures up to the last of `steps`: {column: {measure: number or None}}.
+
+    The averages of top-5 accuracy begin at `first_top5_step`.
+    """
     found = {}
     for column in ('paper_top5', 'published_top5') + RESULTS:
         rows = _values(steps, 'group_' + column)  # one accuracy for each group seen
         old = range(len(rows) - 1)
-        means = (_values(steps, column), _values(steps, column, 2),
+        first = first_top5_step(steps) or len(steps) + 1 if 'top5' in column else 1
+        means = (_values(steps, column, first), _values(steps, column, max(2, first)),
                  [max(row[group] for row in rows[group:-1]) - rows[-1][group] for group in old],
                  [rows[-1][group] - rows[group][group] for group in old])
         found[column] = {measure: statistics.mean(values) if values else None
@@ -49,7 +73,7 @@ def summary(rows):
 
     `rows`: the results of all steps. Columns and fractions are as in results.csv.
     """
-    found, last = of(rows), rows[-1]
+    found, last = compute_measures(rows), rows[-1]
     return {'steps': last['step'], 'classes': last['classes'], **{
         column: {name: value for name, value in dict(
             {'last_step': last[column]}, **found[column]).items() if value not in ('', None)}
@@ -58,11 +82,13 @@ def summary(rows):
 
 def closing_lines(rows):
     """Yields the lines under a run's final table; `rows`: the results of all steps."""
-    found = of(rows)
-    for measure in MEASURES:
-        known = ['{} {:.2f}%'.format(column.replace('top', 'top-').replace('_before',
-                                                                           ' uncorrected'),
-                                     100 * found[column][measure])
+    found, first = compute_measures(rows), first_top5_step(rows)
+    for begins, measure in enumerate(MEASURES, 1):
+        start = f' (from step {first})' if first and first > begins else ''
+        known = ['{} {:.2f}%{}'.format(column.replace('top', 'top-').replace('_before',
+                                                                             ' uncorrected'),
+                                       100 * found[column][measure],
+                                       start if 'top5' in column else '')
                  for column in RESULTS if found[column][measure] is not None]
         if known:
             yield '{}: {}'.format(measure.replace('_', ' '), ', '.join(known))
@@ -83,7 +109,7 @@ def add_old_new(steps):
 
 # Several runs
 
-def group(summaries):
+def group_runs(summaries):
     """Lists of those of one experiment, in order of appearance; without settings, one each."""
     groups = []
     for summary in summaries:
@@ -136,7 +162,7 @@ def _merge(dicts, measured):
     return merged
 
 
-def mean(runs):
+def average_runs(runs):
     """One summary of the runs of one experiment; only the notes of one without a finished step."""
     begun = [run for run in runs if run['last_finished_step']]
     if len(runs) == 1 or not begun:
@@ -181,7 +207,7 @@ def aggregate(summaries):
     seeds = [summary['settings'].seed for summary in summaries]
     if len(set(seeds)) < len(seeds):
         notes.append('some of the runs have the same seed: {}'.format(', '.join(map(str, seeds))))
-    found, measured = list(map(of, runs)), set(FIELDS + OLD_NEW) - set(COUNTS)
+    found, measured = list(map(compute_measures, runs)), set(FIELDS + OLD_NEW) - set(COUNTS)
     return dict(
         summaries[0], log=', '.join(logs), num_runs=len(runs), seeds=seeds, notes=notes,
         name='{} ({} runs)'.format(_common([summary['name'] for summary in summaries]), len(runs)),

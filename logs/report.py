@@ -40,9 +40,10 @@ def summarise(run, number=1, count=1):
         figures.update((column, found.get(column))
                        for column in log_reader.FIELDS + log_reader.GROUPS)
         figures.update((column, row.get(key)) for column, key in published.COLUMNS.items())
-        steps.append(figures)
+        steps.append(measures.without_trivial_top5(figures))
     measures.add_old_new(steps)
-    last = max((step for step, found in run.steps.items() if 'top5' in found), default=0)
+    last = max((step for step, found in run.steps.items() if 'top5' in found or 'top1' in found),
+               default=0)
     num_steps = run.settings.num_steps if run.settings else len(rows) or None
     notes = list(run.notes)
     if not (run.settings or run.original):
@@ -67,7 +68,9 @@ def summarise(run, number=1, count=1):
         'dataset': run.settings.dataset if run.settings else set_name, 'num_steps': num_steps,
         'settings': run.settings, 'lists': run.lists, 'published': set_name, 'steps': steps,
         'last_finished_step': last, 'published_results': published.results(run.settings),
-        'measures': measures.of([figures for figures in steps if figures['step'] <= last]),
+        'first_top5_step': measures.first_top5_step(steps),
+        'measures': measures.compute_measures(
+            [figures for figures in steps if figures['step'] <= last]),
         'notes': notes}
 
 
@@ -137,7 +140,7 @@ def report(arguments):
     if flags.aggregate:
         summaries = [measures.aggregate(summaries)]
     elif flags.compare:
-        summaries = list(map(measures.mean, measures.group(summaries)))
+        summaries = list(map(measures.average_runs, measures.group_runs(summaries)))
     if flags.plot:
         try:
             from logs import plots

@@ -126,12 +126,20 @@ def _compare_counts(summary):
     return 'All {} sample counts above are the published run\'s.'.format(len(known))
 
 
+def _measure_cell(summary, column, measure, cell=_cell):
+    """A measure, and with which step an average begins if top-5 accuracy leaves some out."""
+    text, first = cell(summary['measures'].get(column, {}), measure), summary['first_top5_step']
+    if 'top5' in column and text != '-' and first > MEASURES.index(measure) + 1:
+        text += f' (from step {first})'
+    return text
+
+
 def _averages(summary, cell=_cell):
     last, measures = summary['last_finished_step'], summary['measures']
     lines = [['Average incremental accuracy', 'steps 1 to {}'.format(last),
               'steps 2 to {}'.format(last), 'forgetting', 'backward transfer']]
     for label, column, _ in ROWS:
-        cells = [cell(measures.get(column, {}), measure) for measure in MEASURES]
+        cells = [_measure_cell(summary, column, measure, cell) for measure in MEASURES]
         if set(cells) != {'-'}:
             lines.append([label] + cells)
     if last < 2 or len(lines) == 1:
@@ -148,7 +156,7 @@ def _averages(summary, cell=_cell):
 def _over_steps(summary, column, measure):
     """A measure over all steps; none of an unfinished run, or of one with a single step."""
     whole = 1 < summary['last_finished_step'] == summary['num_steps']
-    return _cell(summary['measures'][column] if whole else {}, measure)
+    return _measure_cell(summary, column, measure) if whole else '-'
 
 
 def _results(summaries):

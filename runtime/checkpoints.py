@@ -170,21 +170,26 @@ def check_shapes(prefix, shapes, name):
 
 
 def pretrained(path, shapes):
-    """Return the prefix of the checkpoint that --pretrained names.
+    """Return the Pretrained of the checkpoint that --pretrained names.
 
     Args:
         path: as given, a prefix or a folder.
         shapes: {name: list of int} of the variables that start from it.
 
     Raises:
-        UserError: it is missing or damaged, or its variables are missing or have other shapes.
+        UserError: it is missing or damaged, or variables of other layers than the last are
+            missing or have another shape; the message names them.
     """
-    prefix = pretrained_lib.find(path)
+    prefix = pretrained_lib.find_checkpoint(path)
     if not _readable(prefix):
         raise UserError(f'--pretrained={path}: {prefix} is damaged or holds weights that are not '
                         'finite. Name another checkpoint.')
-    check_shapes(prefix, shapes, f'--pretrained={path}')
-    return prefix
+    found = pretrained_lib.match_variables(
+        prefix, tf.train.load_checkpoint(prefix).get_variable_to_shape_map(), shapes,
+        f'--pretrained={path}')
+    check_shapes(prefix, {name: shapes[here] for name, here in found.names.items()},
+                 f'--pretrained={path}')
+    return found
 
 
 def prune(model_dir, num_finished, keeps):

@@ -1,5 +1,6 @@
-"""The checkpoint that --pretrained names: where it is, and what tells it from others."""
+"""The checkpoint that --pretrained names: where it is, its digest, and which variables to take."""
 
+import collections
 import glob
 import hashlib
 import os
@@ -9,29 +10,74 @@ from runtime import files
 from runtime.errors import UserError
 
 _INDEX = '.index'
+# The scope in checkpoints of TensorFlow's official ResNet for TF 1.x. The names below it are the
+# same as here: automatic names in the same order of creation.
+OFFICIAL_SCOPE = 'resnet_model/'
+LAST_LAYER = 'dense/'
+
+# prefix: of the checkpoint. names: {name in the checkpoint: name here} of the variables that start
+# from it. note: a line about what is not taken, or from which scope; None if all is.
+Pretrained = collections.namedtuple('Pretrained', ['prefix', 'names', 'note'])
 
 
-def find(path):
-    """The prefix of a checkpoint, from the prefix or from a folder, of which it is the newest.
+def find_checkpoint(path):
+    """Return the prefix of a checkpoint, given the prefix or a folder (its newest checkpoint).
 
     Raises:
-        UserError: there is none.
+        UserError: there is no checkpoint.
     """
-    def updates(index):
+    def num_updates(index):
         return int((re.findall(r'-(\d+)\.index$', index) or [-1])[0])
 
     prefix = os.path.expanduser(path)
-    files.check_path(prefix, '--pretrained={}'.format(path))
-    found = [prefix + _INDEX]
+    files.check_path(prefix, f'--pretrained={path}')
+    indices = [prefix + _INDEX]
     if os.path.isdir(prefix):
-        found = sorted(glob.glob(os.path.join(glob.escape(prefix), '*' + _INDEX)), key=updates)
-    if not found or not os.path.isfile(found[-1]):
-        raise UserError('--pretrained={}: no checkpoint; name a folder with one, or what its files '
-                        'have before {}'.format(path, _INDEX))
-    return found[-1][:-len(_INDEX)]
+        indices = sorted(glob.glob(os.path.join(glob.escape(prefix), '*' + _INDEX)),
+                         key=num_updates)
+    if not indices or not os.path.isfile(indices[-1]):
+        raise UserError(f'--pretrained={path}: no checkpoint found. Name a folder with a '
+                        f'checkpoint, or the part of its file names before {_INDEX}.')
+    return indices[-1][:-len(_INDEX)]
 
 
-def digest(path):
-    """16 hexadecimal digits of its index, which holds the checksum of every tensor."""
-    with open(find(path) + _INDEX, 'rb') as file:
+def checkpoint_digest(path):
+    """Return 16 hexadecimal digits of the index, which holds the checksum of every tensor."""
+    with open(find_checkpoint(path) + _INDEX, 'rb') as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]
+
+
+def match_variables(prefix, available, shapes, flag):
+    """Choose what to take from a checkpoint: all but a last layer of other size.
+
+    Args:
+        prefix: of the checkpoint.
+        available: {name: shape, a list of int} of the variables in the checkpoint.
+        shapes: {name: shape} of the network's variables, all under one scope.
+        flag: the flag and its value, for messages.
+
+    Returns:
+        A Pretrained. Its other variables may still be missing in `available` or differ in shape.
+
+    Raises:
+        UserError: no variable is under a known scope.
+    """
+    scope = next(iter(shapes)).split('/')[0] + '/'
+    scopes = [known for known in (scope, OFFICIAL_SCOPE)
+              if any(name.startswith(known) for name in available)]
+    if not scopes:
+        examples = ', '.join(sorted(available)[:2])
+        raise UserError(f'{flag}: no variable is under {scope} or {OFFICIAL_SCOPE} (found '
+                        f'{examples}). Use a checkpoint of this program or of TensorFlow\'s '
+                        f'official ResNet v2 for TF 1.x.')
+    names = {scopes[0] + name[len(scope):]: name for name in shapes}
+    notes = []
+    if scopes[0] != scope:
+        notes.append(f'variables of {scopes[0]} become those of {scope}')
+    last = [name for name in names if name.startswith(scopes[0] + LAST_LAYER)]
+    if any(available.get(name) != shapes[names[name]] for name in last):
+        notes.append(', '.join(f'{name} is {available.get(name, "missing")} there and '
+                               f'{shapes[names[name]]} here' for name in last)
+                     + ', so the last layer starts from its random initial values')
+        names = {name: here for name, here in names.items() if name not in last}
+    return Pretrained(prefix, names, f'{flag}: {"; ".join(notes)}.' if notes else None)

@@ -232,18 +232,24 @@ def values_text(values):
     return text[2:]
 
 
+def _accuracies(results, prefix=''):
+    """Return 'top-5 97.90% (97.10% uncorrected), top-1 ...', without what is missing."""
+    return ', '.join(f'top-{k} {percent(results[f"{prefix}top{k}"])} '
+                     f'({percent(results[f"{prefix}top{k}_before"])} uncorrected)'
+                     for k in (5, 1) if results[f'{prefix}top{k}'] not in ('', None))
+
+
 def step_lines(num_steps, rows):
     """The lines of the step that was just finished; `rows`: the results of all steps so far."""
     row = rows[-1]
     step = f'step {row["step"]} of {num_steps}'
     LOG.debug('result: %s', json.dumps(row))  # for logs/log_reader.py
     for name, prefix in (('validation', 'val_'), ('test', '')):
-        shares = [f'top-{k} {percent(row[f"{prefix}top{k}"])} '
-                  f'({percent(row[f"{prefix}top{k}_before"])} uncorrected)'
-                  for k in (5, 1) if row[f'{prefix}top{k}'] not in ('', None)]
-        if shares:  # there is no validation at the first step
-            LOG.info('%s: %s, %s, cross-entropy %.4f', name, step, ', '.join(shares),
+        if row[f'{prefix}top1'] not in ('', None):  # there is no validation at the first step
+            LOG.info('%s: %s, %s, cross-entropy %.4f', name, step, _accuracies(row, prefix),
                      row[prefix + 'cross_entropy'])
+    if 'class_means' in row:
+        LOG.info('test, mean over classes: %s, %s', step, _accuracies(row['class_means']))
     LOG.info('test by group: %s, top-1 %s (%s uncorrected)', step,
              *(' '.join(map(percent, row[name])) for name in ('group_top1', 'group_top1_before')))
     # As in the authors' log: all steps so far, float32 printed with eight digits.

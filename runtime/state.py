@@ -136,7 +136,8 @@ def check_lists(found, digests, model_dir, data_dir):
     if found['lists'] != digests:
         raise UserError(
             f'--data_dir={data_dir}: the lists are not those of the experiment in '
-            f'--model_dir={model_dir} ({differences(found["lists"], digests)}). Use its lists.')
+            f'--model_dir={model_dir} ({differences(found["lists"], digests)}). Use its lists: '
+            'the classes and images of an experiment are fixed at its start.')
 
 
 def _claim(model_dir, settings, digests, overwrite, options, lock_is_new):
@@ -452,7 +453,7 @@ def write_results(model_dir, num_steps, records):
     rows = [record['results'] for record in records]
     if not rows:
         return
-    columns = [name for name, value in rows[0].items() if not isinstance(value, list)]
+    columns = [name for name, value in rows[0].items() if not isinstance(value, (list, dict))]
     write_table(model_dir, 'results.csv', columns,
                 [[row[name] for name in columns] for row in rows])
     for suffix in ('', '_before'):

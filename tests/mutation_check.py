@@ -51,18 +51,20 @@ MUTATIONS = (
          ('a stream of its own for the split', 'stream.shuffle(order)\n',
           'stream.shuffle(order)\n    stream = np.random.RandomState(seed)\n', 'split'),
          ('classes numbered by label', 'stream.shuffle(order)\n', 'pass\n', 'order'),
-         ('validation: the last v_t of the pool', 'pool[:images_per_class]',
-          'pool[-images_per_class:]', 'samples'),
-         ('exemplars before the new group', 'order = list(classes) + list(range(len(exemplars)))\n'
-          '    return _class_by_class(split_.train_list, order, [split_.train[c] for c in classes] '
-          '+ exemplars)', 'order = list(range(len(exemplars))) + list(classes)\n'
-          '    return _class_by_class(split_.train_list, order, exemplars + [split_.train[c] for c '
-          'in classes])', 'samples'),
          ('a class order that is given left out', 'if class_order:', 'if False:', 'class_order'),
          ('no order drawn where one is given', 'stream.shuffle(order)\n    if',
-          'if not class_order:\n        stream.shuffle(order)\n    if', 'class_order'),
-         ('test images class by class', 'np.sort(np.concatenate(split_.test[begin:end]))',
-          'np.concatenate(split_.test[begin:end])', 'samples'))
+          'if not class_order:\n        stream.shuffle(order)\n    if', 'class_order'))
+    + of('data/samples.py', 'samples',
+         ('validation: the last v_t of the pool', 'pool[:images_per_class]',
+          'pool[-images_per_class:]', 'samples'),
+         ('exemplars before the new group', 'order = list(new_classes) + list(range(len(exemplars))'
+          ')\n    return _class_by_class(split.train_list, order,\n                           '
+          '[split.train[c] for c in new_classes] + exemplars)',
+          'order = list(range(len(exemplars))) + list(new_classes)\n'
+          '    return _class_by_class(split.train_list, order,\n                           '
+          'exemplars + [split.train[c] for c in new_classes])', 'samples'),
+         ('test images class by class', 'np.sort(np.concatenate(split.test[begin:end]))',
+          'np.concatenate(split.test[begin:end])', 'samples'))
     + of('exemplar.py', 'exemplar',
          ('V: rounded up', 'return validation_images(settings, 1)',
           'return math.ceil(_per_class(settings, settings.old(1))[1])', 'counts'),
@@ -99,9 +101,9 @@ MUTATIONS = (
           'herding'),
          ('herding: classes herded together change places', 'chosen[c] = own[picks]',
           'chosen[-1 - c] = own[picks]', 'herded_together'),
-         ('herding of normalised features', '    # Centred on mu = 0',
+         ('herding of normalized features', '    # Centered on mu = 0',
           '    features /= np.linalg.norm(features, axis=2, keepdims=True) + 1e-12\n'
-          '    # Centred on mu = 0', 'herding'))
+          '    # Centered on mu = 0', 'herding'))
     + of('bic_layer.py', 'bic_layer',
          ('beta and gamma for all but the newest', 'tf.concat([old, beta * new + gamma], axis=1)',
           'tf.concat([beta * old + gamma, new], axis=1)', 'corrected'),
@@ -246,8 +248,8 @@ MUTATIONS = (
          ('no teacher correction at the third step', 'if step >= 2 and', 'if step >= 3 and',
           'first_update'),
          ('features of the first images for the last',
-          "outputs['features'][-len(training.images):]",
-          "outputs['features'][:len(training.images)]", 'exemplars')))
+          "outputs['features'][-len(training.indices):]",
+          "outputs['features'][:len(training.indices)]", 'exemplars')))
 
 
 def copy_of_the_tree(folder):

@@ -11,7 +11,8 @@ import bic_layer
 import exemplar
 import resnet_model
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
-from data import lists, pipeline, preprocessing
+from data import pipeline, preprocessing
+from data import samples as samples_lib
 from data import settings as settings_lib
 from runtime import num_cores
 
@@ -116,10 +117,10 @@ def test_lists_and_split(tmp_path):
     train, validation, test = start_up.plain(folder, 10, 4, 1993)
     train_list, test_list, split = start_up.ours(folder, 10, 4, 1993)
     for expected, samples in (
-            (train, lists.training_samples(split, range(10), [])),
-            (validation, lists.validation_samples(split, 10, 4))):
-        paths = [os.fsdecode(path) for path in train_list.paths[samples.images]]
-        assert list(zip(paths, samples.classes.tolist())) == expected
+            (train, samples_lib.training_samples(split, range(10), [])),
+            (validation, samples_lib.validation_samples(split, 10, 4))):
+        paths = [os.fsdecode(path) for path in train_list.paths[samples.indices]]
+        assert list(zip(paths, samples.class_indices.tolist())) == expected
     assert [(os.fsdecode(path), c) for path, c in zip(
         test_list.paths, split.test_classes.tolist())] == test
 

@@ -7,6 +7,7 @@ import tiny_runs
 from miniatures import lines, write
 
 from data import lists
+from data import samples as samples_lib
 from data.cifar100 import prepare as cifar100_prepare
 
 # The set's own settings, but for a short schedule, a small network and a memory that fits.
@@ -58,7 +59,7 @@ def test_labels_beyond_int16_survive_the_lists(tmp_path):
                                        for label in range(classes)).encode())
     train, test = lists.read_lists(str(tmp_path), classes)
     split = lists.split(train, test, classes, 0, 1993)
-    samples = lists.training_samples(split, range(36000, 40000), [])
-    assert samples.classes.tolist() == list(range(36000, 40000))
-    assert [int(path.split(b'.')[0]) for path in train.paths[samples.images]] == list(
+    samples = samples_lib.training_samples(split, range(36000, 40000), [])
+    assert samples.class_indices.tolist() == list(range(36000, 40000))
+    assert [int(path.split(b'.')[0]) for path in train.paths[samples.indices]] == list(
         split.order[36000:])

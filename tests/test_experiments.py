@@ -45,7 +45,7 @@ def runs_of(name, folder):
 def settings_of(line):
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(line)
-        return settings_lib.from_flags(imagenet_main.FLAGS)
+        return settings_lib.settings_from_flags(imagenet_main.FLAGS)
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
@@ -53,7 +53,7 @@ def test_each_run_is_one_that_can_be_made_and_the_logs_beside_it_are_of_it(name,
     runs = runs_of(name, tmp_path)
     assert runs
     for line in runs.values():
-        exemplar.check(settings_of(line))
+        exemplar.check_memory(settings_of(line))
     laid = {path.name for path in (tmp_path / 'logs' / name).glob('*.log')}
     assert laid == {run + '.log' for run in runs}
     for path in glob.glob(os.path.join(glob.escape(os.path.join(LOGS, name)), '*.log')):

@@ -228,7 +228,7 @@ def test_the_report_finds_all_results_in_the_log(tiny):
     run, = log_reader.read(tiny.log)
     for row, figures in zip(tiny.results(), run.steps.values()):
         expected = {name: float(row[name]) for name in log_reader.FIELDS + ('classes',)
-                    if row[name]}
+                    if row[name] and not ('top5' in name and int(row['classes']) < 6)}
         groups = {name: figures.pop(name) for name in log_reader.GROUPS}
         assert figures == expected
         assert {len(groups[name]) for name in groups} == {int(row['step'])}
@@ -450,6 +450,8 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
                 assert found == []
                 continue
             logged = re.findall(r'(top-[15](?: before)?|cross-entropy) ([\d.]+)', found[0])
+            if step < 2:  # fewer than six classes
+                expected = {key: value for key, value in expected.items() if 'top5' not in key}
             assert {key: float(value) for key, value in logged} == {
                 key.replace('top', 'top-').replace('_before', ' before').replace('_', '-'):
                     pytest.approx(value, abs=6e-5, rel=1e-4) for key, value in expected.items()}
@@ -524,9 +526,8 @@ def test_the_class_order_is_the_experiments(unequal, tmp_path, capsys):
         assert [line for line in found if line.startswith('test')] == tested != []
     with pytest.raises(UserError) as error:
         evaluated(unequal, unequal.model_dir, capsys, files['other'])
-    assert str(error.value) == (
-        files['other'] + ': the experiment in --model_dir has class_order (3, 0, 5, 1, 4, 2); '
-        'leave the flag out')
+    assert str(error.value).startswith(files['other'])
+    assert 'class_order is (3, 0, 5, 1, 4, 2)' in str(error.value)
     model_dir, log = str(tmp_path / 'model'), str(tmp_path / 'log')
     shutil.copytree(unequal.model_dir, model_dir, ignore=shutil.ignore_patterns('2_*'))
     with pytest.raises(UserError) as error:
@@ -613,12 +614,9 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
     lines = found.out.splitlines()
     assert lines[1] == 'TensorFlow {} on the CPU, channels_last'.format(tf.__version__)
     assert lines[2].startswith('warning: CUDA_VISIBLE_DEVICES=0: TensorFlow finds no GPU: ')
-    early = [
-        'warning: step 1: 4 updates at decay 0.9 keep 66 % of the initial statistics: too few for '
-        'any decay, raise --train_epochs',
-        'warning: step 2: 4 updates of beta and gamma leave them near 1 and 0: --train_epochs=10 '
-        'or a smaller --batch_size make 20']
-    assert lines[3:5] == early
+    early = lines[3:5]
+    assert '--batch_norm_decay=0.9' in early[0] and '--train_epochs' in early[0]
+    assert ' beta and gamma' in early[1] and '--train_epochs=10' in early[1]
     with open(str(tmp_path / 'model' / 'results.csv')) as file:
         beta = float(list(csv.DictReader(file))[1]['beta'])
     fit = [i for i, line in enumerate(lines) if ', bias correction, ' in line][-1]

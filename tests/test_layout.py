@@ -1,4 +1,4 @@
-"""The rooms of the code: imports run one way, and no file needs a table of contents."""
+"""The rooms of the code: imports run one way."""
 import ast
 import os
 

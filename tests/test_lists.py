@@ -148,38 +148,6 @@ def test_a_longer_class_leaves_earlier_classes_alone(tmp_path):
     assert after[13:] != before[13:]  # the stream went on from another place
 
 
-def test_samples_of_a_step(tmp_path):
-    """Class by class, then the exemplars; a validation set of the first v_t of each pool."""
-    train = mixed_lines(6, np.random.RandomState(4))
-    test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
-    found, training, validation, _ = make_split(tmp_path, train, test, 6, 4)
-    paths = np.array([path for path, _ in train])
-    exemplars = [found.train[c][[2, 0]] for c in range(4)]
-    samples = lists.training_samples(found, range(4, 6), exemplars)
-    assert paths[samples.images].tolist() == training[4] + training[5] + [
-        training[c][i] for c in range(4) for i in (2, 0)]
-    assert samples.classes.tolist() == (
-        [4] * len(training[4]) + [5] * len(training[5]) + [0, 0, 1, 1, 2, 2, 3, 3])
-    first = lists.training_samples(found, range(2), [])
-    assert paths[first.images].tolist() == training[0] + training[1]
-    assert first.classes.tolist() == [0] * len(training[0]) + [1] * len(training[1])
-    held = lists.validation_samples(found, 4, 3)
-    assert paths[held.images].tolist() == sum([validation[c][:3] for c in range(4)], [])
-    assert held.classes.tolist() == np.repeat(range(4), 3).tolist()
-
-
-def test_test_samples_are_the_groups_so_far_each_in_list_order(tmp_path):
-    train = mixed_lines(6, np.random.RandomState(4))
-    test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
-    found = make_split(tmp_path, train, test, 6, 4)[0]
-    order = oracles.class_order(6)[0]
-    samples = lists.test_samples(found, (0, 2, 4))
-    expected = [i for group in ([0, 1], [2, 3])
-                for i, (_, label) in enumerate(test) if order.index(label) in group]
-    assert samples.images.tolist() == expected
-    assert samples.classes.tolist() == [order.index(test[i][1]) for i in expected]
-
-
 def test_stored_exemplars_are_found_again(tmp_path):
     train = mixed_lines(6, np.random.RandomState(4))
     found, training, _, _ = make_split(tmp_path, train, train, 6, 4)

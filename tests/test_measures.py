@@ -10,11 +10,12 @@ from made_logs import cells, original_log, own_log
 
 from data.settings import DATASETS
 from logs import log_reader, measures, published, report
+from runtime import run_log
 
 
 def test_forgetting_and_backward_transfer_where_a_group_is_better_at_the_end():
     def of(measure, *rows):
-        return measures.of([{'step': step, 'group_top1': row}
+        return measures.compute_measures([{'step': step, 'group_top1': row}
                             for step, row in enumerate(rows, 1)])['top1'][measure]
     for measure, transferred in (('forgetting', 0.1), ('backward_transfer', 0.)):
         assert of(measure, [.5], [.7, .9], [.6, .8, 1.]) == pytest.approx(transferred)
@@ -213,10 +214,63 @@ def test_closing_lines_of_a_run():
     rows = [dict(json.loads(line[len('result: '):]), top5_before='')
             for line in own_log().splitlines() if line.startswith('result')]
     assert list(measures.closing_lines(rows)) == [
-        'average incremental accuracy: top-5 86.11%, top-1 81.11%, top-1 uncorrected 71.39%',
+        'average incremental accuracy: top-5 81.67% (from step 2), top-1 81.11%, '
+        'top-1 uncorrected 71.39%',
         'average without first step: top-5 81.67%, top-1 76.67%, top-1 uncorrected 62.08%',
         'forgetting: top-1 35.00%, top-1 uncorrected 62.50%',
         'backward transfer: top-1 -35.00%, top-1 uncorrected -62.50%']
     assert [line.split(':')[0] for line in measures.closing_lines(rows[:1])] == [
         'average incremental accuracy']
     assert list(measures.closing_lines([])) == []
+
+
+def test_top5_counts_from_the_first_step_with_six_classes():
+    lines = own_log().splitlines()
+    rows = [json.loads(line[len('result: '):]) for line in lines[1:]]
+    stripped = [measures.without_trivial_top5(row) for row in rows]
+    assert [row['top5'] for row in stripped] == [None] + [row['top5'] for row in rows[1:]]
+    assert stripped[0]['top1'] == rows[0]['top1'] and stripped[1:] == rows[1:]
+    for steps in (rows, stripped):
+        found = measures.compute_measures(steps)
+        assert found['top5']['average_incremental_accuracy'] == pytest.approx(.8167, abs=1e-4)
+        assert found['top1']['average_incremental_accuracy'] == pytest.approx(.8111, abs=1e-4)
+    six = [dict(row, classes=row['classes'] + 1) for row in rows]
+    assert measures.without_trivial_top5(six[0]) == six[0]
+    assert measures.compute_measures(six)['top5']['average_incremental_accuracy'] == pytest.approx(
+        .8611, abs=1e-4)
+    few = [dict(row, classes=row['step']) for row in rows]
+    assert measures.compute_measures(few)['top5']['average_incremental_accuracy'] is None
+    assert 'top-5' not in ''.join(measures.closing_lines(few))
+
+
+def test_the_log_leaves_out_top5_over_fewer_than_six_classes(said):
+    """Ten classes in five groups: top-5 counts from step 3 on."""
+    row = json.loads(own_log().splitlines()[1][len('result: '):])
+    rows = [measures.without_trivial_top5(dict(
+        row, step=step, classes=2 * step, top5=.8, cross_entropy=1., beta=1., gamma=0.,
+        group_top1=[.9] * step, group_top1_before=[.9] * step,
+        **{name: '' for name in log_reader.VAL_RESULTS})) for step in range(1, 6)]
+    for step in range(1, 6):
+        run_log.step_lines(5, rows[:step])
+    assert ['top-5' in line for line in said if line.startswith('test: ')] == [False] * 2 + [
+        True] * 3
+    run_log.table(rows)
+    assert [line.split()[7] for line in said[-5:]] == ['-', '-', '0.8000', '0.8000', '0.8000']
+    first, second = list(measures.closing_lines(rows))[:2]
+    assert 'top-5 0.8000 (from step 3)' in first and 'top-5 0.8000 (from step 3)' in second
+    run, = log_reader.parse('\n'.join(said))
+    assert report.summarise(run)['last_finished_step'] == 5
+    assert [run.steps[step].get('top5') for step in (2, 3)] == [None, .8]
+
+
+def test_a_report_leaves_out_top5_over_fewer_than_six_classes(run_report):
+    out = run_report(log=own_log())[1]
+    assert cells(out, 'Top-5, this log (%)') == ['-', '90.00', '73.33']
+    averages = out[out.index('Average incremental'):]
+    assert cells(averages, 'Top-5, this log (%)')[:2] == ['81.67 (from step 2)', '81.67']
+    assert cells(run_report('--compare', log=own_log())[1], 'log')[3:5] == ['81.11', '76.67']
+    out = run_report('--compare', log=own_log())[1]
+    assert cells(out[out.index('Top-5 (%)'):], 'log') == [
+        '-', '90.00', '73.33', '81.67 (from step 2)', '81.67']
+    rows = list(csv.DictReader(io.StringIO(run_report('--csv', log=own_log())[1])))
+    assert [row['top5'] != '' for row in rows] == [False, True, True]

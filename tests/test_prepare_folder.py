@@ -147,7 +147,7 @@ def test_suggested_flags_hold_a_quarter_of_a_class_out_at_most(num_classes, fewe
         num_classes, fewest).split())
     settings = settings_lib.override(settings_lib.DATASETS['folder'], **{
         name: float(value) if '.' in value else int(value) for name, value in given.items()})
-    settings_lib.check(settings)
-    exemplar.check(settings)
+    settings_lib.check_settings(settings)
+    exemplar.check_memory(settings)
     assert settings.num_steps > 1
     assert exemplar.validation_pool(settings) <= fewest / 4

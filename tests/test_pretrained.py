@@ -31,6 +31,15 @@ def values(prefix):
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
+def save(folder, variables):
+    """Writes a checkpoint of {name: value}."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in variables.items():
+            tf.get_variable(name, initializer=value)
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(folder / 'any.ckpt'))
+
+
 def refused(result, *expected):
     assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
     assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
@@ -44,7 +53,7 @@ def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(give
         'runtime.checkpoints:prune', 2, 'import shutil\nshutil.copytree({!r}, {!r})'.format(
             str(model / '0_classifier'), str(tmp_path / 'begun')))
     assert tiny_runs.run(data, model, before_pruning, pretrained=folder, **FLAGS).status == 0
-    there = values(pretrained.find(str(folder)))
+    there = values(pretrained.find_checkpoint(str(folder)))
     here = values(str(tmp_path / 'begun' / 'model.ckpt-0'))
     assert here['global_step'] == 0 and there['global_step'] == 5
     for name, value in here.items():
@@ -88,32 +97,56 @@ def test_what_it_cannot_start_from_is_named(given, tmp_path):
     refuses(tmp_path, 'no checkpoint')
     refuses(folder, ' resnet/conv2d_4/kernel is [1, 1, 16, 32] there and [3, 3, 16, 16] here; ',
             '; and ', ' more', resnet_size=14)
-    part = tmp_path / 'part'
-    with tf.Graph().as_default(), tf.Session() as session:
-        for name, value in values(pretrained.find(str(folder))).items():
-            if name == 'resnet/dense/kernel':
-                value = value[:, :3]
-            if name != 'resnet/batch_normalization_3/moving_mean':
-                tf.get_variable(name, initializer=value)
-        session.run(tf.global_variables_initializer())
-        tf.train.Saver().save(session, str(part / 'any.ckpt'))
-    refuses(part, 'resnet/batch_normalization_3/moving_mean is missing there and [32] here; '
-            'resnet/dense/kernel is [64, 3] there and [64, 4] here\n')
+    part, foreign = tmp_path / 'part', tmp_path / 'foreign'
+    variables = values(pretrained.find_checkpoint(str(folder)))
+    missing = 'resnet/batch_normalization_3/moving_mean'
+    save(part, {name: value for name, value in variables.items() if name != missing})
+    refuses(part, missing + ' is missing there and [32] here\n')
+    save(foreign, {'resnet_v2_50/conv1/weights': variables['resnet/conv2d/kernel']})
+    refuses(foreign, ' resnet/ ', ' resnet_model/ ', 'resnet_v2_50/conv1/weights')
     for name in glob.glob(str(part / '*.data-*')):
         made_checkpoints.damage(name, 'cut')
     refuses(part, 'is damaged or holds weights that are no numbers')
 
 
+@pytest.mark.parametrize('official', [False, True])
+def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(given, tmp_path, official):
+    """Also if its variables are called as in TensorFlow's official ResNet."""
+    _, folder = given
+    there = values(pretrained.find_checkpoint(str(folder)))
+    if official:
+        folder = tmp_path / 'official'
+        save(folder, {name.replace('resnet/', 'resnet_model/'): value
+                      for name, value in there.items()})
+    data, model = tiny_runs.make_folder(tmp_path / 'data', num_classes=3), tmp_path / 'model'
+    before_pruning = (
+        'runtime.checkpoints:prune', 2, 'import shutil\nshutil.copytree({!r}, {!r})'.format(
+            str(model / '0_classifier'), str(tmp_path / 'begun')))
+    result = tiny_runs.run(data, model, before_pruning, pretrained=folder, num_classes=3,
+                           **dict(FLAGS, log_file=tmp_path / 'log'))
+    assert result.status == 0, result.err
+    scope = 'resnet_model/' if official else 'resnet/'
+    for output in (result.out, (tmp_path / 'log').read_text()):
+        line, = [line for line in output.splitlines() if line.startswith('--pretrained=')]
+        assert scope + 'dense/kernel is [64, 4] there and [64, 3] here' in line
+    here = values(str(tmp_path / 'begun' / 'model.ckpt-0'))
+    taken = [name for name in here if name.startswith('resnet/') and 'Momentum' not in name
+             and not name.startswith('resnet/dense/')]
+    assert len(taken) == 38 and here['resnet/dense/kernel'].shape == (64, 3)
+    for name in taken:
+        assert here[name].tobytes() == there[name].tobytes(), name
+
+
 def test_a_folder_stands_for_its_newest_checkpoint(tmp_path, monkeypatch):
     save = made_checkpoints.save_checkpoint
     prefixes = [save(tmp_path / 'a', update, float(update), keep=None) for update in (900, 1000)]
-    assert pretrained.find(str(tmp_path / 'a')) == prefixes[1]
-    assert pretrained.find(prefixes[0]) == prefixes[0]
-    assert pretrained.digest(str(tmp_path / 'a')) == pretrained.digest(prefixes[1])
-    assert pretrained.digest(prefixes[0]) != pretrained.digest(prefixes[1])
+    assert pretrained.find_checkpoint(str(tmp_path / 'a')) == prefixes[1]
+    assert pretrained.find_checkpoint(prefixes[0]) == prefixes[0]
+    digest = pretrained.checkpoint_digest
+    assert digest(str(tmp_path / 'a')) == digest(prefixes[1]) != digest(prefixes[0])
     (tmp_path / 'a').rename(tmp_path / 'b')
     monkeypatch.setenv('HOME', str(tmp_path))
-    assert pretrained.find('~/b') == os.path.join(str(tmp_path), 'b', 'model.ckpt-1000')
+    assert pretrained.find_checkpoint('~/b') == os.path.join(str(tmp_path), 'b', 'model.ckpt-1000')
     with pytest.raises(UserError, match='a: no checkpoint'):
-        pretrained.find(str(tmp_path / 'a'))
-    assert np.all(values(pretrained.find('~/b'))['resnet/kernel'] == 1000)
+        pretrained.find_checkpoint(str(tmp_path / 'a'))
+    assert np.all(values(pretrained.find_checkpoint('~/b'))['resnet/kernel'] == 1000)

@@ -2,8 +2,11 @@
 import numpy as np
 import pytest
 
+from data import lists
+from data import samples as samples_lib
 from data import settings as settings_lib
-from logs import step_results
+from logs import measures, step_results
+from runtime import run_log
 
 
 def test_confusion_and_accuracy_by_group():
@@ -20,6 +23,36 @@ def test_confusion_and_accuracy_by_group():
     found = step_results.confusion(predicted * 200, labels * 200, 2, many)
     assert found.tolist() == [[int(np.sum((labels // 2 == i) & (predicted // 2 == j)))
                                for j in range(3)] for i in range(3)]
+
+
+def image_outputs(labels, predicted):
+    """As Frozen.forward returns them: top-5 is always right, nothing is corrected."""
+    right = np.ones(len(labels), bool)
+    return {'top5': right, 'top5_before': right, 'predicted': predicted,
+            'predicted_before': predicted, 'cross_entropy': np.ones(len(labels), np.float32)}
+
+
+@pytest.mark.parametrize('labels, unequal', [([0, 0, 1, 1], False), ([0, 0, 0, 1], True)])
+def test_classes_of_unequal_size_have_a_mean_over_classes(labels, unequal, said):
+    settings = settings_lib.Settings('folder', num_classes=2, num_increments=1)
+    labels = np.array(labels)
+    nothing, test = (samples_lib.Samples(classes, classes, None)
+                     for classes in (np.array([], np.int64), labels))
+    results, _ = step_results.compute_results(0, settings, (nothing, nothing, test), None,
+                                 image_outputs(labels, np.zeros(4, np.int32)))
+    assert ('class_means' in results) == unequal
+    assert results['top1'] == (.75 if unequal else .5)
+    split = lists.Split(np.array([1, 0]), None, None, [labels[labels == c] for c in (0, 1)], None,
+                        None, None, 0)
+    warned = step_results.unequal_test_warnings(split)
+    assert len(warned) == unequal
+    run_log.step_lines(1, [measures.without_trivial_top5(results)])
+    lines = [line for line in said if line.startswith('test, mean over classes: step 1 of 1, ')]
+    assert len(lines) == unequal
+    if unequal:
+        assert results['class_means']['top1'] == .5
+        assert 'from 1 (label 0) to 3 (label 1)' in warned[0]
+        assert 'top-1 0.5000' in lines[0] and 'top-5' not in lines[0]
 
 
 def test_accuracy_by_groups_of_unequal_size():

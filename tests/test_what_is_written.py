@@ -88,7 +88,7 @@ def test_the_log_of_a_run_and_its_summary(data, tmp_path):
     assert sorted(run.steps) == [1, 2]
     summary = json.loads((model / 'summary.json').read_text())
     results = [record['results'] for record in state.finished_steps(str(model))]
-    measured = measures.of(results)
+    measured = measures.compute_measures(results)
     assert summary['steps'] == 2 and summary['classes'] == 4
     assert summary['top1']['last_step'] == results[-1]['top1']
     for name in measures.MEASURES:

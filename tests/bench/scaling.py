@@ -26,6 +26,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 import exemplar  # noqa: E402
 import resnet_model  # noqa: E402
 from data import lists  # noqa: E402
+from data import samples as samples_lib  # noqa: E402
 from data import settings as settings_lib  # noqa: E402
 from logs import step_results  # noqa: E402
 from runtime import state  # noqa: E402
@@ -57,14 +58,14 @@ def bookkeeping(settings, folder, split):
     predicted = np.random.RandomState(0).randint(0, seen, seen * TEST)
 
     def run():
-        training = lists.training_samples(split, range(old, seen), stored)
-        lists.validation_samples(split, seen, exemplar.validation_images(settings, LAST))
-        tested = lists.test_samples(split, groups)
+        training = samples_lib.training_samples(split, range(old, seen), stored)
+        samples_lib.validation_samples(split, seen, exemplar.validation_images(settings, LAST))
+        tested = samples_lib.test_samples(split, groups)
         paths = [split.train_list.names(images) for images in stored]
         state.save_step(folder, LAST, {'step': LAST}, paths)
         lists.find_images(split, paths)
-        step_results.group_top1(predicted, tested.classes, groups)
-        step_results.confusion(predicted, tested.classes, LAST, settings)
+        step_results.group_top1(predicted, tested.class_indices, groups)
+        step_results.confusion(predicted, tested.class_indices, LAST, settings)
         return training
 
     return run

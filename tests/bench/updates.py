@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import resnet_model
+from data import samples as samples_lib
 from data import settings as settings_lib
 from runtime import num_cores
 
@@ -99,7 +100,7 @@ def _row(options, name, target):
     else:
         files = measure.write_photos(os.path.join(options.folder, name), batch * (count + 2),
                                      height, width)
-    samples = main.lists.Samples(
+    samples = samples_lib.Samples(
         np.arange(len(files)), np.arange(len(files)) % 20,
         main.lists.ImageList(os.path.join(options.folder, 'train.txt'), files, None, None))
     machine = main.machine.Machine(None, batch)

@@ -1,0 +1,85 @@
+"""The image sets of a step: what it trains on, fits beta and gamma on, and is tested with."""
+
+import collections
+import zlib
+
+import numpy as np
+
+
+class Samples(collections.namedtuple('Samples', ['indices', 'class_indices', 'image_list'])):
+    """A set of images: int64 arrays [images] of indices into image_list and of class indices."""
+
+    __slots__ = ()
+
+    @property
+    def files(self):
+        """Object array of bytes."""
+        return self.image_list.files(self.indices)
+
+    @property
+    def digest(self):
+        """A number that tells whether all processes of a run have the same images."""
+        return zlib.crc32(self.class_indices.tobytes(), zlib.crc32(self.indices.tobytes()))
+
+
+def _class_by_class(image_list, class_indices, indices_by_class):
+    return Samples(np.concatenate(indices_by_class).astype(np.int64),
+                   np.repeat(class_indices, [len(indices) for indices in indices_by_class]),
+                   image_list)
+
+
+def training_samples(split, new_classes, exemplars):
+    """Return what a step trains on: the new group's images, class by class, then the exemplars.
+
+    Args:
+        split: a lists.Split.
+        new_classes: range of class indices.
+        exemplars: one array of indices into the train list per old class.
+    """
+    order = list(new_classes) + list(range(len(exemplars)))
+    return _class_by_class(split.train_list, order,
+                           [split.train[c] for c in new_classes] + exemplars)
+
+
+def validation_samples(split, num_seen, images_per_class):
+    """Return the first `images_per_class` of the pool of every seen class, old and new."""
+    return _class_by_class(split.train_list, np.arange(num_seen),
+                           [pool[:images_per_class] for pool in split.validation[:num_seen]])
+
+
+def test_samples(split, groups):
+    """Return the test images of the groups between `groups` (Settings.groups), group after group.
+
+    Within a group they are in list order.
+    """
+    indices = np.concatenate([np.sort(np.concatenate(split.test[begin:end]))
+                              for begin, end in zip(groups, groups[1:])])
+    return Samples(indices, split.test_classes[indices], split.test_list)
+
+
+def step_samples(split, settings, step, exemplars, counts):
+    """Return (training, validation, test) Samples of `step`, counted from 0.
+
+    Args:
+        split: a lists.Split.
+        settings: an experiment's Settings.
+        exemplars: int64 arrays of indices into the train list, the stored ones of each old class.
+        counts: exemplar.step_counts of the step.
+    """
+    old, seen = settings.old(step), settings.seen(step)
+    return (training_samples(split, range(old, seen),
+                             [stored[:counts.training] for stored in exemplars]),
+            validation_samples(split, seen, counts.validation),
+            test_samples(split, settings.groups[:step + 2]))
+
+
+def planned_samples(split, settings, counts_by_step):
+    """Yield `step_samples` of every step, with the first images in place of chosen exemplars.
+
+    `counts_by_step`: exemplar.step_counts of each step.
+    """
+    stored = []
+    for step, counts in enumerate(counts_by_step):
+        yield step_samples(split, settings, step, stored, counts)
+        stored = [indices[:counts.stored] for indices in
+                  stored + split.train[settings.old(step):settings.seen(step)]]

@@ -1,0 +1,54 @@
+"""The image sets of a step."""
+import numpy as np
+import oracles
+import tiny_runs
+from test_lists import make_split, mixed_lines
+
+from data import samples as samples_lib
+
+
+def test_samples_of_a_step(tmp_path):
+    """Class by class, then the exemplars; a validation set of the first v_t of each pool."""
+    train = mixed_lines(6, np.random.RandomState(4))
+    test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
+    found, training, validation, _ = make_split(tmp_path, train, test, 6, 4)
+    paths = np.array([path for path, _ in train])
+    exemplars = [found.train[c][[2, 0]] for c in range(4)]
+    samples = samples_lib.training_samples(found, range(4, 6), exemplars)
+    assert paths[samples.indices].tolist() == training[4] + training[5] + [
+        training[c][i] for c in range(4) for i in (2, 0)]
+    assert samples.class_indices.tolist() == (
+        [4] * len(training[4]) + [5] * len(training[5]) + [0, 0, 1, 1, 2, 2, 3, 3])
+    first = samples_lib.training_samples(found, range(2), [])
+    assert paths[first.indices].tolist() == training[0] + training[1]
+    assert first.class_indices.tolist() == [0] * len(training[0]) + [1] * len(training[1])
+    held = samples_lib.validation_samples(found, 4, 3)
+    assert paths[held.indices].tolist() == sum([validation[c][:3] for c in range(4)], [])
+    assert held.class_indices.tolist() == np.repeat(range(4), 3).tolist()
+
+
+def test_test_samples_are_the_groups_so_far_each_in_list_order(tmp_path):
+    train = mixed_lines(6, np.random.RandomState(4))
+    test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
+    found = make_split(tmp_path, train, test, 6, 4)[0]
+    order = oracles.class_order(6)[0]
+    samples = samples_lib.test_samples(found, (0, 2, 4))
+    expected = [i for group in ([0, 1], [2, 3])
+                for i, (_, label) in enumerate(test) if order.index(label) in group]
+    assert samples.indices.tolist() == expected
+    assert samples.class_indices.tolist() == [order.index(test[i][1]) for i in expected]
+
+
+def test_eval_only_shows_the_counts_of_the_run(tmp_path):
+    """Not of a plan, which has the image that was left out."""
+    data = tiny_runs.make_folder(tmp_path / 'data')
+    (tmp_path / 'data' / 'train' / '1_0.png').write_bytes(b'no image')
+    flags = dict(memory_per_class=0, bias_correction=False, keep_checkpoints=True)
+    result = tiny_runs.run(data, tmp_path / 'model', skip_bad_images=True, **flags)
+    assert result.status == 0, result.err
+    trained = tiny_runs.table(result.out)
+    assert sorted(line.split()[2] for line in trained[1:]) == ['19', '20']
+    result = tiny_runs.run(data, tmp_path / 'model', eval_only=True, memory_per_class=0,
+                           bias_correction=False)
+    assert result.status == 0, result.err
+    assert tiny_runs.table(result.out) == trained
