@@ -83,7 +83,7 @@ def test_folder_is_linked_not_copied(tmp_path):
     before = tree(source)
     run([source], tmp_path / 'images')
     assert sorted(os.listdir(str(tmp_path / 'images'))) == [
-        '.lock', 'faces', 'train.txt', 'val.txt']
+        '.lock', '.prepared.json', 'faces', 'train.txt', 'val.txt']
     assert os.path.realpath(str(tmp_path / 'images' / 'faces')) == os.path.realpath(source)
     assert tree(source) == before
 

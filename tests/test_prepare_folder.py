@@ -5,12 +5,13 @@ import os
 import shlex
 import subprocess
 import sys
+import zlib
 
 import pytest
 from miniatures import JPEG, PNG, lines, numbered, write
 
 import exemplar
-from data import lists
+from data import lists, scripts
 from data import settings as settings_lib
 from data.folder import prepare
 from runtime.errors import UserError
@@ -22,16 +23,18 @@ KINDS = (('jpg', JPEG), ('PNG', PNG), ('jpeg', JPEG), ('gif', GIF))
 
 
 def fill(folder, count=15, classes=CLASSES):
+    """Class folders of images of which no two are identical."""
     for name in classes:
+        first = 100 * (zlib.crc32(os.fsencode(str(folder / name))) % 900000)
         for number in range(count):
             suffix, data = KINDS[number % len(KINDS)]
             write(folder / name / '{:02d}.{}'.format(number, suffix),
-                  data if suffix == 'gif' else numbered(data, number))
+                  numbered(data, first + number))
     return str(folder)
 
 
 def read(folder):
-    return [lines(folder / name) for name in prepare.LISTS]
+    return [lines(folder / name) for name in scripts.LISTS]
 
 
 def test_lists_hold_every_picture_once_and_a_share_to_test_on(tmp_path):
@@ -53,8 +56,7 @@ def test_same_seed_same_lists_and_none_is_overwritten_unasked(tmp_path):
     folder = fill(tmp_path)
     prepare.main([folder])
     first = read(tmp_path)
-    with pytest.raises(UserError, match='train.txt and val.txt and classes.txt there already; '
-                                        '--overwrite'):
+    with pytest.raises(UserError, match='train.txt and val.txt and classes.txt .*--overwrite'):
         prepare.main([folder, '--seed=2'])
     assert read(tmp_path) == first
     prepare.main([folder, '--overwrite'])
@@ -87,7 +89,7 @@ def test_pictures_below_a_class_folder_are_left_out_and_named(tmp_path, capsys):
     fill(tmp_path / 'bee' / 'more', 3, ['2019'])
     prepare.main([str(tmp_path)])
     said = capsys.readouterr().out
-    assert 'left out: bee/more/2019: 3 pictures in a folder below that of a class\n' in said
+    assert 'left out: bee/more/2019: 3 ' in said
     assert len(read(tmp_path)[0] + read(tmp_path)[1]) == 60
 
 
@@ -121,9 +123,9 @@ def test_pictures_that_do_not_decode_are_all_named(tmp_path, capsys):
 @pytest.mark.parametrize('make, flags, message', [
     (lambda path: fill(path), ['--test_share=1'], '--test_share=1.0 must lie'),
     (lambda path: fill(path), ['--seed=-1'], '--seed=-1 must be'),
-    (lambda path: fill(path, classes=[' cats', 'dogs']), [], "' cats/.*rename it"),
-    (lambda path: fill(path, classes=['one']), [], '1 classes with .*it takes two'),
-    (lambda path: os.path.dirname(write(path / 'one.jpg', JPEG)), [], '0 classes with')])
+    (lambda path: fill(path, classes=[' cats', 'dogs']), [], "(?i)' cats/.*rename it"),
+    (lambda path: fill(path, classes=['one']), [], '1 classes .*at least 2'),
+    (lambda path: os.path.dirname(write(path / 'one.jpg', JPEG)), [], 'one folder per class')])
 def test_other_mistakes(tmp_path, make, flags, message):
     with pytest.raises(UserError, match=message):
         prepare.main([make(tmp_path)] + flags)
@@ -133,9 +135,9 @@ def test_other_mistakes(tmp_path, make, flags, message):
 def test_driver_takes_the_command_that_is_printed(tmp_path, capsys):
     fill(tmp_path / 'my images', 30)
     prepare.main([str(tmp_path / 'my images')])
-    command = capsys.readouterr().out.split('next: python ')[1]
+    command = capsys.readouterr().out.split('next: ')[1]
     planned = subprocess.run(
-        [sys.executable] + shlex.split(command) + ['--dry_run'], cwd=ROOT,
+        shlex.split(command) + ['--dry_run'], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     assert planned.returncode == 0, planned.stderr
     assert '#test: 24\n' in planned.stdout and 'warning' not in planned.stdout

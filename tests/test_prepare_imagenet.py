@@ -280,10 +280,10 @@ def test_nothing_but_pictures_and_lists_is_left(tmp_path):
     run(give_cls_loc_annotations_last(tmp_path / 'sources'), tmp_path / 'images')
     found = {os.path.join(where, name) for where, _, names in os.walk(str(tmp_path / 'images'))
              for name in names}
-    expected = set(PICTURES) | {'.lock', 'train.txt', 'val.txt'}
+    expected = set(PICTURES) | {'.lock', '.prepared.json', 'train.txt', 'val.txt'}
     assert {os.path.relpath(path, str(tmp_path / 'images')) for path in found} == expected
     assert sorted(os.listdir(str(tmp_path / 'images'))) == [
-        '.lock', 'train', 'train.txt', 'val', 'val.txt']
+        '.lock', '.prepared.json', 'train', 'train.txt', 'val', 'val.txt']
 
 
 @pytest.mark.parametrize('give', GIVE)
