@@ -116,7 +116,8 @@ def read_list(path, num_classes, watch=None):
         image, label = fields[0], _label(fields[1], num_classes)
         if label is None:
             raise UserError(f'{path}, line {number}: invalid label {_shown(fields[1])}. Expected '
-                            f'an integer from 0 to {num_classes - 1} (--num_classes={num_classes}).')
+                            f'an integer from 0 to {num_classes - 1} '
+                            f'(--num_classes={num_classes}).')
         name = image
         if b'./' in image or b'//' in image:
             name = posixpath.normpath(image)  # so that one image has one name
@@ -135,22 +136,6 @@ def read_lists(data_dir, num_classes, watch=None):
     """Read the training and the test ImageList of a data folder, as read_list does."""
     return tuple(read_list(os.path.join(data_dir, name), num_classes, watch)
                  for name in (TRAIN_LIST, TEST_LIST))
-
-
-def check_first_image(image_list):
-    """Raise UserError if the first image of a list is not there."""
-    file = image_list.files(slice(1))[0]
-    if os.path.isfile(file):
-        return
-    folder, path = os.path.dirname(image_list.path), image_list.names(slice(1))[0]
-    hint = 'Paths in a list are absolute or relative to the folder of the list'
-    inside = sorted(name for name in os.listdir(folder or '.')
-                    if os.path.isfile(os.path.join(folder, name, path)))
-    if '\\' in path and os.path.isfile(os.path.join(folder, path.replace('\\', '/'))):
-        hint = 'Write / instead of \\ in the paths of the list'
-    elif inside:
-        hint += f', and the image is there as {os.path.join(inside[0], path)}. Correct the paths'
-    raise UserError(f'{image_list.path}, line 1: {os.fsdecode(file)}: no such file. {hint}.')
 
 
 def classes(split_, data_dir):

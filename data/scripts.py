@@ -221,8 +221,12 @@ def _driver():
     script = 'imagenet_main.py'
     if os.path.realpath(os.getcwd()) != os.path.realpath(ROOT):
         script = os.path.join(ROOT, script)
-    same = os.path.abspath(shutil.which('python') or '') == os.path.abspath(sys.executable)
-    return ' '.join(map(shlex.quote, ('python' if same else sys.executable, script)))
+    python = sys.executable
+    if os.path.abspath(shutil.which('python') or '') == python:
+        python = 'python'
+    elif python.startswith(os.getcwd() + os.sep):
+        python = os.path.relpath(python)
+    return ' '.join(map(shlex.quote, (python, script)))
 
 
 def flags(description, target=None):

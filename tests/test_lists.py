@@ -247,19 +247,3 @@ def test_a_class_without_enough_images_is_named(tmp_path):
         make_split(tmp_path, lines, lines, 3, 1)
     with pytest.raises(UserError, match='4 images'):
         make_split(tmp_path, lines, lines, 2, 4)
-
-
-def test_a_list_without_its_first_image_says_what_paths_are_relative_to(tmp_path):
-    (tmp_path / 'train' / 'my cat').mkdir(parents=True)
-    image = tmp_path / 'train' / 'my cat' / 'a.png'
-    image.write_bytes(b'')
-    for path, hint in (('train/my cat/a.png', None), (str(image), None),
-                       ('my cat/a.png', 'folder of the list.*train/my cat/a.png'),
-                       ('train\\my cat\\a.png', '/ instead of'), ('none.png', 'relative to')):
-        write_list(tmp_path / 'train.txt', [(path, 0)])
-        found = lists.read_list(str(tmp_path / 'train.txt'), 1)
-        if hint is None:
-            lists.check_first_image(found)
-        else:
-            with pytest.raises(UserError, match='train.txt, line 1: .*' + hint):
-                lists.check_first_image(found)

@@ -79,7 +79,8 @@ class Layout:
         if not sides:
             self._refuse_flat(base)
             unused = [name for name in self._label_files(base)
-                      if re.search('train|test|split', os.path.basename(name).lower())]
+                      if re.search('train|test|split', os.path.basename(name).lower())
+                      and name not in scripts.LISTS]
             if unused:
                 self.notes.append(f'not used: {scripts.some(unused, 3)}')
             return Classes(self._classes(base), None)
