@@ -1,6 +1,8 @@
-"""Where the images of a data set are."""
+"""Finds the folder with the images and lists of a data set."""
 
 import os
+import re
+import shlex
 
 from data import lists
 from data.glyphs100 import prepare as glyphs100
@@ -8,7 +10,7 @@ from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# Where `--data_dir` is not given. The folders hold train.txt, val.txt and the images they list.
+# Defaults of --data_dir. The folders hold train.txt, val.txt (the test list) and their images.
 DATA_DIRS = {
     'imagenet1000': 'data/imagenet/images',
     'imagenet100': 'data/imagenet/images/imagenet100',
@@ -17,31 +19,53 @@ DATA_DIRS = {
     'celeb10000': 'data/celeb10000/images',
     'glyphs100': 'data/glyphs100/images',
 }
+# What other programs call the two lists.
+_OTHER_NAMES = {
+    lists.TRAIN_LIST: r'(train|training)([_-]?list)?\.(txt|lst|list|csv|tsv)$',
+    lists.TEST_LIST: r'(val|valid|validation|test|testing)([_-]?list)?\.(txt|lst|list|csv|tsv)$',
+}
+_MEANING = {lists.TRAIN_LIST: 'the training list', lists.TEST_LIST: 'the test list'}
 
 
 def find(dataset, data_dir):
-    """The data folder: `data_dir`, or where it is None the data set's own.
+    """Return the data folder: `data_dir`, or the data set's own if that is None.
 
-    Raises UserError where the lists are not there, with what to do.
+    Raises UserError, with what to do, if the lists are not there.
     """
     if data_dir is None:
         if dataset not in DATA_DIRS:
-            raise UserError('--dataset={} needs --data_dir'.format(dataset))
+            raise UserError(f'--dataset={dataset} needs --data_dir.')
         data_dir = os.path.join(ROOT, DATA_DIRS[dataset])
         if dataset == 'glyphs100':
             glyphs100.write_images(data_dir)
     if not os.path.isdir(data_dir):
-        missing = 'no such folder'
-    else:
-        missing = ' and '.join('no ' + name for name in (lists.TRAIN_LIST, lists.TEST_LIST)
-                               if not os.path.isfile(os.path.join(data_dir, name)))
+        fault = 'is a file, not a folder' if os.path.exists(data_dir) else 'no such folder'
+        raise UserError(f'{data_dir}: {fault}. {_way_out(dataset, data_dir)}')
+    missing = [name for name in _OTHER_NAMES if not os.path.isfile(os.path.join(data_dir, name))]
     if missing:
-        way_out = 'python data/folder/prepare.py {} writes them'.format(data_dir)
-        if dataset == 'glyphs100':
-            way_out = 'leave --data_dir out: the images are embedded'
-        elif dataset in DATA_DIRS:
-            way_out = ('get the archive and run {}/prepare.py (README.md beside it), or name '
-                       'another --data_dir, or try --dataset=glyphs100, which needs no '
-                       'download'.format(DATA_DIRS[dataset].split('/images')[0]))
-        raise UserError('{}: {}; {}'.format(data_dir, missing, way_out))
+        what = ' and '.join(f'no {name} ({_MEANING[name]})' for name in missing)
+        others = {name: [other for other in sorted(os.listdir(data_dir))
+                         if re.match(_OTHER_NAMES[name], other, re.IGNORECASE)]
+                  for name in missing}
+        hints = [_rename(others[name][0], name) for name in missing if others[name]]
+        if not hints and len(missing) == 1 and dataset == 'folder':
+            hints = ['Write it with one `relative/path label` per line, or move the other list '
+                     f'away. {_way_out(dataset, data_dir)}']
+        raise UserError(f'{data_dir}: {what}. {" ".join(hints) or _way_out(dataset, data_dir)}')
     return data_dir
+
+
+def _rename(other, name):
+    if other.lower().endswith(('.csv', '.tsv')):
+        return f'{other} is there: write {name} from it, one `relative/path label` per line.'
+    return f'{other} is there: rename it to {name}.'
+
+
+def _way_out(dataset, data_dir):
+    if dataset == 'glyphs100':
+        return 'Omit --data_dir: the images are embedded.'
+    if dataset in DATA_DIRS:
+        folder = DATA_DIRS[dataset].split('/images')[0]
+        return (f'Get the archive and run {folder}/prepare.py (see {folder}/README.md), or name '
+                'another --data_dir, or try --dataset=glyphs100, which needs no download.')
+    return f'To write the lists, run: python data/folder/prepare.py {shlex.quote(data_dir)}'

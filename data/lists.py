@@ -1,7 +1,7 @@
-"""List files, the class order and the held-out split.
+"""List files, the class order, and the validation split.
 
-Images are int64 indices into an ImageList; classes are numbered in the order in which they arrive,
-labels as the list files have them.
+Images are int64 indices into an ImageList. Class indices follow the order of arrival, labels are
+those of the list files.
 """
 
 import array
@@ -23,9 +23,9 @@ TRAIN_LIST, TEST_LIST, NAMES = 'train.txt', 'val.txt', 'classes.txt'
 
 
 class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 'digest'])):
-    """A list file that was read.
+    """The content of a list file.
 
-    paths: object array [images] of bytes, relative to the data folder or absolute. labels: int32
+    paths: object array [images] of bytes, relative to the list's folder or absolute. labels: int32
     array [images]. digest: SHA-256 of the file, hexadecimal.
     """
 
@@ -50,19 +50,19 @@ Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test',
 
 
 def _read(path, name):
-    """(digest, content without mark and blank lines at the end) of a file; or a UserError."""
+    """(digest, content without byte-order mark and final blank lines). Raises UserError."""
     try:
         with open(path, 'rb') as file:
             content = file.read()
     except OSError as error:
-        raise UserError('{}: {}'.format(name, error.strerror)) from None
+        raise UserError(f'{name}: {error.strerror}.') from None
     return (hashlib.sha256(content).hexdigest(),
             content[content.startswith(codecs.BOM_UTF8) * 3:].rstrip())
 
 
 def _label(text, num_classes):
-    """The label that is written in `text`, bytes; None where it is none of 0 ... C-1."""
-    # Of ten digits and more int() may refuse.
+    """The label in `text` (bytes); None if it is not one of 0 to C-1."""
+    # int() may refuse thousands of digits.
     label = int(text) if text.isdigit() and len(text) <= 9 else num_classes
     return label if label < num_classes else None
 
@@ -72,18 +72,19 @@ def _shown(text, most=80):
 
 
 def read_list(path, num_classes, watch=None):
-    """The ImageList of a file: one `relative/path label` a line, the label 0 ... C-1.
+    """Read an ImageList: one `relative/path label` per line, labels 0 to C-1.
 
-    Paths may hold spaces, `..` and be absolute. A byte-order mark, Windows line ends and blank
-    lines at the end are passed over. Raises UserError, naming file and line, where the file is
-    missing, unreadable or empty, a line malformed, a label out of range, an image listed twice.
+    Paths may contain spaces and `..` and may be absolute. A byte-order mark, Windows line ends and
+    blank lines at the end are ignored. Raises UserError, naming file and line, if the file is
+    missing, unreadable or empty, a line is malformed, a label is out of range, or an image is
+    listed twice.
 
-    `watch`: function from the file's name and its number of lines to one that is told, now and
-    then and at the end, how many are read; or None.
+    `watch`: function from the file's name and its number of lines to a function that is told, now
+    and then and at the end, how many lines are read; or None.
     """
     digest, text = _read(path, path)
     if not text:
-        raise UserError('{}: the list is empty'.format(path))
+        raise UserError(f'{path}: the list is empty. Expected one "relative/path label" per line.')
     paths, seen, labels = [], {}, array.array('i')
     num_lines = text.count(b'\n') + 1
     told = watch and watch(os.path.basename(path), num_lines)
@@ -93,20 +94,21 @@ def read_list(path, num_classes, watch=None):
         line = line.strip()
         fields = line.rsplit(None, 1)
         if len(fields) != 2 or b'\0' in line:
-            raise UserError('{}, line {}: expected "relative/path label", found {}'.format(
-                path, number, _shown(line)))
+            raise UserError(f'{path}, line {number}: expected "relative/path label", found '
+                            f'{_shown(line)}.')
         image, label = fields[0], _label(fields[1], num_classes)
         if label is None:
-            raise UserError('{}, line {}: {} is no label of 0...{} (--num_classes={})'.format(
-                path, number, _shown(fields[1]), num_classes - 1, num_classes))
+            raise UserError(f'{path}, line {number}: invalid label {_shown(fields[1])}. Expected '
+                            f'an integer from 0 to {num_classes - 1} '
+                            f'(--num_classes={num_classes}).')
         name = image
         if b'./' in image or b'//' in image:
             name = posixpath.normpath(image)  # so that one image has one name
             if not re.search(rb'[^/.][^/]*/+\.\./', image):  # that may lead out of a link
                 image = name
         if name in seen:
-            raise UserError('{}, line {}: {} is listed twice (first in line {})'.format(
-                path, number, _shown(name, 500), seen[name]))
+            raise UserError(f'{path}, line {number}: {_shown(name, 500)} is listed twice (first on '
+                            f'line {seen[name]}). Remove one of the lines.')
         seen[name] = number
         paths.append(image)
         labels.append(label)
@@ -114,15 +116,15 @@ def read_list(path, num_classes, watch=None):
 
 
 def read_lists(data_dir, num_classes, watch=None):
-    """The train and the test ImageList of a data folder; raises and watches as read_list does."""
+    """Read the training and the test ImageList of a data folder, as read_list does."""
     return tuple(read_list(os.path.join(data_dir, name), num_classes, watch)
                  for name in (TRAIN_LIST, TEST_LIST))
 
 
 def classes(split_, data_dir):
-    """Which label, and name, is class 0, 1, ...: (names of the columns, rows of them).
+    """Return the column names and rows of a table with the label and name of each class index.
 
-    The data folder's classes.txt, where there is one, has a name a line, from label 0 on.
+    Names are from the data folder's classes.txt, if there is one: one per line, from label 0 on.
     """
     names = []
     with contextlib.suppress(FileNotFoundError), open(
@@ -130,61 +132,61 @@ def classes(split_, data_dir):
         text = file.read().strip()
         names = text.split('\n') if text else []
         if len(names) != len(split_.order):
-            LOG.info('warning: %s: %d lines are no names of %d labels; not used', file.name,
-                     len(names), len(split_.order))
+            LOG.info('warning: %s: %d class names for %d labels. The names are not used.',
+                     file.name, len(names), len(split_.order))
             names = []
     return ('class', 'label', 'name'), [(c, label, names[label] if names else '')
                                         for c, label in enumerate(split_.order)]
 
 
 def _by_label(image_list, num_classes):
-    """One array of image indices a label, in list order."""
+    """One array of image indices per label, in list order."""
     counts = np.bincount(image_list.labels, minlength=num_classes)
     missing = np.flatnonzero(counts == 0)
     if len(missing):
-        raise UserError('{}: no image has label {}; every label of 0...{} needs one'.format(
-            image_list.path, missing[0], num_classes - 1))
+        raise UserError(f'{image_list.path}: no image has label {missing[0]}. Each label from 0 to '
+                        f'{num_classes - 1} needs an image: add some, or correct --num_classes.')
     return np.split(np.argsort(image_list.labels, kind='stable'), np.cumsum(counts)[:-1])
 
 
 def read_order(path, num_classes):
-    """The class order in a file, one label a line, first the class that arrives first: C labels.
+    """Read a class order: C labels, one per line, in the order in which the classes arrive.
 
-    Raises UserError, naming file and line, where the file cannot be read, or a label is missing,
-    doubled or outside 0 ... C-1.
+    Raises UserError, naming file and line, if the file cannot be read or if a label is missing,
+    appears twice or is not one of 0 to C-1.
     """
     order = {}  # label -> its line
-    name = '--class_order={}'.format(path)
+    name = f'--class_order={path}'
     for number, line in enumerate(_read(os.path.expanduser(path), name)[1].split(b'\n'), 1):
         label = _label(line.strip(), num_classes)
         if label is None:
-            raise UserError('{}, line {}: {} is no label of 0...{}'.format(
-                name, number, _shown(line.strip()), num_classes - 1))
+            raise UserError(f'{name}, line {number}: invalid label {_shown(line.strip())}. '
+                            f'Expected an integer from 0 to {num_classes - 1}.')
         if order.setdefault(label, number) != number:
-            raise UserError('{}, line {}: label {} stands in line {} already'.format(
-                name, number, label, order[label]))
+            raise UserError(f'{name}, line {number}: label {label} already appears on line '
+                            f'{order[label]}.')
     missing = set(range(num_classes)).difference(order)
     if missing:
-        raise UserError('{}: label {} is missing; each of 0...{} needs a line'.format(
-            name, min(missing), num_classes - 1))
+        raise UserError(f'{name}: label {min(missing)} is missing. Each label from 0 to '
+                        f'{num_classes - 1} needs a line.')
     return tuple(order)
 
 
 def split(train, test, num_classes, validation_pool, seed, class_order=()):
-    """The class order and the held-out split, both from one legacy NumPy stream.
+    """Make the class order and the held-out split, both from one legacy NumPy stream.
 
-    The stream first shuffles the classes (iCaRL's order), then goes on to shuffle each class's
-    images, in list order and class by class in the new numbering. The last `validation_pool` of a
-    class are its validation pool, the others its training images, in shuffled order.
+    The stream first shuffles the classes (iCaRL's order), then each class's images, in list order
+    and class by class in the new numbering. The last `validation_pool` images of a class are its
+    validation pool, the others its training images, in shuffled order.
 
     Args:
         train, test: ImageLists.
         num_classes: C.
-        validation_pool: V, images a class that are held out.
-        seed: of the stream; 1993 is iCaRL's.
-        class_order: C labels, where the order is not the stream's.
+        validation_pool: V, the number of held-out images per class.
+        seed: seed of the stream; iCaRL's is 1993.
+        class_order: C labels that replace the order from the stream, or ().
 
-    Returns a Split. Raises UserError where a label has no test image or only V training images.
+    Returns a Split. Raises UserError if a label has no test image or at most V training images.
     """
     train_by_label, test_by_label = _by_label(train, num_classes), _by_label(test, num_classes)
     stream = np.random.RandomState(seed)
@@ -198,10 +200,9 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
         kept = len(images) - validation_pool
         if kept <= 0:
             raise UserError(
-                '{}: label {} has {} images, but {} are held out for validation and one more is '
-                'needed to train on; lower --val_share or --memory_per_class, hold out fewer '
-                'with --memory=growing, or add images'.format(
-                    train.path, label, len(images), validation_pool))
+                f'{train.path}: label {label} has {len(images)} images, but {validation_pool} of '
+                'each class are held out for validation. Lower --val_share or --memory_per_class, '
+                'try --memory=growing or a larger first group, or add images.')
         stream.shuffle(images)
         training.append(images[:kept])
         validation.append(images[kept:])
@@ -212,15 +213,15 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
 
 
 def without(split_, train_images, test_images):
-    """The Split with these images taken out: indices into the train and the test list.
+    """Return the Split without these images, given as indices into the train and the test list.
 
-    Raises UserError where a class would have none left to train on, to hold out or to test with.
+    Raises UserError if a class would have no image left to train on, to hold out or to test with.
     """
     def kept(by_class, images, what):
         left = [those[~np.isin(those, images)] for those in by_class]
         for label, before, after in zip(split_.order, by_class, left):
             if len(before) and not len(after):
-                raise UserError('label {} would have no image left to {}'.format(label, what))
+                raise UserError(f'label {label} would have no image left to {what}.')
         return left
 
     return split_._replace(
@@ -230,10 +231,10 @@ def without(split_, train_images, test_images):
 
 
 def find_images(split_, paths_by_class, missing_ok=False):
-    """The indices of stored paths: one int64 array a class of `paths_by_class`, in its order.
+    """The image indices of stored paths: one int64 array per class, in the order given.
 
-    `paths_by_class`: one list of paths (str) a class. Raises UserError where one is not among its
-    class's training images, unless `missing_ok`.
+    `paths_by_class`: one list of paths (str) per class. Raises UserError if a path is not among
+    its class's training images, unless `missing_ok`.
     """
     found, image_list = [], split_.train_list
     for images, paths in zip(split_.train, paths_by_class):
@@ -243,6 +244,7 @@ def find_images(split_, paths_by_class, missing_ok=False):
             found.append(np.array([index[path] for path in paths
                                    if path in index or not missing_ok], np.int64))
         except KeyError as error:
-            raise UserError('{}: the stored exemplar {} is not listed for its class'.format(
-                image_list.path, os.fsdecode(error.args[0]))) from None
+            path = os.fsdecode(error.args[0])
+            raise UserError(f'{image_list.path}: the stored exemplar {path} is not listed for its '
+                            'class. Restore the list of this experiment.') from None
     return found

@@ -1,72 +1,165 @@
-"""What the data sets' prepare scripts share beside archives: files, flags, messages."""
+"""What the prepare scripts of the data sets share, except archives: files, flags, messages."""
 
 import argparse
 import contextlib
+import ctypes
 import datetime
 import fcntl
 import functools
+import hashlib
+import json
 import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
+import tempfile
 import time
 
 from runtime import files
 from runtime.errors import UserError
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LISTS = ('train.txt', 'val.txt', 'classes.txt')
+# Digests of the lists written in a folder. Lists that are not in it are the user's.
+RECORD = '.prepared.json'
+
 
 def write_file(path, data, sync=True):
-    """Writes the bytes `data` to `path`; no part of a file is left where that fails.
+    """Write the bytes `data` to `path`. If that fails, `path` is as before and OSError is raised.
 
-    With `sync` it is on the disk on return. A million pictures could not each wait for the disk:
-    they are written without, `is_there` finds those that a power cut left short, and
-    `write_lists` waits for all of them. Raises OSError: what was at `path` is still there.
+    With `sync` the file is on disk on return. A million images cannot each wait for the disk: they
+    are written without it, `write_lists` waits for all of them, and after a power cut
+    `archives.is_there` finds the incomplete ones.
     """
     folder, name = os.path.split(path)
     files.write(path, data, os.path.join(folder, '.{}.part'.format(name)), sync)
 
 
-def write_lists(folder, train, test, classes=None):
-    """Writes train.txt and val.txt, both given as [(relative path, label)], and classes.txt.
+def written_lists(folder):
+    """Return {name: SHA-256 digests of its contents} of the lists this program wrote here."""
+    path = os.path.join(folder, RECORD)
+    try:
+        with open(path, encoding='utf-8') as file:
+            return {name: list(digests) for name, digests in json.load(file).items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, AttributeError, TypeError):
+        raise UserError(f'{path}: damaged record of the lists written here. Move it and the lists '
+                        'away.') from None
 
-    Once all that they name is on the disk. `classes`: the name of each label, or None for no such
-    file. Raises UserError where a line cannot hold one of the paths.
+
+def refuse_foreign_lists(folder, way_out='Move it away, then rerun.'):
+    """Raise UserError if a list in `folder` was not written by this program, or edited since.
+
+    Returns the names of the lists that this program wrote.
+    """
+    written, own = written_lists(folder), []
+    for name in LISTS:
+        path = os.path.join(folder, name)
+        if os.path.lexists(path):
+            if not (os.path.isfile(path) and _digest(path) in written.get(name, ())):
+                raise UserError(
+                    f'{path} was written by someone else or by an older version of this script and '
+                    f'is never overwritten. {way_out}')
+            own.append(name)
+    return own
+
+
+def _digest(path):
+    with open(path, 'rb') as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def write_lists(folder, train, test, classes=None):
+    """Write train.txt, val.txt (the test list) and classes.txt, after all images are on disk.
+
+    Lists that are there are replaced only if an earlier call wrote them: RECORD has their digests.
+
+    Args:
+        train, test: lists of (path, label). A path is relative to `folder`, or absolute.
+        classes: the name of each label, from label 0 on. None writes no classes.txt.
+
+    Raises UserError if a line cannot hold a path or a name, or if a list is not this program's.
     """
     for path, _ in train + test:
         if re.search(r'^\s|\s$|[\r\n\ud800-\udfff]', path, re.ASCII):
-            raise UserError('{!r}: a list file cannot hold this name, rename it'.format(path))
-    os.sync()
-    lines = {'train.txt': ['{} {}'.format(*entry) for entry in train],
-             'val.txt': ['{} {}'.format(*entry) for entry in test]}
+            raise UserError(f'{path!r}: a list file cannot hold this name. Rename it.')
+    for name in classes or ():
+        if re.search(r'[\r\n\ud800-\udfff]', name):
+            raise UserError(f'{name!r}: classes.txt cannot hold this class name. Rename it.')
+    refuse_foreign_lists(folder)
+    lines = {'train.txt': [f'{path} {label}' for path, label in train],
+             'val.txt': [f'{path} {label}' for path, label in test]}
     if classes:
         lines['classes.txt'] = classes
-    for name in sorted(lines):
-        text = ''.join(line + '\n' for line in lines[name])
-        write_file(os.path.join(folder, name), text.encode('utf-8'))
+    contents = {name: ''.join(f'{line}\n' for line in lines[name]).encode() for name in lines}
+    _flush_images(folder, [path for path, _ in train + test])
+    # The record comes first: stopped in between, a list is still known as this program's.
+    written = written_lists(folder)
+    for name, content in contents.items():
+        path = os.path.join(folder, name)
+        kept = [_digest(path)] if os.path.lexists(path) else []
+        written[name] = sorted({hashlib.sha256(content).hexdigest(), *kept})
+    write_file(os.path.join(folder, RECORD), (json.dumps(written, indent=1) + '\n').encode())
+    for name in sorted(contents):
+        write_file(os.path.join(folder, name), contents[name])
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+        files.flush(folder)
+
+
+def _flush_images(folder, paths):
+    """Wait until the images written under `folder` are on disk.
+
+    syncfs flushes that one file system. Where there is none (macOS), each file is synced.
+    """
+    try:
+        syncfs = ctypes.CDLL(None).syncfs
+    except (AttributeError, OSError):
+        for path in paths:
+            if not os.path.isabs(path):
+                with contextlib.suppress(OSError):
+                    files.flush(os.path.join(folder, path))
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        syncfs(opened)
+    finally:
+        os.close(opened)
+
+
+def check_writable(folder, way_out):
+    """Make `folder` and raise UserError, which ends in `way_out`, if files cannot be made there."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        # Root may write anywhere but to a read-only file system: only trying tells.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix='.', suffix='.part'):
+            pass
+    except OSError as error:
+        raise UserError(f'{folder}: cannot be written ({error.strerror}). {way_out}') from None
 
 
 @functools.lru_cache(maxsize=1024)  # a million pictures lie in few folders
 def make_folder(root, folder):
-    """Makes `folder` under `root`. Raises UserError if it leads elsewhere, as into a source."""
+    """Make `folder` under `root`. Raise UserError if it leads elsewhere, such as into a source."""
     path = os.path.join(root, folder)
     real = os.path.realpath(path)
     if real != os.path.normpath(os.path.join(os.path.realpath(root), folder)):
-        raise UserError('{} is a link to {}: remove it or choose another --target'.format(
-            path, real))
+        raise UserError(f'{path} is a link to {real}. Remove it or choose another --target.')
     os.makedirs(path, exist_ok=True)
 
 
 def link(source, root, path):
-    """Makes `path` under `root` a symbolic link to `source`. Raises UserError if it is another."""
+    """Make `path` under `root` a symbolic link to `source`. Raise UserError if it is another."""
     make_folder(root, os.path.dirname(path))
     path = os.path.join(root, path)
     if not os.path.lexists(path):
         os.symlink(source, path)
     elif os.path.realpath(path) != os.path.realpath(os.path.join(os.path.dirname(path), source)):
-        raise UserError('{} is there already and is not {}: remove it or choose another --target'
-                        .format(path, source))
+        raise UserError(f'{path} exists and is not {source}. Remove it or choose another '
+                        '--target.')
 
 
 class Progress:
@@ -111,15 +204,29 @@ def increments(num_classes, most=10):
 
 
 def say_done(lists, target, datasets):
-    """Says how much was prepared; `lists` are the training and the test list.
+    """Say how much was prepared, and print a command for each data set in the target.
 
-    `datasets`: {--dataset and flags it needs: folder under the target} of what can be trained on.
+    `lists`: the training and the test list. `datasets`: {--dataset and the flags it needs: folder
+    under the target}.
     """
     print('{} training and {} test images, listed in {}'.format(
         len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
     for dataset, folder in datasets.items():
-        print('next: python imagenet_main.py --dataset={} --data_dir={}'.format(
-            dataset, shlex.quote(os.path.join(target, folder).rstrip('/'))))
+        print('next: {} --dataset={} --data_dir={}'.format(
+            _driver(), dataset, shlex.quote(os.path.join(target, folder).rstrip('/') or '/')))
+
+
+def _driver():
+    """The command that starts training, with this Python, from the current folder."""
+    script = 'imagenet_main.py'
+    if os.path.realpath(os.getcwd()) != os.path.realpath(ROOT):
+        script = os.path.join(ROOT, script)
+    python = sys.executable
+    if os.path.abspath(shutil.which('python') or '') == python:
+        python = 'python'
+    elif python.startswith(os.getcwd() + os.sep):
+        python = os.path.relpath(python)
+    return ' '.join(map(shlex.quote, (python, script)))
 
 
 def flags(description, target=None):
@@ -136,33 +243,41 @@ def flags(description, target=None):
 
 
 @contextlib.contextmanager
-def target_folder(path, lock='.lock'):
-    """Makes the target folder and waits until no other run is at it; `lock` is a file in there."""
-    os.makedirs(path, exist_ok=True)
+def target_folder(path, lock='.lock', way_out='Choose another --target.'):
+    """Make the target folder and wait for other runs there. `lock` is the name of the lock file.
+
+    Raises UserError, which ends in `way_out`, if the folder cannot be written or holds
+    lists that are not this program's.
+    """
+    check_writable(path, way_out)
     with open(os.path.join(path, lock), 'a') as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print('{}: waiting for the end of another run'.format(path), flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f'{path}: waiting for the end of another run', flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # such as Lustre without -o flock
+            print(f'warning: {path}: this file system has no locks ({error.strerror}). Do not '
+                  'prepare this folder twice at the same time.', flush=True)
+        refuse_foreign_lists(path)
         yield
 
 
 def run(main):
-    """Runs a script's main() and ends the process: what goes wrong is one line, never a traceback.
+    """Run a script's main() and end the process: errors are one line, never a traceback.
 
-    An interrupt (ctrl-c, or SIGTERM) ends with exit code 130, an error with 1.
+    An interrupt (Ctrl-C, or SIGTERM) ends with exit code 130, an error with 1.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.stdout.reconfigure(errors='backslashreplace')  # names of files may be any bytes
+    sys.stdout.reconfigure(errors='backslashreplace')  # file names may be any bytes
     try:
         files.check_arguments(sys.argv[1:])
         main()
     except KeyboardInterrupt:
-        print('\ninterrupted: start the same command again and it goes on from here',
-              file=sys.stderr)
+        print('\ninterrupted: rerun the same command to resume', file=sys.stderr)
         sys.exit(130)
     except UserError as error:
-        sys.exit('error: {}'.format(error))
+        sys.exit(f'error: {error}')
     except OSError as error:
         sys.exit('error: {}: {}'.format(error.filename or 'input/output', error.strerror or error))

@@ -76,7 +76,7 @@ def tree(folder):
         for name in names:
             path = os.path.join(where, name)
             relative = os.path.relpath(path, str(folder))
-            if relative not in ('.lock', '.checked'):
+            if os.path.basename(relative) not in ('.lock', '.prepared.json'):
                 with open(path, 'rb') as file:
                     status = os.stat(path)
                     found[relative] = (file.read(), status.st_ino, status.st_mtime_ns)

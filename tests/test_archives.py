@@ -246,7 +246,7 @@ def test_names_are_sorted_by_code_point_and_hidden_ones_left_out(tmp_path):
 
 def test_name_that_a_list_cannot_hold(tmp_path):
     for name in ('a\n.JPEG', 'a\udcff.JPEG'):
-        with pytest.raises(UserError, match='rename it'):
+        with pytest.raises(UserError, match='Rename it'):
             scripts.write_lists(str(tmp_path), [('good.JPEG', 0)], [(name, 1)])
     assert os.listdir(str(tmp_path)) == []
 
@@ -288,10 +288,10 @@ def test_link_to_the_same_place_stays(tmp_path):
         (tmp_path / name).mkdir()
     for _ in range(2):
         scripts.link('../one', str(tmp_path), 'out/link')
-    with pytest.raises(UserError, match='is not .*two: .*--target'):
+    with pytest.raises(UserError, match='is not .*two.*--target'):
         scripts.link(str(tmp_path / 'two'), str(tmp_path), 'out/link')
     assert os.path.realpath(str(tmp_path / 'out' / 'link')) == str(tmp_path / 'one')
-    with pytest.raises(UserError, match='is a link to .*one: .*--target'):
+    with pytest.raises(UserError, match='is a link to .*one.*--target'):
         scripts.link(str(tmp_path / 'two'), str(tmp_path), 'out/link/inside')
 
 
@@ -322,5 +322,4 @@ def test_terminated_is_interrupted(capsys):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 130
-    assert capsys.readouterr().err == (
-        '\ninterrupted: start the same command again and it goes on from here\n')
+    assert 'rerun the same command' in capsys.readouterr().err

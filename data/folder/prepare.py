@@ -1,17 +1,20 @@
-"""Writes the lists of a folder of your own images: what to train on, what to test on.
+"""Write the lists of a folder of your own images: what to train on, what to test on.
 
     python data/folder/prepare.py DIR
 
-DIR holds a folder a class, DIR/CLASS/*.jpg, and a share of each becomes the test set; or it has
-DIR/train/CLASS and DIR/val/CLASS, which stay as they are. Into DIR go train.txt, val.txt (the test
-set) and classes.txt: line n, counted from 0, names the class of label n. README.md tells more.
+DIR holds one folder per class, DIR/CLASS/*.jpg, and a share of each becomes the test set; or it has
+DIR/train/CLASS and DIR/val/CLASS, which stay as they are. train.txt, val.txt (the test list) and
+classes.txt are written into DIR or --target. README.md has more layouts.
 """
 
+import collections
+import hashlib
 import os
+import re
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+if not __package__:  # run as a script
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlow)
 import runtime.quiet_import  # noqa: E402, F401, I001
@@ -20,44 +23,95 @@ import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 from data import archives, checks, pipeline, scripts  # noqa: E402
+from data.folder import layouts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
-LISTS = ('train.txt', 'val.txt', 'classes.txt')
+OTHER_LISTS = ('test.txt', 'valid.txt', 'validation.txt')
 
 
-def find(root, folder=''):
-    """Returns {class: sorted paths of its pictures under `root`} of the class folders in one."""
-    found = {}
-    for name in sorted(os.listdir(os.path.join(root, folder))):
-        path = os.path.join(folder, name)
-        if name[0] != '.' and os.path.isdir(os.path.join(root, path)):
-            found[name] = [os.path.join(path, picture)
-                           for picture in archives.pictures(os.path.join(root, path))]
-            for below, _, names in os.walk(os.path.join(root, path)):
-                passed_over = sum(map(archives.is_picture_name, names))
-                if passed_over and below != os.path.join(root, path):
-                    print('left out: {}: {} pictures in a folder below that of a class'.format(
-                        os.path.relpath(below, root), passed_over))
-    return found
+def identical_images(root, paths):
+    """Return {path: a digest} of the images that may have a copy: those of equal size."""
+    by_size = collections.defaultdict(list)
+    for path in paths:
+        try:
+            by_size[os.path.getsize(os.path.join(root, path))].append(path)
+        except OSError:  # such as a broken link, which is named as a bad image
+            pass
+    digests = {}
+    for same_size in by_size.values():
+        for path in same_size if len(same_size) > 1 else ():
+            try:
+                with open(os.path.join(root, path), 'rb') as file:
+                    digests[path] = hashlib.sha256(file.read()).digest()
+            except OSError:
+                pass
+    return digests
 
 
-def split(root, test_share, seed):
-    """Returns the training and the test pictures, each as `find` does."""
-    if all(os.path.isdir(os.path.join(root, name)) for name in ('train', 'val')):
-        return find(root, 'train'), find(root, 'val')
-    train, test, random = find(root), {}, np.random.RandomState(seed)
-    for name, paths in train.items():
-        random.shuffle(paths)
+def split(classes, test_share, seed, digests):
+    """Split {class: paths} into training and test images, each as {class: sorted paths}.
+
+    Identical images stay on one side. Without any, the test images are the first of each shuffled
+    class. The stream takes the classes in text order, whatever their labels.
+    """
+    train, test, stream = {}, {}, np.random.RandomState(seed)
+    in_test = {}  # digest -> side of the images with it, in any class
+    for name in sorted(classes):
+        paths = list(classes[name])
+        stream.shuffle(paths)
         count = max(1, round(len(paths) * test_share))
-        test[name], train[name] = sorted(paths[:count]), sorted(paths[count:])
-    return train, test
+        copies = collections.OrderedDict()
+        for path in paths:
+            copies.setdefault(digests.get(path, path), []).append(path)
+        train[name], test[name] = [], []
+        for digest, group in copies.items():
+            is_test = in_test.setdefault(digest, len(test[name]) < count)
+            (test if is_test else train)[name].extend(group)
+    return tuple({name: sorted(side[name]) for name in classes} for side in (train, test))
+
+
+def warn_of_copies(lists, digests):
+    """Print how many identical images are in both lists or under several labels."""
+    train, test = ({digests.get(path, path) for path, _ in part} for part in lists)
+    both = [path for path, _ in lists[1] if digests.get(path, path) in train & test]
+    if both:
+        print(f'warning: {len(both)} test images are identical to training images, such as '
+              f'{both[0]}. Remove one of the copies.')
+    labels = collections.defaultdict(set)
+    for path, label in lists[0] + lists[1]:
+        labels[digests.get(path, path)].add(label)
+    several = [path for path, _ in lists[0] + lists[1] if len(labels[digests.get(path, path)]) > 1]
+    if several:
+        print(f'warning: {len(several)} images have an identical copy under another label, such as '
+              f'{several[0]}. Remove the wrong copies.')
+
+
+def say_labels(classes, left_out):
+    """Print where labels are not what the names of the class folders suggest."""
+    order = layouts.label_order(classes + left_out)
+    moved = [name for name in classes if order.index(name) != classes.index(name)]
+    if moved:
+        print(f'warning: labels after a left-out class move: {moved[0]!r} has label '
+              f'{classes.index(moved[0])}, not {order.index(moved[0])}. See classes.txt.')
+    if all(name.isdigit() for name in classes):
+        unlike = [label for label, name in enumerate(classes) if int(name) != label]
+        if unlike:
+            print(f'note: label {unlike[0]} is the class folder {classes[unlike[0]]}. Labels count '
+                  'from 0 without gaps: see classes.txt.')
+    elif len({re.sub(r'\d+', '#', name) for name in classes}) == 1:  # such as a1, a2, a10
+        by_number = sorted(classes, key=layouts.natural_key)
+        name = next((name for name, other in zip(classes, by_number) if name != other), None)
+        if name is None:
+            return
+        print(f'note: labels follow the names as text: label {classes.index(name)} is {name!r}. '
+              'See classes.txt.')
 
 
 def suggested(num_classes, fewest):
-    """Flags for a small set whose classes have `fewest` training images or more.
+    """Flags for a small data set whose classes have at least `fewest` training images.
 
-    With r = 0.2 and P = 5, a class has one image for the bias correction at the last step. There
-    are no more groups than leave G*P, its exemplars and images held out, what it has.
+    With r = 0.2 and P = 5, a class has one image for the bias correction at the last step. The
+    number of groups G is such that a class has its G*P exemplars and images held out.
     """
     groups, text = scripts.increments(num_classes, min(10, fewest // 5))
     memory = 5 * min(4, max(1, fewest // 5 // groups))
@@ -65,51 +119,96 @@ def suggested(num_classes, fewest):
         '--batch_norm_decay=0.9'.format(num_classes, text, memory)
 
 
+def check_folders(root, target, overwrite):
+    """Raise UserError if `root` is not a folder or the lists cannot be written into `target`."""
+    for folder in (root, target):
+        if '://' in folder:
+            raise UserError(f'{folder} is a remote path. Copy or mount it as a folder of this '
+                            'machine.')
+    if not os.path.isdir(root):
+        raise UserError(f'{root}: ' + ('is a file, not a folder. Unpack it and name the folder.'
+                                       if os.path.exists(root) else 'no such folder.'))
+    names = os.listdir(target) if os.path.isdir(target) else []
+    others = [name for name in names if name.lower() in OTHER_LISTS and 'val.txt' not in names]
+    way_out = 'Move it away, or write the lists elsewhere with --target.'
+    if others and 'train.txt' in names:
+        way_out = f'To use it with {others[0]} as the test list, rename {others[0]} to val.txt. ' \
+            'To have new lists, move it away or use --target.'
+    own = scripts.refuse_foreign_lists(target, way_out)
+    if own and not overwrite:
+        raise UserError(f'{target}: {" and ".join(own)} exist already. Add --overwrite to replace '
+                        'them.')
+    scripts.check_writable(target, 'Write the lists to another folder with --target=FOLDER.')
+
+
 def main(argv=None):
     parser = scripts.flags(__doc__)
     parser.add_argument('folder', metavar='DIR', help='the folder of the class folders')
+    parser.add_argument('--target', metavar='FOLDER', help='folder for the lists, with absolute '
+                        'paths in them, for images on a read-only disk (default: DIR)')
     parser.add_argument('--test_share', type=float, default=0.2, metavar='SHARE',
-                        help='share of each class that is for the test (default: %(default)s)')
+                        help='share of each class for testing (default: %(default)s)')
     parser.add_argument('--min_images', type=int, default=10, metavar='N', help='leave out classes '
                         'with fewer training images (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=1993, help='of the split')
-    parser.add_argument('--overwrite', action='store_true', help='replace lists that are there')
+    parser.add_argument('--class_depth', type=int, default=1, metavar='N', help='2 if the classes '
+                        'are folders inside folders, DIR/animals/cat (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=1993, help='seed of the split')
+    parser.add_argument('--overwrite', action='store_true',
+                        help='replace lists that this script wrote; no other file is touched')
     args = parser.parse_args(argv)
-    root = args.folder
-    there = [name for name in LISTS if os.path.lexists(os.path.join(root, name))]
-    if there and not args.overwrite:
-        raise UserError('{}: {} there already; --overwrite replaces what is there'.format(
-            root, ' and '.join(there)))
     if not 0 < args.test_share < 1:
-        raise UserError('--test_share={} must lie between 0 and 1'.format(args.test_share))
+        raise UserError(f'--test_share={args.test_share} must lie between 0 and 1.')
     if not 0 <= args.seed < 2 ** 32:
-        raise UserError('--seed={} must be 0 or more, and below 2^32'.format(args.seed))
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    pictures = split(root, args.test_share, args.seed)
-    paths = [path for part in pictures for found in part.values() for path in found]
-    progress = scripts.Progress('images decoded', len(paths))
-    files = [os.path.join(root, path) for path in paths]
-    bad = {paths[index]: '{}: {}'.format(files[index], checks.why_bad(files[index]))
-           for index in pipeline.bad_images(list(map(os.fsencode, files)), None,
-                                            lambda done: progress.add())}
-    progress.say()
+        raise UserError(f'--seed={args.seed} must be at least 0 and less than 2^32.')
+    if args.class_depth < 1:
+        raise UserError(f'--class_depth={args.class_depth} must be at least 1.')
+    root, target = args.folder, args.target or args.folder
+    check_folders(root, target, args.overwrite)
+    prefix = '' if os.path.samefile(root, target) else os.path.abspath(root)
+    layout = layouts.Layout(root, args.class_depth)
+    train, test = layout.read()
+    print('\n'.join(layout.notes + [''] * bool(layout.notes)), end='')
+    if layout.skipped:
+        print(f'skipped: {len(layout.skipped)} files that are not images: '
+              f'{scripts.some(sorted(layout.skipped), 3)}')
+    paths = [path for side in (train, test or {}) for own in side.values() for path in own]
+    digests = identical_images(root, paths)
+    if test is None:
+        train, test = split(train, args.test_share, args.seed, digests)
+    bad = bad_images(root, paths)
     archives.refuse_bad(bad, args.skip_bad_images)
-    train, test = ({name: [path for path in paths if path not in bad]
-                    for name, paths in part.items()} for part in pictures)
+    train, test = ({name: [path for path in side[name] if path not in bad] for name in side}
+                   for side in (train, test))
     classes = [name for name in train
                if len(train[name]) >= max(1, args.min_images) and test.get(name)]
-    for name in sorted(set(train).union(test).difference(classes)):
+    left_out = sorted(set(train).union(test).difference(classes))
+    for name in left_out:
         print('left out: {}: {} training and {} test images'.format(
             name, len(train.get(name, ())), len(test.get(name, ()))))
     if len(classes) < 2:
-        raise UserError('{}: {} classes with {} training images and one to test on; it takes two, '
-                        'see --min_images and data/folder/README.md'.format(
-                            root, len(classes), args.min_images))
-    lists = [[(path, label) for label, name in enumerate(classes) for path in part[name]]
-             for part in (train, test)]
-    scripts.write_lists(root, *lists, classes=classes)
-    scripts.say_done(lists, root, {'folder ' + suggested(
+        raise UserError(f'{root}: {len(classes)} classes with at least {args.min_images} training '
+                        'images and one test image, but at least 2 are needed. See --min_images '
+                        'and the layouts in data/folder/README.md.')
+    say_labels(classes, [name for name in left_out if name in train])
+    entries = [[(path, label) for label, name in enumerate(classes) for path in side[name]]
+               for side in (train, test)]
+    warn_of_copies(entries, digests)
+    lists = [[(os.path.join(prefix, path), label) for path, label in side] for side in entries]
+    scripts.write_lists(target, *lists, classes=classes)
+    scripts.say_done(lists, target, {'folder ' + suggested(
         len(classes), min(len(train[name]) for name in classes)): ''})
+
+
+def bad_images(root, paths):
+    """Decode all images; return {path: what is wrong} of those that do not decode."""
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    progress = scripts.Progress('images decoded', len(paths))
+    files = [os.path.join(root, path) for path in paths]
+    bad = {paths[index]: f'{files[index]}: {checks.why_bad(files[index])}'
+           for index in pipeline.bad_images(list(map(os.fsencode, files)), None,
+                                            lambda done: progress.add())}
+    progress.say()
+    return bad
 
 
 if __name__ == '__main__':

@@ -14,7 +14,8 @@ import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+if not __package__:  # run as a script
+    sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
 
 import runtime.environment  # noqa: E402, F401, I001 (says which packages are missing)
 
@@ -79,7 +80,9 @@ def write_images(target=IMAGES):
         return False
     arrays = load()
     import runtime.quiet_import  # noqa: F401 (refuses a TensorFlow that cannot work)
-    with scripts.target_folder(target, MARKER):
+    with scripts.target_folder(
+            target, MARKER, 'Write the images to another FOLDER with python '
+            'data/glyphs100/prepare.py FOLDER and train with --data_dir=FOLDER.'):
         if _is_complete(target, digest):  # Another process was faster.
             return False
         lists = []

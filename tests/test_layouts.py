@@ -1,0 +1,260 @@
+"""Folders of images as people have them: read, or refused with what was recognized."""
+import os
+
+import pytest
+from miniatures import JPEG, PNG, numbered, write
+
+from data.folder import layouts
+from runtime.errors import UserError
+
+NAMES = ('ant', 'bee', 'cat')
+
+
+def fill(folder, names=NAMES, count=2, suffix='.jpg', inner=''):
+    for name in names:
+        for number in range(count):
+            write(os.path.join(str(folder), name, inner, f'{number}{suffix}'), JPEG)
+
+
+def flat(folder, count=3):
+    for number in range(count):
+        write(os.path.join(str(folder), f'{number}.jpg'), JPEG)
+
+
+def read(root, **options):
+    """(Classes, all notes in one text, skipped)"""
+    layout = layouts.Layout(str(root), **options)
+    classes = layout.read()
+    return classes, '\n'.join(layout.notes), layout.skipped
+
+
+def refusal(root, **options):
+    with pytest.raises(UserError) as error:
+        layouts.Layout(str(root), **options).read()
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize('train', ['train', 'Train', 'TRAIN', 'training'])
+@pytest.mark.parametrize('test', ['val', 'Valid', 'validation', 'TEST', 'testing'])
+def test_two_sides_under_any_name(tmp_path, train, test):
+    fill(tmp_path / train)
+    fill(tmp_path / test)
+    classes, notes, _ = read(tmp_path)
+    assert list(classes.train) == list(classes.test) == list(NAMES)
+    assert classes.train['bee'] == [f'{train}/bee/0.jpg', f'{train}/bee/1.jpg']
+    assert classes.test['bee'] == [f'{test}/bee/0.jpg', f'{test}/bee/1.jpg']
+    assert train in notes and test in notes
+
+
+@pytest.mark.parametrize('train, test', [
+    ('seg_train/seg_train', 'seg_test/seg_test'), ('dataset/training_set', 'dataset/test_set'),
+    ('dataset/Train', 'dataset/Test'), ('data/images/train', 'data/images/val')])
+def test_sides_further_down(tmp_path, train, test):
+    fill(tmp_path / train)
+    fill(tmp_path / test)
+    flat(tmp_path / ('seg_pred' if 'seg' in train else '__MACOSX'))
+    classes, _, _ = read(tmp_path)
+    assert list(classes.train) == list(NAMES)
+    assert classes.train['ant'][0] == f'{train}/ant/0.jpg'
+    assert classes.test['ant'][0] == f'{test}/ant/0.jpg'
+
+
+@pytest.mark.parametrize('val, test, used, unused', [
+    (fill, fill, 'val', 'test'), (fill, flat, 'val', 'test'), (flat, fill, 'test', 'val')])
+def test_of_val_and_test_the_one_with_labels_is_used(tmp_path, val, test, used, unused):
+    fill(tmp_path / 'train')
+    val(tmp_path / 'val')
+    test(tmp_path / 'test')
+    classes, notes, _ = read(tmp_path)
+    assert classes.test['cat'][0] == f'{used}/cat/0.jpg'
+    assert f'{used} for testing' in notes and f'{unused} is not used' in notes
+
+
+@pytest.mark.parametrize('others', [[], ['test'], ['unlabeled']])
+def test_train_alone_is_to_be_split(tmp_path, others):
+    fill(tmp_path / 'train')
+    for other in others:
+        flat(tmp_path / other)
+    classes, notes, _ = read(tmp_path)
+    assert list(classes.train) == list(NAMES) and classes.test is None
+    assert all(other in notes for other in others)
+
+
+@pytest.mark.parametrize('folder', ['', 'images', 'dataset/images', '101_ObjectCategories'])
+def test_class_folders_further_down(tmp_path, folder):
+    fill(tmp_path / folder)
+    write(tmp_path / 'annotations' / 'list.txt', b'x')
+    classes, _, _ = read(tmp_path)
+    assert [name for name in classes.train if classes.train[name]] == list(NAMES)
+    assert classes.train['ant'][0] == os.path.join(folder, 'ant/0.jpg') and classes.test is None
+
+
+def test_tiny_imagenet_as_downloaded(tmp_path):
+    fill(tmp_path / 'train', ['n01', 'n02'], suffix='.JPEG', inner='images')
+    write(tmp_path / 'train' / 'n01' / 'n01_boxes.txt', b'0.JPEG 0 0 62 62\n')
+    lines = ''
+    for number, wnid in enumerate(['n02', 'n01', 'n02']):
+        write(tmp_path / 'val' / 'images' / f'val_{number}.JPEG', JPEG)
+        lines += f'val_{number}.JPEG\t{wnid}\t0\t0\t62\t62\n'
+    write(tmp_path / 'val' / 'images' / 'val_9.JPEG', JPEG)
+    write(tmp_path / 'val' / 'val_annotations.txt', lines.encode())
+    write(tmp_path / 'test' / 'images' / 'test_0.JPEG', JPEG)
+    write(tmp_path / 'wnids.txt', b'n02\nn01\n')
+    classes, notes, skipped = read(tmp_path)
+    assert classes.train['n01'] == ['train/n01/images/0.JPEG', 'train/n01/images/1.JPEG']
+    assert classes.test == {'n01': ['val/images/val_1.JPEG'],
+                            'n02': ['val/images/val_0.JPEG', 'val/images/val_2.JPEG']}
+    assert 'test is not used' in notes and 'val_annotations.txt' in notes
+    assert 'left out: 1 images in val/images' in notes and 'val_9.JPEG' in notes
+    assert skipped == ['train/n01/n01_boxes.txt']
+
+
+def cub(tmp_path, last_label=b'4 2\n'):
+    root = tmp_path / 'CUB_200_2011'
+    fill(root / 'images', ['001.Albatross', '002.Auklet'])
+    write(root / 'images.txt', b'1 001.Albatross/0.jpg\n2 001.Albatross/1.jpg\n'
+                               b'3 002.Auklet/0.jpg\n4 002.Auklet/1.jpg\n')
+    write(root / 'image_class_labels.txt', b'1 1\n2 1\n3 2\n' + last_label)
+    write(root / 'train_test_split.txt', b'1 0\n2 1\n3 1\n4 0\n')
+    write(root / 'classes.txt', b'1 001.Albatross\n2 002.Auklet\n')
+    return tmp_path
+
+
+def test_cub_200_keeps_its_split(tmp_path):
+    classes, notes, _ = read(cub(tmp_path))
+    images = 'CUB_200_2011/images/'
+    assert classes.train == {'001.Albatross': [images + '001.Albatross/1.jpg'],
+                             '002.Auklet': [images + '002.Auklet/0.jpg']}
+    assert classes.test == {'001.Albatross': [images + '001.Albatross/0.jpg'],
+                            '002.Auklet': [images + '002.Auklet/1.jpg']}
+    assert 'train_test_split.txt' in notes
+
+
+def test_cub_200_without_a_label_is_refused(tmp_path):
+    assert 'images.txt' in refusal(cub(tmp_path, b''))
+
+
+@pytest.mark.parametrize('folder, labels', [
+    ('train', 'labels.csv'), ('train', 'train/_classes.csv'), ('Train', 'train.csv'),
+    ('train_images', 'train.csv'), ('', 'labels.csv'), ('images', 'annotations/list.txt'),
+    ('jpg', 'imagelabels.mat'), ('data/images', 'data/meta.json')])
+def test_flat_folder_is_refused_and_the_labels_named(tmp_path, folder, labels):
+    flat(tmp_path / folder)
+    if folder not in ('', 'images', 'jpg', 'data/images'):
+        flat(tmp_path / folder.replace('rain', 'est').replace('T', 't').replace('tt', 't'))
+    write(tmp_path / labels, b'0.jpg,ant\n')
+    said = refusal(tmp_path)
+    assert labels in said and 'path label' in said and 'CLASS' in said
+
+
+@pytest.mark.parametrize('make, words', [
+    (lambda root: [fill(root), flat(root / 'train')], ['train', 'ant', 'never classes']),
+    (lambda root: [fill(root), fill(root / 'test')], ['test', 'no train folder']),
+    (lambda root: fill(root / 'val'), ['val', 'no train folder']),
+    (lambda root: [fill(root / 'train'), fill(root / 'training')], ['train, training']),
+    (lambda root: [fill(root / 'train'), fill(root / 'val', ['x', 'y'])],
+     ['no class in both', 'x']),
+    (lambda root: [fill(root / 'animals'), fill(root / 'plants')],
+     ['animals/ant', '--class_depth=2']),
+    (lambda root: [fill(root / 'train' / 'animals'), fill(root / 'train' / 'plants')],
+     ['train/animals/ant', '--class_depth=2']),
+    (lambda root: [fill(root / 'ant', ['train', 'test']), fill(root / 'bee', ['train', 'test'])],
+     ['ant/test', 'train/CLASS']),
+    (lambda root: write(root / 'images.zip', b'PK'), ['images.zip', 'Unpack']),
+    (lambda root: write(root / 'notes.txt', b'x'), ['no images'])])
+def test_other_layouts_are_refused_in_one_message(tmp_path, make, words):
+    make(tmp_path)
+    said = refusal(tmp_path)
+    assert str(tmp_path) in said and all(word in said for word in words), said
+
+
+def test_class_depth(tmp_path):
+    for side in ('train', 'val'):
+        fill(tmp_path / side / 'animals')
+        fill(tmp_path / side / 'plants', ['oak'])
+    classes, _, _ = read(tmp_path, class_depth=2)
+    assert list(classes.train) == ['animals/ant', 'animals/bee', 'animals/cat', 'plants/oak']
+    assert classes.test['plants/oak'] == ['val/plants/oak/0.jpg', 'val/plants/oak/1.jpg']
+
+
+def test_images_are_recognized_by_content(tmp_path):
+    fill(tmp_path)
+    for name in ('no_suffix', 'photo.dat', 'b.JPG', 'scan.txt', 'c.webp'):
+        write(tmp_path / 'ant' / name, numbered(PNG, 1))
+    write(tmp_path / 'ant' / 'hidden_webp', b'RIFF1234WEBPVP8 ')
+    write(tmp_path / 'ant' / 'broken.jpg', b'no image')  # named when it does not decode
+    for name in ('notes.txt', 'Thumbs.db', '.DS_Store', '._0.jpg', 'empty'):
+        write(tmp_path / 'ant' / name, b'')
+    for name in ('.ipynb_checkpoints', '__MACOSX', '.cache'):
+        fill(tmp_path, [name])
+    classes, _, skipped = read(tmp_path)
+    assert list(classes.train) == list(NAMES)
+    assert [os.path.basename(path) for path in classes.train['ant']] == [
+        '0.jpg', '1.jpg', 'b.JPG', 'broken.jpg', 'c.webp', 'hidden_webp', 'no_suffix', 'photo.dat',
+        'scan.txt']
+    assert [os.path.basename(path) for path in skipped] == [
+        '.DS_Store', '._0.jpg', 'Thumbs.db', 'empty', 'notes.txt']
+
+
+def test_numbers_are_sorted_by_value(tmp_path):
+    fill(tmp_path, map(str, range(12)))
+    assert list(read(tmp_path)[0].train) == [str(number) for number in range(12)]
+    fill(tmp_path, ['background'])
+    assert list(read(tmp_path)[0].train)[:3] == ['0', '1', '10']
+    assert layouts.label_order(['010', '9', '1']) == ['1', '9', '010']
+
+
+def test_empty_class_folders_stay_to_be_named(tmp_path):
+    fill(tmp_path)
+    (tmp_path / 'dog').mkdir()
+    assert read(tmp_path)[0].train['dog'] == []
+
+
+def test_images_outside_class_folders_are_named(tmp_path):
+    fill(tmp_path)
+    flat(tmp_path)
+    classes, notes, _ = read(tmp_path)
+    assert list(classes.train) == list(NAMES)
+    assert 'left out: 3 images outside the class folders' in notes
+
+
+def test_split_files_that_are_not_used_are_named(tmp_path):
+    fill(tmp_path / 'images')
+    write(tmp_path / 'meta' / 'train.txt', b'ant/0\n')
+    assert 'not used: meta/train.txt' in read(tmp_path)[1]
+
+
+def test_links_to_classes_are_followed_and_loops_are_not(tmp_path):
+    fill(tmp_path / 'all')
+    for side in ('train', 'val'):
+        (tmp_path / 'set' / side).mkdir(parents=True)
+        for name in NAMES:
+            (tmp_path / 'set' / side / name).symlink_to(tmp_path / 'all' / name)
+    for name in ('Data', 'CLS-LOC'):
+        (tmp_path / 'set' / name).symlink_to('.')
+    (tmp_path / 'set' / 'train' / 'up').symlink_to('..')
+    (tmp_path / 'all' / 'ant' / 'again').symlink_to('../../all')
+    classes, notes, _ = read(tmp_path / 'set')
+    assert list(classes.train) == list(classes.test) == list(NAMES)
+    assert 'Data: a link' in notes and 'train/up: a link' in notes
+
+
+def test_links_between_folders_and_to_a_sibling_end(tmp_path):
+    fill(tmp_path)
+    (tmp_path / 'ant' / 'to_bee').symlink_to('../bee')
+    (tmp_path / 'bee' / 'to_ant').symlink_to('../ant')
+    (tmp_path / 'dog').symlink_to('cat')
+    classes, notes, _ = read(tmp_path)
+    assert list(classes.train) == list(NAMES)
+    assert 'dog: a link' in notes
+
+
+def test_a_link_to_nothing_and_a_pipe(tmp_path):
+    fill(tmp_path)
+    (tmp_path / 'ant' / 'gone.jpg').symlink_to('nowhere.jpg')
+    (tmp_path / 'ant' / 'gone').symlink_to('nowhere')
+    os.mkfifo(str(tmp_path / 'ant' / 'pipe.jpg'))
+    classes, _, skipped = read(tmp_path)
+    assert 'ant/gone.jpg' in classes.train['ant']  # named when it does not decode
+    assert skipped == ['ant/gone', 'ant/pipe.jpg']
