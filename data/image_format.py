@@ -3,6 +3,7 @@
 JPEG, PNG and GIF of one frame can be used. Names count only where a folder is searched for images.
 """
 
+import collections
 import os
 import re
 
@@ -125,6 +126,25 @@ def print_notes(counts, total, write=print):
     """
     for note in sorted(counts):
         write(f'warning: {counts[note]} of {total} images {note}')
+
+
+def warn_of_files(files, sample=None, write=print):
+    """Warn of what decoding ignores in image files; what cannot be read is passed over.
+
+    Args:
+        files: sequence of paths.
+        sample: how many of them, evenly spread, are looked at; None for all.
+        write: as in print_notes.
+    """
+    if sample:
+        files = files[::-(-len(files) // sample)]
+    counts = collections.Counter()
+    for file in files:
+        try:
+            counts.update(image_notes(read_start(file)))
+        except OSError:
+            pass
+    print_notes(counts, f'{len(files)} sampled' if sample else len(files), write)
 
 
 def _jpeg_segments(data):

@@ -108,6 +108,16 @@ def test_a_file_cut_anywhere_is_answered(data):
         image_format.image_fault(data[:length])
 
 
+def test_files_are_counted_all_or_a_sample_of_them(tmp_path):
+    files = [miniatures.write(tmp_path / str(i), JPEG if i % 4 else png(8, 6)) for i in range(20)]
+    said = []
+    image_format.warn_of_files(files + [str(tmp_path / 'gone')], write=said.append)
+    image_format.warn_of_files(files, sample=5, write=said.append)
+    image_format.warn_of_files(files[1:4], sample=200, write=said.append)
+    assert len(said) == 2 and '5 of 21 images have transparency' in said[0]
+    assert '5 of 5 sampled images' in said[1]
+
+
 def test_notes_are_said_with_their_number():
     said = []
     image_format.print_notes({TRANSPARENCY: 3, DEPTH: 1}, 120, said.append)

@@ -77,7 +77,7 @@ def files_in(source):
         for where, folders, names in archives.walk_once(source):
             if where != source:
                 folders.clear()  # one level down is enough
-            for name in set(names).intersection(FILES):
+            for name in sorted(set(names).intersection(FILES)):
                 path = os.path.join(where, name)
                 with open(path, 'rb') as file:
                     yield path, name, file.read()

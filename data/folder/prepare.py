@@ -18,7 +18,7 @@ import runtime.environment  # noqa: E402, F401, I001 (before NumPy and TensorFlo
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-from data import archives, checks, pipeline, scripts  # noqa: E402
+from data import archives, checks, image_format, pipeline, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 LISTS = ('train.txt', 'val.txt', 'classes.txt')
@@ -93,6 +93,7 @@ def main(argv=None):
                                             lambda done: progress.add())}
     progress.say()
     archives.refuse_bad(bad, args.skip_bad_images)
+    image_format.warn_of_files([os.path.join(root, path) for path in paths if path not in bad])
     train, test = ({name: [path for path in paths if path not in bad]
                     for name, paths in part.items()} for part in pictures)
     classes = [name for name in train
