@@ -1,10 +1,10 @@
-"""What the data sets' prepare scripts share: archives that are not trusted in, whole pictures out.
+"""Read the files in an archive or folder, and put images under a target folder.
 
-An archive (.tar, .tar.gz, .zip, and a tar inside a tar) is read once, front to back, and nothing
-of it reaches the disk but the pictures asked for. Its members never choose where they land: the
-scripts build every path from names they recognise, and a member that tries is an error.
+An archive (.tar, .tar.gz, .zip, and a tar inside a tar) is read once, front to back. Its members
+never choose where they land: the prepare scripts build every path from names they recognize.
 """
 
+import collections
 import contextlib
 import os
 import re
@@ -14,14 +14,17 @@ import tarfile
 import zipfile
 import zlib
 
+from data import image_format
+from data.image_format import HEADER_BYTES, JPEG, JPEG_END, PNG, PNG_END
 from data.scripts import make_folder, some, write_file
 from runtime.errors import UserError
 
-CHUNK = 1 << 20  # bytes read at once
+is_picture_name = image_format.is_image_name
+picture_fault = image_format.image_fault
 
 
 class _Header(tarfile.TarInfo):
-    """Where tarfile takes a bad or missing header for the end, this takes it for damage."""
+    """Report a bad or missing header as damage, where tarfile takes it for the end."""
 
     @classmethod
     def frombuf(cls, buf, encoding, errors):
@@ -35,199 +38,218 @@ class _Header(tarfile.TarInfo):
 
 @contextlib.contextmanager
 def _reading(where):
-    """What the readers raise for a damaged archive becomes a UserError that names it."""
+    """Turn what the readers raise for a damaged archive into a UserError that names it."""
     try:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
-            IndexError, OverflowError, MemoryError,  # sizes that are a lie
-            RuntimeError) as error:  # kinds of zip it cannot read
-        raise UserError('{}: it is damaged or truncated, or no .tar, .tar.gz or .zip: get it again '
-                        '({})'.format(where, error)) from None
+            IndexError, OverflowError, MemoryError, RuntimeError) as error:
+        raise UserError(f'{where}: damaged or truncated, or not a .tar, .tar.gz or .zip archive '
+                        f'({error}). Download it again.') from None
 
 
 class Member:
     """A file inside an archive: its `name`, the path in there, and its `size` in bytes.
 
-    It can be read once, and only until the next member is asked for. A file in a tar that is itself
-    a member is named as if that tar were a folder: `n01440764.tar/n01440764_10026.JPEG`.
+    It can be read only until the next member is asked for. The name of a file in a tar inside a tar
+    begins with that of the inner one: `n01440764.tar/n01440764_10026.JPEG`.
     """
 
     def __init__(self, archive, name, size, file):
         self.name = name
         self.size = size
-        self.where = '{}: {}'.format(os.path.basename(archive), name)  # what it is in a message
+        self.where = f'{os.path.basename(archive)}: {name}'  # for messages
         self._file = file
 
     def read(self):
-        """Returns its bytes. Raises UserError."""
+        """Return its bytes. Raises UserError."""
         with _reading(self.where):
-            data = self._file.read(self.size)
+            data = self._file.read()
             if len(data) != self.size:
                 raise EOFError('it ends too early')
         return data
 
 
-def members(path):
-    """Yields the files of an archive, each a Member. Raises UserError at the first wrong thing."""
-    with open(path, 'rb', buffering=CHUNK) as raw, _reading(path):
-        start = raw.peek(4)[:4]
-        if start == b'PK\x03\x04':
-            yield from _in_zip(raw, path)
-        else:
-            yield from _in_tar(raw, path, 'r:gz' if start[:2] == b'\x1f\x8b' else 'r:')
+def members(path, quiet=False):
+    """Yield the files of an archive, each a Member.
+
+    What is not a plain file, or has an unsafe name, is skipped, and counted on stderr at the end
+    unless `quiet`. Raises UserError if the archive is damaged.
+    """
+    skipped = []
+    with open(path, 'rb') as file, _reading(path):
+        is_zip = file.read(4) == b'PK\3\4'
+        file.seek(0)
+        for name, size, opened in (_in_zip if is_zip else _in_tar)(file):
+            name = name.lstrip('/')
+            if opened is None or '..' in name.split('/') or re.search(r'[\x00-\x1f\x7f\\]', name):
+                skipped.append(repr(name))
+            else:
+                yield Member(path, name, size, opened)
+    if skipped and not quiet:
+        print(f'warning: {path}: skipped {len(skipped)} members that are links or devices, or have '
+              f'unsafe names ({some(skipped, 3)}).', file=sys.stderr)
 
 
-def _in_tar(file, path, mode, prefix='', end=float('inf')):
-    """Yields the files of the tar that begins where `file` is and must not go beyond `end`."""
-    tar = tarfile.open(fileobj=file, mode=mode, tarinfo=_Header, encoding='utf-8')
+def _in_tar(file, prefix=''):
+    """Yield (name, size, open file or None) of what is in a tar, except folders."""
+    tar = tarfile.open(fileobj=file, tarinfo=_Header, encoding='utf-8')
     for info in iter(tar.next, None):
         tar.members.clear()  # it would keep a million
-        name = prefix + info.name
-        _check(path, name, info.isdir() or info.isfile() and not info.issparse())
-        stop = info.offset_data + info.size
-        if info.size < 0 or stop > end:
-            raise EOFError('{} ends too early'.format(prefix[:-1]))
-        if info.isfile() and name.endswith('.tar'):
-            yield from _in_tar(tar.fileobj, path, 'r:', name + '/', stop)
-        elif info.isfile():
-            yield Member(path, name, info.size, tar.fileobj)
-    while not prefix and tar.fileobj.read(CHUNK):
+        if info.size < 0:
+            raise ValueError('negative size')
+        opened = tar.extractfile(info) if info.isfile() else None
+        if opened and info.name.endswith('.tar'):
+            yield from _in_tar(opened, prefix + info.name + '/')
+        elif not info.isdir():
+            yield prefix + info.name, info.size, opened
+    while not prefix and tar.fileobj.read(1 << 20):
         pass  # a checksum follows what is compressed
 
 
-def _in_zip(raw, path):
-    archive = zipfile.ZipFile(raw)
+def _in_zip(file):
+    """Do the same for a zip. Some Windows programs write backslashes between folders."""
+    archive = zipfile.ZipFile(file)
     for info in archive.infolist():
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        _check(path, info.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
-        if not info.is_dir():
-            with archive.open(info) as file:
-                yield Member(path, info.filename, info.file_size, file)
+        name = info.filename.replace('\\', '/')
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            yield name, 0, None
+        elif not name.endswith('/'):
+            with archive.open(info) as opened:
+                yield name, info.file_size, opened
 
 
-def _check(path, name, is_file_or_folder):
-    fault = None
-    if name[:1] == '/' or '..' in name.split('/') or re.search(r'[\x00-\x1f\x7f\\]', name):
-        fault = 'would land outside the target folder'
-    elif not is_file_or_folder:
-        fault = 'is a link or a device, not a file or folder'
-    if fault:
-        raise UserError('{}: its member {!r} {}: this is no archive to trust'.format(
-            path, name, fault))
+def walk_once(top, skip=()):
+    """Yield (folder, its folders, its files), both sorted, as os.walk does, links followed.
 
+    Each real folder comes once, so links that lead back up do no harm. Hidden folders are left out.
 
-# Pictures
-
-# Also of formats that are not read: they are named then, and not passed over.
-_PICTURE = re.compile(r'[^./][^/]*\.(jpe?g|png|gif|webp|bmp|tiff?|heic|avif)$', re.IGNORECASE)
-# How those that are read begin, what comes before their last part, how they end.
-_FORMATS = ((b'\xff\xd8\xff', b'\xff\xda', b'\xff\xd9'),
-            (b'\x89PNG\r\n\x1a\n', b'IHDR', b'IEND\xaeB`\x82'), (b'GIF8', b',', b';'))
-# How others begin, from which byte on.
-_OTHER_FORMATS = ((8, b'WEBP', 'WebP'), (0, b'BM', 'BMP'), (0, b'II*\0', 'TIFF'),
-                  (0, b'MM\0*', 'TIFF'), (4, b'ftyp', 'HEIC or AVIF'), (0, b'<', 'HTML or SVG'))
-
-
-def is_picture_name(name):
-    """Whether a file of this name (no folders in it) should be a picture."""
-    return bool(_PICTURE.match(name))
-
-
-def picture_fault(content):
-    """Says in a few words why bytes are no whole JPEG, PNG or GIF, or returns None.
-
-    The name's suffix does not count: ImageNet has a PNG named .JPEG. Only the frame is looked at,
-    so that a million pictures take seconds; the driver's --check_data decodes them.
+    Args:
+        top: path of a folder.
+        skip: paths of folders that are left out too.
     """
-    if not content:
-        return 'empty'
-    for begin, part, end in _FORMATS:
-        if content.startswith(begin):
-            # Behind a JPEG's last scan: a thumbnail, which comes before, has an end mark too.
-            last = content.rfind(part)
-            return None if last >= 0 and content.find(end, last) >= 0 else 'cut off'
-    for place, begin, name in _OTHER_FORMATS:
-        if content.startswith(begin, place):
-            return name + ', not JPEG, PNG or GIF'
-    return 'not JPEG, PNG or GIF'
+    seen = {_identity(folder) for folder in skip if os.path.isdir(folder)}
+    waiting = [top]
+    for start in waiting:
+        for where, folders, names in os.walk(start, onerror=_print_error):
+            identity = _identity(where)
+            if identity in seen:
+                folders.clear()
+                continue
+            seen.add(identity)
+            folders[:] = sorted(name for name in folders if name[0] != '.')
+            # After everything else: a folder is found under its own name if it has one here.
+            waiting += [path for path in (os.path.join(where, name) for name in folders)
+                        if os.path.islink(path)]
+            yield where, folders, sorted(names)
 
 
-def is_there(path, size=None):
-    """Whether a picture that begins and ends as one, of `size` bytes if given, is at `path`."""
-    try:
-        with open(path, 'rb', buffering=0) as file:
-            start = file.read(8)
-            found = file.seek(0, os.SEEK_END)
-            file.seek(max(0, found - 8))
-            rest = file.read()
-    except FileNotFoundError:
-        return False
-    return size in (None, found) and any(start.startswith(begin) and rest.endswith(end)
-                                         for begin, _, end in _FORMATS)
+def _identity(folder):
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
-def check_file(root, path, bad):
-    """Puts what is wrong with the picture file `root`/`path` into `bad`, as `extract` does.
-
-    Seldom reads more than its ends.
-    """
-    file_name, fault = os.path.join(root, path), None
-    try:
-        if not is_there(file_name):
-            with open(file_name, 'rb') as file:
-                fault = picture_fault(file.read())
-    except OSError as error:
-        fault = error.strerror
-    if fault:
-        bad[path] = '{}: {}'.format(file_name, fault)
+def _print_error(error):
+    print(f'warning: {error.filename}: {error.strerror}. Skipped.', file=sys.stderr)
 
 
 def pictures(folder):
-    """Returns the names of the pictures in a folder, sorted by code point; [] if there is none."""
+    """Return the names of the images in a folder, sorted by code point; [] if it does not exist."""
     try:
-        return sorted(filter(is_picture_name, os.listdir(folder)))
+        return sorted(name for name in os.listdir(folder)
+                      if image_format.is_image_file(os.path.join(folder, name)))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def extract(member, root, folder, name, bad):
-    """Writes a member to `root`/`folder`/`name`, unless an earlier run left it there whole.
+def whole_start(path, size=None):
+    """Return the first HEADER_BYTES of a JPEG or PNG that has its end, and `size` bytes if given.
 
-    What is no picture is not written: `bad`, {path under root: what is wrong}, gets it. Raises
+    Returns b'' for any other file, a GIF too, and if there is none.
+    """
+    try:
+        with open(path, 'rb', buffering=0) as file:
+            start = file.read(HEADER_BYTES)
+            found = file.seek(0, os.SEEK_END)
+            file.seek(max(0, found - 8))
+            rest = file.read()
+    except FileNotFoundError:
+        return b''
+    is_whole = start.startswith(JPEG) and rest.endswith(JPEG_END) \
+        or start.startswith(PNG) and rest.endswith(PNG_END)
+    return start if is_whole and size in (None, found) else b''
+
+
+def is_there(path, size=None):
+    """Return whether a whole JPEG or PNG, of `size` bytes if given, is at `path`."""
+    return bool(whole_start(path, size))
+
+
+def check_file(root, path, bad, notes=None):
+    """Look at the image file `root`/`path`, mostly at its ends only.
+
+    Args:
+        root, path: a folder and the image's path in it.
+        bad: {path: where it came from and what is wrong}, gets it if it is not a usable image.
+        notes: a Counter that gets its image_notes otherwise, or None.
+    """
+    file_name, fault = os.path.join(root, path), None
+    try:
+        data = whole_start(file_name)
+        if not data:
+            with open(file_name, 'rb') as file:
+                data = file.read()
+            fault = picture_fault(data)
+    except OSError as error:
+        fault = error.strerror
+    if fault:
+        bad[path] = f'{file_name}: {fault}'
+    elif notes is not None:
+        notes.update(image_format.image_notes(data))
+
+
+def extract(member, root, folder, name, bad, notes=None):
+    """Write a member to `root`/`folder`/`name`, unless an earlier run left it there whole.
+
+    What is not a usable image is not written. `bad` and `notes` are those of check_file. Raises
     UserError.
     """
     make_folder(root, folder)
-    path = '{}/{}/{}'.format(root, folder, name)
-    if is_there(path, member.size):
-        return
-    data = member.read()
-    fault = picture_fault(data)
-    if fault:
-        bad['{}/{}'.format(folder, name)] = '{}: {}'.format(member.where, fault)
-    else:
+    path = f'{root}/{folder}/{name}'
+    data = whole_start(path, member.size)
+    if not data:
+        data = member.read()
+        fault = picture_fault(data)
+        if fault:
+            bad[f'{folder}/{name}'] = f'{member.where}: {fault}'
+            return
         write_file(path, data, sync=False)
+    if notes is not None:
+        notes.update(image_format.image_notes(data))
 
 
 def refuse_bad(bad, skip):
-    """Names all bad pictures, {path: what is wrong}. Raises UserError unless to `skip` them."""
+    """Name all bad images, {path: where and what is wrong}. Raises UserError unless to `skip` them.
+    """
     for path in sorted(bad):
-        print('bad image: {}'.format(bad[path]), file=sys.stderr)
+        print(f'bad image: {bad[path]}', file=sys.stderr)
+    kinds = collections.Counter(fault.rsplit(': ', 1)[-1].split(' (')[0] for fault in bad.values())
+    counts = ', '.join(f'{kinds[kind]} {kind}' for kind in sorted(kinds))
     if bad and not skip:
-        raise UserError('bad images: {} ({}): get them again, or use --skip_bad_images'.format(
-            len(bad), some(sorted(bad.values()), 1)))
+        raise UserError(f'bad images: {len(bad)} ({counts}; the first: {min(bad.values())}). '
+                        'Fix, replace or remove them, or use --skip_bad_images.')
     if bad:
-        print('left out: {} images'.format(len(bad)), file=sys.stderr)
+        print(f'left out: {len(bad)} images ({counts})', file=sys.stderr)
 
 
 def write_pngs(root, paths, images, watch=lambda: None):
-    """Writes uint8 images [n, height, width, channels] to the PNG files `root`/path; not synced.
+    """Write uint8 images [n, height, width, channels] to the PNG files `root`/path; not synced.
 
     `watch` is called after each.
     """
     import runtime.environment  # noqa: F401, I001 (before TensorFlow, which not all scripts need)
     import runtime.quiet_import  # noqa: F401
     import tensorflow.compat.v1 as tf
-    config = tf.ConfigProto(device_count={'GPU': 0})
+    config = tf.ConfigProto(device_count={'GPU': 0})  # a GPU may be busy with training
     with tf.Graph().as_default(), tf.Session(config=config) as session:
         pixels = tf.placeholder(tf.uint8, images.shape[1:])
         encode = session.make_callable(tf.image.encode_png(pixels), [pixels])

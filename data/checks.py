@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from data import archives, lists, pipeline
+from data import archives, image_format, lists, pipeline
 from runtime import LOG, progress
 from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
@@ -22,7 +22,7 @@ def why_bad(file):
     """Why a file that does not decode is no image, in a few words."""
     try:
         with open(file, 'rb') as opened:
-            return archives.picture_fault(opened.read()) or 'damaged'
+            return archives.picture_fault(opened.read()) or 'cannot be decoded'
     except OSError as error:
         return error.strerror
 
@@ -39,6 +39,8 @@ def bad_images(files, num_parallel_calls, what):
 def check_data(split, num_parallel_calls):
     """Decodes every listed image; raises UserError where one is bad."""
     everything = slice(None)
+    for image_list in (split.train_list, split.test_list):
+        image_format.warn_of_files(image_list.files(everything), write=LOG.info)
     files = np.concatenate([split.train_list.files(everything), split.test_list.files(everything)])
     bad = bad_images(files, num_parallel_calls, 'check')
     if bad:
@@ -75,6 +77,7 @@ def without_bad_images(split, groups, num_parallel_calls):
 def warn_of_images(split, settings):
     """Says which images stand in both lists, and whether only their centre will be seen."""
     first = split.train_list.files(slice(1))[0]
+    image_format.warn_of_files(split.train_list.files(slice(None)), sample=200, write=LOG.info)
     sides = pipeline.sides(first) if settings.preprocessing == 'cifar' else ()
     if sides and max(sides) > settings.image_size:
         LOG.info('warning: --preprocessing=cifar takes the centre of larger images, {0} x {0} '

@@ -83,7 +83,7 @@ def test_folder_is_linked_not_copied(tmp_path):
     before = tree(source)
     run([source], tmp_path / 'images')
     assert sorted(os.listdir(str(tmp_path / 'images'))) == [
-        '.lock', '.prepared.json', 'faces', 'train.txt', 'val.txt']
+        '.lock', '.prepared.json', 'classes.txt', 'faces', 'train.txt', 'val.txt']
     assert os.path.realpath(str(tmp_path / 'images' / 'faces')) == os.path.realpath(source)
     assert tree(source) == before
 
@@ -182,27 +182,64 @@ def test_face_that_is_no_picture(tmp_path, bad, message):
         assert left == tuple([line for line in part if name not in line] for part in whole)
 
 
-def test_too_few_people_name_the_way_out(tmp_path):
+def test_too_few_people_name_the_remedy(tmp_path):
     source = faces(tmp_path / 'faces')
-    with pytest.raises(UserError, match=r'4 of 16 people have at least 6 images, 8 are needed: '
-                                        r'give another source too .or'):
+    with pytest.raises(UserError, match=r'4 of 16 people have at least 6 images, 8 are needed'):
         run([source], tmp_path / 'images', min_images=6)
-    for most, way_out in ((16, 'too, or --min_images=16 '), (15, 'too .or')):
-        with pytest.raises(UserError, match=way_out):  # 5 for the test, 10 held out, and one
+    for most, remedy in ((16, '--min_images=16 '), (15, 'source or')):
+        with pytest.raises(UserError, match=remedy):  # 5 for the test, 10 held out, and one
             prepare.choose({'a': range(30), 'b': range(most)}, 2, 20, seed=1)
     with pytest.raises(UserError, match='16 people.*17 are needed'):
         run([source], tmp_path / 'images', num_classes=17)
-    with pytest.raises(UserError, match='must be above 0 and 2'):
+    with pytest.raises(UserError, match='--min_images=2 at least 3'):
         run([source], tmp_path / 'images', min_images=2)
     with pytest.raises(FileNotFoundError):
         run([str(tmp_path / 'none')], tmp_path / 'images')
 
 
-def test_archive_that_cannot_be_trusted(tmp_path):
-    for name in ('../m.001/out.jpg', '/m.001/out.jpg'):
-        with pytest.raises(UserError, match='outside'):
-            run([write(tmp_path / 'a.tar', tar(dict(FACES, **{name: JPEG})))], tmp_path / 'images')
-    assert not [path for path in tree(tmp_path) if 'out.jpg' in path]
+def test_odd_members_are_skipped_and_counted_once(tmp_path, capsys):
+    expected = run([write(tmp_path / 'faces.tar', tar(FACES))], tmp_path / '1')
+    odd = {'../m.001/out.jpg': JPEG, 'm.001/out\\.jpg': JPEG, 'm.001/out\n.jpg': JPEG}
+    assert run([write(tmp_path / 'faces.tar', tar(dict(FACES, **odd)))],
+               tmp_path / '2') == expected
+    assert capsys.readouterr().err.count('skipped 3 ') == 1
+    assert not [path for path in tree(tmp_path) if 'out' in path]
+
+
+def test_zip_made_on_windows(tmp_path):
+    expected = run([write(tmp_path / 'faces.zip', zipped(FACES))], tmp_path / '1')
+    write(tmp_path / 'faces.zip', zipped({name.replace('/', '\\'): data
+                                          for name, data in FACES.items()}))
+    assert run([str(tmp_path / 'faces.zip')], tmp_path / '2') == expected
+
+
+@pytest.mark.parametrize('links', [['A'], ['A', 'm.003/up', 'zz']])
+def test_links_that_lead_back_up_add_nobody(tmp_path, links):
+    expected = run([faces(tmp_path / 'faces')], tmp_path / '1')
+    for name in links:
+        (tmp_path / 'faces' / name).symlink_to(tmp_path / 'faces')
+    assert run([str(tmp_path / 'faces')], tmp_path / '2') == expected
+
+
+def test_class_names_are_the_folders(tmp_path):
+    chosen = people(run([faces(tmp_path / 'faces')], tmp_path / 'images'))
+    assert lines(tmp_path / 'images' / 'classes.txt') == sorted(chosen)
+    assert prepare.class_names(['faces/a', 'faces/b/c', 'faces2/d']) == ['a', 'b/c', 'd']
+    assert prepare.class_names(['faces/a', 'faces2/a']) == ['faces/a', 'faces2/a']
+
+
+def test_what_decoding_ignores_is_counted(tmp_path, capsys):
+    source = faces(tmp_path / 'faces')
+    chosen = sorted(people(run([source], tmp_path / '0')))
+    rgba = PNG[:25] + b'\6' + PNG[26:]
+    special = {f'{person}/0-FaceId-0.jpg': rgba for person in chosen[:3]}
+    for name, data in special.items():
+        write(tmp_path / 'faces' / name, data)
+    archive = write(tmp_path / 'faces.tar', tar(dict(FACES, **special)))
+    for number, given in enumerate((source, archive, archive)):  # the last finds all images there
+        lists = run([given], tmp_path / ('archive' if number else 'folder'))
+        out = capsys.readouterr().out
+        assert f'3 of {len(lists[0] + lists[1])} images have transparency' in out
 
 
 def test_defaults_leave_the_driver_enough():

@@ -1,4 +1,4 @@
-"""data/cifar100/prepare.py on miniature archives of exactly the published structures."""
+"""data/cifar100/prepare.py on miniatures of the published archives and of what people have."""
 
 import io
 import os
@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from miniatures import lines, tar, tree, write
+from miniatures import JPEG, lines, tar, tree, write, zipped
 
 from data import archives
 from data.cifar100 import prepare
@@ -56,13 +56,24 @@ def python_batch(split):
             'data': pixels}
 
 
-def python_archive(**other):
+def python_files(**other):
     members = {'meta': pickle.dumps({'fine_label_names': NAMES, 'coarse_label_names': COARSE}, 3)}
     for split in PER_CLASS:
         members[split] = pickle.dumps(python_batch(split), 3)
     members.update(other)
     members['file.txt~'] = b'notes'
-    return tar({'cifar-100-python/' + name: data for name, data in members.items()}, 'w:gz')
+    return members
+
+
+def python_archive(**other):
+    return tar({'cifar-100-python/' + name: data for name, data in python_files(**other).items()},
+               'w:gz')
+
+
+def in_folder(folder, members):
+    for name, data in members.items():
+        write(folder / name, data)
+    return str(folder)
 
 
 def decoded(session, path):
@@ -86,13 +97,75 @@ def test_pictures_and_lists(tmp_path, session, make):
             assert np.array_equal(image, np.stack(list(planes), axis=-1))
 
 
-def test_both_archives_give_the_same_files(tmp_path):
-    found = []
-    for name, make in (('binary', binary_archive), ('python', python_archive)):
-        target = tmp_path / name
-        prepare.prepare(write(tmp_path / (name + '.tar.gz'), make()), str(target), PER_CLASS)
-        found.append({path: status[0] for path, status in tree(target).items()})
-    assert found[0] == found[1] and len(found[0]) == 302
+def files_of(source, target):
+    prepare.prepare(source, str(target), PER_CLASS)
+    return {path: status[0] for path, status in tree(target).items()}
+
+
+@pytest.fixture
+def expected(tmp_path):
+    """What the binary archive gives, {path under the target: bytes}."""
+    found = files_of(write(tmp_path / 'expected.tar.gz', binary_archive()), tmp_path / 'expected')
+    assert len(found) == 303 and found['classes.txt'].decode().split() == NAMES
+    return found
+
+
+GIVE = {
+    'archive': lambda path: write(path / 'cifar-100-python.tar.gz', python_archive()),
+    'zip with the files on top': lambda path: write(path / 'kaggle.zip', zipped(python_files())),
+    'zip with another folder': lambda path: write(path / 'a.zip', zipped(
+        {'data/' + name: data for name, data in python_files().items()})),
+    'unpacked': lambda path: in_folder(path / 'cifar-100-python', python_files()),
+    'one level up': lambda path: os.path.dirname(in_folder(path / 'data/cifar-100-python',
+                                                           python_files())),
+    'unpacked binary': lambda path: in_folder(path / 'binary', {
+        'train.bin': binary('train'), 'test.bin': binary('test'),
+        'fine_label_names.txt': '\n'.join(NAMES).encode()})}
+
+
+@pytest.mark.parametrize('kind', sorted(GIVE))
+def test_all_sources_give_the_same_files(tmp_path, expected, kind):
+    assert files_of(GIVE[kind](tmp_path / 'source'), tmp_path / 'images') == expected
+
+
+def test_without_names_they_are_the_published_ones(tmp_path):
+    files = python_files()
+    del files['meta']
+    prepare.prepare(in_folder(tmp_path / 'source', files), str(tmp_path / 'images'), PER_CLASS)
+    names = lines(tmp_path / 'images' / 'classes.txt')
+    assert names[:2] == ['apple', 'aquarium_fish'] and names[99] == 'worm'
+    assert len(names) == 100 and names == sorted(set(names))
+
+
+def test_nothing_given_is_downloaded_in_the_published_order(tmp_path, expected, monkeypatch):
+    import tensorflow.compat.v1 as tf
+    wanted = []
+
+    def load_data(label_mode):
+        wanted.append(label_mode)
+        return [(prepare.from_planes(pixels), labels.reshape(-1, 1))
+                for pixels, labels in (BATCHES['train'], BATCHES['test'])]
+    monkeypatch.setattr(tf.keras.datasets.cifar100, 'load_data', load_data)
+    monkeypatch.setattr(prepare, 'read_fine_names', lambda: NAMES)
+    assert files_of(None, tmp_path / 'images') == expected
+    assert wanted == ['fine']
+
+
+def test_download_without_a_network_is_one_message(tmp_path, monkeypatch):
+    import tensorflow.compat.v1 as tf
+
+    def fail(label_mode):
+        raise Exception('URL fetch failure on https://...: None --\nName not known')
+    monkeypatch.setattr(tf.keras.datasets.cifar100, 'load_data', fail)
+    with pytest.raises(UserError, match='URL fetch.*cifar-100-python.tar.gz') as error:
+        prepare.prepare(None, str(tmp_path / 'images'))
+    assert '\n' not in str(error.value) and not (tmp_path / 'images').exists()
+
+
+def test_class_folders_are_pointed_to_the_other_script(tmp_path):
+    source = in_folder(tmp_path / 'png', {'train/apple/1.png': JPEG, 'test/apple/2.png': JPEG})
+    with pytest.raises(UserError, match='data/folder/prepare.py ' + source):
+        prepare.prepare(source, str(tmp_path / 'images'))
 
 
 def test_interrupted_and_started_again(tmp_path, monkeypatch):
@@ -116,7 +189,7 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch):
     prepare.prepare(path, str(target), PER_CLASS)
     after = tree(target)
     assert {name: after[name] for name in before} == before
-    assert len(after) == 302
+    assert len(after) == 303
 
 
 class Evil:
@@ -138,7 +211,7 @@ def test_pickle_that_asks_for_more_is_refused(tmp_path, call, place):
                       for part in arguments)
     evil = dict(python_batch('train'), more=Evil((function, arguments)))
     path = write(tmp_path / 'cifar.tar.gz', python_archive(**{place: pickle.dumps(evil, 2)}))
-    with pytest.raises(UserError, match=place + ': it is not what CIFAR-100.*which no batch'):
+    with pytest.raises(UserError, match=place + ': .*CIFAR-100.*which no batch'):
         prepare.prepare(path, str(tmp_path / 'images'), PER_CLASS)
     assert not trace.exists() and not (tmp_path / 'images').exists()
 
@@ -173,15 +246,15 @@ def refused(tmp_path, data, message):
 
 
 @pytest.mark.parametrize('batch, message', [
-    (b'', 'train: it is not what'), (b'\x80\x02N.', 'train: it is not what'),
-    (pickle.dumps({'data': 1}, 2), 'train: it is not what'),
+    (b'', 'train: .*CIFAR-100'), (b'\x80\x02N.', 'train: .*CIFAR-100'),
+    (pickle.dumps({'data': 1}, 2), 'train: .*CIFAR-100'),
     (pickle.dumps({'data': np.zeros((2, 3)), 'fine_labels': [1, 2]}, 3), 'reshape'),
     (pickle.dumps({'data': np.zeros((2, 3072), np.uint8), 'fine_labels': [1]}, 3),
-     'a label between 0 and 99 for every image'),
+     'from 0 to 99'),
     (pickle.dumps({'data': np.zeros((200, 3072), np.uint8),
-                   'fine_labels': list(range(1, 101)) * 2}, 3), 'between 0 and 99'),
+                   'fine_labels': list(range(1, 101)) * 2}, 3), 'from 0 to 99'),
     (pickle.dumps({'data': np.zeros((200, 3072), np.uint8), 'fine_labels': [0] * 200}, 3),
-     'train: 200 of 200 images; class 0 has 200 of 2')])
+     'train: 200 of 200 .*lass 0 has 200 of 2')])
 def test_damaged_batches(tmp_path, batch, message):
     refused(tmp_path, python_archive(train=batch), message)
 
@@ -197,11 +270,11 @@ def test_damaged_archives(tmp_path):
     for length in (0, 100, len(whole) // 2, len(whole) - 1):
         refused(tmp_path, whole[:length], 'damaged or truncated')
     refused(tmp_path, tar({'cifar-100-binary/train.bin': binary('train')[:-1]}),
-            'train.bin: it is not what')
+            'train.bin: .*CIFAR-100')
     refused(tmp_path, tar({'cifar-100-binary/train.bin': binary('train')}),
-            'lacks names and test')
+            'named test ')
     refused(tmp_path, tar({'cifar-10-batches-py/data_batch_1': b'x'}),
-            'lacks names and test and train')
+            'named test and train')
 
 
 def test_published_counts_are_the_default(tmp_path):
@@ -211,7 +284,7 @@ def test_published_counts_are_the_default(tmp_path):
         stderr=subprocess.PIPE, universal_newlines=True)
     assert (ended.returncode, ended.stdout) == (1, '')
     assert ended.stderr == (
-        'error: {}: train: 200 of 50000 images; class 0 has 2 of 500\n'.format(
+        'error: {}: train: 200 of 50000 images. Class 0 has 2 of 500.\n'.format(
             tmp_path / 'cifar.tar.gz'))
 
 

@@ -22,7 +22,7 @@ import runtime.quiet_import  # noqa: E402, F401, I001
 import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-from data import archives, checks, pipeline, scripts  # noqa: E402
+from data import archives, checks, image_format, pipeline, scripts  # noqa: E402
 from data.folder import layouts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
@@ -177,6 +177,7 @@ def main(argv=None):
         train, test = split(train, args.test_share, args.seed, digests)
     bad = bad_images(root, paths)
     archives.refuse_bad(bad, args.skip_bad_images)
+    image_format.warn_of_files([os.path.join(root, path) for path in paths if path not in bad])
     train, test = ({name: [path for path in side[name] if path not in bad] for name in side}
                    for side in (train, test))
     classes = [name for name in train

@@ -1,13 +1,13 @@
-"""Turns what one has of ImageNet (ILSVRC-2012) into the pictures and lists that the driver reads.
+"""Turn ImageNet (ILSVRC-2012), in the form you have, into the driver's images and lists.
 
     python data/imagenet/prepare.py ILSVRC2016_CLS-LOC.tar.gz
     python data/imagenet/prepare.py ILSVRC2012_img_train.tar ILSVRC2012_img_val.tar \\
         ILSVRC2012_devkit_t12.tar.gz
-    python data/imagenet/prepare.py FOLDER ...      # holding pictures, or archives of them
+    python data/imagenet/prepare.py FOLDER ...      # holding images, or archives of them
 
-Under --target: train/nXXXXXXXX/, val/nXXXXXXXX/, train.txt, val.txt, and imagenet100/ and
-imagenet100_random/ with lists of 100 classes over the same pictures. The class nXXXXXXXX, a WordNet
-id, has as its label its rank among the sorted ids. README.md tells more.
+Under --target: train/nXXXXXXXX/, val/nXXXXXXXX/, train.txt, val.txt (the test images), classes.txt,
+and imagenet100/ and imagenet100_random/ with lists of 100 classes over the same images. The label
+of class nXXXXXXXX, a WordNet id, is its rank among the sorted ids. See README.md.
 """
 
 import collections
@@ -26,72 +26,74 @@ import runtime.environment  # noqa: E402, F401, I001 (says which packages are mi
 
 import numpy as np  # noqa: E402
 
-from data import archives, scripts  # noqa: E402
+from data import archives, image_format, scripts  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 SYNSETS = os.path.join(HERE, 'synsets.txt')
 IMAGES = os.path.join(HERE, 'images')
 TRAIN_IMAGES = 1281167  # as published
 VAL_PER_CLASS = 50
-# The labels of their classes among the 1,000. The second is also iCaRL's class order, cut off.
+# Labels of their classes among the 1,000. The second is also the start of iCaRL's class order.
 SUBSETS = {'imagenet100': range(100),
            'imagenet100_random': np.random.RandomState(1993).permutation(1000)[:100]}
 WNID = r'n[0-9]{8}'
-WAITING = '.unsorted'  # validation pictures whose class is not known yet
+WAITING = '.unsorted'  # validation images whose class is not known yet
 
 _ARCHIVE = re.compile(r'\.(tar|tar\.gz|tgz|zip)$')
-# The class at the end is the Hugging Face copy's.
-_PICTURE = re.compile(r'(?:({0})_[0-9]+|ILSVRC2012_val_[0-9]{{8}})(_{0})?$'.format(WNID))
-_ANNOTATION = re.compile(r'/Annotations/(?:CLS-LOC/)?val/(?:{}/)?([^/]+)\.xml$'.format(WNID))
-_OBJECT = re.compile(r'<object>\s*<name>\s*({})\s*</name>'.format(WNID))
-_SOLUTION = re.compile(r'^(\w+),({})\b'.format(WNID), re.MULTILINE)
+# The class at the end is there in the Hugging Face copy.
+_IMAGE = re.compile(rf'(?:({WNID})_[0-9]+|ILSVRC2012_val_[0-9]{{8}})(_{WNID})?$')
+_ANNOTATION = re.compile(rf'/Annotations/(?:CLS-LOC/)?val/(?:{WNID}/)?([^/]+)\.xml$')
+_OBJECT = re.compile(rf'<object>\s*<name>\s*({WNID})\s*</name>')
+_SOLUTION = re.compile(rf'^(\w+),({WNID})\b', re.MULTILINE)
+_TINY = re.compile(rf'/(?:train/{WNID}/images/[^/]+|val/val_annotations\.txt)$')
 
 
 def read_meta(data, path):
-    """Returns {ILSVRC2012_ID, as str: WordNet id} of meta.mat. Raises UserError."""
+    """Return {ILSVRC2012_ID, as str: WordNet id} of meta.mat. Raises UserError."""
     from scipy import io as scipy_io  # only this one of the sources needs it
     try:
         synsets = scipy_io.loadmat(io.BytesIO(data), squeeze_me=True)['synsets'].ravel()
         return {str(int(row['ILSVRC2012_ID'])): str(row['WNID']) for row in synsets}
     except Exception as error:  # the reader of a damaged file fails in every way there is
-        raise UserError('{}: it is damaged, get it again ({}: {})'.format(
-            path, type(error).__name__, str(error).split('\n')[0])) from None
+        reason = str(error).split('\n')[0]
+        raise UserError(f'{path}: damaged ({type(error).__name__}: {reason}). Download it '
+                        'again.') from None
 
 
 def read_synsets(path):
-    """Returns the sorted WordNet ids of a file that has one a line. Raises UserError."""
+    """Return the sorted WordNet ids of a file that has one per line. Raises UserError."""
     synsets = set()
     with open(path, encoding='utf-8', errors='replace') as file:
         for number, line in enumerate(file, 1):
             if not re.match(WNID + r'\s', line + '\n'):
-                raise UserError('{}, line {}: {!r} is no WordNet id such as n01440764'.format(
-                    path, number, line.strip()))
+                raise UserError(f'{path}, line {number}: {line.strip()!r} is not a WordNet id. '
+                                'Expected one such as n01440764.')
             synsets.add(line.split()[0])
     if not synsets:
-        raise UserError('{}: no WordNet id in it'.format(path))
+        raise UserError(f'{path}: no WordNet id in it. Expected one per line.')
     return sorted(synsets)
 
 
-@functools.lru_cache(maxsize=16)  # a million pictures lie in few folders
+@functools.lru_cache(maxsize=16)  # a million images lie in few folders
 def _folder(path):
-    """The class that a folder or an archive is named for, or None; whether val/ holds or is it."""
+    """Return the class that a folder or archive is named for, or None; whether it is in val/."""
     names = [_ARCHIVE.sub('', name) for name in path.split('/')]
     wnid = names.pop() if re.match(WNID + '$', names[-1]) else None
     return wnid, names[-1:] == ['val']
 
 
 def place(path):
-    """Returns the split, the class (None: not told here) and the name of a picture.
+    """Return the split, the class (None: not known from here) and the name of an image.
 
-    For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'); None where the file at `path`, in a
-    folder or in an archive, is neither a training nor a validation picture.
+    For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). None if the file at `path`, in a
+    folder or in an archive, is neither a training nor a validation image.
     """
     folder, _, name = path.rpartition('/')
-    if not archives.is_picture_name(name):
+    if not image_format.is_image_name(name):
         return None
     wnid, in_val = _folder(folder)
     stem, suffix = os.path.splitext(name)
-    known = _PICTURE.match(stem)
+    known = _IMAGE.match(stem)
     if known and known.group(2):
         name = stem[:known.start(2)] + suffix
         wnid = known.group(2)[1:]
@@ -102,10 +104,21 @@ def place(path):
     return ('train', wnid, name) if wnid else None
 
 
-class Target:
-    """The folder that is made, and what the sources have told so far.
+def refuse_tiny(source, path):
+    """Raise UserError if the file at `path`, in a source, is laid out as in Tiny ImageNet."""
+    if _TINY.search(path):
+        folder = re.split('/(?:train|val)/', path)[0]
+        command = 'Unpack it, then run: python data/folder/prepare.py FOLDER'
+        if os.path.isdir(source):
+            command = f'Run: python data/folder/prepare.py {folder}'
+        raise UserError(f'{source}: this is Tiny ImageNet (train/nXXXXXXXX/images/, '
+                        f'val_annotations.txt), not ImageNet. {command}')
 
-    `bad` is {path under it: what is wrong} of pictures.
+
+class Target:
+    """The folder that is made, and what is known from the sources so far.
+
+    `bad` is {path under it: where it came from and what is wrong} of images.
     """
 
     def __init__(self, path, synsets, total=None):
@@ -121,34 +134,35 @@ class Target:
                            for name in archives.pictures(os.path.join(path, 'val', wnid))}
 
     def learn(self, path, read):
-        """Learns from the file at `path` where it tells something; `read()` returns its bytes."""
+        """Learn classes from the file at `path` if it has any; `read()` returns its bytes."""
         annotation = _ANNOTATION.search(path)
         if annotation:
             # Searched rather than parsed: no entity of an untrusted file is ever expanded.
             wnids = set(_OBJECT.findall(read().decode('latin1')))
             if len(wnids) != 1:
-                raise UserError('{}: it should name one class, such as n01440764'.format(path))
+                raise UserError(f'{path}: should name one class, such as n01440764.')
             self._val_class[annotation.group(1)] = wnids.pop()
         elif path.endswith('/LOC_val_solution.csv'):
             self._val_class.update(_SOLUTION.findall(read().decode('latin1')))
         elif path.endswith('/data/meta.mat'):
             self._kit_classes = read_meta(read(), path)
         elif path.endswith('/data/ILSVRC2012_validation_ground_truth.txt'):
-            self._kit_ids = {'ILSVRC2012_val_{:08d}'.format(number): identity for number, identity
+            self._kit_ids = {f'ILSVRC2012_val_{number:08d}': identity for number, identity
                              in enumerate(read().decode('latin1').split(), 1)}
 
     def folder(self, split, wnid, name):
-        """Where a picture belongs; None where its class is not wanted."""
+        """Return where an image belongs; None if its class is not wanted."""
         stem = os.path.splitext(name)[0]
         wnid = wnid or self._val_class.get(stem) or self._kit_classes.get(self._kit_ids.get(stem))
         if wnid is None:
             return WAITING
-        return '{}/{}'.format(split, wnid) if wnid in self.labels else None
+        return f'{split}/{wnid}' if wnid in self.labels else None
 
     def extract(self, archive):
-        """Extracts an archive's pictures and learns what it tells. Raises UserError."""
+        """Extract an archive's images and learn classes from it. Raises UserError."""
         for member in archives.members(archive):
-            path = '{}/{}'.format(archive, member.name)
+            path = f'{archive}/{member.name}'
+            refuse_tiny(archive, path)
             found = place(path)
             folder = self.folder(*found) if found else None
             if folder:
@@ -158,37 +172,39 @@ class Target:
                 self.learn(path, member.read)
 
     def walk(self, source):
-        """Links to a folder's pictures and learns what it tells; returns the archives in it.
+        """Link to a folder's images and learn classes from it; return the archives in it.
 
-        Archives beside pictures are passed over: they are where these came from. Raises UserError.
+        Archives next to images are passed over: the images came from them. Raises UserError.
         """
         tars, linked = [], False
-        self._in_place |= _is_below(source, self.path)
-        for where, folders, names in os.walk(os.path.realpath(source), followlinks=True):
-            folders[:] = sorted(name for name in folders if name[0] != '.')
-            pictures = []  # (name, folder under the target, name there)
+        in_place = _is_below(source, self.path)
+        self._in_place |= in_place
+        for where, _, names in archives.walk_once(os.path.realpath(source),
+                                                  () if in_place else [self.path]):
+            images = []  # (name, folder under the target, name there)
             for name in names:
                 path = os.path.join(where, name)
+                refuse_tiny(source, path)
                 found = place(path)
                 if found:
-                    pictures.append((name, self.folder(*found), found[2]))
+                    images.append((name, self.folder(*found), found[2]))
                 elif _ARCHIVE.search(name):
                     tars.append(path)
                 else:
                     self.learn(path, pathlib.Path(path).read_bytes)
-            linked |= bool(pictures)
-            goals = {folder for _, folder, _ in pictures}
+            linked |= bool(images)
+            goals = {folder for _, folder, _ in images}
             if len(goals) == 1 and not goals & {WAITING, None} and all(
-                    name == last for name, _, last in pictures):
+                    name == last for name, _, last in images):
                 scripts.link(where, self.path, goals.pop())  # it holds one class and no other
             else:
-                for name, folder, last in pictures:
+                for name, folder, last in images:
                     if folder:
-                        scripts.link(os.path.join(where, name), self.path, folder + '/' + last)
+                        scripts.link(os.path.join(where, name), self.path, f'{folder}/{last}')
         return [] if linked else tars
 
     def sort_waiting(self):
-        """Moves the validation pictures that waited for their class. Raises UserError."""
+        """Move the validation images that waited for their class. Raises UserError."""
         waiting = os.path.join(self.path, WAITING)
         unknown = []
         for name in archives.pictures(waiting):
@@ -199,56 +215,56 @@ class Target:
                 scripts.make_folder(self.path, folder)
                 os.rename(os.path.join(waiting, name), os.path.join(self.path, folder, name))
         if unknown:
-            raise UserError('val: the class of {} images is not known ({}): give ILSVRC2012_devkit_'
-                            't12.tar.gz or the Annotations folder too, what is done is kept'.format(
-                                len(unknown), scripts.some(unknown, 2)))
+            raise UserError(
+                f'val: the class of {len(unknown)} images is not known '
+                f'({scripts.some(unknown, 2)}). Add ILSVRC2012_devkit_t12.tar.gz or the '
+                'Annotations folder to the command. What is done is kept.')
         shutil.rmtree(waiting, ignore_errors=True)
         for path in [path for path in self.bad if path.startswith(WAITING)]:
             name = os.path.basename(path)
-            self.bad['{}/{}'.format(self.folder('val', None, name), name)] = self.bad.pop(path)
+            self.bad[f'{self.folder("val", None, name)}/{name}'] = self.bad.pop(path)
 
     def entries(self, split):
-        """The list of a split: [(path under the target, label)] by label and then by name.
+        """Return the list of a split: [(path under the target, label)] by label, then by name.
 
-        Looks at the pictures that came from folders; `bad` has those that are none.
+        Looks at the images that came from folders; `bad` has the unusable ones.
         """
         entries = []
         for wnid, label in self.labels.items():
             folder = os.path.join(self.path, split, wnid)
             for name in archives.pictures(folder):
-                entry = '{}/{}/{}'.format(split, wnid, name)
-                path = os.path.join(folder, name)
+                entry = f'{split}/{wnid}/{name}'
                 entries.append((entry, label))
-                if self._in_place or os.path.islink(folder) or os.path.islink(path):
+                if self._in_place or os.path.islink(folder) or os.path.islink(
+                        os.path.join(folder, name)):
                     self.progress.add()
                     archives.check_file(self.path, entry, self.bad)
         return entries
 
 
 def _is_below(folder, other):
-    """Whether a folder is another one or lies in it."""
+    """Return whether a folder is another one or lies in it."""
     folder, other = (os.path.join(os.path.realpath(path), '') for path in (folder, other))
     return folder.startswith(other)
 
 
 def count_fault(split, paths, total, per_class, synsets):
-    """Says how a split's numbers of images differ from `total` and `per_class`; '' if they do not.
+    """Return how a split's numbers of images differ from `total` and `per_class`, or ''.
 
     Both may be None; a class without images is a fault all the same. `paths` are under the target.
     """
     have = collections.Counter(path.split('/')[1] for path in paths)
-    wrong = ['{} has {}'.format(wnid, have[wnid]) for wnid in synsets
+    wrong = [f'{wnid} has {have[wnid]}' for wnid in synsets
              if have[wnid] != (per_class or have[wnid] or None)]
     if not wrong and total in (None, len(paths)):
         return ''
-    return '{}: {} of {} images{}'.format(
-        split, len(paths), total or 'all',
-        ', missing or too many: ' + scripts.some(wrong) if paths and wrong else '')
+    return f'{split}: {len(paths)} of {total or "all"} images' + (
+        f', missing or too many: {scripts.some(wrong)}' if paths and wrong else '')
 
 
 def prepare(sources, target, synsets, train_images, val_per_class, allow_missing=False,
             skip_bad_images=False):
-    """Makes the pictures, train.txt and val.txt under `target`. Returns the two lists.
+    """Make the images, train.txt, val.txt and classes.txt under `target`. Return the two lists.
 
     Args:
         sources: paths of archives and folders, in any order.
@@ -264,7 +280,7 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
         files = [source for source in sources if not os.path.isdir(source)]
         for source in sorted(set(sources).difference(files)):
             files += made.walk(source)
-        # The smallest first: the development kit knows the classes of the validation pictures.
+        # The smallest first: the development kit has the classes of the validation images.
         for path in sorted(files, key=lambda path: (os.path.getsize(path), path)):
             made.extract(path)
         made.sort_waiting()
@@ -274,43 +290,46 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
         faults = []
         for split, total, per_class in (('train', train_images, None),
                                         ('val', val_images, val_per_class)):
-            # What is bad is not missing: it may be there, if linked to, or not, if from an archive.
+            # A bad image is not missing: it is there if it was linked, not if it was extracted.
             paths = {path for path, _ in lists[split]}.union(
                 path for path in made.bad if path.startswith(split + '/'))
             faults += filter(None, [count_fault(split, paths, total, per_class, synsets)])
             lists[split] = [entry for entry in lists[split] if entry[0] not in made.bad]
         fault = '; '.join(faults)
         if fault and not (allow_missing and all(lists.values())):
-            raise UserError('{}. Give what holds it (data/imagenet/README.md), in the same command '
-                            'or in a next one: what is done is kept; --allow_missing goes on '
-                            'without it'.format(fault))
+            raise UserError(f'{fault}. Add what holds them (see data/imagenet/README.md), in the '
+                            'same command or the next one: what is done is kept. --allow_missing '
+                            'writes the lists without them.')
         if fault:
-            print('warning: {}'.format(fault), file=sys.stderr)
+            print(f'warning: {fault}', file=sys.stderr)
         for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():
             folder = os.path.join(target, name)
-            rank_of = {label: rank for rank, label in enumerate(sorted(labels))}
+            labels = sorted(labels)
+            rank_of = {label: rank for rank, label in enumerate(labels)}
             for split in lists:
                 scripts.link(os.path.join('..', split), folder, split)
             scripts.write_lists(folder, *([(path, rank_of[label]) for path, label in entries
-                                           if label in rank_of] for entries in lists.values()))
-        scripts.write_lists(target, *lists.values())
+                                           if label in rank_of] for entries in lists.values()),
+                                classes=[synsets[label] for label in labels])
+        scripts.write_lists(target, *lists.values(), classes=synsets)
     return lists['train'], lists['val']
 
 
 def main(argv=None):
     parser = scripts.flags(__doc__, IMAGES)
     parser.add_argument('--synsets', default=SYNSETS, metavar='FILE',
-                        help='the WordNet ids to prepare, one a line (default: all 1,000)')
+                        help='the WordNet ids to prepare, one per line (default: all 1,000)')
     parser.add_argument('--allow_missing', action='store_true',
-                        help='write the lists even where images are missing')
+                        help='write the lists even if images are missing')
     args = parser.parse_args(argv)
     synsets = read_synsets(args.synsets)
-    whole = synsets == read_synsets(SYNSETS)
-    lists = prepare(args.sources, args.target, synsets, TRAIN_IMAGES if whole else None,
+    is_whole = synsets == read_synsets(SYNSETS)
+    lists = prepare(args.sources, args.target, synsets, TRAIN_IMAGES if is_whole else None,
                     VAL_PER_CLASS, args.allow_missing, args.skip_bad_images)
-    datasets = {'imagenet1000': '', **{name: name for name in SUBSETS}} if whole else {
-        'folder --num_classes={} {}'.format(len(synsets), scripts.increments(
-            len(synsets))[1]): ''}
+    datasets = {'imagenet1000': '', **{name: name for name in SUBSETS}}
+    if not is_whole:
+        _, groups = scripts.increments(len(synsets))
+        datasets = {f'folder --num_classes={len(synsets)} {groups}': ''}
     scripts.say_done(lists, args.target, datasets)
 
 

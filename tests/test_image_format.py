@@ -1,0 +1,125 @@
+"""What is said of image files before they are decoded."""
+
+import re
+import struct
+import zlib
+
+import miniatures
+import pytest
+from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG
+
+from data import image_format
+from data.image_format import ANIMATION, DEPTH, ROTATION, TRANSPARENCY
+
+
+def chunk(kind, payload):
+    return struct.pack('>I', len(payload)) + kind + payload + struct.pack(
+        '>I', zlib.crc32(kind + payload))
+
+
+def png(depth=8, color=2, *extra):
+    """A PNG of one black pixel; `extra` chunks come before its pixels."""
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] * depth // 8
+    palette = chunk(b'PLTE', b'\0\0\0') if color == 3 else b''
+    header = chunk(b'IHDR', struct.pack('>IIBBBBB', 1, 1, depth, color, 0, 0, 0))
+    return (b'\x89PNG\r\n\x1a\n' + header + palette + b''.join(extra)
+            + chunk(b'IDAT', zlib.compress(bytes(1 + samples))) + chunk(b'IEND', b''))
+
+
+def gif(frames=1, transparent=False, between=b''):
+    control = b'!\xf9\4' + bytes([transparent, 0, 0, 0, 0])
+    frame = control + b',\0\0\0\0\1\0\1\0\0\2\2D\1\0'
+    return b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0' + between + frame * frames + b';'
+
+
+def exif(orientation, order='>'):
+    tiff = {'>': b'MM\0*', '<': b'II*\0'}[order] + struct.pack(order + 'I', 8) + struct.pack(
+        order + 'HHHIHH', 1, 0x0112, 3, 1, orientation, 0)
+    segment = b'Exif\0\0' + tiff
+    return JPEG[:2] + b'\xff\xe1' + struct.pack('>H', len(segment) + 2) + segment + JPEG[2:]
+
+
+def with_frame(marker, precision=8):
+    """The JPEG with another frame type and number of bits."""
+    place = JPEG.index(b'\xff\xc0')
+    return JPEG[:place + 1] + bytes([marker]) + JPEG[place + 2:place + 4] + bytes(
+        [precision]) + JPEG[place + 5:]
+
+
+USABLE = {'rgb': JPEG, 'gray': GRAY_JPEG, 'cmyk': CMYK_JPEG, 'png': PNG, 'gif': gif(),
+          'bytes after the end': JPEG + b'camera notes', 'comment': miniatures.numbered(JPEG, 7),
+          'bytes between segments': JPEG[:2] + b'\xff\x00stray' + JPEG[2:],
+          'progressive': with_frame(0xc2), 'rotated': exif(6), 'transparent GIF': gif(1, True),
+          'GIF with a comma in a comment': gif(between=b'!\xfe\3a,b\0'), 'alpha': png(8, 6),
+          '16 bits': png(16, 2), 'APNG': png(8, 2, chunk(b'acTL', bytes(8)))}
+
+
+@pytest.mark.parametrize('kind', sorted(USABLE))
+def test_usable_images_pass(kind):
+    assert image_format.image_fault(USABLE[kind]) is None
+
+
+@pytest.mark.parametrize('data, words', [
+    (b'', 'empty'), (JPEG[2:], 'not JPEG, PNG or GIF'), (bytes(500), 'not JPEG, PNG or GIF'),
+    (b'<html>not found</html>', 'HTML'), (b'\xef\xbb\xbf\n<!DOCTYPE html>', 'HTML'),
+    (b'<?xml version="1.0"?><svg>', 'SVG'), (b'BM' + bytes(60), 'BMP'), (b'II*\0\x08', 'TIFF'),
+    (b'RIFF\x24\0\0\0WEBPVP8 ' + bytes(20), 'WebP'),
+    (b'RIFF\x24\0\0\0WEBPVP8X\n\0\0\0\2' + bytes(20), 'animated WebP'),
+    (b'\0\0\0\x18ftypheic', 'HEIC'), (b'\0\0\0\x18ftypavif', 'AVIF'),
+    (b'\0\0\0\x18ftypisom', 'video'), (b'\0\0\0\x0cjP  \r\n', 'JPEG 2000'),
+    (gif(2), r'animated GIF \(2 frames'), (gif(30, True), 'animated GIF'),
+    (with_frame(0xc0, 12), '12 bits'), (with_frame(0xc3), 'lossless')])
+def test_what_is_not_usable_is_named_for_what_it_is(data, words):
+    fault = image_format.image_fault(data)
+    assert re.search(words, fault)
+    assert 'damaged' not in fault and 'again' not in fault
+
+
+@pytest.mark.parametrize('data', [JPEG[:-2], JPEG[:-20], JPEG[:100], JPEG[:3], JPEG[:4], PNG[:-15],
+                                  PNG[:8], b'GIF89a', gif()[:-1], gif()[:20], gif(3)[:-5]])
+def test_cut_images_are_named_as_such(data):
+    assert image_format.image_fault(data) == 'cut off'
+
+
+def test_end_mark_of_a_thumbnail_is_not_the_end():
+    thumbnail = b'\xff\xe1' + (len(JPEG) + 2).to_bytes(2, 'big') + JPEG
+    image = JPEG[:2] + thumbnail + JPEG[2:]
+    assert image_format.image_fault(image) is None
+    assert image_format.image_fault(image[:-2]) == 'cut off'
+
+
+@pytest.mark.parametrize('data, notes', [
+    (JPEG, set()), (CMYK_JPEG, set()), (PNG, set()), (gif(), set()), (b'', set()), (b'text', set()),
+    (png(8, 6), {TRANSPARENCY}), (png(8, 4), {TRANSPARENCY}), (png(8, 3), set()),
+    (png(8, 3, chunk(b'tRNS', b'\0')), {TRANSPARENCY}), (png(8, 2, chunk(b'tRNS', bytes(6))),
+                                                        {TRANSPARENCY}),
+    (gif(1, True), {TRANSPARENCY}), (png(16, 2), {DEPTH}), (png(16, 6), {DEPTH, TRANSPARENCY}),
+    (png(8, 2, chunk(b'acTL', bytes(8))), {ANIMATION}), (exif(6), {ROTATION}),
+    (exif(3, '<'), {ROTATION}), (exif(1), set()), (exif(0, '<'), set())])
+def test_notes_need_the_start_only(data, notes):
+    assert image_format.image_notes(data) == notes
+    assert image_format.image_notes(data[:image_format.HEADER_BYTES]) == notes
+
+
+@pytest.mark.parametrize('data', sorted(USABLE.values()))
+def test_a_file_cut_anywhere_is_answered(data):
+    for length in range(len(data)):
+        image_format.image_notes(data[:length])
+        image_format.image_fault(data[:length])
+
+
+def test_files_are_counted_all_or_a_sample_of_them(tmp_path):
+    files = [miniatures.write(tmp_path / str(i), JPEG if i % 4 else png(8, 6)) for i in range(20)]
+    said = []
+    image_format.warn_of_files(files + [str(tmp_path / 'gone')], write=said.append)
+    image_format.warn_of_files(files, sample=5, write=said.append)
+    image_format.warn_of_files(files[1:4], sample=200, write=said.append)
+    assert len(said) == 2 and '5 of 21 images have transparency' in said[0]
+    assert '5 of 5 sampled images' in said[1]
+
+
+def test_notes_are_said_with_their_number():
+    said = []
+    image_format.print_notes({TRANSPARENCY: 3, DEPTH: 1}, 120, said.append)
+    assert len(said) == 2 and all(line.startswith('warning: ') for line in said)
+    assert any('3 of 120 images' in line and 'transparency' in line for line in said)
