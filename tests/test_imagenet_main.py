@@ -266,8 +266,9 @@ def test_first_update_of_each_step(either, session, step):
     decay = 1e-4 * C / seen * sum(
         (value.astype(np.float64) ** 2).sum() / 2 for name, value in before.items()
         if re.match(r'resnet/(conv2d|dense)[^/]*/(kernel|bias)$', name))
-    events, = glob.glob(os.path.join(directory, 'events.*'))
-    logged = {value.tag: value.simple_value for event in tf.train.summary_iterator(events)
+    logged = {value.tag: value.simple_value
+              for events in glob.glob(os.path.join(directory, 'events.*'))
+              for event in tf.train.summary_iterator(events)
               for value in event.summary.value if event.step == 1}
     assert logged['losses/total'] == pytest.approx(expected + decay, rel=1e-4)
     assert logged['losses/wd'] == pytest.approx(decay, rel=1e-5)
