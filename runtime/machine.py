@@ -134,8 +134,10 @@ def why_no_gpu():
         [sys.executable, '-c', 'import tensorflow as tf; tf.test.is_gpu_available()'],
         env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL='0'), stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE).stderr.decode('utf-8', 'replace')
-    # '2020-01-01 00:00:00.000000: W file.cc:55] Could not load ...', some of it more than once.
-    lines = re.findall(r'^[-\d]+ [\d:.]+: [A-Z] \S+\] (.*)$', said, re.MULTILINE)
+    # '2020-01-01 00:00:00.000000: W file.cc:55] Could not load ...', some of it more than once;
+    # from TensorFlow 2.16 on also 'I0000 00:00:1795938597.382889   29014 file.cc:31] Could not ...'
+    lines = re.findall(r'^(?:[-\d]+ [\d:.]+: [A-Z]|[A-Z]\d+ [\d:.]+ +\d+) \S+\] (.*)$', said,
+                       re.MULTILINE)
     reasons = [line for line in lines if re.search(
         r'ould not (load|find cuda)|dlopen|cuInit|driver|gnoring visible', line)]
     return '; '.join(sorted(set(reasons), key=reasons.index)) or (

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from runtime import LOG, run_log
-from runtime.errors import UserError
+from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
@@ -195,7 +195,7 @@ class Hook(tf.train.SessionRunHook):
         if self._update is not None:
             # TensorFlow would go back to its last checkpoint, but not to that checkpoint's images.
             raise UserError('TensorFlow lost its session, for example because a network file '
-                            'system failed. Rerun the same command to resume.')
+                            f'system failed; {GO_ON}')
         self._update = self._progress.update = session.run(self._global_step)
         if self._update != self._done:
             raise UserError(f'the session starts at update {self._update} and its input at '

@@ -87,6 +87,7 @@ WARNING:tensorflow: is_gpu_available is deprecated, no driver
 2026-01-01 00:00:00.2: W tensorflow/x.cc:55] Could not load dynamic library 'libcudnn.so.7'
 2026-01-01 00:00:00.3: W tensorflow/x.cc:55] Could not load dynamic library 'libcudnn.so.7'
 2026-01-01 00:00:00.4: W tensorflow/y.cc:1641] Cannot dlopen some GPU libraries.
+I0000 00:00:1795938597.382889   29014 cudart_stub.cc:31] Could not find cuda drivers on your machine
 END
 """)
     again.chmod(0o755)
@@ -97,7 +98,8 @@ END
     for with_cuda, reason in (
             (False, 'this TensorFlow is built without CUDA; requirements.txt has one with it'),
             (True, "Could not load dynamic library 'libcudnn.so.7'; "
-                   'Cannot dlopen some GPU libraries.')):
+                   'Cannot dlopen some GPU libraries.; Could not find cuda drivers on your '
+                   'machine')):
         monkeypatch.setattr(tf.test, 'is_built_with_cuda', lambda built=with_cuda: built)
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
         assert machine.unused_gpus() == (
