@@ -89,7 +89,7 @@ def _parse_flags(arguments):
         text = ' '.join(str(error).split()).rstrip('.')
         raise UserError(f'{text}. See --help.') from None
     if rest:
-        before = ''.join(arguments[:-len(rest)][-1:]).lstrip('-')
+        before = arguments[arguments.index(rest[0]) - 1].lstrip('-')
         advice = 'Write flags as --name=value.'
         if before in FLAGS and FLAGS[before].boolean:
             advice = f'Boolean flags take no separate value: use --{before} or --no{before}.'

@@ -1,12 +1,12 @@
-"""Fills the disk under a small run at one moment after another, and compares where it ends.
+"""Fills the disk under a small run at one moment after another, and compares the end results.
 
     sudo python tests/full_disk.py [--rounds 2] [--seed 0]
 
-Everything that the run writes, its log too, is on a tmpfs of its own, which needs the right to
-mount one. At every moment of MOMENTS the disk is filled to the last byte or but for some kilobytes;
-the run must end in one line that says so, with whole records on disk; then room is made and it is
-started again. In the end all must be as in an undisturbed run, bit for bit. Exits with status 1
-where it is not.
+Everything that the run writes, including its log, is on a tmpfs of its own, so the script needs the
+right to mount one. At each of MOMENTS the disk is filled to the last byte or except for some
+kilobytes. The run must end in one line that says so, with complete records on disk. Then space is
+freed and the run is resumed. In the end everything must equal an undisturbed run, bit for bit.
+Exits with status 1 if anything differs.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Kills a small run at random moments, starts it again each time, and compares where it ends.
+"""Kills a small run at random moments, resumes it each time, and compares the end results.
 
     python tests/kill_anywhere.py [--kills 40] [--seed 0] [--kinds checkpoint ...]
 
 The kills come at a random time, before a random update of stage 1, in a random batch or update of
 what follows, in the middle of one of the state's own writes, or while TensorFlow writes a
-checkpoint. After each, every record on disk must be whole and equal to the undisturbed run's; in
-the end all figures, exemplars, tables and matrices must be, bit for bit (one thread, one seed).
-Exits with status 1 where anything differs.
+checkpoint. After each, every record on disk must be complete and equal to the undisturbed run. In
+the end all results, exemplars, tables and matrices must be equal, bit for bit (one thread, one
+seed). Exits with status 1 if anything differs.
 """
 
 import argparse
