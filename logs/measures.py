@@ -1,7 +1,7 @@
-"""The measures of incremental learning, of one run and over several that differ in their seed.
+"""The measures of incremental learning, of one run and of several with different seeds.
 
 Steps are dicts of 'step', counted from 1, and columns as in logs/log_reader.py. Accuracies are
-fractions. A measure is None where a figure that it takes is not known. What each is: README.md.
+fractions. A measure is None if a number that it needs is not known. README.md defines them.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from runtime.errors import UserError
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forgetting',
             'backward_transfer')
-# Of several runs: what else than the mean stands beside a column, under its name and this suffix.
+# Of several runs: what is next to the mean of a column, under its name and this suffix.
 SPREAD, LOWEST, HIGHEST = '_sd', '_min', '_max'
 BESIDE_MEAN = {SPREAD: statistics.stdev, LOWEST: min, HIGHEST: max}
 # With fewer classes seen, top-5 accuracy is 1 or nearly so whatever the network does.
@@ -26,7 +26,7 @@ MIN_TOP5_CLASSES = 6
 
 
 def _values(steps, column, first=1):
-    """`column` from step `first` to the last; [] where it or a step is missing."""
+    """Return `column` from step `first` to the last; [] if it or a step is missing."""
     complete = [figures['step'] for figures in steps] == list(range(1, len(steps) + 1))
     values = [figures.get(column) for figures in steps[first - 1:]]
     return values if complete and None not in values and '' not in values else []
@@ -51,21 +51,28 @@ def _without_top5(results):
 
 
 def compute_measures(steps):
-    """All measures up to the last of `steps`: {column: {measure: number or None}}.
+    """Return all measures up to the last of `steps`: {column: {measure: number or None}}.
 
     The averages of top-5 accuracy begin at `first_top5_step`.
     """
-    found = {}
-    for column in ('paper_top5', 'published_top5') + RESULTS:
-        rows = _values(steps, 'group_' + column)  # one accuracy for each group seen
-        old = range(len(rows) - 1)
-        first = first_top5_step(steps) or len(steps) + 1 if 'top5' in column else 1
-        means = (_values(steps, column, first), _values(steps, column, max(2, first)),
-                 [max(row[group] for row in rows[group:-1]) - rows[-1][group] for group in old],
-                 [rows[-1][group] - rows[group][group] for group in old])
-        found[column] = {measure: statistics.mean(values) if values else None
-                         for measure, values in zip(MEASURES, means)}
-    return found
+    return {column: _column_measures(steps, column)
+            for column in ('paper_top5', 'published_top5') + RESULTS}
+
+
+def _column_measures(steps, column):
+    first = 1
+    if 'top5' in column:
+        first = first_top5_step(steps) or len(steps) + 1
+    rows = _values(steps, 'group_' + column)  # of each step, the accuracy of each group seen
+    old = range(len(rows) - 1)
+    values = {
+        'average_incremental_accuracy': _values(steps, column, first),
+        'average_without_first_step': _values(steps, column, max(2, first)),
+        'forgetting': [max(row[group] for row in rows[group:-1]) - rows[-1][group]
+                       for group in old],
+        'backward_transfer': [rows[-1][group] - rows[group][group] for group in old]}
+    return {measure: statistics.mean(values[measure]) if values[measure] else None
+            for measure in MEASURES}
 
 
 def summary(rows):
@@ -81,7 +88,7 @@ def summary(rows):
 
 
 def closing_lines(rows):
-    """Yields the lines under a run's final table; `rows`: the results of all steps."""
+    """Yield the lines under a run's final table; `rows`: the results of all steps."""
     found, first = compute_measures(rows), first_top5_step(rows)
     for begins, measure in enumerate(MEASURES, 1):
         start = f' (from step {first})' if first and first > begins else ''
@@ -95,9 +102,9 @@ def closing_lines(rows):
 
 
 def add_old_new(steps):
-    """Puts the columns OLD_NEW into `steps`: the old groups' accuracy, weighted by test images."""
+    """Add the columns OLD_NEW to `steps`; accuracies of old groups are weighted by test images."""
     for number, figures in enumerate(steps, 1):
-        # How many a group has is what its step added to those of the step before.
+        # A group has as many test images as its step has more than the step before.
         images = _values(steps[:number], 'test_samples')
         sizes = [after - before for before, after in zip([0] + images, images)][:-1]
         for column in GROUPS:
@@ -110,7 +117,7 @@ def add_old_new(steps):
 # Several runs
 
 def group_runs(summaries):
-    """Lists of those of one experiment, in order of appearance; without settings, one each."""
+    """Return one list per experiment, in order of appearance; runs without settings are alone."""
     groups = []
     for summary in summaries:
         own = [runs for runs in groups if summary['settings'] and runs[0]['settings']
@@ -123,9 +130,9 @@ def group_runs(summaries):
 
 
 def differences(summaries):
-    """{setting: [its value in each]} of the settings that are not the same in all, but the seed.
+    """Return {setting: [its value in each]} of the settings that differ, except the seed.
 
-    So are the list files, as far as they are known. The values are short texts.
+    'lists' is among them if list files are known to differ. The values are short texts.
     """
     values = {name: [getattr(summary['settings'], name) for summary in summaries]
               for name in Settings._fields if name != 'seed'}
@@ -137,7 +144,7 @@ def differences(summaries):
 
 
 def _short(texts):
-    """Each in some 40 characters, from where they differ on."""
+    """Shorten each text to about 40 characters, from where they differ on."""
     same = os.path.commonprefix(texts)
     start = same.rfind(' ') + 1 if len(same) > 20 else 0
     return ['... ' * (start > 0) + textwrap.shorten(text[start:], 40, placeholder=' ...')
@@ -145,7 +152,7 @@ def _short(texts):
 
 
 def _merge(dicts, measured):
-    """One dict of the means; the `measured` columns have BESIDE_MEAN, too."""
+    """Return one dict of the means; the `measured` columns have BESIDE_MEAN, too."""
     merged = {}
     for name, first in dicts[0].items():
         values = [one[name] for one in dicts]
@@ -163,7 +170,7 @@ def _merge(dicts, measured):
 
 
 def average_runs(runs):
-    """One summary of the runs of one experiment; only the notes of one without a finished step."""
+    """Return one summary of an experiment; runs without a finished step only add notes."""
     begun = [run for run in runs if run['last_finished_step']]
     if len(runs) == 1 or not begun:
         return runs[0]
@@ -173,29 +180,31 @@ def average_runs(runs):
 
 
 def _common(names):
-    """What repeats are called together: 'bic' of 'bic_1' and 'bic_1993'; or the first."""
+    """Return a common name: 'bic' for 'bic_1' and 'bic_1993'; or the first."""
     shared = re.match(r'(.+)[\W_]\d*$', os.path.commonprefix(names))
     return shared.group(1) if shared else names[0]
 
 
 def aggregate(summaries):
-    """One summary of runs that differ in their seed alone: means, sample deviations, extremes.
+    """Return one summary of runs that differ only in their seed: means, deviations, extremes.
 
-    Raises UserError for fewer than two, or where they are not of one experiment or not begun.
+    Raises UserError for fewer than two runs, or if they differ otherwise or have no finished step.
     """
     logs = [summary['log'] for summary in summaries]
     if len(summaries) < 2:
-        raise UserError('{}: a mean over runs takes at least two'.format(logs[0]))
+        raise UserError(f'{logs[0]}: a mean over runs needs at least two logs.')
     for summary in summaries:
         if not summary['settings'] or not summary['last_finished_step']:
-            raise UserError('{}: not averaged with others: its run has no {}'.format(
-                summary['log'], 'finished step' if summary['settings'] else 'settings'))
+            missing = 'finished step' if summary['settings'] else 'settings line'
+            raise UserError(f'{summary["log"]}: has no {missing}. Leave it out to average the '
+                            f'others.')
     for one, other in itertools.combinations(summaries, 2):
         differ = differences([one, other])
         if differ:
-            raise UserError('{} and {} are not averaged, they differ in {}'.format(
-                one['log'], other['log'], ', '.join('{} ({}, {})'.format(name, *values)
-                                                    for name, values in differ.items())))
+            settings = ', '.join('{} ({}, {})'.format(name, *values)
+                                 for name, values in differ.items())
+            raise UserError(f'Cannot average {one["log"]} and {other["log"]}: they differ in '
+                            f'{settings}. Leave one of them out.')
     every = [{figures['step']: figures for figures in summary['steps']} for summary in summaries]
     common = sorted(set(every[0]).intersection(*every))
     runs = [[steps[step] for step in common] for steps in every]
