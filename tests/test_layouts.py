@@ -81,6 +81,22 @@ def test_train_alone_is_to_be_split(tmp_path, others):
     assert all(other in notes for other in others)
 
 
+@pytest.mark.parametrize('test', ['test/test', 'asl_test/asl_test', 'test/images'])
+def test_a_flat_test_folder_further_down_is_not_a_class(tmp_path, test):
+    fill(tmp_path / ('asl_train/asl_train' if 'asl' in test else 'train'))
+    flat(tmp_path / test)
+    classes, notes, _ = read(tmp_path)
+    assert list(classes.train) == list(NAMES) and classes.test is None
+    assert 'is not used' in notes
+
+
+def test_flat_train_folder_in_another_is_refused(tmp_path):
+    for side in ('train/train', 'test/test'):
+        flat(tmp_path / side)
+    write(tmp_path / 'labels.csv', b'')
+    assert 'labels.csv' in refusal(tmp_path)
+
+
 @pytest.mark.parametrize('folder', ['', 'images', 'dataset/images', '101_ObjectCategories'])
 def test_class_folders_further_down(tmp_path, folder):
     fill(tmp_path / folder)

@@ -248,11 +248,12 @@ class Layout:
             self.has_images(os.path.join(own, name)) for name in self.listing(own).folders)
 
     def _flat_folder(self, path):
-        """`path`, or its only folder with images if that has a name such as images/."""
+        """`path`, or its only folder with images if that has a name such as images/ or test/."""
         inner = [name for name in self.listing(path).folders
                  if self.has_images(os.path.join(path, name))]
         if (not self.listing(path).images and len(inner) == 1
-                and inner[0].lower() in IMAGE_FOLDERS
+                and inner[0].lower() in (*IMAGE_FOLDERS, *TRAIN_NAMES, *TEST_NAMES,
+                                         os.path.basename(path).lower())
                 and self.listing(os.path.join(path, inner[0])).images):
             return os.path.join(path, inner[0])
         return path
