@@ -84,7 +84,7 @@ def image_fault(data):
 def _other_format(data):
     text = data[:1000].lstrip(b'\xef\xbb\xbf \t\r\n').lower()
     if text.startswith(b'<'):
-        return f'SVG image{_CONVERT}' if b'<svg' in text else 'HTML or XML text'
+        return f'SVG image{_CONVERT}' if b'<svg' in text else 'HTML or SVG text'
     for offset, begin, name in _OTHER_FORMATS:
         if data.startswith(begin, offset):
             if name == 'WebP image' and data[12:16] == b'VP8X' and data[20] & 2:

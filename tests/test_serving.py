@@ -256,7 +256,7 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
     jpeg, png = FORMATS['rgb.jpg'], FORMATS['rgb.png']
     bad = {'cut.png': (png[:-20], 'cut off'), 'cut.jpg': (jpeg[:-60], 'cut off'),
            'page.jpg': (b'<html>', 'HTML or SVG'), 'empty.png': (b'', 'empty'),
-           'flipped.png': (png[:60] + b'\xff' + png[61:], 'damaged')}
+           'flipped.png': (png[:60] + b'\xff' + png[61:], 'decode')}
     paths = {name: miniatures.write(tmp_path / name, content)
              for name, (content, _) in bad.items()}
     gone = str(tmp_path / 'gone.png')
