@@ -70,7 +70,9 @@ def begun(data, tmp_path_factory):
     (['--seed=x'], ['--seed=x', '--help']),
     (['--seed'], ['--seed', 'Missing value']),
     (['--network=vgg'], ['--network=vgg', 'imagenet|cifar']),
-    (['--dry_run', '--eval_only'], ['dry_run=True', 'eval_only=True', 'At most one']),
+    (['--dry_run', '--eval_only'], ['--dry_run', '--eval_only']),
+    (['--export_dir=x', '--check_data'], ['--check_data', '--export_dir']),
+    (['--self_check', '--eval_only'], ['--eval_only', '--self_check']),
     (['--model_dir='], ['--model_dir=', 'names no path'])])
 def test_a_command_line_that_cannot_be_understood_is_one_line_and_deletes_nothing(
         data, begun, arguments, expected):
