@@ -114,7 +114,7 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         begin, end = replicas.bounds(batches.num_short, replica)
         share = shares([num_equal], begin, max(end, begin + 1)).batch(max(end - begin, 1))
         if begin == end:
-            share = share.map(lambda image, label: (image, tf.fill(tf.shape(label), FILLER)))
+            share = _map(share, lambda image, label: (image, tf.fill(tf.shape(label), FILLER)), 1)
         dataset = dataset.concatenate(share)
     dataset = dataset.prefetch(2)
     if device is not None:
