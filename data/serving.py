@@ -34,9 +34,6 @@ Finished = collections.namedtuple('Finished', ['step', 'checkpoint', 'bias', 'la
 
 def settings(model_dir):
     """The Settings of the experiment in `model_dir`, which the flags may not contradict."""
-    for name in ('dry_run', 'check_data', 'eval_only'):
-        if FLAGS[name].value:
-            raise UserError('--export_dir and --{}: one at a time'.format(name))
     stored = state.read_experiment(model_dir)
     if stored is None:
         raise UserError('--model_dir={}: no experiment of this program'.format(model_dir))

@@ -161,7 +161,7 @@ def no_export(result, exports, *expected):
     (['experiment.json'], {}, ['model: no experiment']),
     ([], {'export_step': 3}, ['--export_step=3: the last finished step is 2']),
     ([], {'export_step': 0}, ['--export_step']),
-    ([], {'dry_run': True}, ['--export_dir and --dry_run: one at a time']),
+    ([], {'dry_run': True}, ['--export_dir', '--dry_run']),
     ([], {'export_step': 1, 'export_dir': None}, ['--export_step needs --export_dir']),
     ([], {'seed': 5}, ['--seed=5: the experiment in --model_dir has seed 1993']),
     (['0_classifier'], {'export_step': 1}, ['no checkpoint of step 1', '--keep_checkpoints']),
