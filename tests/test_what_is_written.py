@@ -1,7 +1,7 @@
 """What a run writes beside its figures: class names, predictions, exemplars after the last step."""
-import re
 import csv
 import os
+import re
 import shutil
 
 import numpy as np
