@@ -111,7 +111,7 @@ def test_names_that_are_not_one_a_label_are_said_and_not_used(data, tmp_path):
     with open(os.path.join(data, 'classes.txt'), 'w') as file:
         file.write('ant\nbee\n')
     result = tiny_runs.run(data, model, ('imagenet_main:run_step', 1, tiny_runs.TERMINATE))
-    assert 'classes.txt: 2 lines are no names of 4 labels; not used' in result.out
+    assert re.search(r'classes.txt: 2 .*4 labels', result.out)
     assert {row['name'] for row in rows(model, 'classes.txt')} == {''}
     assert not (model / 'predictions_1.csv').exists()
 
