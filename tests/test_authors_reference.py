@@ -201,7 +201,7 @@ def test_bias_correction_stage(session, weights, tmp_path, name, num_updates):
     bic_layer.fit_logits(stored, schedule._replace(num_updates=num_updates), 'batch',
                          str(tmp_path), updated=updated)
     for column, (what, tolerance) in enumerate([('losses', 1e-5), ('rates', 1e-6), ('beta', 1e-5),
-                                                ('gamma', 1e-5)]):
+                                                ('gamma', 2e-5)]):
         agree(f'{name}, {what}', np.array(rows)[:, column],
               np.array(expected['rows'])[:num_updates, column], tolerance)
 
@@ -301,10 +301,12 @@ def test_image_sets_of_ten_steps(splits):
             lines = lines_of(found)
             lines = sorted(lines) if name == 'test' else lines
             assert [len(lines), digest(lines)] == expected[name], (step, name)
+        if step == settings.num_steps - 1:
+            break
         paths = split.train_list.paths[samples[0].images]
         features = np.array([rng(f'feature/{step}/{path.decode()}').standard_exponential(512)
                              for path in paths], np.float32)
-        chosen = exemplar.select(settings, step, samples[0].classes, features, after_last=True)
+        chosen = exemplar.select(settings, step, samples[0].classes, features)
         exemplars = [samples[0].images[rows] for rows in chosen]
     lines = [f'{split.train_list.paths[image].decode()} {c}'
              for c, images_ in enumerate(exemplars) for image in images_]
