@@ -157,10 +157,12 @@ def test_first_update_of_the_classifier(session, weights, checkpoint, step):
                        np.linalg.norm(np.float64(after[name]) - weights[name])]
                       for name in expected['after_first_update']])
     # Relative to each variable's own norm and its own change, which is nearly all of the first
-    # kernel's norm. With other convolution kernels the authors' code differs from itself by 8e-4.
+    # kernel's norm. Gradients of early batch-norm variables nearly cancel: with other convolution
+    # kernels rounding moves these few changes by up to 4e-3, and the median change by 3e-5.
     ratio = norms / np.array(list(expected['after_first_update'].values()))
     agree(f'step {step}, variables', ratio[:, 0], np.ones(len(ratio)), 1e-3)
-    agree(f'step {step}, changes', ratio[:, 1], np.ones(len(ratio)), 1e-3)
+    agree(f'step {step}, changes', ratio[:, 1], np.ones(len(ratio)), 1e-2)
+    agree(f'step {step}, median change', np.median(np.abs(ratio[:, 1] - 1)) + 1, 1., 1e-4)
 
 
 # -- bias-correction stage --------------------------------------------------------------------
