@@ -1,6 +1,6 @@
 """What goes wrong while a run goes on: kills, signals, full disks, lost data, bad images.
 
-Runs are tiny and in processes of their own (tests/tiny_runs.py).
+Runs are tiny and in processes of their own (tests/helpers/tiny_runs.py).
 """
 import csv
 import fcntl

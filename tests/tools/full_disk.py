@@ -1,6 +1,6 @@
 """Fills the disk under a small run at one moment after another, and compares the end results.
 
-    sudo python tests/full_disk.py [--rounds 2] [--seed 0]
+    sudo python tests/tools/full_disk.py [--rounds 2] [--seed 0]
 
 Everything that the run writes, including its log, is on a tmpfs of its own, so the script needs the
 right to mount one. At each of MOMENTS the disk is filled to the last byte or except for some
@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 
-import tiny_runs
-from kill_anywhere import compare
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'helpers'))
+import tiny_runs  # noqa: E402
+from kill_anywhere import compare  # noqa: E402
 
 SIZE = '48m'
 MOMENTS = (

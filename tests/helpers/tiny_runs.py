@@ -20,7 +20,7 @@ import zlib
 
 import numpy as np
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KILL = 'os.kill(os.getpid(), signal.SIGKILL)'
 TERMINATE = 'os.kill(os.getpid(), signal.SIGTERM)'
 INTERRUPT = 'os.kill(os.getpid(), signal.SIGINT)'

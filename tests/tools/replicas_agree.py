@@ -1,6 +1,6 @@
 """Runs small glyphs100 experiments on one, two and two times one replica, and compares their ends.
 
-    python tests/replicas_agree.py [--folder FOLDER] [FLAGS of imagenet_main.py ...]
+    python tests/tools/replicas_agree.py [--folder FOLDER] [FLAGS of imagenet_main.py ...]
 
 Three runs on one replica with three seeds, one on two parts of the CPU (--num_gpus=2
 --cpu_replicas), one in two processes over the loopback interface (TF_CONFIG). Exits with status 1
@@ -17,9 +17,11 @@ import sys
 import tempfile
 
 import numpy as np
-from tiny_runs import free_ports
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'helpers'))
+from tiny_runs import free_ports  # noqa: E402
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLAGS = ['--dataset=glyphs100', '--num_increments=5']
 COLUMNS = ('top5', 'top1', 'top5_before', 'top1_before')
 

@@ -1,7 +1,7 @@
 """Breaks the method one term at a time, in a copy, and shows that the tests notice each.
 
-    python tests/mutation_check.py                 # all, some minutes
-    python tests/mutation_check.py herding lambda  # those whose title has one of these words
+    python tests/tools/mutation_check.py                 # all, some minutes
+    python tests/tools/mutation_check.py herding lambda  # those whose title has one of these words
 
 First the tests chosen are run on the unbroken copy, where they must pass. A term counts as caught
 where a test fails; an error before any test (a mutation that is no longer Python) does not count.
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TEST_LIMIT = 900  # seconds
 
 Mutation = collections.namedtuple('Mutation', ['title', 'file', 'old', 'new', 'tests', 'names'])

@@ -1,6 +1,6 @@
 """Compare what Python environments compute on the same weights and images.
 
-    python tests/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python ...
+    python tests/tools/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python ...
 
 The first one is the reference. Each interpreter runs `figures` below on weights and images drawn by
 NumPy: features and logits on moving and on batch statistics, the losses of stage 1 at the third
@@ -15,8 +15,8 @@ import sys
 import tempfile
 
 TOLERANCE = 1e-4
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [ROOT, os.path.join(ROOT, 'tests')]
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path[:0] = [ROOT, os.path.join(ROOT, 'tests', 'helpers')]
 
 
 def figures():

@@ -1,6 +1,6 @@
 """Runs the first steps of celeb10000 on links to few pictures; prints counts, time and memory.
 
-    python tests/ten_thousand_classes.py [steps]      (2 steps: some minutes)
+    python tests/tools/ten_thousand_classes.py [steps]      (2 steps: some minutes)
 
 Shows that a head of 10,000 classes works and what memory the driver takes beside the network. The
 pictures of a class are the same, so accuracies say nothing.
@@ -14,7 +14,9 @@ import tempfile
 import time
 
 import numpy as np
-import tiny_runs
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'helpers'))
+import tiny_runs  # noqa: E402
 
 CLASSES, TRAIN, TEST = 10000, 12, 1
 EPOCHS = 8  # more than enough for all 625 distinct batches of stage 2 at step 2

@@ -1,6 +1,6 @@
 """Kills a small run at random moments, resumes it each time, and compares the end results.
 
-    python tests/kill_anywhere.py [--kills 40] [--seed 0] [--kinds checkpoint ...]
+    python tests/tools/kill_anywhere.py [--kills 40] [--seed 0] [--kinds checkpoint ...]
 
 The kills come at a random time, before a random update of stage 1, in a random batch or update of
 what follows, in the middle of one of the state's own writes, or while TensorFlow writes a
@@ -21,7 +21,8 @@ import tempfile
 import threading
 import time
 
-import tiny_runs
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'helpers'))
+import tiny_runs  # noqa: E402
 
 SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_boundaries': '3,5',
             'checkpoint_secs': 1}
