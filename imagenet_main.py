@@ -22,7 +22,7 @@ import bic_layer
 import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline, serving
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 from data.samples import planned_samples, step_samples
 from logs import measures, step_results
 from logs.log_reader import COUNTS

@@ -20,7 +20,7 @@ class Batches:
     """The batches of a training stage: every epoch reshuffled, over epoch borders.
 
     Args:
-        schedule: the stage's Schedule (data/settings.py).
+        schedule: the stage's Schedule (runtime/settings.py).
         seed: int sequence that no other stage has.
     """
 

@@ -13,8 +13,8 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from data import preprocessing
-from data import settings as settings_lib
 from runtime import LOG, checkpoints, files, run_log, state
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 FLAGS = flags.FLAGS

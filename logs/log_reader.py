@@ -8,9 +8,9 @@ which tells where an unfinished run stands. The original system's logs: logs/ori
 import json
 import re
 
-from data.settings import Settings, check_settings
 from logs import original_log
 from runtime.errors import UserError
+from runtime.settings import Settings, check_settings
 
 COUNTS = ('training_samples', 'val_samples', 'test_samples')
 RESULTS = ('top5', 'top5_before', 'top1', 'top1_before')

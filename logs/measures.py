@@ -11,9 +11,9 @@ import re
 import statistics
 import textwrap
 
-from data.settings import Settings
 from logs.log_reader import COUNTS, FIELDS, GROUPS, RESULTS
 from runtime.errors import UserError
+from runtime.settings import Settings
 
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forgetting',

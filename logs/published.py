@@ -5,8 +5,8 @@ import functools
 import json
 import os
 
-from data.settings import DATASETS, override
 from logs.log_reader import COUNTS
+from runtime.settings import DATASETS, override
 
 SETS = ('imagenet100', 'imagenet1000')
 # Column of a report: column of the tables.

@@ -26,8 +26,8 @@ import numpy as np  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 from data import lists  # noqa: E402
-from data import settings as settings_lib  # noqa: E402
-from runtime import checkpoints, state  # noqa: E402
+from runtime import settings as settings_lib  # noqa: E402
+from runtime import checkpoints, label_files, state  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 NUM_CLASSES = 5
@@ -85,7 +85,7 @@ def fuzz_order(rng, folder):
     labels = rng.sample(range(NUM_CLASSES), NUM_CLASSES)
     write(path, mutate(rng, '\n'.join(map(str, labels)).encode()))
     try:
-        assert sorted(lists.read_order(path, NUM_CLASSES)) == list(range(NUM_CLASSES))
+        assert sorted(label_files.read_class_order(path, NUM_CLASSES)) == list(range(NUM_CLASSES))
     except UserError as error:
         one_line(error)
         return 'refused'

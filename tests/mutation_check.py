@@ -27,7 +27,7 @@ def of(file, tests, *mutations):
 
 
 MUTATIONS = (
-    of('data/settings.py', 'settings',
+    of('runtime/settings.py', 'settings',
        ('a boundary: round for int', 'boundaries=[int(num_images', 'boundaries=[round(num_images',
         'boundary'),
        ('a boundary: floor division', 'int(num_images / settings.batch_size * epoch',

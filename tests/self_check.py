@@ -28,7 +28,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 import bic_layer  # noqa: E402
 import resnet_model  # noqa: E402
 from data import pipeline  # noqa: E402
-from data import settings as settings_lib  # noqa: E402
+from runtime import settings as settings_lib  # noqa: E402
 from data.glyphs100 import prepare as glyphs100  # noqa: E402
 from runtime import LOG, machine, num_cores, training  # noqa: E402
 from runtime.errors import UserError  # noqa: E402

@@ -16,8 +16,8 @@ import tensorflow.compat.v1 as tf
 import tiny_runs
 
 from data import lists, pipeline, preprocessing
-from data import settings as settings_lib
 from runtime import checkpoints, signals, state
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'

@@ -21,9 +21,9 @@ from absl.testing import flagsaver
 import bic_layer
 import imagenet_main
 from data import pipeline
-from data import settings as settings_lib
 from logs import log_reader
 from runtime import checkpoints, machine, state
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -608,8 +608,8 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
     found = tiny_runs.run(
         data, tmp_path / 'model',
         ('data.folders:find', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "0"'),
-        ('bic_layer:fit', 1, 'import data.settings\n'
-         'data.settings.Schedule.learning_rate = lambda *_: 1e4'), keep_checkpoints=True,
+        ('bic_layer:fit', 1, 'import runtime.settings\n'
+         'runtime.settings.Schedule.learning_rate = lambda *_: 1e4'), keep_checkpoints=True,
         image_size=12)
     assert found.status == 0, found.err
     lines = found.out.splitlines()

@@ -8,9 +8,9 @@ import re
 import pytest
 from made_logs import cells, original_log, own_log
 
-from data.settings import DATASETS
 from logs import log_reader, measures, published, report
 from runtime import run_log
+from runtime.settings import DATASETS
 
 
 def test_forgetting_and_backward_transfer_where_a_group_is_better_at_the_end():

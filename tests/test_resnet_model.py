@@ -7,8 +7,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import resnet_model
-from data import settings as settings_lib
 from logs import step_results
+from runtime import settings as settings_lib
 
 FORMATS = ['channels_last', 'channels_first']
 

@@ -14,9 +14,9 @@ import tiny_runs
 import bic_layer
 import resnet_model
 from data import pipeline
-from data.settings import Settings
 from logs import classify
 from runtime import state
+from runtime.settings import Settings
 
 NAMES = ['apple, red', 'Birne', 'κεράσι', 'd']
 FORMATS = {'gray.jpg': miniatures.GRAY_JPEG, 'cmyk.jpg': miniatures.CMYK_JPEG,

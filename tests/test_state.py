@@ -7,8 +7,8 @@ import os
 import pytest
 from made_checkpoints import damage, save_checkpoint
 
-from data import settings as settings_lib
 from runtime import files, state
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 SETTINGS = settings_lib.DATASETS['glyphs100']

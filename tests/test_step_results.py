@@ -4,9 +4,9 @@ import pytest
 
 from data import lists
 from data import samples as samples_lib
-from data import settings as settings_lib
 from logs import measures, step_results
 from runtime import run_log
+from runtime import settings as settings_lib
 
 
 def test_confusion_and_accuracy_by_group():

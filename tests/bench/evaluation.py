@@ -9,8 +9,8 @@ import tensorflow.compat.v1 as tf
 
 import resnet_model
 from data import pipeline
-from data import settings as settings_lib
 from logs import step_results
+from runtime import settings as settings_lib
 
 STEP, BIAS = 1, (0.6, -0.4)
 SIDE = 64  # pixels, of the files too: network and decoding both shrink with the area

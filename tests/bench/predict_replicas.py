@@ -20,7 +20,7 @@ import predict  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 
 import resnet_model  # noqa: E402
-from data import settings as settings_lib  # noqa: E402
+from runtime import settings as settings_lib  # noqa: E402
 
 STEP = 1  # with distillation
 

@@ -27,7 +27,7 @@ import exemplar  # noqa: E402
 import resnet_model  # noqa: E402
 from data import lists  # noqa: E402
 from data import samples as samples_lib  # noqa: E402
-from data import settings as settings_lib  # noqa: E402
+from runtime import settings as settings_lib  # noqa: E402
 from logs import step_results  # noqa: E402
 from runtime import state  # noqa: E402
 
