@@ -284,7 +284,7 @@ def main(_):
     tf.disable_v2_behavior()
     run_log.open_log(None)
     if FLAGS.self_check:
-        from tests import self_check  # it runs all that is below
+        from runtime import self_check  # only on request: it uses all of the method
         return self_check.run()
     model_dir = FLAGS.model_dir or os.path.join(folders.ROOT, 'logs', 'runs', FLAGS.dataset)
     if FLAGS.export_dir:

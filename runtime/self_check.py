@@ -1,7 +1,7 @@
 """--self_check: compare what this machine computes with stored numbers, and measure its speed.
 
     python imagenet_main.py --self_check      # half a minute
-    python tests/self_check.py --write        # recomputes the stored numbers: self_check.json
+    python runtime/self_check.py --write      # recomputes the stored numbers: self_check.json
 
 NumPy draws images and initial weights, so that nothing depends on a runtime's random numbers.
 Flags and environment variables apply as in training.
