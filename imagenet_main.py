@@ -21,12 +21,12 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 import exemplar
 import resnet_model
-from data import checks, folders, lists, pipeline, serving
+from data import checks, folders, lists, pipeline
 from runtime import settings as settings_lib
 from data.samples import planned_samples, step_samples
 from logs import measures, step_results
 from logs.log_reader import COUNTS
-from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
+from runtime import LOG, checkpoints, cluster, export, machine, progress, run_log, signals, state
 from runtime.errors import UserError
 from runtime.signals import STOP
 
@@ -39,7 +39,7 @@ run_log.define_path('data_dir', 'folder with train.txt, val.txt and the images t
 run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/<dataset>)')
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
 flags.DEFINE_bool('eval_only', False, 'evaluate model_dir (also the original\'s), and stop')
-for module in (settings_lib, checks, serving, machine, checkpoints, state, run_log, progress,
+for module in (settings_lib, checks, export, machine, checkpoints, state, run_log, progress,
                step_results):
     flags.adopt_module_key_flags(module)  # --help lists them too
 flags.mark_bool_flags_as_mutual_exclusive(['dry_run', 'check_data', 'eval_only'])
@@ -288,7 +288,7 @@ def main(_):
         return self_check.run()
     model_dir = FLAGS.model_dir or os.path.join(folders.ROOT, 'logs', 'runs', FLAGS.dataset)
     if FLAGS.export_dir:
-        return resnet_model.export(model_dir, serving.settings(model_dir))
+        return export.write_export(model_dir)
     look = FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only
     with contextlib.ExitStack() as stack:
         task = cluster.take_task()

@@ -230,11 +230,11 @@ MUTATIONS = (
     + of('resnet_model.py', 'replicas',
          ('replicas: losses logged of the first alone', "if params.get('num_replicas', 1) > 1:",
           'if False:', 'as_one and 2'))
-    + of('resnet_model.py', 'serving',
+    + of('runtime/export.py', 'export',
          ('an export that corrects all classes', 'num_new=settings.new(finished.step)',
           'num_new=settings.seen(finished.step)', 'drivers'),
-         ('an export on batch statistics', "images, settings, False, NETWORK, 'channels_last'",
-          "images, settings, True, NETWORK, 'channels_last'", 'drivers'))
+         ('an export on batch statistics', "images, settings, False, resnet_model.NETWORK",
+          "images, settings, True, resnet_model.NETWORK", 'drivers'))
     + of('logs/step_results.py', 'step_results',
          ('accuracy by group: groups of equal size',
           "np.searchsorted(groups, labels, side='right') - 1\n    return",
