@@ -22,9 +22,10 @@ import bic_layer
 import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline
+from runtime import results as results_lib
 from runtime import settings as settings_lib
 from data.samples import planned_samples, step_samples
-from logs import measures, step_results
+from logs import measures
 from logs.log_reader import COUNTS
 from runtime import LOG, checkpoints, cluster, export, machine, progress, run_log, signals, state
 from runtime.errors import UserError
@@ -40,7 +41,7 @@ run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/
 flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
 flags.DEFINE_bool('eval_only', False, 'evaluate model_dir (also the original\'s), and stop')
 for module in (settings_lib, checks, export, machine, checkpoints, state, run_log, progress,
-               step_results):
+               results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
 flags.mark_bool_flags_as_mutual_exclusive(['dry_run', 'check_data', 'eval_only'])
 
@@ -97,7 +98,7 @@ def run_step(run, step, exemplars, teacher_bias):
     with resnet_model.frozen(checkpoint, run.machine, settings, step) as frozen:
         bias = fit_bias(run, step, frozen, validation, stage2) if stage2 else None  # section 4
         results, predicted, features = evaluate(run, step, frozen, bias, samples, herding)
-    step_results.write_predicted_classes(run.model_dir, step, settings, run.split, test, predicted)
+    results_lib.write_predicted_classes(run.model_dir, step, settings, run.split, test, predicted)
     chosen = exemplar.select(settings, step, training.class_indices, features,
                              after_last=True) if stores else []
     return results, [training.indices[rows] for rows in chosen]
@@ -157,11 +158,11 @@ def fit_bias(run, step, frozen, validation, schedule):
 def evaluate(run, step, frozen, bias, samples, with_features):
     """One pass over validation, test and, for herding, training images.
 
-    Returns (results, predicted, features): step_results.compute_results, and float32 [training
+    Returns (results, predicted, features): results_lib.compute_results, and float32 [training
     images, dimensions] or None.
     """
-    training, validation, test = samples
-    passed = ([validation] if step else []) + [test] + ([training] if with_features else [])
+    training = samples[0]
+    passed = [*results_lib.evaluated_samples(step, samples), *([training] if with_features else [])]
     files = np.concatenate([part.files for part in passed])
     classes = np.concatenate([part.class_indices for part in passed])
     with checks.around_stage(run, lambda: files):
@@ -170,7 +171,7 @@ def evaluate(run, step, frozen, bias, samples, with_features):
                                                 run.machine.num_parallel_calls),
             len(files), outputs='evaluation', batch_norm='moving', bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, frozen.checkpoint)
-    return step_results.compute_results(step, run.settings, samples, bias, outputs) + (
+    return results_lib.compute_results(step, run.settings, samples, bias, outputs) + (
         outputs['features'][-len(training.indices):] if with_features else None,)
 
 
@@ -178,7 +179,7 @@ def run_experiment(run):
     """The loop over incremental steps, from the first that is not finished."""
     settings = run.settings
     records = state.finished_steps(run.model_dir, settings.num_steps)
-    state.write_results(run.model_dir, settings.num_steps, records)
+    results_lib.write_results(run.model_dir, settings.num_steps, records)
     state.write_table(run.model_dir, 'classes.txt', *lists.classes(run.split, run.data_dir))
     rows = [measures.without_trivial_top5(record['results']) for record in records]
     if records:
@@ -189,15 +190,15 @@ def run_experiment(run):
         results, chosen = run_step(run, step, *passed_on(run, step, records))
         # Logged before it is saved: killed in between, the log has it twice rather than never.
         rows.append(measures.without_trivial_top5(results))
-        run_log.step_lines(settings.num_steps, rows)
-        run_log.write_summary(os.path.join(run.model_dir, 'summary'), rows[-1])
+        results_lib.log_step(settings.num_steps, rows)
+        results_lib.write_curves(os.path.join(run.model_dir, 'summary'), rows[-1])
         records.append(state.save_step(run.model_dir, step, results,
                                        [run.split.train_list.names(images) for images in chosen]))
-        state.write_results(run.model_dir, settings.num_steps, records)
+        results_lib.write_results(run.model_dir, settings.num_steps, records)
         checkpoints.prune(run.model_dir, len(records), run.keeps)
-    run_log.table(rows)
+    results_lib.log_table(rows)
     LOG.info('\n'.join(measures.closing_lines(rows)))
-    state.write_summary(run.model_dir, measures.summary(rows))
+    results_lib.write_summary(run.model_dir, measures.summary(rows))
     run_log.finished_line()
 
 
@@ -212,7 +213,7 @@ def plan(run, says=False):
             run_log.updates_line(*planned[-1])
     run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
     run_log.warn(exemplar.memory_warnings(run.settings, run.split))
-    run_log.warn(step_results.unequal_test_warnings(run.split))
+    run_log.warn(results_lib.unequal_test_warnings(run.split))
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
 
@@ -268,13 +269,13 @@ def evaluate_checkpoints(run, own):
             run_log.warn(['step {}: no {}_bias to read: not corrected'.format(step + 1, step)])
         with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
             results, predicted, _ = evaluate(run, step, frozen, bias, samples, False)
-        step_results.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
+        results_lib.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
         rows.append(measures.without_trivial_top5(dict(results, **counts)))
-        run_log.step_lines(num_steps, rows)
+        results_lib.log_step(num_steps, rows)
     if not rows:
         raise UserError('{}: no checkpoint of a finished step; a run keeps those of earlier steps '
                         'only with --keep_checkpoints'.format(run.model_dir))
-    run_log.table(rows)
+    results_lib.log_table(rows)
 
 
 def main(_):

@@ -61,21 +61,17 @@ def write_array(model_dir, name, array):
     write_atomically(os.path.join(model_dir, name), content.getvalue())
 
 
-def write_summary(model_dir, summary):
-    """Write summary.json, the measures of a finished run; `summary`: a dict."""
-    write_atomically(os.path.join(model_dir, SUMMARY_FILE), _json_bytes(summary))
-
-
-def _json_bytes(value):
+def json_bytes(value):
+    """Return `value` as the bytes of a JSON file."""
     return (json.dumps(value, indent=1) + '\n').encode('utf-8')  # in the order of results.csv
 
 
 def _checksum(value):
-    return hashlib.sha256(_json_bytes(value)).hexdigest()
+    return hashlib.sha256(json_bytes(value)).hexdigest()
 
 
 def _write_checked(path, value):
-    write_atomically(path, _json_bytes(dict(value, checksum=_checksum(value))))
+    write_atomically(path, json_bytes(dict(value, checksum=_checksum(value))))
 
 
 def _read_checked(path):
@@ -391,19 +387,21 @@ def save_step(model_dir, step, results, exemplars):
     """Mark `step` as finished.
 
     Args:
-        results: dict of numbers and lists of numbers.
+        results: dict of numbers and lists of numbers. A missing number is None. In the file it is
+            '', as in results.csv.
         exemplars: one list of image paths (str) per seen class, in herding order.
 
     Returns:
         The record, as finished_steps returns it.
     """
     record = {'step': step, 'results': results, 'exemplars': exemplars}
-    _write_checked(_record_path(model_dir, step), record)
+    _write_checked(_record_path(model_dir, step), dict(record, results={
+        name: '' if value is None else value for name, value in results.items()}))
     return record
 
 
 def finished_steps(model_dir, num_steps=None):
-    """Return the records of the finished steps from 0 on, dicts as save_step wrote them.
+    """Return the records of the finished steps from 0 on, dicts as save_step returned them.
 
     A corrupt one counts as not finished: the step's evaluation and selection are done again. So
     does the last of `num_steps` if --store_last asks for exemplars that it did not store.
@@ -417,6 +415,8 @@ def finished_steps(model_dir, num_steps=None):
         record = _read_checked(path)
         if record is None or record.get('step') != len(records):
             break
+        record['results'] = {name: None if value == '' else value
+                             for name, value in record['results'].items()}
         records.append(record)
         path = _record_path(model_dir, len(records))
     damaged = os.path.exists(path)
@@ -446,18 +446,3 @@ def write_table(model_dir, name, columns, rows):
     writer.writerows(rows)
     write_atomically(os.path.join(model_dir, name),
                      text.getvalue().encode('utf-8', 'surrogateescape'))
-
-
-def write_results(model_dir, num_steps, records):
-    """Write results.csv, one row per finished step, and the accuracies by group, one per step."""
-    rows = [record['results'] for record in records]
-    if not rows:
-        return
-    columns = [name for name, value in rows[0].items() if not isinstance(value, (list, dict))]
-    write_table(model_dir, 'results.csv', columns,
-                [[row[name] for name in columns] for row in rows])
-    for suffix in ('', '_before'):
-        accuracy = np.full([num_steps] * 2, np.nan)
-        for step, row in enumerate(rows):
-            accuracy[step, :step + 1] = row['group_top1' + suffix]
-        write_array(model_dir, f'group_accuracy{suffix}.npy', accuracy)

@@ -94,7 +94,7 @@ def fuzz_order(rng, folder):
 
 def fuzz_record(rng, folder):
     """<t>_step.json, the newest or an older one: whole as it was written, or not finished."""
-    results = {'step': 1, 'top5': rng.random(), 'val_top5': '', 'group_top1': [rng.random()]}
+    results = {'step': 1, 'top5': rng.random(), 'val_top5': None, 'group_top1': [rng.random()]}
     written = [state.save_step(folder, step, results, [['a/é {}.png'.format(step)], []])
                for step in range(2)]
     path = os.path.join(folder, '{}_step.json'.format(rng.randrange(2)))

@@ -235,7 +235,7 @@ MUTATIONS = (
           'num_new=settings.seen(finished.step)', 'drivers'),
          ('an export on batch statistics', "images, settings, False, resnet_model.NETWORK",
           "images, settings, True, resnet_model.NETWORK", 'drivers'))
-    + of('logs/step_results.py', 'step_results',
+    + of('runtime/results.py', 'results',
          ('accuracy by group: groups of equal size',
           "np.searchsorted(groups, labels, side='right') - 1\n    return",
           'labels * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))

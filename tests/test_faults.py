@@ -60,7 +60,7 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
             ('data.lists:read_list', 1, tiny_runs.TERMINATE),  # before anything is done
             (AFTER_UPDATE, 3, tiny_runs.TERMINATE),  # inside stage 1
             ('exemplar:select', 1, tiny_runs.KILL),
-            ('runtime.state:write_results', 2, tiny_runs.KILL),  # right after the first record
+            ('runtime.results:write_results', 2, tiny_runs.KILL),  # right after the first record
             (AFTER_UPDATE, 4, tiny_runs.INTERRUPT),
             ('bic_layer:fit', 1, tiny_runs.KILL),  # between the stages
             ('bic_layer:rows', 3, tiny_runs.TERMINATE),  # inside stage 2

@@ -59,9 +59,17 @@ def write_steps(folder, count):
         state.save_step(str(folder), step, {'top5': .5 + step, 'loss': .1}, [['a.png', 'b.png']])
 
 
+def test_a_missing_number_is_none_in_memory_and_empty_in_the_record(tmp_path):
+    saved = state.save_step(str(tmp_path), 0, {'top1': .5, 'val_top1': None}, [])
+    stored = json.loads((tmp_path / '0_step.json').read_text())
+    assert stored['results'] == {'top1': .5, 'val_top1': ''}
+    assert state.finished_steps(str(tmp_path)) == [saved]
+    assert saved['results'] == {'top1': .5, 'val_top1': None}
+
+
 def test_finished_steps_come_back_as_they_were_saved(tmp_path):
     write_steps(tmp_path, 2)
-    results = {'step': 3, 'classes': 6, 'val_top5': '', 'top5': 1 / 3,
+    results = {'step': 3, 'classes': 6, 'val_top5': None, 'top5': 1 / 3,
                'group': [float('nan'), 1e-9]}
     saved = state.save_step(str(tmp_path), 2, results, [['caf\udce9.png'], []])
     records = state.finished_steps(str(tmp_path))
