@@ -3,14 +3,15 @@
     python imagenet_main.py                        # ImageNet-1000, the paper's headline experiment
     python imagenet_main.py --dataset=glyphs100    # embedded images, minutes on two CPU cores
 
-Steps count from 0 here and in the names of files, as t in the formulas does, and from 1 in the
-log and the tables. Paper: https://arxiv.org/abs/1905.13260; its authors' code: see README.md.
+Steps count from 0 here and in file names, as t in the formulas does, and from 1 in the log and the
+tables. Paper: https://arxiv.org/abs/1905.13260; for the authors' code see README.md.
 """
 
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 import runtime.quiet_import  # noqa: F401, I001
 
 import contextlib
+import dataclasses
 import functools
 import os
 
@@ -22,12 +23,13 @@ import bic_layer
 import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline
+from runtime import export as export_lib
 from runtime import results as results_lib
 from runtime import settings as settings_lib
 from data.samples import planned_samples, step_samples
 from logs import measures
 from logs.log_reader import COUNTS
-from runtime import LOG, checkpoints, cluster, export, machine, progress, run_log, signals, state
+from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
 from runtime.errors import UserError
 from runtime.signals import STOP
 
@@ -36,71 +38,95 @@ FLAGS = flags.FLAGS
 # What to run, and where.
 flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
                   'the data set; its settings are the defaults of the flags below')
-run_log.define_path('data_dir', 'folder with train.txt, val.txt and the images they list')
+run_log.define_path('data_dir', 'folder with train.txt, val.txt (the test list) and their images')
 run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/<dataset>)')
-flags.DEFINE_bool('dry_run', False, 'print what each step will train on, and stop')
-flags.DEFINE_bool('eval_only', False, 'evaluate model_dir (also the original\'s), and stop')
-for module in (settings_lib, checks, export, machine, checkpoints, state, run_log, progress,
+flags.DEFINE_bool('dry_run', False, 'print the images and updates of each step, and stop')
+flags.DEFINE_bool('eval_only', False, 'evaluate the checkpoints in model_dir, which may come from '
+                  'the authors\' code, and stop')
+for module in (settings_lib, checks, export_lib, machine, checkpoints, state, run_log, progress,
                results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
-flags.mark_bool_flags_as_mutual_exclusive(['dry_run', 'check_data', 'eval_only'])
 
 
+@dataclasses.dataclass
 class Run:
-    """One experiment while it runs: what is fixed for all of its steps, and the split."""
+    """One experiment while it runs.
 
-    def __init__(self, settings, data_dir, model_dir, task):
-        self.settings, self.data_dir, self.model_dir = settings, data_dir, model_dir
-        train, test = lists.read_lists(data_dir, settings.num_classes,
-                                       functools.partial(progress.Watch, unit='lines'))
-        self.digests = {lists.TRAIN_LIST: train.digest, lists.TEST_LIST: test.digest}
-        self.split = lists.split(train, test, settings.num_classes,
-                                 exemplar.validation_pool(settings), settings.order_seed,
-                                 settings.class_order)
-        self.machine = machine.Machine(task, settings.batch_size, settings.network == 'cifar')
-        self.pretrained = FLAGS.pretrained and checkpoints.pretrained(
-            FLAGS.pretrained, resnet_model.variable_shapes(settings))
-        self.run_time = None
+    Fixed:
+        settings: the experiment's Settings.
+        data_dir, model_dir: its folders.
+        digests: {name of a list file: its SHA-256}.
+        machine: the Machine that computes.
+        pretrained: the Pretrained that the first step starts from, or None.
+
+    Changing:
+        split: the Split; --skip_bad_images takes images out of it, group by group.
+        run_time: the RunTime, once the steps are planned.
+        keeps_checkpoints: whether finished steps keep their classifiers.
+    """
+
+    settings: settings_lib.Settings
+    data_dir: str
+    model_dir: str
+    digests: dict
+    machine: machine.Machine
+    pretrained: object
+    split: lists.Split
+    run_time: progress.RunTime = None
+    keeps_checkpoints: bool = False
 
     def planned_samples(self):
-        """`step_samples` of every step, as far as counts go."""
+        """The image sets of every step, as far as counts go."""
         return planned_samples(self.split, self.settings, [
             exemplar.step_counts(self.settings, step) for step in range(self.settings.num_steps)])
 
     def schedules(self, step, samples):
-        """The Schedules of both stages; None for stage 2 where there is no correction."""
-        stage1, stage2 = (settings_lib.schedule(self.settings, len(part.indices), factor)
-                          for part, factor in zip(samples, (1, bic_layer.EPOCHS_FACTOR)))
-        return stage1, stage2 if step and self.settings.bias_correction else None
+        """The Schedules of both stages; that of stage 2 is None if the step has no correction."""
+        training, validation, _ = samples
+        stage1 = settings_lib.schedule(self.settings, len(training.indices))
+        if step == 0 or not self.settings.bias_correction:
+            return stage1, None
+        return stage1, settings_lib.schedule(self.settings, len(validation.indices),
+                                             bic_layer.EPOCHS_FACTOR)
+
+
+# -- one step ----------------------------------------------------------------------------------
 
 
 def run_step(run, step, exemplars, teacher_bias):
-    """All of one step, of which what is on disk already is not done again.
+    """Train and evaluate one step, and choose its exemplars. What is on disk is not done again.
 
     Args:
         run: the Run.
         step: t, counted from 0.
-        exemplars: arrays of indices into the train list, one an old class.
+        exemplars: one array of indices into the train list per old class.
         teacher_bias: (beta, gamma) of the step before, or None.
 
-    Returns (results, exemplars of the seen classes).
+    Returns:
+        (results, exemplars of the seen classes).
     """
+    # The image sets of the step.
     settings = run.settings
     samples = training, validation, test = step_samples(
         run.split, settings, step, exemplars, exemplar.step_counts(settings, step))
-    run_log.counts_lines(step, *(len(part.indices) for part in samples))
+    log_counts(step, samples)
     stage1, stage2 = run.schedules(step, samples)
-
-    checkpoint = train_classifier(run, step, training, stage1, teacher_bias)  # section 3
     stores = FLAGS.store_last or step < settings.num_steps - 1
-    herding = (settings.exemplar_selection == 'herding' and stores
-               and exemplar.stored_exemplars(settings, step, after_last=True) > 0)
+    herds = (settings.exemplar_selection == 'herding' and stores
+             and exemplar.stored_exemplars(settings, step, after_last=True) > 0)
+
+    # Stage 1, the classifier (section 3 of the paper).
+    checkpoint = train_classifier(run, step, training, stage1, teacher_bias)
     with resnet_model.frozen(checkpoint, run.machine, settings, step) as frozen:
-        bias = fit_bias(run, step, frozen, validation, stage2) if stage2 else None  # section 4
-        results, predicted, features = evaluate(run, step, frozen, bias, samples, herding)
+        # Stage 2, the bias correction (section 4).
+        bias = fit_bias(run, step, frozen, validation, stage2) if stage2 else None
+        results, predicted, features = evaluate(run, step, frozen, bias, samples, herds)
     results_lib.write_predicted_classes(run.model_dir, step, settings, run.split, test, predicted)
-    chosen = exemplar.select(settings, step, training.class_indices, features,
-                             after_last=True) if stores else []
+
+    # The exemplar memory, by herding.
+    if not stores:
+        return results, []
+    chosen = exemplar.select(settings, step, training.class_indices, features, after_last=True)
     return results, [training.indices[rows] for rows in chosen]
 
 
@@ -117,40 +143,42 @@ def train_classifier(run, step, training, schedule, teacher_bias):
     if done >= schedule.num_updates:
         return checkpoint
     if done:
-        LOG.info('step %d goes on after update %d of %d', step + 1, done, schedule.num_updates)
-    if run.machine.writes:  # it belongs to a classifier that was lost since
+        LOG.info('resuming step %d at update %d of %d', step + 1, done, schedule.num_updates)
+    if run.machine.writes:  # a bias pair from an earlier start belongs to a lost classifier
         state.delete(checkpoints.bias_dir(run.model_dir, step))
     train(run, step, training, schedule, teacher_bias, done, start)
     return checkpoints.finished(directory, schedule.num_updates) if run.machine.writes else None
 
 
 def train(run, step, training, schedule, teacher_bias, done, start):
-    """Stage 1 from update `done` on, with all that take part in the run.
+    """Stage 1 from update `done` on, with all replicas and machines.
 
-    `start`: the checkpoint of step t-1's classifier; None at step 0, and where the stage goes on.
+    `start`: the checkpoint of step t-1's classifier; None at step 0 and when the stage resumes.
     """
     directory = checkpoints.classifier_dir(run.model_dir, step)
     batches = pipeline.Batches(schedule, [run.settings.seed, step])
     files = training.files
-    names = None
-    if not step and run.pretrained:
-        start, names = run.pretrained.prefix, run.pretrained.names
+    start_names = None
+    if step == 0 and run.pretrained:
+        start, start_names = run.pretrained.prefix, run.pretrained.names
     watch = progress.Progress(run, step, 'classifier', schedule, directory,
-                              lambda update: files[batches.images(update)])
+                              lambda update: files[batches.indices(update)])
     with checks.around_stage(run, watch.files_read):
         resnet_model.train(directory, training, batches, schedule, run.machine, watch, done,
                            settings=run.settings, step=step, teacher_bias=teacher_bias,
-                           start=start, start_names=names)
+                           start=start, start_names=start_names)
 
 
 def fit_bias(run, step, frozen, validation, schedule):
-    """Stage 2 of `step`, whose classifier is `frozen`; returns (beta, gamma)."""
+    """Stage 2 of `step`, whose classifier is `frozen`; return (beta, gamma)."""
     directory = checkpoints.bias_dir(run.model_dir, step)
-    found = bic_layer.load(directory)
-    if found is not None:
-        return found
+    bias = bic_layer.load(directory)
+    if bias is not None:
+        return bias
     watch = progress.Progress(run, step, 'bias correction', schedule, directory)
-    with checks.around_stage(run, lambda: validation.files):
+    files = validation.files
+    with checks.around_stage(run, lambda: checks.files_in_flight(
+            files, frozen.position, schedule.batch_size, run.machine.num_parallel_calls)):
         return bic_layer.fit(functools.partial(frozen.forward, outputs='bias'), validation,
                              schedule, run.settings, directory, run.machine, watch)
 
@@ -158,21 +186,33 @@ def fit_bias(run, step, frozen, validation, schedule):
 def evaluate(run, step, frozen, bias, samples, with_features):
     """One pass over validation, test and, for herding, training images.
 
-    Returns (results, predicted, features): results_lib.compute_results, and float32 [training
-    images, dimensions] or None.
+    Returns:
+        (results, predicted, features): those of results_lib.compute_results, and float32
+        [training images, dimensions] or None.
     """
-    training = samples[0]
-    passed = [*results_lib.evaluated_samples(step, samples), *([training] if with_features else [])]
-    files = np.concatenate([part.files for part in passed])
-    classes = np.concatenate([part.class_indices for part in passed])
-    with checks.around_stage(run, lambda: files):
-        outputs = frozen.forward(
-            lambda: pipeline.evaluation_dataset(files, classes, run.settings,
-                                                run.machine.num_parallel_calls),
-            len(files), outputs='evaluation', batch_norm='moving', bias=bias)
+    training, _, _ = samples
+    parts = list(results_lib.evaluated_samples(step, samples))
+    if with_features:
+        parts.append(training)
+    files = np.concatenate([part.files for part in parts])
+    classes = np.concatenate([part.class_indices for part in parts])
+    num_parallel_calls = run.machine.num_parallel_calls
+
+    def dataset():
+        return pipeline.evaluation_dataset(files, classes, run.settings, num_parallel_calls)
+
+    with checks.around_stage(run, lambda: checks.files_in_flight(
+            files, frozen.position, pipeline.evaluation_batch_size(run.settings),
+            num_parallel_calls)):
+        outputs = frozen.forward(dataset, len(files), outputs='evaluation', batch_norm='moving',
+                                 bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, frozen.checkpoint)
-    return results_lib.compute_results(step, run.settings, samples, bias, outputs) + (
-        outputs['features'][-len(training.indices):] if with_features else None,)
+    results, predicted = results_lib.compute_results(step, run.settings, samples, bias, outputs)
+    features = outputs['features'][-len(training.indices):] if with_features else None
+    return results, predicted, features
+
+
+# -- the loop over steps -----------------------------------------------------------------------
 
 
 def run_experiment(run):
@@ -184,42 +224,28 @@ def run_experiment(run):
     rows = [measures.without_trivial_top5(record['results']) for record in records]
     if records:
         LOG.info('resuming after step %d of %d', len(records), settings.num_steps)
-    checkpoints.prune(run.model_dir, len(records), run.keeps)
+    checkpoints.prune(run.model_dir, len(records), run.keeps_checkpoints)
     plan(run)
     for step in range(len(records), settings.num_steps):
-        results, chosen = run_step(run, step, *passed_on(run, step, records))
-        # Logged before it is saved: killed in between, the log has it twice rather than never.
+        checks.leave_out_bad_images(run, step + 1)
+        exemplars, teacher_bias = memory_and_teacher_bias(run, step, records)
+        results, chosen = run_step(run, step, exemplars, teacher_bias)
+        # Log first, then save: if killed in between, the log has the step twice, not never.
         rows.append(measures.without_trivial_top5(results))
         results_lib.log_step(settings.num_steps, rows)
         results_lib.write_curves(os.path.join(run.model_dir, 'summary'), rows[-1])
-        records.append(state.save_step(run.model_dir, step, results,
-                                       [run.split.train_list.names(images) for images in chosen]))
+        names = [run.split.train_list.names(indices) for indices in chosen]
+        records.append(state.save_step(run.model_dir, step, results, names))
         results_lib.write_results(run.model_dir, settings.num_steps, records)
-        checkpoints.prune(run.model_dir, len(records), run.keeps)
+        checkpoints.prune(run.model_dir, len(records), run.keeps_checkpoints)
     results_lib.log_table(rows)
     LOG.info('\n'.join(measures.closing_lines(rows)))
     results_lib.write_summary(run.model_dir, measures.summary(rows))
     run_log.finished_line()
 
 
-def plan(run, says=False):
-    """Finds the RunTime, warns of what makes a run go wrong; `says`: also what each step has."""
-    planned = []
-    for step, samples in enumerate(run.planned_samples()):
-        STOP.check()
-        planned.append(run.schedules(step, samples))
-        if says:
-            run_log.counts_lines(step, *(len(part.indices) for part in samples))
-            run_log.updates_line(*planned[-1])
-    run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
-    run_log.warn(exemplar.memory_warnings(run.settings, run.split))
-    run_log.warn(results_lib.unequal_test_warnings(run.split))
-    run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
-
-
-def passed_on(run, step, records):
-    """What `step` has from those before it: (exemplars, teacher_bias) of run_step."""
-    checks.leave_out_bad_images(run, step + 1)
+def memory_and_teacher_bias(run, step, records):
+    """What `step` takes over from the steps before: (exemplars, teacher_bias) of run_step."""
     exemplars, teacher_bias = [], None
     if step:
         exemplars = lists.find_images(run.split, records[step - 1]['exemplars'],
@@ -229,6 +255,29 @@ def passed_on(run, step, records):
     return exemplars, teacher_bias
 
 
+def plan(run, log_steps=False):
+    """Plan all steps, for the time left and for warnings of settings that cannot work.
+
+    `log_steps`: whether to log the images and updates of each step.
+    """
+    planned = []
+    for step, samples in enumerate(run.planned_samples()):
+        STOP.check()
+        planned.append(run.schedules(step, samples))
+        if log_steps:
+            log_counts(step, samples)
+            run_log.updates_line(*planned[-1])
+    run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
+    run_log.warn(exemplar.memory_warnings(run.settings, run.split))
+    run_log.warn(results_lib.unequal_test_warnings(run.split))
+    run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
+
+
+def log_counts(step, samples):
+    """Log the number of training, validation and test images of a step."""
+    run_log.counts_lines(step, *(len(part.indices) for part in samples))
+
+
 def run_worker(run):
     """Run a worker's part on several machines: stage 1 of each step that is not finished."""
     plan(run)
@@ -236,7 +285,7 @@ def run_worker(run):
     for step in range(run.settings.num_steps):
         records = cluster.wait_for_step(run.model_dir, step, num_updates)
         if len(records) == step:
-            exemplars, teacher_bias = passed_on(run, step, records)
+            exemplars, teacher_bias = memory_and_teacher_bias(run, step, records)
             samples = step_samples(run.split, run.settings, step, exemplars,
                                    exemplar.step_counts(run.settings, step))
             schedule = run.schedules(step, samples)[0]
@@ -244,91 +293,190 @@ def run_worker(run):
             num_updates = schedule.num_updates
 
 
-def evaluate_checkpoints(run, own):
-    """Evaluates the steps whose checkpoints are in model_dir.
+# -- evaluation of checkpoints -----------------------------------------------------------------
 
-    `own`: whether they are of this system and not the original's, which stores no records.
+
+def checkpoints_of_records(run, records):
+    """The finished steps of an experiment of this program, as far as their checkpoints are kept.
+
+    Yields:
+        (step, checkpoint prefix, (beta, gamma), {count of images: number} of its record).
     """
-    num_steps, corrects, rows = run.settings.num_steps, run.settings.bias_correction, []
-    records = state.finished_steps(run.model_dir) if own else [None] * num_steps
-    checks.leave_out_bad_images(run, len(records))
-    for step, samples in enumerate(run.planned_samples()):
+    for step in range(run.settings.num_steps):
+        finished = step < len(records)
         checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(run.model_dir, step),
-                                        verify=step < len(records))
-        if not checkpoint or step >= len(records):
-            LOG.info('step %d of %d: %s', step + 1, num_steps,
+                                             verify=finished)
+        if checkpoint and finished:
+            yield (step, checkpoint, state.bias_of(records[step]),
+                   {name: records[step]['results'][name] for name in COUNTS})
+        else:
+            LOG.info('step %d of %d: %s', step + 1, run.settings.num_steps,
                      'not finished' if checkpoint else 'no checkpoint')
+
+
+def checkpoints_of_authors(run):
+    """The steps that have a checkpoint of the authors' code, which stores no records.
+
+    Yields:
+        (step, checkpoint prefix, (beta, gamma) or None, None).
+    """
+    for step in range(run.settings.num_steps):
+        checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(run.model_dir, step),
+                                             verify=True)
+        if not checkpoint:
+            LOG.info('step %d of %d: no checkpoint', step + 1, run.settings.num_steps)
             continue
-        bias = (state.bias_of(records[step]) if own else None if not corrects else
-                bic_layer.load(checkpoints.bias_dir(run.model_dir, step)))
-        counts = {name: len(part.indices) for name, part in zip(COUNTS, samples)}
-        if own:  # what the step trained on, which --skip_bad_images may have made fewer
-            counts = {name: records[step]['results'][name] for name in COUNTS}
+        bias = None
+        if step and run.settings.bias_correction:
+            bias = bic_layer.load(checkpoints.bias_dir(run.model_dir, step))
+            if bias is None:
+                run_log.warn([f'step {step + 1}: no {step}_bias to read: not corrected'])
+        yield step, checkpoint, bias, None
+
+
+def evaluate_checkpoints(run, own):
+    """Evaluate the steps whose checkpoints are in model_dir.
+
+    `own`: whether this program made them; otherwise the authors' code did.
+    """
+    num_steps = run.settings.num_steps
+    records = state.finished_steps(run.model_dir) if own else []
+    checks.leave_out_bad_images(run, len(records) if own else num_steps)
+    planned = list(run.planned_samples())
+    rows = []
+    for step, checkpoint, bias, counts in (
+            checkpoints_of_records(run, records) if own else checkpoints_of_authors(run)):
+        samples = planned[step]
+        counts = counts or {name: len(part.indices) for name, part in zip(COUNTS, samples)}
         run_log.counts_lines(step, *counts.values())
-        if bias is None and step and corrects:
-            run_log.warn(['step {}: no {}_bias to read: not corrected'.format(step + 1, step)])
         with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
-            results, predicted, _ = evaluate(run, step, frozen, bias, samples, False)
+            results, predicted, _ = evaluate(run, step, frozen, bias, samples, with_features=False)
         results_lib.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
         rows.append(measures.without_trivial_top5(dict(results, **counts)))
         results_lib.log_step(num_steps, rows)
     if not rows:
-        raise UserError('{}: no checkpoint of a finished step; a run keeps those of earlier steps '
-                        'only with --keep_checkpoints'.format(run.model_dir))
+        raise UserError(f'{run.model_dir}: no checkpoint of a finished step. A run keeps those of '
+                        'earlier steps only with --keep_checkpoints.')
     results_lib.log_table(rows)
 
 
-def main(_):
-    """Does what the flags ask for: a look around, or the experiment in model_dir."""
-    STOP.install()
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    tf.disable_v2_behavior()
-    run_log.open_log(None)
-    if FLAGS.self_check:
-        from runtime import self_check  # only on request: it uses all of the method
-        return self_check.run()
-    model_dir = FLAGS.model_dir or os.path.join(folders.ROOT, 'logs', 'runs', FLAGS.dataset)
-    if FLAGS.export_dir:
-        return export.write_export(model_dir)
-    look = FLAGS.dry_run or FLAGS.check_data or FLAGS.eval_only
+# -- what the command line asks for ------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened_run(model_dir, trains=False, stored=None):
+    """The Run that the flags describe; with `trains`, model_dir is held for it.
+
+    `stored`: settings and lists of the experiment in model_dir, which the flags must not
+    contradict; or None.
+    """
     with contextlib.ExitStack() as stack:
         task = cluster.take_task()
         if task is not None and FLAGS.skip_bad_images:  # each machine might leave out others
             raise UserError(f'--skip_bad_images: not available with {cluster.ENVIRONMENT}. Remove '
                             'bad images from the lists; --check_data finds them.')
-        stored = FLAGS.eval_only and state.read_experiment(model_dir)
-        if FLAGS.eval_only and FLAGS.predictions:
-            state.check_writable(model_dir)
         settings = (settings_lib.stored_settings(FLAGS, stored) if stored
                     else settings_lib.settings_from_flags(FLAGS))
         exemplar.check_memory(settings)
-        run = Run(settings, folders.find(settings.dataset, FLAGS.data_dir), model_dir, task)
+        data_dir = folders.find(settings.dataset, FLAGS.data_dir)
+        train_list, test_list = lists.read_lists(
+            data_dir, settings.num_classes, functools.partial(progress.Watch, unit='lines'))
+        digests = {lists.TRAIN_LIST: train_list.digest, lists.TEST_LIST: test_list.digest}
         if stored:
-            state.check_lists(stored, run.digests, model_dir, run.data_dir)
-        run_log.check_log(FLAGS.log_file, settings, run.digests)
-        if run.machine.writes and not look:
-            run.keeps = stack.enter_context(state.experiment(
-                model_dir, settings, run.digests, FLAGS.overwrite, FLAGS.keep_checkpoints,
+            state.check_lists(stored, digests, model_dir, data_dir)
+        split = lists.split(train_list, test_list, settings.num_classes,
+                            exemplar.validation_pool(settings), settings.order_seed,
+                            settings.class_order)
+        here = machine.Machine(task, settings.batch_size, settings.network == 'cifar')
+        pretrained = FLAGS.pretrained and checkpoints.pretrained(
+            FLAGS.pretrained, resnet_model.variable_shapes(settings))
+        run = Run(settings, data_dir, model_dir, digests, here, pretrained, split)
+        run_log.check_log(FLAGS.log_file, settings, digests)
+        look_for_images(run, trains)
+        if trains and here.writes:
+            run.keeps_checkpoints = stack.enter_context(state.experiment(
+                model_dir, settings, digests, FLAGS.overwrite, FLAGS.keep_checkpoints,
                 FLAGS.skip_bad_images, FLAGS.log_file))
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
-            run_log.opening_lines(run.data_dir)
-            run_log.settings_line(settings, run.digests)
-        elif not look:
-            cluster.wait_for_experiment(model_dir, settings, run.digests, FLAGS.overwrite)
-        run.machine.log_devices()
-        if run.pretrained and run.pretrained.note:
-            LOG.info('%s', run.pretrained.note)
-        checks.warn_of_images(run.split, settings)
-        if FLAGS.dry_run:
-            plan(run, says=True)
-        elif FLAGS.check_data:
-            checks.check_data(run.split, run.machine.num_parallel_calls)
-        elif FLAGS.eval_only:
-            evaluate_checkpoints(run, bool(stored))
-        elif run.machine.writes:
+            run_log.opening_lines(data_dir)
+            run_log.settings_line(settings, digests)
+        elif trains:
+            cluster.wait_for_experiment(model_dir, settings, digests, FLAGS.overwrite)
+        here.log_devices()
+        if pretrained and pretrained.note:
+            LOG.info('%s', pretrained.note)
+        checks.warn_of_images(split, settings)
+        yield run
+
+
+def look_for_images(run, trains):
+    """Look for some images of both lists before anything is approved, checked or trained."""
+    begun = os.path.exists(os.path.join(run.model_dir, 'experiment.json'))
+    if trains and begun and not FLAGS.overwrite:
+        return  # they were looked for when the run began, and a finished one needs none
+    checks.look_for_images([run.split.train_list, run.split.test_list], all_must_exist=not (
+        FLAGS.skip_bad_images or FLAGS.check_data or FLAGS.eval_only))
+
+
+def train_and_evaluate(model_dir):
+    """Run the experiment, or this machine's part of it."""
+    with opened_run(model_dir, trains=True) as run:
+        if run.machine.writes:
             run_experiment(run)
         else:
             run_worker(run)
+
+
+def dry_run(model_dir):
+    """--dry_run: log the images and updates of each step."""
+    with opened_run(model_dir) as run:
+        plan(run, log_steps=True)
+
+
+def check_data(model_dir):
+    """--check_data: decode every listed image."""
+    with opened_run(model_dir) as run:
+        checks.check_data(run.split, run.machine.num_parallel_calls)
+
+
+def eval_only(model_dir):
+    """--eval_only: evaluate the checkpoints in model_dir."""
+    stored = state.read_experiment(model_dir)
+    if FLAGS.predictions:
+        state.check_writable(model_dir)
+    with opened_run(model_dir, stored=stored) as run:
+        evaluate_checkpoints(run, own=stored is not None)
+
+
+def export(model_dir):
+    """--export_dir: write a finished step as a SavedModel."""
+    export_lib.write_export(model_dir)
+
+
+def self_check(_):
+    """--self_check: compute what this machine should compute, and compare."""
+    from runtime import self_check as checker  # only on request: it uses all of the method
+    checker.run()
+
+
+# What to do instead of training, by the flag that asks for it. At most one may be given.
+MODES = {'dry_run': dry_run, 'check_data': check_data, 'eval_only': eval_only,
+         'export_dir': export, 'self_check': self_check}
+
+
+def main(_):
+    """Do what the flags ask for: the experiment in model_dir, or one of MODES."""
+    STOP.install()
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    tf.disable_v2_behavior()
+    run_log.open_log(None)
+    modes = [name for name in MODES if FLAGS[name].value]
+    if len(modes) > 1:
+        raise UserError(f'{" and ".join("--" + name for name in modes)} exclude each other. Use '
+                        'one of them.')
+    model_dir = FLAGS.model_dir or os.path.join(folders.ROOT, 'logs', 'runs', FLAGS.dataset)
+    act = MODES[modes[0]] if modes else train_and_evaluate
+    act(model_dir)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,8 @@
-"""Images that do not decode: finding them, saying so, leaving them out."""
+"""Checks of the images: whether they exist, whether they decode, whether both lists have them."""
 
+import collections
 import contextlib
+import itertools
 import os
 import re
 
@@ -14,59 +16,177 @@ from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
-flags.DEFINE_bool('check_data', False, 'decode every listed image, print the bad ones, and stop')
-flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and say which')
+flags.DEFINE_bool('check_data', False, 'decode every listed image, name the bad ones, and stop')
+flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and log which')
+
+NUM_PROBES = 5  # images per list that are looked for before a run begins
+MAX_SUBFOLDERS = 2000  # searched for an image that is not where its list says
+MAX_LINES = 20  # bad images that --check_data names per reason
+# What TensorFlow raises if it cannot read or decode an image. GPUs fail with other errors.
+IMAGE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError,
+                tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError)
+
+
+# -- whether the images exist ------------------------------------------------------------------
+
+
+def look_for_images(image_lists, all_must_exist):
+    """Look for the first image of each list, the last, and some in between.
+
+    Args:
+        image_lists: ImageLists.
+        all_must_exist: bool; False where bad images are allowed, so that one of them is enough.
+
+    Raises:
+        UserError: names the first missing image, and its place if it is found nearby.
+    """
+    for image_list in image_lists:
+        probes = np.unique(np.linspace(0, len(image_list.paths) - 1, NUM_PROBES).astype(int))
+        missing = [index for index in probes
+                   if not os.path.isfile(image_list.files(slice(index, index + 1))[0])]
+        if missing and (all_must_exist or len(missing) == len(probes)):
+            raise UserError(_missing_image(image_list, missing[0], len(missing) == len(probes)))
+
+
+def _missing_image(image_list, index, all_missing):
+    """The message on an image that does not exist; `all_missing`: so do others of its list."""
+    folder, path = os.path.dirname(image_list.path), image_list.paths[index]
+    file = os.path.join(os.fsencode(folder), path)
+    subject = f'{image_list.path}, line {index + 1}: {os.fsdecode(path)}'
+    if os.path.islink(file):
+        return (f'{subject} is a link to {os.fsdecode(os.readlink(file))}, which does not exist. '
+                'Restore the linked image, or prepare the data again.')
+    try:
+        os.stat(file)
+        fact = 'is not a file'
+    except FileNotFoundError:
+        fact = 'does not exist'
+    except OSError as error:
+        fact = f'cannot be read ({error.strerror})'
+    if re.match(rb'\w\w+:/', path):  # gs://, s3://; C:/ is a disk
+        return f'{subject} {fact}. Remote paths are not supported. Copy the images to a disk.'
+    fact += f'. Paths are relative to the folder of the list, {folder}.'
+    if not all_missing:
+        return f'{subject} {fact} Restore it, take it out of the list, or use --skip_bad_images.'
+    if b'\\' in path:
+        fact += ' The path uses backslashes.'
+        path = path.replace(b'\\', b'/')
+    place = _place_nearby(os.fsencode(image_list.path), path)
+    if place is not None:
+        fact += f' A file of this name exists as {os.fsdecode(place)}.'
+    return f'{subject} {fact} Fix the paths in the list.'
+
+
+def _place_nearby(list_file, path):
+    """Where else a file of a listed name is: a path relative to the list's folder, or None."""
+    folder, list_name = os.path.split(list_file)
+    parts = [part for part in path.split(b'/') if part]
+    # Written for another root: /old/disk/train/a.png or images/train/a.png for train/a.png.
+    shorter = [b'/'.join(parts[count:]) for count in range(len(parts))]
+    # Written for a folder below or above: a.png for train/a.png or ../a.png.
+    above_or_below = [os.path.join(parent, rest) for rest in (shorter[0], shorter[-1])
+                      for parent in [*_subfolders(folder, list_name), b'..']]
+    for place in [path, *shorter, *above_or_below]:
+        if os.path.isfile(os.path.join(folder, place)):
+            return place
+    return _place_of_other_spelling(folder, path)
+
+
+def _subfolders(folder, list_name):
+    """Names of some subfolders: the list's own first (val for val.txt), then the usual ones."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in itertools.islice(entries, MAX_SUBFOLDERS)
+                 if entry.is_dir()]
+    own, usual = os.path.splitext(list_name)[0], (b'images', b'test', b'train', b'val')
+    return sorted(names, key=lambda name: (name != own, name not in usual, name))
+
+
+def _place_of_other_spelling(folder, path):
+    """An image of the same name in other capitals or with another suffix; None if there is none."""
+    place, parts = b'', path.split(b'/')
+    for part in parts:
+        try:
+            names = os.listdir(os.path.join(folder, place))
+        except OSError:
+            return None
+        same = [name for name in names if name == part] or sorted(
+            name for name in names if name.lower() == part.lower())
+        if not same and part is parts[-1]:
+            stem = os.path.splitext(part)[0].lower()
+            same = sorted(name for name in names if os.path.splitext(name)[0].lower() == stem)
+        if not same:
+            return None
+        place = os.path.join(place, same[0])
+    return place
+
+
+# -- whether they decode -----------------------------------------------------------------------
 
 
 def why_bad(file):
-    """Why a file that does not decode is no image, in a few words."""
+    """Return why a file that does not decode is not an image, in a few words."""
     try:
         with open(file, 'rb') as opened:
-            return archives.picture_fault(opened.read()) or 'cannot be decoded'
+            fault = archives.picture_fault(opened.read())
     except OSError as error:
         return error.strerror
+    # Begins and ends as an image does: TensorFlow knows more.
+    return fault or f'does not decode ({pipeline.decoding_error(file)})'
 
 
-def bad_images(files, num_parallel_calls, what):
-    """The positions in `files` of what does not decode; says how far it is."""
+def bad_images(files, num_parallel_calls, what, max_lines=None):
+    """Log the files that do not decode; return their positions in `files`.
+
+    Args:
+        what: what the pass is called in the progress lines.
+        max_lines: bad images that are named per reason; None: all.
+    """
     bad = pipeline.bad_images(files, num_parallel_calls,
                               progress.Watch(what, len(files), ends=True))
+    counts = collections.Counter()
     for position in bad:
-        LOG.info('bad image: %s: %s', os.fsdecode(files[position]), why_bad(files[position]))
+        why = why_bad(files[position])
+        kind = why.split(' (')[0]
+        counts[kind] += 1
+        if max_lines is None or counts[kind] <= max_lines:
+            LOG.info('bad image: %s: %s', os.fsdecode(files[position]), why)
+    for kind, count in counts.items():
+        if max_lines is not None and count > max_lines:
+            LOG.info('bad images not named: %d (%s)', count - max_lines, kind)
     return bad
 
 
 def check_data(split, num_parallel_calls):
-    """Decodes every listed image; raises UserError where one is bad."""
+    """Decode every listed image; raise UserError if one is bad."""
     everything = slice(None)
     for image_list in (split.train_list, split.test_list):
         image_format.warn_of_files(image_list.files(everything), write=LOG.info)
     files = np.concatenate([split.train_list.files(everything), split.test_list.files(everything)])
-    bad = bad_images(files, num_parallel_calls, 'check')
+    bad = bad_images(files, num_parallel_calls, 'check', MAX_LINES)
     if bad:
-        raise UserError('{} of {} images do not decode: mend them, take them out of the lists, or '
-                        'use --skip_bad_images'.format(len(bad), len(files)))
+        raise UserError(f'{len(bad)} of {len(files)} images do not decode. Replace them, take them '
+                        'out of the lists, or use --skip_bad_images.')
 
 
 def leave_out_bad_images(run, num_groups):
-    """With --skip_bad_images: takes what does not decode of the first groups out of run.split."""
+    """With --skip_bad_images: take what does not decode of the first groups out of run.split."""
     if FLAGS.skip_bad_images:
         run.split = without_bad_images(run.split, run.settings.groups[:num_groups + 1],
                                        run.machine.num_parallel_calls)
 
 
 def without_bad_images(split, groups, num_parallel_calls):
-    """The Split without what does not decode of the images of groups that are not checked yet.
+    """Return the Split without the bad images of the groups that have not been checked yet.
 
-    `groups`: where the groups to be checked begin, and the end of the last.
+    `groups`: the first class of each group to check, and the end of the last.
     """
     for group in range(split.checked_groups, len(groups) - 1):
         classes = slice(groups[group], groups[group + 1])
         train = np.concatenate(split.train[classes] + split.validation[classes])
         test = np.concatenate(split.test[classes])
         files = np.concatenate([split.train_list.files(train), split.test_list.files(test)])
-        bad = np.array(bad_images(files, num_parallel_calls, 'check of group {}'.format(
-            group + 1)), np.int64)
+        bad = np.array(bad_images(files, num_parallel_calls, f'check of group {group + 1}'),
+                       np.int64)
         if len(bad):
             LOG.info('left out: %d of %d images', len(bad), len(files))
         split = lists.without(split, train[bad[bad < len(train)]],
@@ -74,26 +194,54 @@ def without_bad_images(split, groups, num_parallel_calls):
     return split._replace(checked_groups=len(groups) - 1)
 
 
+# -- whether they are used as they should be ---------------------------------------------------
+
+
 def warn_of_images(split, settings):
-    """Says which images stand in both lists, and whether only their centre will be seen."""
+    """Warn of images that both lists have, and of those that --preprocessing=cifar crops."""
     first = split.train_list.files(slice(1))[0]
     image_format.warn_of_files(split.train_list.files(slice(None)), sample=200, write=LOG.info)
     sides = pipeline.sides(first) if settings.preprocessing == 'cifar' else ()
     if sides and max(sides) > settings.image_size:
-        LOG.info('warning: --preprocessing=cifar takes the centre of larger images, {0} x {0} '
-                 'pixels of the {2} x {1} of {3}; vgg resizes them'.format(
-                     settings.image_size, *sides, os.fsdecode(first)))
-    shared = sorted(set(split.test_list.paths).intersection(split.train_list.paths))
+        height, width = sides
+        LOG.info('warning: --preprocessing=cifar takes only the central %d x %d pixels of larger '
+                 'images (%s has %d x %d). Use --preprocessing=vgg to resize them.',
+                 settings.image_size, settings.image_size, os.fsdecode(first), width, height)
+    shared = shared_images(split.train_list, split.test_list)
     if shared:
-        LOG.info('warning: images in both lists: %d (%s%s)', len(shared),
-                 ', '.join(map(os.fsdecode, shared[:3])), ', ...' if len(shared) > 3 else '')
+        names = ', '.join(map(os.fsdecode, shared[:3])) + ', ...' * (len(shared) > 3)
+        LOG.info('warning: images in both lists: %d (%s). Take them out of one list.', len(shared),
+                 names)
+
+
+def shared_images(train_list, test_list):
+    """The paths in the test list of images that the train list has too, perhaps through a link.
+
+    Links to folders are followed. Links to single images are not: a million of them take minutes.
+    """
+    train = set(_resolved(train_list))
+    return sorted(path for path, file in zip(test_list.paths, _resolved(test_list))
+                  if file in train)
+
+
+def _resolved(image_list):
+    """The files of a list, without the links among their folders."""
+    folders = {}
+    for file in image_list.files(slice(None)):
+        folder, _, name = file.rpartition(b'/')
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        yield folders[folder] + b'/' + name
+
+
+# -- what a failed stage says ------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def around_stage(run, files):
+def around_stage(run, files_in_flight):
     """Around each stage: a stop request, a lost folder or a bad image ends it in one line.
 
-    `files`: function without arguments, those that may be read just now.
+    `files_in_flight`: function without arguments, the files that the pipeline may be reading.
     """
     STOP.check()
     try:
@@ -103,34 +251,44 @@ def around_stage(run, files):
             gone = re.match("Parent directory of (.+) doesn't exist", str(error))
             if not gone:
                 raise
-            raise UserError('{}: its folder was deleted while the run went on; {}'.format(
-                gone.group(1), GO_ON)) from None
-        raise _cause(error, files(), run.data_dir, run.machine.num_parallel_calls) from error
+            raise UserError(f'{gone.group(1)}: its folder was deleted during the run. Restore it '
+                            f'if you can, then {GO_ON}.') from None
+        raise _cause(error, files_in_flight, run.data_dir,
+                     run.machine.num_parallel_calls) from error
     STOP.check()
 
 
+def files_in_flight(files, position, batch_size, num_parallel_calls):
+    """Return the files that a pass which has got as far as `position` may be reading.
+
+    Args:
+        files: object array of bytes, in the order of the pass; it may go through them repeatedly.
+        position: images that the pass has got; None if no pass is running.
+    """
+    if position is None:
+        return files[:0]
+    count = min(len(files), progress.images_ahead(batch_size, num_parallel_calls))
+    return files.take(np.arange(position, position + count), mode='wrap')
+
+
 def no_nan(cross_entropy, files, checkpoint):
-    """Raises UserError where what a checkpoint says of an image is no number."""
+    """Raise UserError if the loss of an image is NaN or infinite."""
     numbers = np.isfinite(cross_entropy)
     if not np.all(numbers):
-        raise UserError('{}: the cross-entropy of {} is no number; start anew with a lower '
-                        '--learning_rate in another --model_dir'.format(
-                            checkpoint, os.fsdecode(files[np.argmin(numbers)])))
+        file = os.fsdecode(files[np.argmin(numbers)])
+        raise UserError(f'{checkpoint}: the cross-entropy of {file} is NaN or infinite. Restart '
+                        'with a lower --learning_rate in a new --model_dir.')
 
 
-def _cause(error, files, data_dir, num_parallel_calls):
-    """What to raise for a failed TensorFlow operation: a UserError if the data is the cause.
-
-    `files`: those that may have been read when it came.
-    """
+def _cause(error, files_in_flight, data_dir, num_parallel_calls):
+    """What to raise for a failed TensorFlow operation: a UserError if the data is the cause."""
     if not os.path.isdir(data_dir):
-        return UserError('{}: the data folder is gone; once it is back, {}'.format(data_dir, GO_ON))
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return error
-    bad = pipeline.bad_images(files, num_parallel_calls, stop_at_first=True)
+        return UserError(f'{data_dir}: the data folder is gone. Restore it, then {GO_ON}.')
+    bad = isinstance(error, IMAGE_ERRORS) and pipeline.bad_images(
+        files_in_flight(), num_parallel_calls, stop_at_first=True)
     if not bad:
         return error
-    file = files[bad[0]]
-    return UserError('{}: cannot be read as an image ({}); {}, then {}'.format(
-        os.fsdecode(file), why_bad(file), 'it will be left out' if FLAGS.skip_bad_images else
-        'mend it or add --skip_bad_images', GO_ON))
+    file = files_in_flight()[bad[0]]
+    advice = (f'It will be left out if you {GO_ON}.' if FLAGS.skip_bad_images else
+              f'Replace it or add --skip_bad_images, then {GO_ON}.')
+    return UserError(f'{os.fsdecode(file)}: cannot be read as an image ({why_bad(file)}). {advice}')

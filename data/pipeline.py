@@ -1,9 +1,11 @@
 """The tf.data pipeline: which image comes when, reading, decoding, batching.
 
 A training stage is a fixed sequence of batches: the image order of every epoch and every random
-draw follow from the seed, the step and the position in the stage. So a stage can go on from any
-update as if nothing had happened, and its graph does not grow with the number of images.
+draw follow from the seed, the step and the position in the stage. So a stage can resume at any
+update with the same images, and its graph does not grow with the number of images.
 """
+
+import re
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -11,13 +13,13 @@ import tensorflow.compat.v1 as tf
 from data import preprocessing
 from runtime.machine import ONE, cpu_session
 
-EVALUATION_BATCH = 256  # any size gives the same figures; this one keeps a GPU busy
+EVALUATION_BATCH = 256  # any size gives the same results; this one keeps a GPU busy
 FILLER = -1  # class of an image that counts in no loss
 CACHE_BYTES = 2 ** 30  # decoded validation images up to this are kept, more are decoded again
 
 
 class Batches:
-    """The batches of a training stage: every epoch reshuffled, over epoch borders.
+    """The batches of a training stage: every epoch reshuffled, batches across epoch borders.
 
     Args:
         schedule: the stage's Schedule (runtime/settings.py).
@@ -29,13 +31,13 @@ class Batches:
         self._seed = list(seed)
         self._newest = None, None  # an epoch and its order
         self.num_updates = schedule.num_updates
-        # Updates on whole batches, and the images of the short one after them (0: there is none).
+        # Updates on full batches, and the size of the short batch after them (0: there is none).
         self.num_full, self.num_short = divmod(schedule.num_images * schedule.epochs,
                                                schedule.batch_size)
         self.crop_seed = np.int64(np.random.RandomState(self._seed).randint(2 ** 31))
 
     def _epoch_order(self, epoch):
-        newest, order = self._newest  # read and written at once: several threads come here
+        newest, order = self._newest  # one read, one write: several threads call this
         if epoch != newest:
             stream = np.random.RandomState(self._seed + [epoch])
             order = stream.permutation(self._schedule.num_images)
@@ -43,13 +45,13 @@ class Batches:
         return order
 
     def positions(self, update):
-        """The positions in the stage, counted from 0, of the images in batch `update`."""
+        """Positions in the stage, counted from 0 over all epochs, of batch `update`."""
         first = update * self._schedule.batch_size
         end = min(first + self._schedule.batch_size,
                   self._schedule.num_images * self._schedule.epochs)
         return np.arange(first, end)
 
-    def images(self, update):
+    def indices(self, update):
         """int64 array [batch]: indices 0 ... num_images-1 of batch `update`, counted from 0."""
         epochs, places = np.divmod(self.positions(update), self._schedule.num_images)
         return np.concatenate([self._epoch_order(epoch)[places[epochs == epoch]]
@@ -57,33 +59,33 @@ class Batches:
 
 
 def _map(dataset, function, num_parallel_calls):
-    # There is no Python control flow to be converted; to look for it takes TensorFlow two seconds.
+    # There is no Python control flow to convert; looking for it takes TensorFlow two seconds.
     return dataset.map(tf.autograph.experimental.do_not_convert(function),
                        num_parallel_calls or tf.data.experimental.AUTOTUNE)
 
 
 def training_dataset(files, classes, batches, settings, start_update, num_parallel_calls,
                      replicas=ONE):
-    """The rest of a training stage, from `start_update` on.
+    """The rest of a training stage, from update `start_update` on.
 
     Args:
         files: object array of bytes [images].
         classes: int array [images].
         batches: the stage's Batches.
         settings: an experiment's Settings.
-        start_update: updates done already.
-        num_parallel_calls: images decoded at the same time; None leaves it to tf.data.
+        start_update: updates already done.
+        num_parallel_calls: images decoded at the same time; None lets tf.data decide.
         replicas: the Replicas that share each batch.
 
     Returns:
         A tf.data.Dataset of (float32 [share, size, size, 3], int32 [share]): for each update one
-        element a replica of this process, in their order. A share is the whole batch where there is
-        one replica. A replica to which a last, short batch leaves nothing gets one image of it with
-        class FILLER, since batch norm knows no empty batch.
+        element per replica of this process, in order. With one replica a share is the whole batch.
+        A replica for which a short last batch has no image gets one image of it with class FILLER,
+        because batch norm needs at least one.
     """
     def load(file, label, position):
         uniform = tf.random.stateless_uniform([4], seed=tf.stack([batches.crop_seed, position]))
-        # First drawn, then read: another thread would be woken for less than that costs.
+        # Draw first, then read: waking another thread costs more than the drawing.
         with tf.control_dependencies([uniform]):
             contents = tf.read_file(file)
         return preprocessing.training_image(contents, uniform, settings), tf.cast(label, tf.int32)
@@ -92,8 +94,8 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         """The images `begin` ... `end-1` of every batch, one after the other."""
         def generate():
             for update in updates:
-                images = batches.images(update)[begin:end]
-                yield files[images], classes[images], batches.positions(update)[begin:end]
+                indices = batches.indices(update)[begin:end]
+                yield files[indices], classes[indices], batches.positions(update)[begin:end]
 
         dataset = tf.data.Dataset.from_generator(
             generate, (tf.string, tf.int64, tf.int64), ([None], [None], [None]))
@@ -101,7 +103,7 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
 
     begin = replicas.bounds(settings.batch_size, replicas.here[0])[0]
     end = replicas.bounds(settings.batch_size, replicas.here[-1])[1]
-    # The last batch may be short: alone it is divided anew, or one replica takes it as it comes.
+    # The last batch may be short. Several replicas divide it separately.
     num_equal = batches.num_full if replicas.total > 1 else batches.num_updates
     dataset = shares(range(start_update, num_equal), begin, end).batch(
         settings.batch_size // replicas.total)
@@ -109,7 +111,7 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         begin, end = replicas.bounds(batches.num_short, replica)
         share = shares([num_equal], begin, max(end, begin + 1)).batch(max(end - begin, 1))
         if begin == end:
-            share = share.map(lambda image, label: (image, tf.fill(tf.shape(label), FILLER)))
+            share = _map(share, lambda image, label: (image, tf.fill(tf.shape(label), FILLER)), 1)
         dataset = dataset.concatenate(share)
     return dataset.prefetch(2)
 
@@ -130,28 +132,33 @@ def _images(files, classes, settings, num_parallel_calls):
     return _map(dataset.apply(tf.data.experimental.unbatch()), load, num_parallel_calls)
 
 
+def evaluation_batch_size(settings):
+    """Images per batch of an evaluation."""
+    # Larger images: as many pixels as 256 images of 224 x 224 have, which fit into memory.
+    return max(1, min(EVALUATION_BATCH, EVALUATION_BATCH * 224 ** 2 // settings.image_size ** 2))
+
+
 def evaluation_dataset(files, classes, settings, num_parallel_calls):
     """Every image once, in order: batches of {'image': float32 [batch, size, size, 3], 'class'}."""
-    # Of larger images as many pixels as of 256 at 224 x 224: there is memory for these.
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_BATCH * 224 ** 2 // settings.image_size ** 2))
-    return _images(files, classes, settings, num_parallel_calls).batch(size).prefetch(2)
+    images = _images(files, classes, settings, num_parallel_calls)
+    return images.batch(evaluation_batch_size(settings)).prefetch(2)
 
 
 def periodic_dataset(files, classes, settings, num_full, num_short, short_start,
                      num_parallel_calls):
-    """The distinct batches of stage 2: images unshuffled, batches over epoch borders.
+    """The distinct batches of stage 2: images unshuffled, batches across epoch borders.
 
     Args:
-        num_full: batches of settings.batch_size, from the first image on.
-        num_short: images of one more batch, 0 for none.
-        short_start: its place in the endless repetition of the images.
+        num_full: number of batches of settings.batch_size, from the first image on.
+        num_short: size of one more batch; 0: there is none.
+        short_start: its first position in the endless repetition of the images.
 
     Returns:
         A tf.data.Dataset of {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
     """
     images = _images(files, classes, settings, num_parallel_calls)
-    bytes_an_image = settings.image_size ** 2 * 3 * 4
-    if len(files) * bytes_an_image <= CACHE_BYTES:
+    bytes_per_image = settings.image_size ** 2 * 3 * 4
+    if len(files) * bytes_per_image <= CACHE_BYTES:
         images = images.cache()
     stream = images.repeat()
     dataset = stream.take(num_full * settings.batch_size).batch(settings.batch_size)
@@ -162,7 +169,7 @@ def periodic_dataset(files, classes, settings, num_full, num_short, short_start,
 
 
 def sides(file):
-    """(height, width) of an image in pixels; () where it does not decode."""
+    """(height, width) of an image in pixels; () if it does not decode."""
     with tf.Graph().as_default(), cpu_session() as session:
         try:
             return tuple(session.run(tf.shape(tf.image.decode_png(tf.read_file(file))))[:2])
@@ -170,12 +177,25 @@ def sides(file):
             return ()
 
 
+def decoding_error(file):
+    """TensorFlow's reason why an image does not decode, in one line; '' if it decodes."""
+    with tf.Graph().as_default(), cpu_session() as session:
+        try:
+            session.run(tf.image.decode_png(tf.read_file(file), channels=3))
+            return ''
+        except tf.errors.OpError as error:
+            text = error.message.split('\n')
+            # TensorFlow 2.15 puts "Graph execution error" and the node before the reason.
+            return next((line.split('}} ')[-1] for line in text if line and not re.match(
+                r'Graph execution|Detected at|Node:|\d+ root error', line)), 'unknown reason')
+
+
 def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):
-    """Decodes every file wholly; returns the positions in `files` of those that are no images.
+    """Decode every file completely; return the positions in `files` of those that fail.
 
     Args:
         files: object array of bytes.
-        num_parallel_calls: as elsewhere.
+        num_parallel_calls: as for training_dataset.
         watch: function called with the number of files decoded so far, or None.
         stop_at_first: bool, whether the first bad one is enough.
     """
@@ -185,7 +205,7 @@ def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):
 
     def load(position, file):
         image = tf.image.decode_png(tf.read_file(file), channels=3)
-        return position, tf.shape(image)  # unused, the decoding would be optimised away
+        return position, tf.shape(image)  # without a use, TensorFlow would leave out the decoding
 
     bad, expected = [], 0
     with tf.Graph().as_default(), cpu_session() as session:

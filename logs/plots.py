@@ -1,8 +1,9 @@
-"""The figures of a report: panels of one figure, as wide as a paper's page.
+"""The plots of a report: panels of one figure, as wide as a paper's page.
 
-Colours are Okabe and Ito's, which colour-blind readers tell apart; lines differ in style as well.
+Colors are Okabe and Ito's, which color-blind readers tell apart. Each method has one color.
 """
 
+import collections
 import io
 import itertools
 import os
@@ -16,22 +17,25 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from data.scripts import write_file
-from logs import tables
+from logs import published, tables
 from logs.measures import SPREAD
 from runtime.errors import UserError
 from runtime.results import MOST_CONFUSION_CLASSES
 
 BLUE, VERMILLION, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
-ORANGE, SKY, YELLOW, BLACK, GREY = '#E69F00', '#56B4E9', '#F0E442', '#000000', '#777777'
-COLOURS = [BLUE, VERMILLION, PURPLE, ORANGE, SKY, GREEN, BLACK, YELLOW]
-WITH = {'marker': 'o', 'linestyle': '-'}
-BEFORE = {'marker': 'o', 'markerfacecolor': 'white', 'linestyle': '--'}
-PAPER = {'color': BLACK, 'marker': 'x', 'linestyle': ':', 'linewidth': 1.}
-PUBLISHED = {'color': GREEN, 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
-             'markerfacecolor': 'none', 'markersize': 5.5}
+ORANGE, SKY, BLACK, GRAY = '#E69F00', '#56B4E9', '#000000', '#777777'
+COLORS = {'BiC': BLUE, 'replay': ORANGE, 'replay + KD': PURPLE, 'joint training': GREEN,
+          'BiC without KD': SKY, None: GRAY}  # None: a log without settings
+UNCORRECTED = {'color': VERMILLION, 'marker': 'o', 'markerfacecolor': 'white'}
+# Several runs of one method have its color and differ in line and marker.
+VARIANTS = [('-', 'o'), ('--', 's'), ('-.', '^'), (':', 'D'), ('-', 'v'), ('--', 'P'), ('-.', 'X'),
+            (':', '*')]
+PAPER = {'color': BLACK, 'linestyle': '--', 'linewidth': 1.}
+AUTHORS = {'color': GRAY, 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
+           'markerfacecolor': 'none', 'markersize': 5.5}
 WIDTH = 7.2  # inches
 MAX_NAME = 100  # characters of a run's name
-MAX_CELLS = 200  # a side of a drawn confusion matrix; beyond, neighbouring classes are summed
+MAX_CELLS = 200  # per side of a drawn confusion matrix; beyond, neighboring classes are summed
 STYLE = {
     'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'legend.fontsize': 7,
     'xtick.labelsize': 7, 'ytick.labelsize': 7, 'axes.linewidth': 0.6, 'lines.linewidth': 1.3,
@@ -39,15 +43,13 @@ STYLE = {
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True,
     'axes.axisbelow': True, 'grid.color': '#dddddd', 'grid.linewidth': 0.5,
     'legend.frameon': False, 'pdf.fonttype': 42, 'svg.hashsalt': 'bic',
-    # Of the runs: 'C0', 'C1', ... and again from the first, dotted.
-    'axes.prop_cycle': matplotlib.cycler(color=COLOURS),
 }
 
 
 def _draw(axes, summary, x, column, scale, style):
     """A line through the steps that have `column`; a step that lacks it breaks the line.
 
-    Of a mean over runs, with a band of one standard deviation to each side.
+    A mean over runs has a band of one standard deviation to each side.
     """
     def values(name):
         return np.array([figures.get(name) for figures in summary['steps']], float) * scale
@@ -63,61 +65,94 @@ def _has(summaries, column):
     return any(figures[column] is not None for summary in summaries for figures in summary['steps'])
 
 
-def _with_published(summaries):
-    """One of the summaries for each set that has published results."""
-    return list({summary['published']: summary for summary in summaries
-                 if summary['published']}.values())
+def _corrects(summary):
+    """Whether a run has a bias correction."""
+    return bool(summary['settings'] and summary['settings'].bias_correction
+                and summary['num_steps'] > 1)
 
 
-def _of_run(i, **style):
-    """The style of a run's lines, the `i`th of several."""
-    dotted = {'linestyle': ':'} if i >= len(COLOURS) else {}
-    return dict({'color': 'C{}'.format(i)}, **dict(style, **dotted))
+def _styles(summaries):
+    """The style of each run's lines: the color of its method."""
+    styles, counts = [], collections.Counter()
+    for summary in summaries:
+        method = tables.method(summary['settings']) if summary['settings'] else None
+        line, marker = VARIANTS[counts[method] % len(VARIANTS)]
+        style = {'color': COLORS[method], 'linestyle': line, 'marker': marker}
+        if summary['num_steps'] == 1 and len(summaries) > 1:  # a line across
+            style['marker'] = ''
+        if counts[method] >= len(VARIANTS):
+            style['markerfacecolor'] = 'white'
+        counts[method] += 1
+        styles.append(style)
+    return styles
 
 
-def _panel(axes, summaries, x, scale, published, own):
-    """Curves over the steps; `published` and `own`: pairs of column and style."""
-    for summary in _with_published(summaries):
-        for column, style in published:
-            _draw(axes, summary, x, column, scale, style)
-    for i, summary in enumerate(summaries):
-        for column, style in own:
-            _draw(axes, summary, x, column, scale, _of_run(i, **style))
-    axes.set_xlabel('classes seen' if x == 'classes' else 'incremental step')
+def _accuracy(axes, summaries, styles, column):
+    """Accuracy against classes seen, next to the published curves."""
+    x = tables.axis(summaries)
+    for summary in {summary['published']: summary for summary in summaries}.values():
+        if summary['published'] and column == 'top5':
+            _draw(axes, summary, x, 'published_top5', 100, AUTHORS)
+    metric = {tables.experiment(summary): summary for summary in summaries if x == 'classes'}
+    for summary in metric.values():
+        curve = summary['settings'] and published.paper_curve(summary['settings'], column)
+        if curve:
+            axes.plot(summary['settings'].groups[1:], 100 * np.array(curve), **PAPER)
+    single = len(list(filter(_corrects, summaries))) == 1
+    for summary, style in zip(summaries, styles):
+        if _corrects(summary):
+            own = UNCORRECTED if single else dict(UNCORRECTED, marker=style['marker'])
+            _draw(axes, summary, x, column + '_before', 100,
+                  dict(own, linestyle=style['linestyle']))
+    for summary, style in zip(summaries, styles):
+        if summary['num_steps'] == 1 and summary['steps'] and len(summaries) > 1:
+            axes.axhline(100 * summary['steps'][0][column], color=style['color'],
+                         linestyle=style['linestyle'])
+        else:
+            _draw(axes, summary, x, column, 100, style)
+    axes.set(title=column.replace('top', 'Top-') + ' accuracy, all classes seen',
+             xlabel='classes seen' if x == 'classes' else 'step', ylabel='accuracy (%)')
 
 
-def _curves(part, summaries, compare):
-    columns = ['top5'] + ['top1'] * _has(summaries, 'top1')
-    *accuracies, bias = part.subplots(1, len(columns) + 1)
-    before = dict(BEFORE, color=VERMILLION) if len(summaries) == 1 else BEFORE
-    for axes, column in zip(accuracies, columns):
-        published = [('paper_top5', PAPER), ('published_top5', PUBLISHED)] * (column == 'top5')
-        own = [(column + '_before', before)] * (not compare) + [(column, WITH)]
-        _panel(axes, summaries, tables.axis(summaries), 100, published, own)
-        axes.set(title=column.replace('top', 'Top-') + ' accuracy',
-                 ylabel=column.replace('top', 'top-') + ' accuracy (%)')
-    for value in (0, 1):  # what leaves the logits as they are
-        bias.axhline(value, color=GREY, linewidth=0.6)
-    markers = (('beta', 'o'), ('gamma', '^'))
-    _panel(bias, summaries, 'step', 1,
-           [('published_' + name, dict(PUBLISHED, marker=marker)) for name, marker in markers],
-           [(name, dict(WITH, marker=marker)) for name, marker in markers])
-    bias.set(title='Bias correction', ylabel='β (circles), γ (triangles)')
-    for axes in [*accuracies, bias]:
+def _curves(part, summaries, styles):
+    """Accuracies; beneath them β and γ of the runs with a bias correction."""
+    columns = [column for column in ('top1', 'top5') if _has(summaries, column)]
+    corrected = [(summary, style) for summary, style in zip(summaries, styles)
+                 if _corrects(summary) and _has([summary], 'beta')]
+    grid = part.subplots(2 if corrected else 1, 2, squeeze=False)
+    for axes, column in zip(grid[0], columns):
+        _accuracy(axes, summaries, styles, column)
+    for axes in grid[0][len(columns):]:
+        axes.set_axis_off()
+    for axes, name, letter, neutral in zip(grid[-1] if corrected else (), ('beta', 'gamma'), 'βγ',
+                                           (1, 0)):
+        axes.axhline(neutral, color=GRAY, linewidth=0.6)  # leaves the logits as they are
+        for summary in {summary['published']: summary for summary, _ in corrected}.values():
+            if summary['published']:
+                _draw(axes, summary, 'step', 'published_' + name, 1, AUTHORS)
+        for summary, style in corrected:
+            _draw(axes, summary, 'step', name, 1, style)
+        axes.set(title=f'Bias correction: {letter}', xlabel='step', ylabel=letter)
+    for axes in grid.flat:
         axes.xaxis.set_major_locator(MaxNLocator(
-            integer=True, nbins=6 if len(columns) > 1 else 10, steps=[1, 2, 5, 10], min_n_ticks=1))
+            integer=True, nbins=10, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
-def _legend_keys(names, summaries, compare):
-    """(label, style) of each entry: the legend stands beside the panels and covers no data."""
-    runs = [(name, _of_run(i, linewidth=3)) for i, name in enumerate(names)]
-    colours = BLACK, BLACK
-    if len(runs) == 1 and not compare:
-        runs, colours = [], (BLUE, VERMILLION)
-    kinds = [('with correction', dict(WITH, color=colours[0])),
-             ('before correction', dict(BEFORE, color=colours[1]))] * (not compare)
-    published = [('paper', PAPER), ('published run', PUBLISHED)] * bool(_with_published(summaries))
-    return runs + kinds + published
+def _legend_keys(names, summaries, styles):
+    """(label, style) of each entry: the legend stands below the panels and covers no data."""
+    keys = list(zip(names, styles))
+    corrected = [(name, style) for name, summary, style in zip(names, summaries, styles)
+                 if _corrects(summary)]
+    for name, style in corrected:
+        label = f'{name} uncorrected' if len(summaries) > 1 else 'uncorrected'
+        own = UNCORRECTED if len(corrected) == 1 else dict(UNCORRECTED, marker=style['marker'])
+        keys.append((label, dict(own, linestyle=style['linestyle'])))
+    epochs = {published.DATASETS[summary['dataset']].train_epochs for summary in summaries
+              for column in ('top1', 'top5')
+              if summary['settings'] and published.paper_curve(summary['settings'], column)}
+    if epochs:
+        keys.append((f'paper, {epochs.pop()} epochs', PAPER))
+    return keys + [('authors\' run', AUTHORS)] * any(summary['published'] for summary in summaries)
 
 
 def _legend(part, keys, columns):
@@ -125,19 +160,33 @@ def _legend(part, keys, columns):
                 loc='center', ncol=columns, columnspacing=1.6, handlelength=3.2)
 
 
+def _heading(summaries, title):
+    """What the figure shows: data set, length, number of runs, and the meaning of the band."""
+    lines = list(dict.fromkeys(filter(None, map(tables.experiment, summaries))))
+    if title:
+        lines = [title] + lines
+    counts = sorted({tables.runs(summary) for summary in summaries})
+    if counts[-1] > 1:
+        number = ' or '.join(map(str, counts))
+        lines.append(f'mean of {number} training seeds; band: ± 1 standard deviation')
+    else:
+        lines.append('one run each' if len(summaries) > 1 else 'one run')
+    return '\n'.join(map(_plain, lines))
+
+
 def _plain(name):
-    """A run's name for Matplotlib, to which $ begins a formula and a first _ hides."""
+    """A run's name for Matplotlib, which reads $ as a formula and hides names that start with _."""
     name = name if len(name) <= MAX_NAME else '...' + name[3 - MAX_NAME:]
     return name.replace('$', r'\$').replace('_', ' _', name.startswith('_'))
 
 
 def _pair(part, name, title, draw, *what):
-    """Two panels beside each other, before the correction and with it, which `draw` fills."""
+    """Two panels side by side, uncorrected and corrected, which `draw` fills."""
     if name:
         part.suptitle(name, fontsize=8, fontweight='bold')
     axes = part.subplots(1, 2, sharey=True)
-    for ax, when in zip(axes, ('before', 'with')):
-        ax.set_title('{}, {} correction'.format(title, when))
+    for ax, when in zip(axes, ('uncorrected', 'corrected')):
+        ax.set_title(f'{title}, {when}')
         ax.grid(False)
     shown, label, ticks = draw(axes, *what)
     bar = part.colorbar(shown, ax=list(axes), pad=0.015, fraction=0.04, ticks=ticks)
@@ -146,25 +195,30 @@ def _pair(part, name, title, draw, *what):
 
 
 def _groups(axes, summary):
-    """Top-1 accuracy by group and step in colour; returns (image, label, ticks) of the scale."""
+    """Top-1 accuracy by group and step in color; returns (image, label, ticks) of the scale."""
     last = max(figures['step'] for figures in summary['steps'] if figures['group_top1'])
-    for ax, column in zip(axes, ('group_top1_before', 'group_top1')):
+    columns = 'group_top1_before', 'group_top1'
+    known = [100 * accuracy for figures in summary['steps'] for column in columns
+             for accuracy in figures[column] or ()]
+    low, high = min(known), max(known)
+    for ax, column in zip(axes, columns):
         table = np.full([last, last], np.nan)  # group, step
         for figures in summary['steps']:
             if figures[column] and figures['step'] <= last:
                 table[:figures['step'], figures['step'] - 1] = 100 * np.array(figures[column])
-        shown = ax.imshow(table, cmap='cividis', vmin=0, vmax=100, origin='lower', aspect='auto',
-                          extent=(0.5, last + 0.5, 0.5, last + 0.5), interpolation='nearest')
+        shown = ax.imshow(table, cmap='YlGnBu', vmin=low, vmax=high, aspect='auto',
+                          extent=(0.5, last + 0.5, last + 0.5, 0.5), interpolation='nearest')
         if last <= 12:
             for group, step in zip(*np.nonzero(~np.isnan(table))):
                 value = table[group, step]
-                ax.text(step + 1, group + 1, '{:.0f}'.format(value), ha='center', va='center',
-                        fontsize=6, color='black' if value > 55 else 'white')
-        ax.set_xlabel('incremental step')
+                dark = value > low + 0.6 * (high - low)
+                ax.text(step + 1, group + 1, f'{value:.0f}', ha='center', va='center',
+                        fontsize=6, color='white' if dark else 'black')
+        ax.set_xlabel('step')
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-    axes[0].set_ylabel('group of classes')
-    return shown, 'top-1 accuracy (%)', None
+    axes[0].set_ylabel('group, in order of arrival')
+    return shown, 'top-1 accuracy (%), linear scale', None
 
 
 def read_confusions(summary):
@@ -196,7 +250,7 @@ def read_confusions(summary):
 
 
 def _confusions(axes, summary, confusion):
-    """Of each true class's images, the share that went to each class; returns as _groups."""
+    """The share of each true class's images that went to each class; returns as _groups."""
     step, before, after = confusion
     size = len(before)
     bounds = [0] + [figures['classes'] for figures in summary['steps'] if figures['step'] <= step]
@@ -207,7 +261,7 @@ def _confusions(axes, summary, confusion):
     for ax, counts in zip(axes, (before, after)):
         counts = np.add.reduceat(np.add.reduceat(counts.astype(float), edges, 0), edges, 1)
         share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        # Square root: a class's mistakes are spread thin beside the diagonal.
+        # Square root: a class's errors are spread over many classes next to the diagonal.
         shown = ax.imshow(share, cmap='gist_heat_r', norm=PowerNorm(0.5, 0, 100),
                           extent=(0, size, size, 0), interpolation='nearest')
         for boundary in bounds[1:-1] if step < size else ():
@@ -218,49 +272,55 @@ def _confusions(axes, summary, confusion):
         ax.set(xticks=ticks, yticks=ticks,
                xlabel='predicted {}, in order of arrival'.format(unit))
     axes[0].set_ylabel('true {}'.format(unit))
-    return (shown, 'share of the true {}\'s test images (%)'.format(unit),
-            [0, 1, 5, 10, 25, 50, 100])
+    label = f'share of the true {unit}\'s test images (%)\nrows sum to 100, square-root scale'
+    return shown, label, [0, 1, 5, 10, 25, 50, 100]
 
 
-def write(path, summaries, compare=False):
-    """Draws all that is known of runs, or means of runs, into a .png, .pdf or .svg.
+def write(path, summaries, compare=False, title=None):
+    """Draws runs, or means of runs, into a .png, .pdf or .svg file.
 
-    `summaries`: as `report.summarise` makes them; `compare`: only the curves, with the correction
-    where there is one. Raises OSError where the file cannot be written.
+    `summaries`: as `report.summarise` returns them; `compare`: only the curves. Raises OSError if
+    the file cannot be written.
     """
     with matplotlib.rc_context(STYLE):
         content = io.BytesIO()
         form = os.path.splitext(path)[1][1:].lower()
         # No date: the same logs make the same file.
         metadata = {'pdf': {'CreationDate': None}, 'svg': {'Date': None}}.get(form)
-        _figure(summaries, compare).savefig(content, format=form, dpi=200, metadata=metadata)
+        _figure(summaries, compare, title).savefig(content, format=form, dpi=200,
+                                                   metadata=metadata)
     write_file(path, content.getvalue())
 
 
-def _figure(summaries, compare=False):
+def _figure(summaries, compare=False, title=None):
     names = list(map(_plain, tables.names(summaries)))
-    keys = _legend_keys(names, summaries, compare)
-    # As many columns as fit the width, at some 115 characters and the length of a sample line.
+    styles = _styles(summaries)
+    keys = _legend_keys(names, summaries, styles)
+    # As many columns as fit the width, at about 115 characters and the length of a sample line.
     columns = max(1, min(len(keys), 115 // (9 + max(len(label) for label, _ in keys))))
     # (height in inches, what draws into this part of the figure, of what)
-    sections = [(2.4, _curves, summaries, compare),
+    rows = 2 if any(_corrects(summary) and _has([summary], 'beta') for summary in summaries) else 1
+    sections = [(2.3 * rows, _curves, summaries, styles),
                 (0.06 + 0.16 * -(-len(keys) // columns), _legend, keys, columns)]
     for name, summary in zip(names, [] if compare else summaries):
         name, head = (name, 0.2) if len(names) > 1 else (None, 0)
         if _has([summary], 'group_top1') and _has([summary], 'group_top1_before'):
-            sections.append((2.9 + head, _pair, name, 'Accuracy by group', _groups, summary))
+            sections.append((2.9 + head, _pair, name, 'Top-1 by group', _groups, summary))
         confusion = read_confusions(summary)
         if confusion:
-            sections.append((3.3 + head, _pair, name, 'Confusion after step {}'.format(
-                confusion[0]), _confusions, summary, confusion))
+            sections.append((3.3 + head, _pair, name, f'Confusion after step {confusion[0]}',
+                             _confusions, summary, confusion))
+    heading = _heading(summaries, title)
     heights = [section[0] for section in sections]
-    figure = Figure(figsize=(WIDTH, sum(heights)), constrained_layout=True)
-    parts = figure.subfigures(len(sections), 1, height_ratios=heights)
+    head = 0.15 * (heading.count('\n') + 1) + 0.08
+    figure = Figure(figsize=(WIDTH, sum(heights) + head), constrained_layout=True)
+    figure.suptitle(heading, fontsize=8, x=0.01, ha='left')
+    parts = np.atleast_1d(figure.subfigures(len(sections), 1, height_ratios=heights))
     for part, (_, draw, *what) in zip(parts, sections):
         draw(part, *what)
     # a, b, ... z, aa, ab, ...
     letters = itertools.product([''] + list(string.ascii_lowercase), string.ascii_lowercase)
     for ax in figure.axes:
-        if ax.get_title('left'):  # no scale of colours
+        if ax.get_title('left'):  # not a color scale
             ax.set_title('({}{}) {}'.format(*next(letters), ax.get_title('left')))
     return figure

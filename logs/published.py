@@ -1,11 +1,10 @@
-"""Published figures: the two tables of the original's runs, and results of others by protocol."""
+"""Published results: the two tables of the authors' runs, and results of others by protocol."""
 
 import csv
 import functools
 import json
 import os
 
-from logs.log_reader import COUNTS
 from runtime.settings import DATASETS, override
 
 SETS = ('imagenet100', 'imagenet1000')
@@ -14,16 +13,16 @@ COLUMNS = {'paper_top5': 'top5_paper', 'published_top5': 'top5_published_run',
            'published_top5_before': 'top5_before_correction', 'published_beta': 'beta',
            'published_gamma': 'gamma'}
 
-# (set, step, column) of a published value that its own log contradicts.
+# (set, step, column) of a published value that the authors' log contradicts.
 DOUBTFUL = ('imagenet1000', 10, 'published_top5_before')
-FOOTNOTE = ('¹ As published. It repeats the digits of that step\'s β; the original\'s log has '
+FOOTNOTE = ('¹ As published. It repeats the digits of that step\'s β; the authors\' log has '
             '65.91 there.')
 
 # The dataset setting: data_set in published.csv.
 DATA_SETS = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 ids)',
              'imagenet1000': 'ImageNet-1000'}
 
-# The settings that the protocol is about.
+# The settings that make up a protocol.
 PROTOCOL = ('num_increments', 'first_classes', 'classes_per_increment', 'memory',
             'memory_per_class')
 
@@ -36,7 +35,7 @@ def _read_csv(name):
 
 @functools.lru_cache(maxsize=None)
 def table(name):
-    """The published results of a set in SETS: a list of {column: number}, one dict a step.
+    """The published results of a set in SETS: a list of {column: number}, one dict per step.
 
     Accuracies are fractions of 1, as everywhere but in the file; a missing value is None.
     """
@@ -49,22 +48,16 @@ def _value(column, value):
     return round(number / 100, 6) if value and column.startswith('top5') else number
 
 
-def published_set(run):
-    """'imagenet100' or 'imagenet1000' where `run` is comparable with the published run, else None.
+def published_set(settings):
+    """'imagenet100' or 'imagenet1000' if comparable with the authors' run there, else None.
 
-    That is where its settings name the set, the same groups of classes and the same memory; without
-    settings, where all sample counts in the log are exactly the published run's.
+    That is, if its settings have the same data set, groups of classes and exemplar memory.
     """
-    if run.settings:
-        name = run.settings.dataset
-        same = name in SETS and all(getattr(run.settings, part) == getattr(DATASETS[name], part)
-                                    for part in ('groups', 'memory', 'memory_per_class'))
-        return name if same else None
-    counts = [(step, column, figures[column]) for step, figures in run.steps.items()
-              for column in COUNTS if column in figures]
-    return next((name for name in SETS if counts and all(
-        step <= len(table(name)) and table(name)[step - 1][column] == count
-        for step, column, count in counts)), None)
+    if settings is None or settings.dataset not in SETS:
+        return None
+    same = all(getattr(settings, part) == getattr(DATASETS[settings.dataset], part)
+               for part in ('groups', 'memory', 'memory_per_class'))
+    return settings.dataset if same else None
 
 
 def protocol(settings):
@@ -82,7 +75,7 @@ def protocol(settings):
 
 
 def length(settings):
-    """'25 of 250 epochs' where a data set with published figures has other epochs; or None."""
+    """'25 of 250 epochs' if a data set with published results has other epochs, else None."""
     if settings is None or settings.dataset not in DATA_SETS:
         return None
     epochs = DATASETS[settings.dataset].train_epochs
@@ -90,6 +83,13 @@ def length(settings):
         return None
     return ('{} of {} epochs' if settings.train_epochs < epochs else '{} epochs instead of {}'
             ).format(settings.train_epochs, epochs)
+
+
+def usual(settings):
+    """The data set's own settings, with the epochs of rate drops as they follow from the length."""
+    own = DATASETS.get(settings.dataset, DATASETS['folder'])
+    return override(own, train_epochs=settings.train_epochs)._replace(
+        train_epochs=own.train_epochs)
 
 
 def like(settings):
@@ -102,7 +102,20 @@ def results(settings):
     """The rows of published.csv on the protocol of an experiment, as dicts."""
     if settings is None:
         return []
-    # A row that does not name the memory has that of nearly all others.
+    # A row that does not name its memory has the usual one.
     names = (protocol(settings), protocol(settings).replace('; 2000 exemplars', ''))
     return [row for row in _read_csv('published.csv')
             if row['data_set'] == DATA_SETS.get(settings.dataset) and row['protocol'] in names]
+
+
+def paper_curve(settings, metric):
+    """The paper's accuracies of BiC after each step, as fractions; [] if it has none.
+
+    `metric`: 'top1' or 'top5'.
+    """
+    if metric == 'top5' and published_set(settings):
+        return [row['top5_paper'] for row in table(settings.dataset)]
+    rows = [row for row in results(settings) if row['source'] == 'BiC paper table 3'
+            and row['metric'].replace('-', '') == metric]
+    steps = ('first', 'second', 'third', 'fourth', 'fifth')
+    return [float(rows[0][step]) / 100 for step in steps] if rows else []

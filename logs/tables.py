@@ -1,40 +1,94 @@
-"""Markdown of a report: the tables of one run, and of several beside each other."""
+"""Markdown tables of a report: of one run, and of several runs compared."""
 
+import csv
 import os
 
 from logs import published
 from logs.log_reader import COUNTS
-from logs.measures import HIGHEST, LOWEST, MEASURES, SPREAD, differences
+from logs.measures import MEASURES, SPREAD, differences
 
 # How a value is written: times this, in this form.
 PERCENT, SCALAR, COUNT = (100, '{:.2f}'), (1, '{:.4f}'), (1, '{:.0f}')
-# Rows of the table: label, column of a step, form.
-ROWS = (
-    ('Top-5, in paper (%)', 'paper_top5', PERCENT),
-    ('Top-5, published run (%)', 'published_top5', PERCENT),
-    ('Top-5, published run before correction (%)', 'published_top5_before', PERCENT),
-    ('Top-5, this log (%)', 'top5', PERCENT),
-    ('Top-5, this log before correction (%)', 'top5_before', PERCENT),
-    ('Top-1, this log (%)', 'top1', PERCENT),
-    ('Top-1, this log before correction (%)', 'top1_before', PERCENT),
-    ('Top-1, old classes (%)', 'top1_old', PERCENT),
-    ('Top-1, old classes before correction (%)', 'top1_old_before', PERCENT),
-    ('Top-1, new classes (%)', 'top1_new', PERCENT),
-    ('Top-1, new classes before correction (%)', 'top1_new_before', PERCENT),
-    ('β, published run', 'published_beta', SCALAR),
-    ('β', 'beta', SCALAR),
-    ('γ, published run', 'published_gamma', SCALAR),
-    ('γ', 'gamma', SCALAR),
-    ('Training samples', 'training_samples', COUNT),
-    ('Val samples', 'val_samples', COUNT),
-    ('Test samples', 'test_samples', COUNT),
-)
-ALWAYS = ('top5', 'top5_before', 'beta', 'gamma') + COUNTS
-RESULT_COLUMNS = ('first', 'second', 'third', 'fourth', 'fifth', 'last', 'average_with_first')
+# The tables of one run, a row per step: caption, columns as (head, column of a step, form).
+STEP_TABLES = (
+    ('Accuracy on the test images of all classes seen (%), and the correction:', (
+        ('top-1', 'top1', PERCENT),
+        ('top-1 uncorrected', 'top1_before', PERCENT),
+        ('top-5', 'top5', PERCENT),
+        ('top-5 uncorrected', 'top5_before', PERCENT),
+        ('β', 'beta', SCALAR),
+        ('γ', 'gamma', SCALAR))),
+    ('Top-1 accuracy on old classes and on the newest group (%):', (
+        ('old', 'top1_old', PERCENT),
+        ('old uncorrected', 'top1_old_before', PERCENT),
+        ('new', 'top1_new', PERCENT),
+        ('new uncorrected', 'top1_new_before', PERCENT))),
+    ('Published for this protocol, top-5 accuracy (%):', (
+        ('paper', 'paper_top5', PERCENT),
+        ('authors\' run', 'published_top5', PERCENT),
+        ('authors\' run uncorrected', 'published_top5_before', PERCENT),
+        ('authors\' β', 'published_beta', SCALAR),
+        ('authors\' γ', 'published_gamma', SCALAR))),
+    ('Number of images:', (
+        ('training', 'training_samples', COUNT),
+        ('validation', 'val_samples', COUNT),
+        ('test', 'test_samples', COUNT))))
+# Columns of the table of averages.
+AVERAGED = (('top-1', 'top1'), ('top-1 uncorrected', 'top1_before'), ('top-5', 'top5'),
+            ('top-5 uncorrected', 'top5_before'), ('paper top-5', 'paper_top5'),
+            ('authors\' run top-5', 'published_top5'))
+PUBLISHED_COLUMNS = (('step 1', 'first'), ('2', 'second'), ('3', 'third'), ('4', 'fourth'),
+                     ('5', 'fifth'), ('last', 'last'), ('average', 'average_with_first'))
+# How a setting is named next to a method; others by their own name.
+WORDS = {'exemplar_selection': '{} exemplars', 'train_epochs': '{} epochs',
+         'memory_per_class': '{} exemplars per class', 'val_share': 'validation share {}'}
+NOT_IN_JOINT_TRAINING = ('distillation', 'bias_correction', 'exemplar_selection')
+MAX_WIDTH = 120  # characters of a table's line
+MEASURES_EXPLAINED = (
+    'Averages are over steps. Forgetting: the best top-1 accuracy of a group at an earlier step '
+    'minus that after\nthe last step. Backward transfer: the accuracy of a group after the last '
+    'step minus that when it was new. Both are means\nover the old groups, in percentage points.')
+
+
+def method(settings):
+    """The name of a method, as the paper's comparisons have it."""
+    if settings.num_steps == 1:
+        return 'joint training'
+    return {(True, True): 'BiC', (True, False): 'replay + KD', (False, False): 'replay',
+            (False, True): 'BiC without KD'}[settings.distillation, settings.bias_correction]
 
 
 def names(summaries):
-    """Short names of the runs for legends and rows, all different."""
+    """Short names of the runs for legends and tables, all different.
+
+    Those given with --label; or methods, with the settings that tell two apart; or the logs'.
+    """
+    if all(summary.get('label') for summary in summaries):
+        return [summary['label'] for summary in summaries]
+    short = [_method_name(summary, summaries) for summary in summaries]
+    if None not in short and len(set(short)) == len(short):
+        return short
+    methods = [method(summary['settings']) + ', ' if summary['settings'] else ''
+               for summary in summaries]
+    return [prefix + name for prefix, name in zip(methods, _log_names(summaries))]
+
+
+def _method_name(summary, summaries):
+    """The method and in which settings it differs from the others with it; None if unknown."""
+    if not summary['settings']:
+        return None
+    name = method(summary['settings'])
+    alike = [other for other in summaries if other['settings']
+             and method(other['settings']) == name]
+    differ = differences(alike)
+    usual = published.usual(summary['settings'])
+    return _joined(name, *[
+        WORDS.get(setting, f'{setting} {{}}').format(values[alike.index(summary)])
+        for setting, values in differ.items()
+        if getattr(summary['settings'], setting, None) != getattr(usual, setting, '')])
+
+
+def _log_names(summaries):
     short, parts = [summary['name'] for summary in summaries], []
     if len(set(short)) < len(short):
         parts = [summary['path'].split(os.sep) for summary in summaries]
@@ -46,30 +100,42 @@ def names(summaries):
 
 
 def axis(summaries):
-    """The key of a step that the runs have in common: 'classes' where all are known, or 'step'."""
+    """The key of a step that the runs have in common: 'classes' if all are known, or 'step'."""
     known = all(figures['classes'] is not None
                 for summary in summaries for figures in summary['steps'])
     return 'classes' if known else 'step'
 
 
-def _cell(figures, column, form=PERCENT, kinds=('', SPREAD), between=' ± '):
-    values = [figures[column + kind] for kind in kinds if figures.get(column + kind) is not None]
+def experiment(summary):
+    """The data set, protocol and length of a run in words; '' if unknown."""
+    settings = summary['settings']
+    if not settings:
+        return ''
+    return _joined(
+        published.DATA_SETS.get(settings.dataset, settings.dataset), published.protocol(settings),
+        published.length(settings) or f'{settings.train_epochs} epochs')
+
+
+def runs(summary):
+    """How many runs are averaged in a summary."""
+    return summary.get('num_runs', 1)
+
+
+def _cell(figures, column, form=PERCENT):
     scale, text = form
+    values = [figures[column + kind] for kind in ('', SPREAD)
+              if figures.get(column + kind) is not None]
     # `or 0`: no -0.0
-    return between.join(text.format(scale * value or 0) for value in values) or '-'
-
-
-def _range(figures, column, form=PERCENT):
-    return _cell(figures, column, form, (LOWEST, HIGHEST), ' to ')
+    return ' ± '.join(text.format(scale * value or 0) for value in values) or '-'
 
 
 def _joined(*parts):
-    """Those of the texts that there are, with commas."""
+    """The texts that are not empty, with commas."""
     return ', '.join(part for part in parts if part)
 
 
 def _markdown(lines):
-    """A table of lists of cells, the first of them the head, padded so that it reads as text."""
+    """A table from lists of cells, the first of them the head, padded so that it reads as text."""
     widths = [max(2, *map(len, column)) for column in zip(*lines)]
     rule = ['-' * widths[0]] + ['-' * (width - 1) + ':' for width in widths[1:]]
     padded = [[cell.rjust(width) if i else cell.ljust(width)
@@ -78,52 +144,47 @@ def _markdown(lines):
                      for line in padded[:1] + [rule] + padded[1:])
 
 
-def of_run(summary):
+def of_run(summary, title=None):
     """The tables of one run, or of the mean of several, and the sentences that they need."""
     steps, name, key = summary['steps'], summary['published'], axis([summary])
-    kind = 'the original system\'s log' if summary['system'] == 'original' else None
-    parts = ['### ' + summary['title'],
-             _joined(summary['dataset'], kind, _length(summary))]
+    parts = ['### ' + (title or names([summary])[0]),
+             '\n'.join(line for line in (experiment(summary), _source(summary)) if line)]
     if not steps:
         return '\n\n'.join(parts + ['No step is finished.'])
-    head = ['Classes seen' if key == 'classes' else 'Step'] + [str(figures[key])
-                                                              for figures in steps]
-    rows = [row for row in ROWS
-            if row[1] in ALWAYS or any(figures[row[1]] is not None for figures in steps)]
-    parts.append(_markdown([head] + [
-        [label] + [_cell(figures, column, form)
-                   + '¹' * ((name, figures['step'], column) == published.DOUBTFUL)
-                   for figures in steps] for label, column, form in rows]))
-    if '¹' in parts[-1]:
-        parts.append(published.FOOTNOTE)
+    first = 'Classes seen' if key == 'classes' else 'Step'
+    for caption, columns in STEP_TABLES:
+        columns = [column for column in columns
+                   if any(figures[column[1]] is not None for figures in steps)]
+        if columns:
+            table = _markdown([[first] + [head for head, _, _ in columns]] + [
+                [str(figures[key])] + [_cell(figures, column, form)
+                                       + '¹' * ((name, figures['step'], column)
+                                                == published.DOUBTFUL)
+                                       for _, column, form in columns] for figures in steps])
+            parts += [caption, table, published.FOOTNOTE if '¹' in table else '']
     if name:
         parts.append(_compare_counts(summary))
-    parts += _averages(summary)
-    if 'num_runs' in summary:
-        parts.append('Lowest to highest of the {} runs:'.format(summary['num_runs']))
-        parts.append(_markdown([head] + [
-            [label] + [_range(figures, column, form) for figures in steps]
-            for label, column, form in rows if any(column + LOWEST in step for step in steps)]))
-        parts += _averages(summary, _range)[:1]
-    return '\n\n'.join(part for part in parts + _results([summary]) if part)
+    parts += _averages(summary) + _published_results([summary])
+    return '\n\n'.join(part for part in parts if part)
 
 
-def _length(summary):
-    """Says where the run is shorter or longer than the published ones of its data set."""
-    length = published.length(summary['settings'])
-    return length and length + ': no reproduction of the published schedule'
+def _source(summary):
+    if runs(summary) == 1:
+        return f'Log: {summary["title"]}.'
+    return (f'Mean ± standard deviation of {summary["num_runs"]} runs (training seeds '
+            f'{", ".join(map(str, summary["seeds"]))}). Logs: {summary["log"]}.')
 
 
 def _compare_counts(summary):
-    rows = published.table(summary['published'])
-    known = [(figures, column, rows[figures['step'] - 1][column])
-             for figures in summary['steps'] for column in COUNTS if figures[column] is not None]
-    differ = ['{} at {} classes ({})'.format(column.replace('_', ' '), figures['classes'], expected)
+    rows = dict(enumerate(published.table(summary['published']), 1))
+    known = [(figures, column, rows[figures['step']][column]) for figures in summary['steps']
+             for column in COUNTS if figures['step'] in rows and figures[column] is not None]
+    differ = [f'{column.replace("_samples", "")} at {figures["classes"]} classes ({expected})'
               for figures, column, expected in known if figures[column] != expected]
     if differ:
-        return 'Sample counts that are not the published run\'s (in brackets): {}.'.format(
-            ', '.join(differ))
-    return 'All {} sample counts above are the published run\'s.'.format(len(known))
+        return ('Numbers of images that differ from the authors\' run (its own in parentheses): '
+                f'{", ".join(differ)}.')
+    return f'All {len(known)} numbers of images equal those of the authors\' run.'
 
 
 def _measure_cell(summary, column, measure, cell=_cell):
@@ -134,89 +195,144 @@ def _measure_cell(summary, column, measure, cell=_cell):
     return text
 
 
-def _averages(summary, cell=_cell):
+def _averages(summary):
     last, measures = summary['last_finished_step'], summary['measures']
-    lines = [['Average incremental accuracy', 'steps 1 to {}'.format(last),
-              'steps 2 to {}'.format(last), 'forgetting', 'backward transfer']]
-    for label, column, _ in ROWS:
-        cells = [_measure_cell(summary, column, measure, cell) for measure in MEASURES]
-        if set(cells) != {'-'}:
-            lines.append([label] + cells)
-    if last < 2 or len(lines) == 1:
+    columns = [(head, column) for head, column in AVERAGED
+               if any(value is not None for value in measures.get(column, {}).values())]
+    if last < 2 or not columns:
         return []
-    parts = [_markdown(lines)]
-    if any(values['forgetting'] is not None for values in measures.values()):
-        parts.append('Forgetting: the mean over the old groups of classes of a group\'s best top-1 '
-                     'accuracy at an earlier step minus that after step {0}, in percentage points. '
-                     'Backward transfer: of that after step {0} minus that when the group was new.'
-                     .format(last))
-    return parts
+    heads = (f'average of steps 1 to {last}', f'average of steps 2 to {last}', 'forgetting',
+             'backward transfer')
+    lines = [['Measure'] + [head for head, _ in columns]]
+    for head, measure in zip(heads, MEASURES):
+        cells = [_measure_cell(summary, column, measure) for _, column in columns]
+        if set(cells) != {'-'}:
+            lines.append([head] + cells)
+    return ['Over all steps (%):', _markdown(lines), MEASURES_EXPLAINED]
 
 
 def _over_steps(summary, column, measure):
-    """A measure over all steps; none of an unfinished run, or of one with a single step."""
-    whole = 1 < summary['last_finished_step'] == summary['num_steps']
-    return _measure_cell(summary, column, measure) if whole else '-'
+    """A measure over all steps; '-' for an unfinished run, or one with a single step."""
+    complete = 1 < summary['last_finished_step'] == summary['num_steps']
+    return _measure_cell(summary, column, measure) if complete else '-'
 
 
-def _results(summaries):
-    """The published figures on the runs' protocols, and theirs beside them; [] without any."""
+def _published_results(summaries):
+    """The published results on the runs' protocols, and how the runs' settings differ from them."""
     parts, every = [], [summary['published_results'] for summary in summaries]
     for rows in [rows for i, rows in enumerate(every) if rows and rows not in every[:i]]:
-        lines = [['Published on this protocol (%)', 'protocol', 'metric', 'step 1', '2', '3', '4',
-                  '5', 'last', 'average, all steps', 'note']]
+        protocol = _joined(rows[0]['data_set'], max((row['protocol'] for row in rows), key=len))
+        notes = []
         for name, summary in zip(names(summaries), summaries):
-            if summary['published_results'] != rows:
-                continue
-            last = summary['num_steps']
-            steps = {figures['step']: figures for figures in summary['steps']}
-            settings = summary['settings']
-            differ = differences([{'settings': published.like(settings)}, summary])
-            note = _joined(published.length(settings), *[
-                '{} {}'.format(name, value) for name, (_, value) in differ.items()])
-            for metric, column in (('top-1', 'top1'), ('top-5', 'top5')):
-                cells = [_cell(steps.get(step, {}), column) for step in (1, 2, 3, 4, 5, last)]
-                average = _over_steps(summary, column, MEASURES[0])
-                lines.append([name, 'this log', metric] + cells + [average, note])
-        lines += [[row['source'], '{data_set}, {protocol}'.format(**row), row['metric']]
-                  + [row[column] or '-' for column in RESULT_COLUMNS] + [row['note']]
+            if summary['published_results'] == rows:
+                settings = summary['settings']
+                differ = differences([{'settings': published.like(settings)}, summary])
+                note = _joined(published.length(settings), *[
+                    f'{setting} {value}' for setting, (_, value) in differ.items()])
+                notes += [f'{name}: {note}'] if note else []
+        lines = [['Source', 'metric'] + [head for head, _ in PUBLISHED_COLUMNS] + ['note']]
+        lines += [[row['source'], row['metric']]
+                  + [row[column] or '-' for _, column in PUBLISHED_COLUMNS] + [row['note']]
                   for row in rows]
-        parts.append(_markdown(lines))
+        parts += [f'Published results on {protocol} (%):', _markdown(lines)]
+        if notes:
+            parts.append(f'Settings above that differ from the published ones: {"; ".join(notes)}.')
     return parts
 
 
-def comparison(summaries):
-    """Tables of several runs or means of runs, columns by classes seen.
+def reference(path, summaries):
+    """Tables of another program's results on the same lists, next to the runs'.
 
-    A row each, and one for the accuracies before the correction where there was one.
+    `path`: a CSV file with a row per run and step, accuracies in percent; the text in the .md file
+    of the same name follows.
     """
-    short, key = names(summaries), axis(summaries)
-    every = sorted({figures[key] for summary in summaries for figures in summary['steps']})
-    parts = ['### ' + '; '.join(dict.fromkeys(
-        _joined(summary['dataset'], _length(summary)) or 'unknown' for summary in summaries))]
-    means = ['average, all steps', 'without first', 'forgetting', 'backward transfer']
-    for column, heads in (('top1', means), ('top5', means[:2])):
-        values = [figures[column] for summary in summaries for figures in summary['steps']]
-        if values and set(values) == {None}:  # as the original's logs have no top-1
-            continue
-        head = 'Top-{} (%), {}'.format(column[-1], 'classes seen' if key == 'classes' else 'step')
-        lines = [[head] + list(map(str, every)) + heads]
-        for name, summary in zip(short, summaries):
-            at = {figures[key]: figures for figures in summary['steps']}
-            before = column + '_before'
-            corrected = any(figures[before] is not None and figures[before] != figures[column]
-                            for figures in summary['steps'])
-            for label, kind in [(name, column)] + [(name + ', before correction',
-                                                    before)] * corrected:
-                lines.append([label] + [_cell(at.get(value, {}), kind) for value in every]
-                             + [_over_steps(summary, kind, measure)
-                                for measure, _ in zip(MEASURES, heads)])
+    with open(path, newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    own = [(f'this code, seed {summary["settings"].seed}' if summary['settings'] else
+            summary['name'], {figures['classes']: figures for figures in summary['steps']})
+           for summary in summaries]
+    others = {}
+    for row in rows:
+        name = f'authors\' code, {row["run"]}, kernels of {row["kernels"]}'
+        others.setdefault(name, {})[int(row['classes'])] = row
+    classes = sorted({int(row['classes']) for row in rows})
+    parts = ['#### The authors\' code on the same lists']
+    for caption, mine, theirs, form in (
+            ('Top-5 (%), classes seen', 'top5', 'top5', PERCENT),
+            ('Top-5 uncorrected (%)', 'top5_before', 'top5_uncorrected', PERCENT),
+            ('β', 'beta', 'beta', SCALAR), ('γ', 'gamma', 'gamma', SCALAR)):
+        lines = [[caption] + list(map(str, classes))]
+        lines += [[name] + [at.get(value, {}).get(theirs) or '-' for value in classes]
+                  for name, at in others.items()]
+        lines += [[name] + [_cell(at.get(value, {}), mine, form) for value in classes]
+                  for name, at in own]
         parts.append(_markdown(lines))
+    text = os.path.splitext(path)[0] + '.md'
+    if os.path.exists(text):
+        with open(text, encoding='utf-8') as file:
+            parts.append(file.read().strip())
+    return '\n\n'.join(parts)
+
+
+def comparison(summaries, title=None):
+    """Tables of several runs or means of runs: over all steps, by step, differing settings."""
+    short, key = names(summaries), axis(summaries)
+    descriptions = list(dict.fromkeys(filter(None, map(experiment, summaries))))
+    parts = ['### ' + (title or 'Comparison'), '\n'.join(f'- {line}' for line in descriptions)]
+    if any(runs(summary) > 1 for summary in summaries):
+        counts = ', '.join(f'{name} {runs(summary)}' for name, summary in zip(short, summaries))
+        parts.append(f'Mean ± standard deviation over training seeds. Number of runs: {counts}.')
+    curves = [(f'{name} uncorrected' if suffix else name, summary, suffix)
+              for name, summary in zip(short, summaries)
+              for suffix in ('', '_before')[:1 + _is_corrected(summary)]]
+    heads = ['last step', 'average', 'average without step 1', 'forgetting', 'backward transfer']
+    for metric, column, num_heads in (('Top-1', 'top1', 5), ('Top-5', 'top5', 3)):
+        if not any(figures[column] is not None
+                   for summary in summaries for figures in summary['steps']):
+            continue
+        lines = [[f'{metric} (%)'] + heads[:num_heads]]
+        for name, summary, suffix in curves:
+            finished = summary['last_finished_step'] == summary['num_steps']
+            last = summary['steps'][-1] if summary['steps'] and finished else {}
+            lines.append([name, _cell(last, column + suffix)]
+                         + [_over_steps(summary, column + suffix, measure)
+                            for measure in MEASURES[:num_heads - 1]])
+        parts.append(_markdown(lines))
+    parts.append(MEASURES_EXPLAINED)
+    parts += _by_step(summaries, curves, key)
     settled = [(name, summary) for name, summary in zip(short, summaries) if summary['settings']]
     differ = differences([summary for _, summary in settled])
     if differ:
         lines = [['Settings that differ'] + list(differ)]
-        lines += [[name] + list(values)
-                  for (name, _), values in zip(settled, zip(*differ.values()))]
+        for i, (name, summary) in enumerate(settled):
+            joint = summary['num_steps'] == 1
+            lines.append([name] + ['-' if joint and setting in NOT_IN_JOINT_TRAINING else values[i]
+                                   for setting, values in differ.items()])
         parts.append(_markdown(lines))
-    return '\n\n'.join(parts + _results(summaries))
+    return '\n\n'.join(part for part in parts + _published_results(summaries) if part)
+
+
+def _is_corrected(summary):
+    """Whether the correction changes any result."""
+    return any(None not in (figures[column], figures[column + '_before'])
+               and figures[column] != figures[column + '_before']
+               for figures in summary['steps'] for column in ('top1', 'top5'))
+
+
+def _by_step(summaries, curves, key):
+    """The accuracy at each step, a row per step; several tables if they would not fit a page."""
+    metric = 'top1' if any(figures['top1'] is not None for summary in summaries
+                           for figures in summary['steps']) else 'top5'
+    every = sorted({figures[key] for summary in summaries for figures in summary['steps']})
+    first = ['Classes seen' if key == 'classes' else 'Step'] + list(map(str, every))
+    tables, width = [[first]], 0
+    for name, summary, suffix in curves:
+        at = {figures[key]: figures for figures in summary['steps']}
+        column = [name] + [_cell(at.get(value, {}), metric + suffix) for value in every]
+        width += max(map(len, column)) + 3
+        if width > MAX_WIDTH - 18 and len(tables[-1]) > 1:
+            tables.append([first])
+            width = max(map(len, column)) + 3
+        tables[-1].append(column)
+    caption = f'{metric.replace("top", "Top-")} accuracy after each step (%):'
+    return [caption] + [_markdown(list(zip(*table))) for table in tables] if every else []

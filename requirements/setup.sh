@@ -6,8 +6,7 @@
 #            tf2         Python 3.9 to 3.11, TensorFlow 2.15.1
 #            tf2-newest  Python 3.12 or 3.13, TensorFlow 2.21
 #            system      PYTHON (default: python3) with the TensorFlow that it has
-#   VENV     folder of the environment (default: .venv)
-#   PYTHON   interpreter to use (default: the first one that fits)
+#   VENV (default: .venv) is the environment's folder, PYTHON the interpreter (default: one that fits).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 RUNTIME=${RUNTIME:-} VENV=${VENV:-.venv} PYTHON=${PYTHON:-}

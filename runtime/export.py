@@ -64,9 +64,6 @@ def write_export(model_dir):
 
 def _stored_settings(model_dir):
     """Return the Settings of the experiment in `model_dir`, which flags may not contradict."""
-    for name in ('dry_run', 'check_data', 'eval_only'):
-        if FLAGS[name].value:
-            raise UserError(f'--export_dir and --{name} exclude each other. Use one of them.')
     stored = state.read_experiment(model_dir)
     if stored is None:
         raise UserError(f'--model_dir={model_dir}: no experiment of this program. Use the folder '

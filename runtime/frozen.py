@@ -18,6 +18,7 @@ class Frozen:
 
     def __init__(self, checkpoint, session_config, predictions):
         self.checkpoint = checkpoint
+        self.position = None  # images done in the pass that is running; None between passes
         self._predictions = predictions
         self._graph, self._restored = tf.Graph(), False
         self._session = tf.Session(graph=self._graph, config=session_config)
@@ -48,6 +49,7 @@ class Frozen:
         arrays, done = {}, 0
         watch = progress.Watch('images seen', num_images, seconds=progress.LINE_SECONDS)
         while done < num_images:
+            self.position = done
             watch(done)
             outputs = self._session.run(fetches)
             for name, value in outputs.items():
@@ -55,6 +57,7 @@ class Frozen:
                     arrays[name] = np.empty((num_images,) + value.shape[1:], value.dtype)
                 arrays[name][done:done + len(value)] = value
             done += len(value)
+        self.position = None
         return arrays
 
     def _start(self, dataset, params):

@@ -17,7 +17,12 @@ flags.DEFINE_integer('progress_every', 100, 'updates between progress lines, of 
 
 LINE_SECONDS = 60
 WATCH_SECONDS = 10
-READ_AHEAD = 8  # batches: more than the pipeline ever holds
+BATCHES_AHEAD = 8  # more than a pipeline prefetches, on all devices together
+
+
+def images_ahead(batch_size, num_parallel_calls):
+    """How many images a pipeline may have begun to read beyond those of the updates done."""
+    return BATCHES_AHEAD * batch_size + (num_parallel_calls or os.cpu_count())
 
 
 class RunTime:
@@ -89,6 +94,7 @@ class Progress:
         self._step, self._num_steps, self._stage = step, run.settings.num_steps, stage
         self._schedule = schedule
         self._run_time = run.run_time
+        self._machine = run.machine
         self._directory = directory if run.machine.writes else None
         self._batch_files = batch_files
         self._trains = batch_files is not None
@@ -98,8 +104,10 @@ class Progress:
 
     def files_read(self):
         """The files that may be read just now."""
-        ahead = range(self.update, min(self.update + READ_AHEAD, self._schedule.num_updates))
-        return [file for update in ahead for file in self._batch_files(update)]
+        size = self._schedule.batch_size
+        ahead = math.ceil(images_ahead(size, self._machine.num_parallel_calls) / size)
+        updates = range(self.update, min(self.update + ahead, self._schedule.num_updates))
+        return [file for update in updates for file in self._batch_files(update)]
 
     def warn(self, texts):
         """A line for each of `texts`."""

@@ -1,13 +1,20 @@
-"""What is said about images that fail, or of which only a part is seen."""
+"""Checks of images: what is missing, does not decode, is in both lists, or made a stage fail."""
 import os
+import types
 
 import miniatures
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 import tiny_runs
 from miniatures import lines
 
-from data import checks
+from data import checks, lists, pipeline
+from runtime import progress
+from runtime.errors import UserError
+
+ANIMATED_GIF = (b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0'
+                + b',\0\0\0\0\1\0\1\0\0\2\2D\1\0' * 2 + b';')
 
 
 @pytest.fixture(scope='module')
@@ -15,27 +22,96 @@ def data(tmp_path_factory):
     return tiny_runs.make_folder(tmp_path_factory.mktemp('checks') / 'data')
 
 
+@pytest.fixture(scope='module')
+def train_list(data):
+    return lists.read_list(os.path.join(data, 'train.txt'), 4)
+
+
+def failed(result, *expected):
+    """The run ended with status 1 and one line that has all that is expected."""
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert all(text in result.err for text in expected), result.err
+
+
+# -- images that are not there ----------------------------------------------------------------
+
+
+def refusal(image_list, all_must_exist=True):
+    with pytest.raises(UserError) as error:
+        checks.look_for_images([image_list], all_must_exist)
+    return str(error.value)
+
+
+@pytest.mark.parametrize('old, new, expected', [
+    (b'train/', b'', ['exists as train/0_0.png']),  # written for a folder below
+    (b'train/', b'data/train/', ['exists as train/0_0.png']),  # for the folder above
+    (b'train/', b'/old/disk/train/', ['exists as train/0_0.png']),  # for another disk
+    (b'/', b'\\', ['backslashes', 'exists as train/0_0.png']),
+    (b'train/', b'C:\\data\\train\\', ['backslashes', 'exists as train/0_0.png']),
+    (b'train/', b'Train/', ['exists as train/0_0.png']),
+    (b'.png', b'.JPEG', ['exists as train/0_0.png']),
+    (b'.png', b'', ['exists as train/0_0.png']),
+    (b'train/', b's3:/bucket/train/', ['emote paths']),
+    (b'train/', b'nowhere/x', ['nowhere/x0_0.png'])])
+@pytest.mark.parametrize('all_must_exist', [True, False])
+def test_a_list_for_another_root_is_refused_with_the_place_of_its_first_image(
+        train_list, old, new, expected, all_must_exist):
+    paths = np.array([path.replace(old, new) for path in train_list.paths], object)
+    message = refusal(train_list._replace(paths=paths), all_must_exist)
+    assert message.startswith(train_list.path + ', line 1: ')
+    folder = os.path.dirname(train_list.path)
+    assert 'emote paths' in message or 'relative to the folder of the list, ' + folder in message
+    assert all(text in message for text in expected)
+    if expected == ['nowhere/x0_0.png']:
+        assert 'exists as' not in message
+
+
+def test_some_missing_images_are_refused_unless_bad_images_are_allowed(tmp_path):
+    folder = tiny_runs.make_folder(tmp_path / 'data')
+    image_list = lists.read_list(os.path.join(folder, 'val.txt'), 4)
+    checks.look_for_images([image_list], all_must_exist=True)
+    os.remove(os.path.join(folder, 'val', '3_3.png'))  # the last
+    assert f'{image_list.path}, line 16: val/3_3.png' in refusal(image_list)
+    checks.look_for_images([image_list], all_must_exist=False)
+    os.symlink('/nowhere/3_3.png', os.path.join(folder, 'val', '3_3.png'))
+    assert 'link to /nowhere/3_3.png' in refusal(image_list)
+    os.remove(os.path.join(folder, 'val', '0_0.png'))
+    os.mkdir(os.path.join(folder, 'val', '0_0.png'))
+    assert 'line 1: val/0_0.png is not a file' in refusal(image_list)
+
+
+def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(data, tmp_path):
+    folder = tmp_path / 'data'
+    folder.mkdir()
+    for name in ('train', 'val'):
+        (folder / name).symlink_to(os.path.join(data, name))
+        with open(os.path.join(data, name + '.txt')) as file:
+            text = file.read()
+        (folder / (name + '.txt')).write_text(text.replace('val/', ''))
+    model = tmp_path / 'model'
+    for flags in ({'dry_run': True}, {'skip_bad_images': True}):
+        result = tiny_runs.run(folder, model, **flags)
+        failed(result, f'{folder}/val.txt, line 1: 0_0.png', 'val/0_0.png')
+        assert result.out == '' and not model.exists()
+
+
+# -- images that do not decode ----------------------------------------------------------------
+
+
 @pytest.mark.parametrize('content, why', [
     (None, 'No such file or directory'), ('folder', 'Is a directory'), (b'', 'empty'),
     (miniatures.JPEG[:-60], 'cut off'), (miniatures.PNG[:-30], 'cut off'),
     (b'BM' + bytes(60), 'BMP'), (b'RIFF\x24\0\0\0WEBPVP8 ', 'WebP'), (b'<!DOCTYPE html>', 'HTML'),
-    (b'what?', 'not JPEG, PNG'),
-    (miniatures.PNG[:40] + b'\0\0\0\0' + miniatures.PNG[44:], 'decode')])
+    (b'what?', 'not JPEG, PNG'), (ANIMATED_GIF, 'frames'),
+    (miniatures.PNG[:40] + b'\0\0\0\0' + miniatures.PNG[44:], 'PNG')])
 def test_an_image_that_fails_says_why(tmp_path, content, why):
     path = tmp_path / 'image'
     if content == 'folder':
         path.mkdir()
     elif content is not None:
         path.write_bytes(content)
-    assert why in checks.why_bad(os.fsencode(str(path)))
-
-
-def test_larger_photographs_of_which_the_centre_is_taken_are_warned_of(data, tmp_path):
-    result = tiny_runs.run(data, tmp_path / 'model', dry_run=True, image_size=11)
-    assert 'the centre of larger images, 11 x 11 pixels of the 12 x 12 of ' + data in result.out
-    for flags in ({'image_size': 12}, {'image_size': 8, 'preprocessing': 'vgg'}):
-        assert 'the centre' not in tiny_runs.run(data, tmp_path / 'model', dry_run=True,
-                                                 **flags).out
+    text = checks.why_bad(os.fsencode(str(path)))
+    assert why in text and 'damaged' not in text and '\n' not in text
 
 
 def test_transparency_is_warned_of_before_a_run_and_by_the_check(tmp_path):
@@ -47,3 +123,102 @@ def test_transparency_is_warned_of_before_a_run_and_by_the_check(tmp_path):
         result = tiny_runs.run(data, tmp_path / 'model', **flags)
         assert any('warning: 3 of' in line and 'transparency' in line
                    for line in result.out.split('\n')), result.out
+
+
+def test_a_check_names_some_bad_images_per_reason_and_counts_the_rest(tmp_path, said):
+    (tmp_path / 'animated.gif').write_bytes(ANIMATED_GIF)
+    files = np.array([os.fsencode(str(tmp_path / name)) for name in [
+        'missing_{}.png'.format(i) for i in range(30)] + ['animated.gif']], object)
+    for max_lines, named in ((20, 20), (None, 30)):
+        del said[:]
+        assert checks.bad_images(files, 1, 'check', max_lines) == list(range(31))
+        lines = [line for line in said if line.startswith('bad image: ')]
+        assert sum('missing_' in line for line in lines) == named
+        assert sum('animated.gif' in line for line in lines) == 1
+        assert [line for line in said if 'not named: 10 ' in line] == (
+            said[-1:] if max_lines else [])
+
+
+def test_larger_photographs_of_which_the_center_is_taken_are_warned_of(train_list, said):
+    split = types.SimpleNamespace(train_list=train_list, test_list=train_list._replace(paths=[]))
+    for size, preprocessing in ((11, 'cifar'), (12, 'cifar'), (8, 'vgg')):
+        checks.warn_of_images(split, types.SimpleNamespace(image_size=size,
+                                                           preprocessing=preprocessing))
+    assert len(said) == 1 and '--preprocessing=cifar' in said[0]
+    assert all(text in said[0] for text in ('11 x 11', '12 x 12', os.path.dirname(train_list.path)))
+
+
+# -- images in both lists ---------------------------------------------------------------------
+
+
+def test_images_in_both_lists_are_found_through_linked_folders(data, train_list, tmp_path):
+    (tmp_path / 'linked').symlink_to(os.path.join(data, 'train'))
+    linked = train_list._replace(
+        path=str(tmp_path / 'val.txt'),
+        paths=np.array([b'linked/0_3.png', b'./linked/1_1.png', b'other.png'], object))
+    shared = checks.shared_images(train_list, linked)
+    assert shared == [b'./linked/1_1.png', b'linked/0_3.png']
+    assert len(checks.shared_images(train_list, train_list)) == 40
+
+
+# -- stages that fail -------------------------------------------------------------------------
+
+
+def cause(error, files, data_dir):
+    run = types.SimpleNamespace(model_dir='model', data_dir=str(data_dir),
+                                machine=types.SimpleNamespace(num_parallel_calls=1))
+    with pytest.raises((UserError, tf.errors.OpError)) as raised:
+        with checks.around_stage(run, lambda: files):
+            raise error
+    return raised.value
+
+
+@pytest.fixture
+def unheld(monkeypatch):
+    monkeypatch.setattr(checks, 'FLAGS', types.SimpleNamespace(skip_bad_images=False))
+
+
+@pytest.mark.parametrize('kind', [
+    tf.errors.InternalError, tf.errors.UnknownError, tf.errors.ResourceExhaustedError,
+    tf.errors.AbortedError])
+def test_an_error_that_no_image_can_cause_is_shown_at_once(unheld, monkeypatch, tmp_path, kind):
+    monkeypatch.setattr(pipeline, 'bad_images', None)  # any use fails
+    error = kind(None, None, 'CUDA_ERROR_LAUNCH_FAILED')
+    assert cause(error, np.array([b'missing.png'], object), tmp_path) is error
+
+
+def test_an_error_that_an_image_may_cause_names_the_image(unheld, train_list, tmp_path):
+    files = train_list.files(slice(None))
+    error = tf.errors.InvalidArgumentError(None, None, 'Invalid PNG data')
+    assert cause(error, files, tmp_path) is error  # all decode
+    files[7] = os.fsencode(str(tmp_path / 'missing.png'))
+    found = cause(error, files, tmp_path)
+    assert isinstance(found, UserError)
+    assert 'missing.png' in str(found) and '--skip_bad_images' in str(found)
+
+
+def test_only_files_that_may_be_in_flight_are_decoded_after_an_error(train_list):
+    files = np.array([b'%d' % i for i in range(1000)], object)
+    assert len(checks.files_in_flight(files, None, 8, 4)) == 0  # no pass is running
+    window = checks.files_in_flight(files, 500, 8, 4)
+    assert window[0] == b'500' and 8 * 3 + 4 <= len(window) < 100
+    assert checks.files_in_flight(files, 995, 8, 4)[5:7].tolist() == [b'0', b'1']  # repeats
+    assert len(checks.files_in_flight(files[:3], 7, 8, 4)) == 3
+
+
+@pytest.mark.parametrize('batch_size, calls', [(8, 64), (256, 2), (1, 1024)])
+def test_as_many_images_may_be_in_flight_as_are_prefetched_and_decoded(batch_size, calls):
+    """An update's batch, one being filled, two prefetched, and those being decoded."""
+    assert progress.images_ahead(batch_size, calls) >= 4 * batch_size + calls
+    assert progress.images_ahead(batch_size, None) >= 4 * batch_size + os.cpu_count()
+
+
+def test_decoding_takes_no_gpu(train_list, monkeypatch):
+    configs, session = [], tf.Session
+    monkeypatch.setattr(pipeline.tf, 'Session', lambda config=None: (
+        configs.append(config) or session(config=config)))
+    files = train_list.files(slice(2))
+    pipeline.bad_images(files, 1)
+    pipeline.sides(files[0])
+    pipeline.decoding_error(files[0])
+    assert [dict(config.device_count) for config in configs] == [{'GPU': 0}] * 3

@@ -93,7 +93,7 @@ def test_a_stop_reaches_all_and_all_resume_to_the_same_end(data, whole, tmp_path
         checkpoints.find_latest(checkpoints.classifier_dir(str(model), 0))) == 3
     results = run_pair(data, model)
     assert [result.status for result in results] == [0, 0], results
-    assert 'step 1 goes on after update 3 of' in results[0].out
+    assert 'resuming step 1 at update 3 of' in results[0].out
     assert tiny_runs.final_state(model) == tiny_runs.final_state(whole[0])
 
 

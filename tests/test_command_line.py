@@ -4,6 +4,11 @@ import re
 
 import pytest
 import tiny_runs
+from absl.testing import flagsaver
+
+import imagenet_main  # noqa: F401 (its flags)
+from runtime import signals
+from runtime.errors import UserError
 
 RUN, STEP = 'runtime.signals:run', 'imagenet_main:run_step'
 STOP_AT_STEP_1 = STEP, 1, tiny_runs.TERMINATE
@@ -62,7 +67,6 @@ def begun(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize('arguments, expected', [
-    (['--overwrite', 'False'], ["'False'", '--nooverwrite']),
     (['--distillation', 'False', '--seed=3'], ["'False'", '--nodistillation']),
     (['extra_arg'], ["'extra_arg'"]),
     (['--nodistillation=true'], ['--nodistillation=true', 'does not take an argument']),
@@ -70,9 +74,19 @@ def begun(data, tmp_path_factory):
     (['--seed=x'], ['--seed=x', '--help']),
     (['--seed'], ['--seed', 'Missing value']),
     (['--network=vgg'], ['--network=vgg', 'imagenet|cifar']),
-    (['--dry_run', '--eval_only'], ['dry_run=True', 'eval_only=True', 'At most one']),
-    (['--model_dir='], ['--model_dir=', 'empty'])])
-def test_a_command_line_that_cannot_be_understood_is_one_line_and_deletes_nothing(
+    (['--model_dir='], ['--model_dir=', 'path'])])
+def test_a_command_line_that_cannot_be_understood_is_one_line(arguments, expected):
+    with flagsaver.flagsaver(), pytest.raises(UserError) as error:
+        signals._parse_flags(['imagenet_main.py'] + arguments)
+    assert '\n' not in str(error.value) and all(text in str(error.value) for text in expected)
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['--overwrite', 'False'], ["'False'", '--nooverwrite']),
+    (['--overwrite', '--dry_run', '--eval_only'], ['--dry_run', '--eval_only']),
+    (['--overwrite', '--export_dir=x', '--check_data'], ['--check_data', '--export_dir']),
+    (['--overwrite', '--self_check', '--eval_only'], ['--eval_only', '--self_check'])])
+def test_a_command_line_that_contradicts_itself_is_one_line_and_deletes_nothing(
         data, begun, arguments, expected):
     before = tiny_runs.final_state(begun)
     failed(tiny_runs.run(data, begun, (RUN, 1, 'import sys\nsys.argv += {!r}'.format(arguments)),

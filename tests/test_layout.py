@@ -1,11 +1,11 @@
-"""The rooms of the code: imports run one way."""
+"""The layout of the code: imports run one way."""
 import ast
 import os
 
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# What each may import of the project, beside its own room.
+# What each may import from the project, in addition to itself.
 MAY_IMPORT = {
     'imagenet_main': {'resnet_model', 'bic_layer', 'exemplar', 'data', 'logs', 'runtime'},
     'resnet_model': {'bic_layer', 'data', 'runtime'},

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from made_logs import cells, original_log, own_log
+from made_logs import cells, own_log, published_log
 
 from logs import log_reader, measures, published, report
 from runtime import LOG
@@ -29,12 +29,12 @@ def test_forgetting_and_backward_transfer_where_a_group_is_better_at_the_end():
 def test_old_and_new_accuracy_weigh_groups_by_their_test_images(run_report):
     out = run_report(log=own_log(images=(100, 400, 500)))[1]
     # After step 3, of 100 and 300 images: (0.6 * 100 + 0.5 * 300) / 400.
-    assert cells(out, 'Top-1, old classes (%)') == ['-', '80.00', '52.50']
-    assert cells(out, 'Top-1, new classes (%)') == ['90.00', '90.00', '95.00']
-    assert cells(out, 'Top-1, old classes before correction (%)')[2] == '30.00'
+    assert cells(out, 'old') == ['-', '80.00', '52.50']
+    assert cells(out, 'new') == ['90.00', '90.00', '95.00']
+    assert cells(out, 'old uncorrected')[2] == '30.00'
     text = ''.join(line for line in own_log().splitlines(True) if '"step": 1' not in line)
-    assert cells(run_report(log=text)[1], 'Top-1, new classes (%)') == ['90.00', '95.00']
-    assert 'old classes' not in run_report(log=text)[1]
+    assert cells(run_report(log=text)[1], 'new') == ['90.00', '95.00']
+    assert '| old ' not in run_report(log=text)[1]
 
 
 # Several runs
@@ -44,20 +44,14 @@ def test_runs_that_differ_in_their_seed_are_averaged(run_report):
     status, out, err = run_report('--aggregate', **logs)
     assert (status, err) == (0, '')
     assert 'of 3 runs' in out
-    assert cells(out, 'Top-1, this log (%)') == [
+    assert cells(out, 'top-1') == [
         '88.00 ± 2.00', '83.00 ± 2.00', '66.33 ± 2.00']
-    assert cells(out, 'Training samples') == ['250', '300', '300']
-    averages = out[out.index('Average incremental'):]
-    assert cells(averages, 'Top-1, this log (%)') == [
+    assert cells(out, 'training') == ['250', '300', '300']
+    averages = out[out.index('Over all steps'):]
+    assert cells(averages, 'top-1') == [
         '79.11 ± 2.00', '74.67 ± 2.00', '35.00 ± 0.00', '-35.00 ± 0.00']
-    extremes = out[out.index('Lowest to highest of the 3 runs'):]
-    assert cells(extremes, 'Top-1, this log (%)') == [
-        '86.00 to 90.00', '81.00 to 85.00', '64.33 to 68.33']
-    assert cells(extremes[extremes.index('Average incremental'):], 'Top-1, this log (%)')[0] == (
-        '77.11 to 81.11')
     rows = list(csv.DictReader(io.StringIO(run_report('--aggregate', '--csv', **logs)[1])))
     assert len(rows) == 3 and float(rows[0]['top1_sd']) == pytest.approx(.02)
-    assert (float(rows[0]['top1_min']), float(rows[0]['top1_max'])) == pytest.approx((.86, .9))
 
 
 def test_runs_of_other_settings_are_never_averaged(run_report):
@@ -65,7 +59,8 @@ def test_runs_of_other_settings_are_never_averaged(run_report):
         seed=2, distillation=False, memory_per_class=5))
     assert (status, out, err.count('\n')) == (1, '', 1)
     assert 'memory_per_class (20, 5), distillation (True, False)' in err
-    status, _, err = run_report('--aggregate', a=original_log('imagenet100'), b=own_log())
+    text = own_log()
+    status, _, err = run_report('--aggregate', a=text[text.index('result: '):], b=own_log())
     assert status == 1 and 'no settings' in err
 
 
@@ -78,15 +73,16 @@ def test_runs_on_other_images_are_never_averaged(run_report):
     assert (status, out, err.count('\n')) == (1, '', 1)
     assert 'one and ' in err and 'lists (aaaaaaaa ffffffff, bbbbbbbb ffffffff)' in err
     status, out, _ = run_report('--compare', **logs)
-    assert status == 0 and 'old (3 runs)' in out
-    assert cells(out[out.index('Settings that differ'):], 'other') == ['bbbbbbbb ffffffff']
+    assert status == 0 and 'BiC, lists aaaaaaaa ffffffff 3, ' in out
+    assert cells(out[out.index('Settings that differ'):], 'BiC, lists bbbbbbbb ffffffff') == [
+        'bbbbbbbb ffffffff']
 
 
 def test_of_unfinished_runs_the_steps_that_all_have_are_averaged(run_report):
     status, out, err = run_report('--aggregate', a=own_log(), b=own_log(2, accuracy=.02, seed=1))
-    assert cells(out, 'Top-1, this log (%)') == ['89.00 ± 1.41', '84.00 ± 1.41']
-    averages = out[out.index('Average incremental'):]
-    assert cells(averages, 'Top-1, this log (%)')[0] == '86.50 ± 1.41'
+    assert cells(out, 'top-1') == ['89.00 ± 1.41', '84.00 ± 1.41']
+    averages = out[out.index('Over all steps'):]
+    assert cells(averages, 'top-1')[0] == '86.50 ± 1.41'
     assert 'only the 2 steps' in err and 'same seed' in err and 'b: 2 of 3 steps finished' in err
     assert run_report('--aggregate', a=own_log(), b=own_log(0, seed=2))[0] == 1
 
@@ -94,11 +90,11 @@ def test_of_unfinished_runs_the_steps_that_all_have_are_averaged(run_report):
 def test_a_log_without_its_beginning_says_what_is_not_known(run_report):
     text = own_log()
     out, err = run_report('--compare', log=text[text.index('result: '):])[1:]
-    assert cells(out, 'log') and 'no settings line: its data set and number of steps' in err
+    assert cells(out, 'log') and 'no settings line' in err
 
 
 def test_the_originals_logs_are_compared_without_a_top_1_that_they_lack(run_report):
-    out = run_report('--compare', log=original_log('imagenet100'))[1]
+    out = run_report('--compare', log=published_log('imagenet100'))[1]
     assert 'Top-5 (%)' in out and 'Top-1 (%)' not in out
 
 
@@ -108,31 +104,35 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
                                 bic_2=own_log(accuracy=.02, seed=2),
                                 plain=own_log(accuracy=.1, distillation=False))
     assert status == 0
-    assert cells(out, 'Top-1 (%), classes seen')[:3] == ['5', '10', '15']
     assert [measures._common(names) for names in (
         ['10', '11'], ['s1', 's2'], ['a, run 1 of 2', 'a, run 2 of 2'], ['bic-7', 'bic-71'])] == [
             '10', 's1', 'a, run', 'bic']
-    assert cells(out, 'bic (2 runs)') == [
-        '89.00 ± 1.41', '84.00 ± 1.41', '67.33 ± 1.41', '80.11 ± 1.41', '75.67 ± 1.41',
-        '35.00 ± 0.00', '-35.00 ± 0.00']
-    assert cells(out, 'joint') == ['-', '-', '90.00', '-', '-', '-', '-']  # of one step
-    assert cells(out, 'plain')[2] == '58.33'
-    before = cells(run_report(log=own_log())[1], 'Top-1, this log before correction (%)')
-    assert cells(out, 'plain, before correction')[:3] == before
-    assert 'joint, before correction' not in out  # the same
+    assert cells(out, 'BiC') == ['67.33 ± 1.41', '80.11 ± 1.41', '75.67 ± 1.41', '35.00 ± 0.00',
+                                 '-35.00 ± 0.00']
+    assert cells(out, 'joint training') == ['90.00', '-', '-', '-', '-']  # one step
+    assert cells(out, 'BiC without KD')[0] == '58.33'
+    assert cells(out, 'BiC without KD uncorrected')[0] == '51.67'
+    assert 'joint training uncorrected' not in out  # the same
     top5 = out[out.index('Top-5 (%)'):]
-    assert cells(top5, 'plain')[2] == '63.33'
+    assert cells(top5, 'BiC without KD')[0] == '63.33'
+    steps = out[out.index('after each step'):out.index('Settings that differ')]
+    assert cells(steps, 'Classes seen') == ['BiC', 'BiC uncorrected', 'joint training',
+                                            'BiC without KD', 'BiC without KD uncorrected']
+    assert [cells(steps, classes)[0] for classes in ('5', '10', '15')] == [
+        '89.00 ± 1.41', '84.00 ± 1.41', '67.33 ± 1.41']
     settings = out[out.index('Settings that differ'):]
     assert cells(settings, 'Settings that differ') == ['num_increments', 'distillation']
-    assert cells(settings, 'plain') == ['3', 'False']
+    assert cells(settings, 'BiC without KD') == ['3', 'False']
+    assert cells(settings, 'joint training') == ['1', '-']
 
 
 def test_a_method_that_is_not_finished_has_no_average_of_all_steps(run_report):
     begun = {'one': own_log(2, distillation=False), 'two': own_log(0, distillation=False, seed=2)}
     status, out, err = run_report('--compare', bic=own_log(), **begun)
     assert status == 0 and 'two: none of 3 steps finished' in err
-    assert cells(out, 'bic')[3:5] == ['81.11', '76.67']
-    assert cells(out, 'one') == ['90.00', '85.00', '-', '-', '-', '-', '-']
+    assert cells(out, 'BiC')[1:3] == ['81.11', '76.67']
+    assert cells(out, 'BiC without KD') == ['-'] * 5
+    assert cells(out[out.index('after each step'):], '10')[2] == '85.00'
 
 
 def test_settings_are_told_apart_where_they_begin_alike():
@@ -149,29 +149,25 @@ def cifar_log(**changed):
 
 def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
     out = run_report(log=cifar_log())[1]
-    table = out[out.index('Published on this protocol'):]
-    # Not finished: no last step and no average.
-    assert cells(table, 'log')[1:] == ['top-1', '90.00', '85.00', '68.33', '-', '-', '-', '-', '']
+    table = out[out.index('Published results on'):]
+    assert table.startswith('Published results on CIFAR-100, 5 steps of 20; 2000 exemplars (%)')
     assert cells(table, 'BiC paper table 3') == [
-        'CIFAR-100, 5 steps of 20; 2000 exemplars', 'top-1', '84.00', '74.69', '67.93', '61.25',
-        '56.69', '56.69', '68.91', 'herding; average computed']
-    assert 'PODNet' not in out and '10 steps' not in out
+        'top-1', '84.00', '74.69', '67.93', '61.25', '56.69', '56.69', '68.91',
+        'herding; average computed']
+    assert 'PODNet' not in out and '10 steps' not in out and 'Settings above' not in out
     for other in (cifar_log(memory_per_class=10), cifar_log(num_increments=4), own_log(),
                   cifar_log(first_classes=20), cifar_log(dataset='folder')):
-        assert 'Published on' not in run_report(log=other)[1]
+        assert 'Published results' not in run_report(log=other)[1]
     short = run_report(log=cifar_log(train_epochs=25, lr_boundaries=[10, 15, 20], order_seed=7,
                                      distillation=False, memory_per_class=20))[1]
-    assert 'cifar100, 25 of 250 epochs: no reproduction of the published schedule' in short
-    assert cells(short[short.index('Published on'):], 'log')[-1] == (
-        '25 of 250 epochs, distillation False, order_seed 7')
-    longer = run_report(log=cifar_log(train_epochs=500))[1]
-    assert 'cifar100, 500 epochs instead of 250: no reproduction' in longer
+    assert 'exemplars, 25 of 250 epochs\n' in short
+    assert 'BiC without KD: 25 of 250 epochs, distillation False, order_seed 7.' in short
+    assert '500 epochs instead of 250' in run_report(log=cifar_log(train_epochs=500))[1]
     joint = cifar_log(finished=1, num_increments=1, classes=(100,))
     out = run_report('--compare', log=joint)[1]
-    table = out[out.index('Published on'):]
-    for label in ('log', 'BiC paper'):  # beneath each other
-        assert '-' not in (cells(table, label)[2], cells(table, label)[7])
-    assert not re.search(r'\| *:? *\|', table.splitlines()[1])  # a rule takes a hyphen
+    table = out[out.index('Published results'):]
+    assert cells(table, 'BiC paper')[6] == '60.93'
+    assert not re.search(r'\| *:? *\|', table.splitlines()[3])  # a rule takes a hyphen
 
 
 @pytest.mark.parametrize('settings, sources', [
@@ -185,13 +181,12 @@ def test_published_figures_after_a_first_group_of_50(run_report, settings, sourc
     text = cifar_log(first_classes=50, classes=(50, 50 + size, 50 + 2 * size),
                      class_order=list(range(100)), pretrained='0123456789abcdef', **settings)
     out = run_report(log=text)[1]
-    table = out[out.index('Published on this protocol'):]
-    assert cells(table, 'log')[-1] == (
-        'class_order (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..., pretrained 0123456789abcdef')
-    rows = [line.split(' | ')[0].strip('| ') for line in table.splitlines()[2:]]
-    assert set(rows) == {'log'} | set(sources)
-    for source, protocol in sources.items():
-        assert cells(table, source)[0] == 'CIFAR-100, ' + protocol
+    table = out[out.index('Published results on'):]
+    assert 'class_order (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..., pretrained 0123456789' in table
+    rows = [line.split(' | ')[0].strip('| ') for line in table.splitlines() if '| ' in line][2:]
+    assert set(rows) == set(sources)
+    for protocol in sources.values():
+        assert table.startswith('Published results on CIFAR-100, ' + protocol)
 
 
 def test_the_protocols_of_the_published_file_are_called_as_those_of_settings():

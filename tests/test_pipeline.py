@@ -49,7 +49,7 @@ def identities(images):
 def test_every_epoch_has_every_image_once_in_a_new_order(images, batch, epochs):
     schedule = schedule_of(images, batch, epochs)
     batches = pipeline.Batches(schedule, [1993, 0])
-    parts = [batches.images(update).tolist() for update in range(schedule.num_updates)]
+    parts = [batches.indices(update).tolist() for update in range(schedule.num_updates)]
     assert [len(part) for part in parts[:-1]] == [batch] * (len(parts) - 1)
     stream = sum(parts, [])
     assert len(stream) == images * epochs  # over epoch borders; the last may be short
@@ -66,7 +66,7 @@ def test_every_place_is_reached_from_every_other():
     batches = pipeline.Batches(schedule_of(50, 50, 400), [1993, 0])
     places = np.zeros((50, 50))
     for epoch in range(400):
-        places[np.arange(50), batches.images(epoch)] += 1
+        places[np.arange(50), batches.indices(epoch)] += 1
     chi_square = ((places - 8) ** 2 / 8).sum() / 49 ** 2
     assert 0.9 < chi_square < 1.1 and places.max() < 30
 
@@ -74,7 +74,7 @@ def test_every_place_is_reached_from_every_other():
 def test_batches_follow_from_seed_and_step_alone():
     def stream(seed, updates):
         batches = pipeline.Batches(schedule_of(10), seed)
-        return [batches.images(update).tolist() for update in updates]
+        return [batches.indices(update).tolist() for update in updates]
 
     forward = stream([1993, 1], range(13))
     assert stream([1993, 1], range(12, -1, -1))[::-1] == forward
@@ -90,7 +90,7 @@ def test_training_batches_hold_the_images_named(session, files):
     parts = run_through(session, pipeline.training_dataset(files, classes, batches, SETTINGS, 0, 2))
     assert len(parts) == schedule.num_updates == 13
     for update, (images, labels) in enumerate(parts):
-        named = batches.images(update)
+        named = batches.indices(update)
         assert identities(images) == named.tolist()
         assert labels.tolist() == classes[named].tolist() and labels.dtype == np.int32
     assert len(parts[-1][1]) == 2  # 50 images in batches of 4

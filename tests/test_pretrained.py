@@ -77,7 +77,7 @@ def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(give
             '(pretrained: ')
     assert tiny_runs.final_state(stopped) == before
     result = tiny_runs.run(data, stopped, pretrained=moved / 'model.ckpt-5', **FLAGS)
-    assert result.status == 0 and 'step 1 goes on after update ' in result.out, result.err
+    assert result.status == 0 and 'resuming step 1 at update ' in result.out, result.err
     for name in ('results.csv', '0_step.json'):
         assert (stopped / name).read_bytes() == (model / name).read_bytes()
     result = tiny_runs.run(data, stopped, pretrained=None, eval_only=True, **FLAGS)

@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from made_logs import GROUPS, cells, original_log, own_log
+from made_logs import GROUPS, cells, own_log, published_log
 
-from logs import log_reader, published, report
+from logs import log_reader, published, report, tables
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, 'logs', 'report.py')
@@ -20,62 +20,96 @@ SCRIPT = os.path.join(ROOT, 'logs', 'report.py')
 # Tables
 
 @pytest.mark.parametrize('name', ['imagenet100', 'imagenet1000'])
-def test_the_published_table_comes_out_of_the_originals_log(run_report, name):
-    status, out, err = run_report(log=original_log(name))
+def test_the_published_table_stands_next_to_the_run(run_report, name):
+    status, out, err = run_report(log=published_log(name))
     assert (status, err) == (0, '')
     rows = published.table(name)
-    percent = ['{:.2f}'.format(100 * row['top5_published_run']) for row in rows]
-    assert cells(out, 'Classes seen') == [str(row['classes']) for row in rows]
-    assert cells(out, 'Top-5, this log (%)') == cells(out, 'Top-5, published run (%)') == percent
-    assert cells(out, 'Top-5, this log before correction (%)')[:2] == [
-        '-', '{:.2f}'.format(100 * rows[1]['top5_before_correction'])]
-    assert cells(out, 'β') == ['{:.4f}'.format(row['beta']) for row in rows]
-    assert cells(out, 'γ') == ['{:.4f}'.format(row['gamma']) for row in rows]
-    assert cells(out, 'Training samples') == [str(row['training_samples']) for row in rows]
-    assert cells(out, 'Top-5, in paper (%)')[9] == {'imagenet100': '84.40',
-                                                    'imagenet1000': '73.20'}[name]
-    assert 'All 30 sample counts above are the published run\'s.' in out
+    percent = [f'{100 * row["top5_published_run"]:.2f}' for row in rows]
+    assert cells(out, 'Classes seen')[:2] == ['top-5', 'top-5 uncorrected']
+    assert cells(out, 'top-5') == cells(out, 'authors\' run') == percent
+    assert cells(out, 'top-5 uncorrected')[:2] == [
+        '-', f'{100 * rows[1]["top5_before_correction"]:.2f}']
+    assert cells(out, 'β') == cells(out, 'authors\' β') == [f'{row["beta"]:.4f}' for row in rows]
+    assert cells(out, 'γ') == [f'{row["gamma"]:.4f}' for row in rows]
+    assert cells(out, 'training') == [str(row['training_samples']) for row in rows]
+    assert cells(out, 'paper')[9] == {'imagenet100': '84.40', 'imagenet1000': '73.20'}[name]
+    assert 'All 30 numbers of images equal' in out
 
 
 def test_the_doubtful_published_value_has_a_footnote(run_report):
-    row = 'Top-5, published run before correction (%)'
-    out = run_report(log=original_log('imagenet1000'))[1]
-    assert cells(out, row)[9] == '63.34¹'
+    out = run_report(log=published_log('imagenet1000'))[1]
+    assert cells(out, 'authors\' run uncorrected')[9] == '63.34¹'
     assert '¹ As published' in out and '65.91' in out
-    assert '¹' not in run_report(log=original_log('imagenet1000', 9))[1]
-    assert '¹' not in run_report(log=original_log('imagenet100'))[1]
+    assert '¹' not in run_report(log=published_log('imagenet1000', 9))[1]
+    assert '¹' not in run_report(log=published_log('imagenet100'))[1]
 
 
 def test_the_averages_are_those_of_the_published_rows(run_report):
-    out = run_report(log=original_log('imagenet100'))[1]
-    averages = out[out.index('Average incremental'):]
+    out = run_report(log=published_log('imagenet100'))[1]
+    averages = out[out.index('Over all steps'):]
     # (98.79 + 96.10 + ... + 84.24) / 10, and without 98.79.
-    assert cells(averages, 'Top-5, this log (%)') == ['91.06', '90.20', '-', '-']
-    assert cells(averages, 'Top-5, in paper (%)') == ['90.64', '89.78', '-', '-']
-    # Step 1 has no value before the correction.
-    assert cells(averages, 'Top-5, this log before correction (%)') == ['-', '85.74', '-', '-']
+    assert cells(averages, 'top-5') == ['91.06', '90.20']
+    assert cells(averages, 'paper top-5') == ['90.64', '89.78']
+    # Step 1 has no uncorrected value.
+    assert cells(averages, 'top-5 uncorrected') == ['-', '85.74']
 
 
-def test_an_unfinished_run_is_averaged_over_what_it_has(run_report):
-    status, out, err = run_report(log=original_log('imagenet100', 4))
+def test_an_unfinished_run_is_averaged_over_the_steps_it_has(run_report):
+    status, out, err = run_report(log=published_log('imagenet100', 4))
     assert status == 0 and '4 of 10 steps finished' in err
-    averages = out[out.index('Average incremental'):]
-    assert 'steps 1 to 4' in averages
-    assert cells(averages, 'Top-5, in paper (%)')[0] == '95.38'
+    assert cells(out[out.index('Over all steps'):], 'average of steps 1 to 4')[2] == '95.38'
 
 
-def test_another_sets_log_has_no_published_rows(run_report):
-    text = original_log('imagenet100').replace('14417', '14418')
-    out = run_report(log=text)[1]
-    assert 'paper' not in out
-    assert cells(out, 'Step')[:3] == ['1', '2', '3']
+def test_a_step_beyond_the_published_table_is_reported(run_report):
+    """A log edited by hand: its settings have ten steps."""
+    text = published_log('imagenet100') + 'result: ' + json.dumps({
+        'step': 11, 'classes': 110, 'top5': .8, 'training_samples': 1}) + '\n'
+    status, out, _ = run_report(log=text)
+    assert status == 0 and cells(out, 'top-5')[10] == '80.00'
+    assert cells(out, 'paper')[10] == '-' and 'All 30 numbers' in out
+
+
+def test_steps_without_top_5_are_finished_steps(run_report):
+    """New logs leave it out when fewer than six classes have been seen."""
+    lines = own_log().splitlines(True)
+    for i, line in enumerate(lines):
+        if line.startswith('result: ') and '"step": 2' not in line:
+            row = json.loads(line[len('result: '):])
+            lines[i] = 'result: ' + json.dumps(dict(row, top5='', top5_before='')) + '\n'
+    status, out, err = run_report(log=''.join(lines))
+    assert (status, err) == (0, '')
+    assert cells(out, 'top-5') == ['-', '90.00', '-']
+    assert cells(out, 'top-1') == ['90.00', '85.00', '68.33']
+
+
+def test_label_and_title(run_report):
+    logs = {'one': own_log(), 'two': own_log(temperature=3.)}
+    out = run_report('--compare', '--label', 'T = 2', '--label', 'T = 3', '--title', 'A title',
+                     **logs)[1]
+    assert out.startswith('### A title\n') and cells(out, 'T = 3')[0] == '68.33'
+    status, out, err = run_report('--compare', '--label', 'T = 2', **logs)
+    assert (status, out, err.count('\n')) == (1, '', 1) and '--label' in err
+
+
+def test_the_authors_code_on_the_same_lists(run_report, tmp_path):
+    path = tmp_path / 'theirs.csv'
+    path.write_text('run,kernels,step,classes,top5,top5_uncorrected,beta,gamma\n'
+                    'seed 1,TensorFlow 1.5,1,5,91.20,,1.0000,0.0000\n'
+                    'seed 1,TensorFlow 1.5,2,10,80.10,70.20,0.9000,0.1000\n')
+    (tmp_path / 'theirs.md').write_text('What was changed.\n')
+    logs = {'a': own_log(), 'b': own_log(accuracy=.02, seed=2)}
+    out = run_report('--aggregate', '--reference', str(path), **logs)[1]
+    assert out.endswith('What was changed.\n')
+    tables_ = out[out.index('#### '):]
+    assert cells(tables_, 'authors\' code, seed 1, kernels of TensorFlow 1.5') == ['91.20', '80.10']
+    assert cells(tables_, 'this code, seed 2') == ['93.00', '88.00']
+    assert cells(tables_[tables_.index('uncorrected'):], 'this code, seed 1') == ['95.00', '77.50']
 
 
 def test_sample_counts_that_differ_are_named(run_report):
     text = own_log(dataset='imagenet100', num_classes=100, num_increments=10, classes=(10, 20, 30))
     out = run_report(log=text)[1]
-    assert 'training samples at 10 classes (12800)' in out
-    assert cells(out, 'Classes seen') == ['10', '20', '30']
+    assert 'training at 10 classes (12800)' in out
 
 
 def test_counts_are_compared_step_by_step_where_the_log_has_no_beginning(run_report):
@@ -86,48 +120,46 @@ def test_counts_are_compared_step_by_step_where_the_log_has_no_beginning(run_rep
         lines.append('result: {}\n'.format(json.dumps(dict(
             counts, step=step, classes=10 * step, top5=.9, top5_before=.8))))
     out, err = run_report(log=''.join(lines))[1:]
-    assert 'All 6 sample counts above are the published run\'s.' in out
-    assert '7 of 10 steps finished' in err and 'without the results of step 1, 2, 3, 4, 5\n' in err
+    assert 'All 6 numbers of images equal' in out
+    assert '7 of 10 steps finished' in err and 'no results of step 1, 2, 3, 4, 5\n' in err
 
 
 def test_own_log_with_top1_and_forgetting(run_report):
     status, out, err = run_report(log=own_log())
     assert (status, err) == (0, '')
-    assert cells(out, 'Top-1, this log (%)') == ['90.00', '85.00', '68.33']
-    averages = out[out.index('Average incremental'):]
+    assert cells(out, 'top-1') == ['90.00', '85.00', '68.33']
+    averages = out[out.index('Over all steps'):]
     # Groups 1 and 2: (0.9 - 0.6 + 0.9 - 0.5) / 2; before: (0.9 - 0.3 + 0.95 - 0.3) / 2.
-    assert cells(averages, 'Top-1, this log (%)') == ['81.11', '76.67', '35.00', '-35.00']
-    assert cells(averages, 'Top-1, this log before correction (%)')[2] == '62.50'
-    assert 'Forgetting: the mean over the old groups' in out
+    assert cells(averages, 'top-1') == ['81.11', '76.67', '35.00', '-35.00']
+    assert cells(averages, 'top-1 uncorrected')[2] == '62.50'
+    assert 'Forgetting: ' in out
 
 
 def test_no_figure_is_made_up_for_a_step_that_is_missing(run_report):
     lines = own_log().splitlines(True)
     text = ''.join(line for line in lines if '"step": 2' not in line)
     out = run_report(log=text)[1]
-    assert cells(out, 'Top-1, this log (%)') == ['90.00', '68.33']
-    assert 'Average incremental' not in out
+    assert cells(out, 'top-1') == ['90.00', '68.33']
+    assert 'average of steps' not in out
 
 
 def test_several_runs_and_logs_have_a_table_each(run_report):
-    status, out, _ = run_report(one=own_log() + own_log(), two=original_log('imagenet100'))
+    status, out, _ = run_report(one=own_log() + own_log(), two=published_log('imagenet100'))
     assert status == 0
-    heads = [line for line in out.splitlines() if line.startswith('### ')]
-    assert [head.rsplit('/')[-1] for head in heads] == [
-        'one, run 1 of 2', 'one, run 2 of 2', 'two']
+    sources = [line for line in out.splitlines() if line.startswith('Log: ')]
+    assert [source.rsplit('/')[-1] for source in sources] == [
+        'one, run 1 of 2.', 'one, run 2 of 2.', 'two.']
 
 
 def test_a_run_that_has_just_begun(run_report):
     status, out, err = run_report(log=own_log(finished=0))
     assert status == 0 and 'No step is finished' in out and 'none of 3 steps finished' in err
-    text = own_log(finished=1) + 'progress: step 2 of 3, classifier, epoch 7 of 16, update 1\n'
-    assert 'log ends in classifier, epoch 7 of 16' in run_report(log=text)[2]
 
 
 # CSV and JSON
 
-def test_csv_has_a_row_a_step(run_report):
-    out = run_report('--csv', log=original_log('imagenet1000'))[1]
+def test_csv_has_one_row_per_step(run_report):
+    out = run_report('--csv', log=published_log('imagenet1000'))[1]
     rows = list(csv.DictReader(io.StringIO(out)))
     assert len(rows) == 10
     assert rows[9]['top5'] == '0.7676' and rows[9]['paper_top5'] == '0.732'
@@ -153,7 +185,7 @@ def test_json_has_everything(run_report):
     (['LOG', '--plot', 'a.txt'], '.png'), (['LOG', '--csv', '--json'], 'not allowed'),
     (['LOG', '--aggregate', '--compare'], 'not allowed'),
     (['LOG', '--aggregate'], 'two'), (['LOG', '--model_dir', 'nowhere'], 'nowhere'),
-    (['LOG', '--colour'], '--colour'), ([SCRIPT], 'no run in it'),
+    (['LOG', '--colour'], '--colour'), ([SCRIPT], 'no run found'),
     (['LOG', 'LOG', '--model_dir', '.'], 'the folder of one log'),
     (['LOG', '--model_dir', '.'], '--model_dir is for the --plot'),
     (['LOG', '--compare', '--plot', 'a.png', '--model_dir', '.'], '--model_dir is for the --plot'),
@@ -170,7 +202,7 @@ def test_mistakes_end_in_one_line(tmp_path, capsys, arguments, message):
 def test_plain_script_starts_without_tensorflow(tmp_path):
     """As a user calls it, in a terminal that knows ASCII only."""
     log = tmp_path / 'log'
-    log.write_text(own_log())
+    log.write_text(own_log().replace('"top5":', '"beta": 0.5, "top5":'), 'utf-8')
     code = ('import runpy, sys; sys.argv = ["report.py", {!r}]\n'
             'try:\n    runpy.run_path({!r}, run_name="__main__")\n'
             'except SystemExit as end:\n    assert end.code == 0, end.code\n'
@@ -180,7 +212,7 @@ def test_plain_script_starts_without_tensorflow(tmp_path):
                           stderr=subprocess.PIPE, cwd=str(tmp_path),
                           env=dict(os.environ, PYTHONIOENCODING='ascii'))
     assert done.returncode == 0, done.stderr
-    assert '| β' in done.stdout.decode('utf-8')
+    assert 'β' in done.stdout.decode('utf-8')
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
@@ -205,26 +237,14 @@ def test_a_run_log_is_called_by_its_folder(run_report, tmp_path, capsys):
         logs[-1].write_text(text)
     assert report.main([str(log) for log in logs] + ['--compare']) == 0
     out = capsys.readouterr().out
-    assert cells(out, 'bic')[2] == '68.33' and cells(out, 'baseline')[2] == '58.33'
-    assert cells(out[out.index('Settings that differ'):], 'baseline') == ['False']
+    assert cells(out, 'BiC')[0] == '68.33' and cells(out, 'BiC without KD')[0] == '58.33'
+    assert cells(out[out.index('Settings that differ'):], 'BiC without KD') == ['False']
     (tmp_path / 'other' / 'bic').mkdir(parents=True)
-    logs.append(tmp_path / 'other' / 'bic' / 'run.log')
-    logs[-1].write_text(own_log(temperature=3.))
-    assert report.main([str(log) for log in logs] + ['--compare']) == 0
-    assert cells(capsys.readouterr().out, 'other/bic')[2] == '68.33'
-
-
-def test_repeats_in_numbered_folders_go_by_the_folder_above(run_report, tmp_path, capsys):
-    logs = []
-    for method, settings in (('bic', {}), ('plain', {'distillation': False})):
-        for seed in (1, 2):
-            (tmp_path / method / str(seed)).mkdir(parents=True)
-            logs.append(str(tmp_path / method / str(seed) / 'run.log'))
-            with open(logs[-1], 'w') as file:
-                file.write(own_log(seed=seed, **settings))
-    assert report.main(logs + ['--compare']) == 0
-    out = capsys.readouterr().out
-    assert cells(out, 'bic/1 (2 runs)') and cells(out, 'plain/1 (2 runs)')
+    logs[1] = tmp_path / 'other' / 'bic' / 'run.log'
+    logs[1].write_text(own_log())
+    assert report.main([str(log) for log in logs] + ['--csv']) == 0
+    names = tables.names([report.summarise(*log_reader.read(str(log))) for log in logs])
+    assert names == [f'BiC, {tmp_path.name}/bic', 'BiC, other/bic']
 
 
 def test_an_output_that_is_full_is_one_line(tmp_path):

@@ -71,7 +71,7 @@ def test_a_notice_of_preemption_saves_and_is_resumed(data, tmp_path, name):
     assert result.status == 128 + getattr(signal, name)
     assert name in result.err.splitlines()[-1] and RESUME in result.err
     again = tiny_runs.run(data, model, ('imagenet_main:evaluate', 1, tiny_runs.KILL))
-    assert 'step 1 goes on after update 3 of 4' in again.out
+    assert 'resuming step 1 at update 3 of 4' in again.out
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):

@@ -33,7 +33,7 @@ def test_a_session_trains_as_the_estimator_does_and_resumes(data, tmp_path):
         'runtime.progress:Hook.after_run', 6, tiny_runs.TERMINATE), **flags)
     assert stopped.status == 143 and not os.path.exists(str(other / '1_step.json')), stopped.err
     resumed = tiny_runs.run(data, other, NO_ESTIMATOR, **flags)
-    assert resumed.status == 0 and 'step 2 goes on after update 2 of 7' in resumed.out, resumed.err
+    assert resumed.status == 0 and 'resuming step 2 at update 2 of 7' in resumed.out, resumed.err
     assert tiny_runs.final_state(one) == tiny_runs.final_state(other)
     for step in range(2):
         expected, found = weights(one, step), weights(other, step)

@@ -14,5 +14,5 @@ for method in bic baseline2 baseline1 upper; do
     esac
     experiment $method --dataset=cifar100 --train_epochs=25 --keep_checkpoints $flags
 done
-tables --compare
+tables --compare --title='The paper'\''s ablation on CIFAR-100, ResNet-32'
 one bic

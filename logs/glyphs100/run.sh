@@ -12,5 +12,5 @@ for seed in 1993 1 2; do
     experiment "upper_$seed" --dataset=glyphs100 --seed=$seed --num_increments=1
     experiment "random_$seed" --dataset=glyphs100 --seed=$seed --exemplar_selection=random
 done
-tables --compare
+tables --compare --title='The paper'\''s comparisons on glyphs100, ResNet-8'
 one bic_1993

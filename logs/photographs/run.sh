@@ -19,4 +19,5 @@ for seed in 1993 1 2; do
         --resize_range=64,96 --resnet_size=18 --train_epochs=20 --lr_boundaries=6,12,16,18 \
         --batch_size=64 --learning_rate=0.1 --batch_norm_decay=0.9
 done
-tables --aggregate
+tables --aggregate --reference="$folder/authors_code.csv" \
+    --title='BiC on photographs: 50 classes of Tiny ImageNet, ResNet-18, 64x64 pixels'

@@ -22,8 +22,11 @@ def write_lists(folder, train_lines=TRAIN_LINES, test_lines=TEST_LINES, classes=
         with open(os.path.join(folder, name + '.txt'), 'w') as file:
             for i in range(lines):
                 label = i * classes // lines
-                file.write('{0}/n{1:08}/n{1:08}_{2}.JPEG {3}\n'.format(
-                    name, 1440764 + 911 * label, i, label))
+                path = '{0}/n{1:08}/n{1:08}_{2}.JPEG'.format(name, 1440764 + 911 * label, i)
+                file.write('{} {}\n'.format(path, label))
+                if i == 0:  # --dry_run looks for it
+                    os.makedirs(os.path.join(folder, os.path.dirname(path)))
+                    open(os.path.join(folder, path), 'w').close()
     return folder
 
 
@@ -93,7 +96,8 @@ def whole_program(folder, num_classes):
             'print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)')
     words = subprocess.check_output([
         sys.executable, '-c', code, sys.executable, os.path.join(root, 'imagenet_main.py'),
-        '--dry_run', '--data_dir=' + folder, '--num_classes={}'.format(num_classes)])
+        '--dry_run', '--skip_bad_images', '--data_dir=' + folder,
+        '--num_classes={}'.format(num_classes)])
     return tuple(map(float, words.split()))
 
 
