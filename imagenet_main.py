@@ -29,7 +29,17 @@ from runtime import settings as settings_lib
 from data.samples import planned_samples, step_samples
 from logs import measures
 from logs.log_reader import COUNTS
-from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
+from runtime import (
+    LOG,
+    checkpoints,
+    cluster,
+    experiment,
+    machine,
+    progress,
+    run_log,
+    signals,
+    state,
+)
 from runtime.errors import UserError
 from runtime.signals import STOP
 
@@ -43,8 +53,8 @@ run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/
 flags.DEFINE_bool('dry_run', False, 'print the images and updates of each step, and stop')
 flags.DEFINE_bool('eval_only', False, 'evaluate the checkpoints in model_dir, which may come from '
                   'the authors\' code, and stop')
-for module in (settings_lib, checks, export_lib, machine, checkpoints, state, run_log, progress,
-               results_lib):
+for module in (settings_lib, checks, export_lib, machine, checkpoints, experiment, state, run_log,
+               progress, results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
 
 
@@ -383,7 +393,7 @@ def opened_run(model_dir, trains=False, stored=None):
             data_dir, settings.num_classes, functools.partial(progress.Watch, unit='lines'))
         digests = {lists.TRAIN_LIST: train_list.digest, lists.TEST_LIST: test_list.digest}
         if stored:
-            state.check_lists(stored, digests, model_dir, data_dir)
+            experiment.check_lists(stored, digests, model_dir, data_dir)
         split = lists.split(train_list, test_list, settings.num_classes,
                             exemplar.validation_pool(settings), settings.order_seed,
                             settings.class_order)
@@ -394,7 +404,7 @@ def opened_run(model_dir, trains=False, stored=None):
         run_log.check_log(FLAGS.log_file, settings, digests)
         look_for_images(run, trains)
         if trains and here.writes:
-            run.keeps_checkpoints = stack.enter_context(state.experiment(
+            run.keeps_checkpoints = stack.enter_context(experiment.hold_model_dir(
                 model_dir, settings, digests, FLAGS.overwrite, FLAGS.keep_checkpoints,
                 FLAGS.skip_bad_images, FLAGS.log_file))
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
@@ -441,9 +451,9 @@ def check_data(model_dir):
 
 def eval_only(model_dir):
     """--eval_only: evaluate the checkpoints in model_dir."""
-    stored = state.read_experiment(model_dir)
+    stored = experiment.read_experiment(model_dir)
     if FLAGS.predictions:
-        state.check_writable(model_dir)
+        experiment.check_writable(model_dir)
     with opened_run(model_dir, stored=stored) as run:
         evaluate_checkpoints(run, own=stored is not None)
 

@@ -16,7 +16,7 @@ import bic_layer
 import resnet_model
 from data import preprocessing
 from data.checks import why_bad
-from runtime import LOG, checkpoints, files, run_log, state
+from runtime import LOG, checkpoints, experiment, files, run_log, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 from runtime.machine import cpu_session
@@ -64,7 +64,7 @@ def write_export(model_dir):
 
 def _stored_settings(model_dir):
     """Return the Settings of the experiment in `model_dir`, which flags may not contradict."""
-    stored = state.read_experiment(model_dir)
+    stored = experiment.read_experiment(model_dir)
     if stored is None:
         raise UserError(f'--model_dir={model_dir}: no experiment of this program. Use the folder '
                         f'of a run.')
@@ -119,7 +119,7 @@ def _create_export_dir(model_dir, finished):
     except OSError as error:
         raise UserError(f'--export_dir={FLAGS.export_dir}: cannot create this folder '
                         f'({error.strerror}). Use a folder that you can write.') from None
-    state.remember_file(model_dir, _version_dir(finished))
+    experiment.remember_file(model_dir, _version_dir(finished))
 
 
 def _inputs(settings):

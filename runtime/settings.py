@@ -219,7 +219,7 @@ def settings_from_flags(values):
 def stored_settings(values, identity):
     """Return the Settings of a stored experiment, which flags may repeat but not contradict.
 
-    `identity`: as state.read_experiment returns it. Raises UserError, naming the flag.
+    `identity`: as experiment.read_experiment returns it. Raises UserError, naming the flag.
     """
     try:
         stored = Settings.from_dict(identity['settings'])

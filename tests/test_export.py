@@ -15,8 +15,8 @@ import bic_layer
 import resnet_model
 from data import pipeline
 from logs import classify
+from runtime import experiment, state
 from runtime import export as export_lib
-from runtime import state
 from runtime.errors import UserError
 from runtime.settings import Settings
 
@@ -42,7 +42,7 @@ class Exported:
         for path in self.files:
             with open(path, 'rb') as file:
                 self.contents.append(file.read())
-        self.settings = Settings.from_dict(state.read_experiment(str(self.model))['settings'])
+        self.settings = Settings.from_dict(experiment.read_experiment(str(self.model))['settings'])
         self.biases = [state.bias_of(record) for record in state.finished_steps(str(self.model))]
         self.order = np.loadtxt(str(self.model / 'classes.txt'), int, delimiter=',', skiprows=1,
                                 usecols=1)
@@ -180,9 +180,9 @@ def test_what_cannot_be_exported_is_one_line(exported, tmp_path, left_out, flags
 def test_what_another_version_wrote_is_not_exported(exported, tmp_path, changed):
     model = str(tmp_path / 'model')
     shutil.copytree(str(exported.model), model)
-    found = state.read_experiment(model)
+    found = experiment.read_experiment(model)
     found['settings'] = dict(found['settings'], **changed.pop('settings', {}))
-    state._write_checked(os.path.join(model, 'experiment.json'), dict(found, **changed))
+    state.write_checked(os.path.join(model, 'experiment.json'), dict(found, **changed))
     no_export(export(model, tmp_path / 'exports'), tmp_path / 'exports', 'version')
 
 

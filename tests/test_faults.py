@@ -229,7 +229,7 @@ def test_a_full_and_a_read_only_disk_leave_a_run_that_goes_on(data, whole, tmp_p
         fill = ('try:\n    with open({!r}, "wb", 0) as file:\n        while True:\n'
                 '            file.write(bytes(512))\n'
                 'except OSError:\n    pass').format(str(ballast))
-        for where, count in (('runtime.state:_claim', 1), (AFTER_UPDATE, 2)):
+        for where, count in (('runtime.experiment:_claim', 1), (AFTER_UPDATE, 2)):
             failed(tiny_runs.run(data, model, (where, count, fill)), 'o space left', GO_ON)
             ballast.unlink()
         subprocess.run(['mount', '-o', 'remount,ro', str(disk)], check=True)

@@ -560,9 +560,9 @@ def test_eval_only_takes_the_steps_that_are_there(tiny, tmp_path, capsys):
         shutil.copytree(tiny.model_dir, model_dir, ignore=shutil.ignore_patterns(*left_out))
         # As a version wrote it that did not have this setting.
         path = os.path.join(model_dir, 'experiment.json')
-        found = state._read_checked(path)
+        found = state.read_checked(path)
         del found['settings']['exemplar_selection']
-        state._write_checked(path, found)
+        state.write_checked(path, found)
         if '2_step.json' in left_out:  # what is not evaluated may be damaged
             for name in glob.glob(os.path.join(model_dir, '2_classifier', 'model.ckpt-*.data-*')):
                 os.truncate(name, 1000)
