@@ -22,12 +22,24 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 import exemplar
 import resnet_model
-from data import checks, folders, lists, pipeline, serving
-from data import settings as settings_lib
+from data import checks, folders, lists, pipeline
+from runtime import export as export_lib
+from runtime import results as results_lib
+from runtime import settings as settings_lib
 from data.samples import planned_samples, step_samples
-from logs import measures, step_results
+from logs import measures
 from logs.log_reader import COUNTS
-from runtime import LOG, checkpoints, cluster, machine, progress, run_log, signals, state
+from runtime import (
+    LOG,
+    checkpoints,
+    cluster,
+    experiment,
+    machine,
+    progress,
+    run_log,
+    signals,
+    state,
+)
 from runtime.errors import UserError
 from runtime.signals import STOP
 
@@ -41,8 +53,8 @@ run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/
 flags.DEFINE_bool('dry_run', False, 'print the images and updates of each step, and stop')
 flags.DEFINE_bool('eval_only', False, 'evaluate the checkpoints in model_dir, which may come from '
                   'the authors\' code, and stop')
-for module in (settings_lib, checks, serving, machine, checkpoints, state, run_log, progress,
-               step_results):
+for module in (settings_lib, checks, export_lib, machine, checkpoints, experiment, state, run_log,
+               progress, results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
 
 
@@ -119,7 +131,7 @@ def run_step(run, step, exemplars, teacher_bias):
         # Stage 2, the bias correction (section 4).
         bias = fit_bias(run, step, frozen, validation, stage2) if stage2 else None
         results, predicted, features = evaluate(run, step, frozen, bias, samples, herds)
-    step_results.write_predicted_classes(run.model_dir, step, settings, run.split, test, predicted)
+    results_lib.write_predicted_classes(run.model_dir, step, settings, run.split, test, predicted)
 
     # The exemplar memory, by herding.
     if not stores:
@@ -185,11 +197,13 @@ def evaluate(run, step, frozen, bias, samples, with_features):
     """One pass over validation, test and, for herding, training images.
 
     Returns:
-        (results, predicted, features): those of step_results.compute_results, and float32
+        (results, predicted, features): those of results_lib.compute_results, and float32
         [training images, dimensions] or None.
     """
-    training, validation, test = samples
-    parts = ([validation] if step else []) + [test] + ([training] if with_features else [])
+    training, _, _ = samples
+    parts = list(results_lib.evaluated_samples(step, samples))
+    if with_features:
+        parts.append(training)
     files = np.concatenate([part.files for part in parts])
     classes = np.concatenate([part.class_indices for part in parts])
     num_parallel_calls = run.machine.num_parallel_calls
@@ -203,7 +217,7 @@ def evaluate(run, step, frozen, bias, samples, with_features):
         outputs = frozen.forward(dataset, len(files), outputs='evaluation', batch_norm='moving',
                                  bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, frozen.checkpoint)
-    results, predicted = step_results.compute_results(step, run.settings, samples, bias, outputs)
+    results, predicted = results_lib.compute_results(step, run.settings, samples, bias, outputs)
     features = outputs['features'][-len(training.indices):] if with_features else None
     return results, predicted, features
 
@@ -215,7 +229,7 @@ def run_experiment(run):
     """The loop over incremental steps, from the first that is not finished."""
     settings = run.settings
     records = state.finished_steps(run.model_dir, settings.num_steps)
-    state.write_results(run.model_dir, settings.num_steps, records)
+    results_lib.write_results(run.model_dir, settings.num_steps, records)
     state.write_table(run.model_dir, 'classes.txt', *lists.classes(run.split, run.data_dir))
     rows = [measures.without_trivial_top5(record['results']) for record in records]
     if records:
@@ -228,15 +242,15 @@ def run_experiment(run):
         results, chosen = run_step(run, step, exemplars, teacher_bias)
         # Log first, then save: if killed in between, the log has the step twice, not never.
         rows.append(measures.without_trivial_top5(results))
-        run_log.step_lines(settings.num_steps, rows)
-        run_log.write_summary(os.path.join(run.model_dir, 'summary'), rows[-1])
+        results_lib.log_step(settings.num_steps, rows)
+        results_lib.write_curves(os.path.join(run.model_dir, 'summary'), rows[-1])
         names = [run.split.train_list.names(indices) for indices in chosen]
         records.append(state.save_step(run.model_dir, step, results, names))
-        state.write_results(run.model_dir, settings.num_steps, records)
+        results_lib.write_results(run.model_dir, settings.num_steps, records)
         checkpoints.prune(run.model_dir, len(records), run.keeps_checkpoints)
-    run_log.table(rows)
+    results_lib.log_table(rows)
     LOG.info('\n'.join(measures.closing_lines(rows)))
-    state.write_summary(run.model_dir, measures.summary(rows))
+    results_lib.write_summary(run.model_dir, measures.summary(rows))
     run_log.finished_line()
 
 
@@ -265,7 +279,7 @@ def plan(run, log_steps=False):
             run_log.updates_line(*planned[-1])
     run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
     run_log.warn(exemplar.memory_warnings(run.settings, run.split))
-    run_log.warn(step_results.unequal_test_warnings(run.split))
+    run_log.warn(results_lib.unequal_test_warnings(run.split))
     run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
 
 
@@ -347,13 +361,13 @@ def evaluate_checkpoints(run, own):
         run_log.counts_lines(step, *counts.values())
         with resnet_model.frozen(checkpoint, run.machine, run.settings, step) as frozen:
             results, predicted, _ = evaluate(run, step, frozen, bias, samples, with_features=False)
-        step_results.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
+        results_lib.write_predictions(run.model_dir, step, run.split, samples[-1], predicted)
         rows.append(measures.without_trivial_top5(dict(results, **counts)))
-        run_log.step_lines(num_steps, rows)
+        results_lib.log_step(num_steps, rows)
     if not rows:
         raise UserError(f'{run.model_dir}: no checkpoint of a finished step. A run keeps those of '
                         'earlier steps only with --keep_checkpoints.')
-    run_log.table(rows)
+    results_lib.log_table(rows)
 
 
 # -- what the command line asks for ------------------------------------------------------------
@@ -379,7 +393,7 @@ def opened_run(model_dir, trains=False, stored=None):
             data_dir, settings.num_classes, functools.partial(progress.Watch, unit='lines'))
         digests = {lists.TRAIN_LIST: train_list.digest, lists.TEST_LIST: test_list.digest}
         if stored:
-            state.check_lists(stored, digests, model_dir, data_dir)
+            experiment.check_lists(stored, digests, model_dir, data_dir)
         split = lists.split(train_list, test_list, settings.num_classes,
                             exemplar.validation_pool(settings), settings.order_seed,
                             settings.class_order)
@@ -390,7 +404,7 @@ def opened_run(model_dir, trains=False, stored=None):
         run_log.check_log(FLAGS.log_file, settings, digests)
         look_for_images(run, trains)
         if trains and here.writes:
-            run.keeps_checkpoints = stack.enter_context(state.experiment(
+            run.keeps_checkpoints = stack.enter_context(experiment.hold_model_dir(
                 model_dir, settings, digests, FLAGS.overwrite, FLAGS.keep_checkpoints,
                 FLAGS.skip_bad_images, FLAGS.log_file))
             run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
@@ -437,21 +451,21 @@ def check_data(model_dir):
 
 def eval_only(model_dir):
     """--eval_only: evaluate the checkpoints in model_dir."""
-    stored = state.read_experiment(model_dir)
+    stored = experiment.read_experiment(model_dir)
     if FLAGS.predictions:
-        state.check_writable(model_dir)
+        experiment.check_writable(model_dir)
     with opened_run(model_dir, stored=stored) as run:
         evaluate_checkpoints(run, own=stored is not None)
 
 
 def export(model_dir):
     """--export_dir: write a finished step as a SavedModel."""
-    resnet_model.export(model_dir, serving.settings(model_dir))
+    export_lib.write_export(model_dir)
 
 
 def self_check(_):
     """--self_check: compute what this machine should compute, and compare."""
-    from tests import self_check as checker  # it runs all that is above
+    from runtime import self_check as checker  # only on request: it uses all of the method
     checker.run()
 
 

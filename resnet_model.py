@@ -11,9 +11,8 @@ import zlib
 import tensorflow.compat.v1 as tf
 
 import bic_layer
-from data import pipeline, serving
+from data import pipeline
 from runtime import frozen as frozen_lib
-from runtime import machine as machine_lib
 from runtime import progress as progress_lib
 from runtime import replicas, training
 
@@ -324,26 +323,6 @@ def frozen(checkpoint, machine, settings, step):
     """The Frozen classifier of `step`, whose passes compute `predictions`."""
     return frozen_lib.Frozen(checkpoint, machine.session_config, functools.partial(
         predictions, settings=settings, step=step, data_format=machine.data_format))
-
-
-def export(model_dir, settings):
-    """Write a finished step of the experiment in model_dir as a SavedModel; see data/serving.py.
-
-    It includes preprocessing and correction, and runs on a CPU whatever it was trained on.
-
-    Raises:
-        UserError: as serving.find does.
-    """
-    finished = serving.find(model_dir, settings.num_classes)
-    with tf.Graph().as_default(), machine_lib.cpu_session() as session:
-        signatures, images = serving.inputs(settings)
-        features, logits = network(images, settings, False, NETWORK, 'channels_last')
-        logits = logits[:, :settings.seen(finished.step)]
-        corrected = bic_layer.correct(logits, *finished.bias, num_new=settings.new(finished.step))
-        tf.train.Saver().restore(session, finished.checkpoint)
-        serving.write(session, finished, signatures, dict(
-            serving.answers(corrected, finished), features=features, logits=corrected,
-            logits_uncorrected=logits))
 
 
 def evaluate(logits, labels, bias, num_new):

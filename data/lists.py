@@ -5,10 +5,8 @@ those of the list files.
 """
 
 import array
-import codecs
 import collections
 import contextlib
-import hashlib
 import io
 import os
 import posixpath
@@ -18,6 +16,7 @@ import numpy as np
 
 from runtime import LOG
 from runtime.errors import UserError
+from runtime.label_files import parse_label, quote, read_text
 
 TRAIN_LIST, TEST_LIST, NAMES = 'train.txt', 'val.txt', 'classes.txt'
 
@@ -49,28 +48,6 @@ Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test',
                                          'train_list', 'test_list', 'checked_groups'])
 
 
-def _read(path, name):
-    """(digest, content without byte-order mark and final blank lines). Raises UserError."""
-    try:
-        with open(path, 'rb') as file:
-            content = file.read()
-    except OSError as error:
-        raise UserError(f'{name}: {error.strerror}.') from None
-    return (hashlib.sha256(content).hexdigest(),
-            content[content.startswith(codecs.BOM_UTF8) * 3:].rstrip())
-
-
-def _label(text, num_classes):
-    """The label in `text` (bytes); None if it is not one of 0 to C-1."""
-    # int() may refuse thousands of digits.
-    label = int(text) if text.isdigit() and len(text) <= 9 else num_classes
-    return label if label < num_classes else None
-
-
-def _shown(text, most=80):
-    return repr(text[:most].decode('utf-8', 'replace'))
-
-
 def read_list(path, num_classes, watch=None):
     """Read an ImageList: one `relative/path label` per line, labels 0 to C-1.
 
@@ -82,7 +59,7 @@ def read_list(path, num_classes, watch=None):
     `watch`: function from the file's name and its number of lines to a function that is told, now
     and then and at the end, how many lines are read; or None.
     """
-    digest, text = _read(path, path)
+    digest, text = read_text(path, path)
     if not text:
         raise UserError(f'{path}: the list is empty. Expected one "relative/path label" per line.')
     paths, seen, labels = [], {}, array.array('i')
@@ -95,10 +72,10 @@ def read_list(path, num_classes, watch=None):
         fields = line.rsplit(None, 1)
         if len(fields) != 2 or b'\0' in line:
             raise UserError(f'{path}, line {number}: expected "relative/path label", found '
-                            f'{_shown(line)}.')
-        image, label = fields[0], _label(fields[1], num_classes)
+                            f'{quote(line)}.')
+        image, label = fields[0], parse_label(fields[1], num_classes)
         if label is None:
-            raise UserError(f'{path}, line {number}: invalid label {_shown(fields[1])}. Expected '
+            raise UserError(f'{path}, line {number}: invalid label {quote(fields[1])}. Expected '
                             f'an integer from 0 to {num_classes - 1} '
                             f'(--num_classes={num_classes}).')
         name = image
@@ -107,7 +84,7 @@ def read_list(path, num_classes, watch=None):
             if not re.search(rb'[^/.][^/]*/+\.\./', image):  # that may lead out of a link
                 image = name
         if name in seen:
-            raise UserError(f'{path}, line {number}: {_shown(name, 500)} is listed twice (first on '
+            raise UserError(f'{path}, line {number}: {quote(name, 500)} is listed twice (first on '
                             f'line {seen[name]}). Remove one of the lines.')
         seen[name] = number
         paths.append(image)
@@ -147,29 +124,6 @@ def _by_label(image_list, num_classes):
         raise UserError(f'{image_list.path}: no image has label {missing[0]}. Each label from 0 to '
                         f'{num_classes - 1} needs an image: add some, or correct --num_classes.')
     return np.split(np.argsort(image_list.labels, kind='stable'), np.cumsum(counts)[:-1])
-
-
-def read_order(path, num_classes):
-    """Read a class order: C labels, one per line, in the order in which the classes arrive.
-
-    Raises UserError, naming file and line, if the file cannot be read or if a label is missing,
-    appears twice or is not one of 0 to C-1.
-    """
-    order = {}  # label -> its line
-    name = f'--class_order={path}'
-    for number, line in enumerate(_read(os.path.expanduser(path), name)[1].split(b'\n'), 1):
-        label = _label(line.strip(), num_classes)
-        if label is None:
-            raise UserError(f'{name}, line {number}: invalid label {_shown(line.strip())}. '
-                            f'Expected an integer from 0 to {num_classes - 1}.')
-        if order.setdefault(label, number) != number:
-            raise UserError(f'{name}, line {number}: label {label} already appears on line '
-                            f'{order[label]}.')
-    missing = set(range(num_classes)).difference(order)
-    if missing:
-        raise UserError(f'{name}: label {min(missing)} is missing. Each label from 0 to '
-                        f'{num_classes - 1} needs a line.')
-    return tuple(order)
 
 
 def split(train, test, num_classes, validation_pool, seed, class_order=()):

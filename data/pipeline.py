@@ -22,7 +22,7 @@ class Batches:
     """The batches of a training stage: every epoch reshuffled, batches across epoch borders.
 
     Args:
-        schedule: the stage's Schedule (data/settings.py).
+        schedule: the stage's Schedule (runtime/settings.py).
         seed: int sequence that no other stage has.
     """
 

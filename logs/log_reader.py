@@ -7,8 +7,8 @@ start of a run and `result: {...}` at the end of each step.
 import json
 import re
 
-from data.settings import Settings, check_settings
 from runtime.errors import UserError
+from runtime.settings import Settings, check_settings
 
 COUNTS = ('training_samples', 'val_samples', 'test_samples')
 RESULTS = ('top5', 'top5_before', 'top1', 'top1_before')

@@ -11,9 +11,9 @@ import re
 import statistics
 import textwrap
 
-from data.settings import Settings
 from logs.log_reader import COUNTS, FIELDS, GROUPS, RESULTS
 from runtime.errors import UserError
+from runtime.settings import Settings
 
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forgetting',
@@ -29,7 +29,7 @@ def _values(steps, column, first=1):
     """Return `column` from step `first` to the last; [] if it or a step is missing."""
     complete = [figures['step'] for figures in steps] == list(range(1, len(steps) + 1))
     values = [figures.get(column) for figures in steps[first - 1:]]
-    return values if complete and None not in values and '' not in values else []
+    return values if complete and None not in values else []
 
 
 def first_top5_step(steps):
@@ -47,7 +47,7 @@ def without_trivial_top5(results):
 
 def _without_top5(results):
     return {name: _without_top5(value) if isinstance(value, dict) else
-            None if 'top5' in name and value != '' else value for name, value in results.items()}
+            None if 'top5' in name else value for name, value in results.items()}
 
 
 def compute_measures(steps):
@@ -83,7 +83,7 @@ def summary(rows):
     found, last = compute_measures(rows), rows[-1]
     return {'steps': last['step'], 'classes': last['classes'], **{
         column: {name: value for name, value in dict(
-            {'last_step': last[column]}, **found[column]).items() if value not in ('', None)}
+            {'last_step': last[column]}, **found[column]).items() if value is not None}
         for column in RESULTS}}
 
 

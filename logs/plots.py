@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from data.scripts import write_file
 from logs import published, tables
 from logs.measures import SPREAD
-from logs.step_results import MOST_CONFUSION_CLASSES
 from runtime.errors import UserError
+from runtime.results import MOST_CONFUSION_CLASSES
 
 BLUE, VERMILLION, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
 ORANGE, SKY, BLACK, GRAY = '#E69F00', '#56B4E9', '#000000', '#777777'

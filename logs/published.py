@@ -5,7 +5,7 @@ import functools
 import json
 import os
 
-from data.settings import DATASETS, override
+from runtime.settings import DATASETS, override
 
 SETS = ('imagenet100', 'imagenet1000')
 # Column of a report: column of the tables.

@@ -10,7 +10,7 @@ import json
 import os
 import time
 
-from runtime import LOG, checkpoints, state
+from runtime import LOG, checkpoints, experiment, state
 from runtime.errors import UserError
 from runtime.signals import STOP
 
@@ -67,7 +67,7 @@ def wait_for_experiment(model_dir, settings, digests, overwrite):
     """Wait, as a worker, until the chief has made `model_dir` the experiment described.
 
     Args:
-        settings, digests: as for state.identity.
+        settings, digests: as for experiment.identity.
         overwrite: bool, whether the chief will replace another experiment found there.
 
     Raises:
@@ -78,9 +78,9 @@ def wait_for_experiment(model_dir, settings, digests, overwrite):
     while True:
         STOP.check()
         if os.path.exists(path):
-            stored = state.read_experiment(model_dir)
-            there = state.identity(settings.from_dict(stored['settings']), stored['lists'])
-            different = state.differences(there, state.identity(settings, digests))
+            stored = experiment.read_experiment(model_dir)
+            there = experiment.identity(settings.from_dict(stored['settings']), stored['lists'])
+            different = experiment.differences(there, experiment.identity(settings, digests))
             if not different:
                 return
             if not overwrite:

@@ -1,4 +1,4 @@
-"""What a run says: the log on the console and in a file, the lines of a step, TensorBoard."""
+"""What a run says: the log on the console and in a file, and curves for TensorBoard."""
 
 import contextlib
 import datetime
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
@@ -206,6 +205,11 @@ def updates_line(stage1, stage2):
              stage2.num_updates if stage2 else 0)
 
 
+def step_duration():
+    """Return h:mm:ss since the lines that open the step."""
+    return duration(time.monotonic() - _began['step'])
+
+
 def warn(texts):
     """Log one line for each of `texts`."""
     for text in texts:
@@ -214,7 +218,7 @@ def warn(texts):
 
 def percent(share):
     """Return '97.90%' for 0.979, '-' for a missing number."""
-    return '-' if share in ('', None) else f'{100 * share:.2f}%'
+    return '-' if share is None else f'{100 * share:.2f}%'
 
 
 def values_text(values):
@@ -230,49 +234,6 @@ def values_text(values):
             number = percent(value) if curve.endswith('accuracy') else f'{value:.4f}'
             text += f'{separator}{name} {number}'
     return text[2:]
-
-
-def _accuracies(results, prefix=''):
-    """Return 'top-5 97.90% (97.10% uncorrected), top-1 ...', without what is missing."""
-    return ', '.join(f'top-{k} {percent(results[f"{prefix}top{k}"])} '
-                     f'({percent(results[f"{prefix}top{k}_before"])} uncorrected)'
-                     for k in (5, 1) if results[f'{prefix}top{k}'] not in ('', None))
-
-
-def step_lines(num_steps, rows):
-    """The lines of the step that was just finished; `rows`: the results of all steps so far."""
-    row = rows[-1]
-    step = f'step {row["step"]} of {num_steps}'
-    LOG.debug('result: %s', json.dumps(row))  # for logs/log_reader.py
-    for name, prefix in (('validation', 'val_'), ('test', '')):
-        if row[f'{prefix}top1'] not in ('', None):  # there is no validation at the first step
-            LOG.info('%s: %s, %s, cross-entropy %.4f', name, step, _accuracies(row, prefix),
-                     row[prefix + 'cross_entropy'])
-    if 'class_means' in row:
-        LOG.info('test, mean over classes: %s, %s', step, _accuracies(row['class_means']))
-    LOG.info('test by group: %s, top-1 %s (%s uncorrected)', step,
-             *(' '.join(map(percent, row[name])) for name in ('group_top1', 'group_top1_before')))
-    # As in the authors' log: all steps so far, float32 printed with eight digits.
-    for name, key in (('beta    : ', 'beta'), ('gamma   : ', 'gamma'), ('accuracy: ', 'top5')):
-        LOG.info('%s %s', name, ' '.join(
-            str(np.array([np.float32('nan' if each[key] in ('', None) else each[key])], np.float64))
-            for each in rows))
-    LOG.info('%s took %s', step, duration(time.monotonic() - _began['step']))
-
-
-def table(rows):
-    """The whole run, one line per step."""
-    columns = (('step', 'step', str), ('classes', 'classes', str),
-               ('training', 'training_samples', str), ('val', 'val_samples', str),
-               ('test', 'test_samples', str), ('beta', 'beta', '{:.4f}'.format),
-               ('gamma', 'gamma', '{:.4f}'.format), ('top-5', 'top5', percent),
-               ('uncorrected-top-5', 'top5_before', percent), ('top-1', 'top1', percent),
-               ('uncorrected-top-1', 'top1_before', percent))
-    cells = [[title for title, _, _ in columns]]
-    cells += [[form(row[key]) for _, key, form in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        LOG.info(' '.join(cell.rjust(width + 1) for cell, width in zip(line, widths)))
 
 
 def _write_event(directory, **fields):
@@ -298,12 +259,3 @@ def add_scalars(directory, position, values):
     """Add a point to curves for TensorBoard; `values`: pairs of tag and number."""
     _write_event(directory, step=position, summary=tf.Summary(value=[
         tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values]))
-
-
-def write_summary(directory, row):
-    """Add a finished step to the headline curves for TensorBoard, against classes seen."""
-    curves = (('accuracy/top5', 'top5'), ('accuracy/top5_before', 'top5_before'),
-              ('accuracy/top1', 'top1'), ('accuracy/top1_before', 'top1_before'),
-              ('bias/beta', 'beta'), ('bias/gamma', 'gamma'))
-    add_scalars(directory, row['classes'], [(tag, row[key]) for tag, key in curves
-                                           if row[key] not in ('', None)])

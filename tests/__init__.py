@@ -1,1 +1,1 @@
-"""Tests, and what the driver's --self_check runs."""
+"""Tests."""

@@ -17,7 +17,7 @@ import exemplar
 import resnet_model
 from data import lists
 from data import samples as samples_lib
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 from runtime import training
 
 with open(os.path.join(os.path.dirname(__file__), 'authors_reference.json')) as _file:

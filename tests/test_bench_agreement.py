@@ -13,8 +13,8 @@ import resnet_model
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from data import pipeline, preprocessing
 from data import samples as samples_lib
-from data import settings as settings_lib
 from runtime import num_cores
+from runtime import settings as settings_lib
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'bench')
 sys.path.insert(0, BENCH)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import bic_layer
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 
 BASE = settings_lib.Settings('folder', num_classes=8, num_increments=4)
 

@@ -7,8 +7,8 @@ import tensorflow.compat.v1 as tf
 from made_checkpoints import checkpoint_file, damage, save_checkpoint
 
 import bic_layer
-from data import settings as settings_lib
 from runtime import checkpoints, files
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 

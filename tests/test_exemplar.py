@@ -9,7 +9,7 @@ import tiny_runs
 
 import exemplar
 from data import lists
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 from runtime import state
 from runtime.errors import UserError
 

@@ -9,8 +9,8 @@ from absl.testing import flagsaver
 
 import exemplar
 import imagenet_main
-from data import settings as settings_lib
 from logs import log_reader
+from runtime import settings as settings_lib
 
 LOGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'logs')
 EXPERIMENTS = [name for name in sorted(os.listdir(LOGS))

@@ -16,8 +16,8 @@ import tensorflow.compat.v1 as tf
 import tiny_runs
 
 from data import lists, pipeline, preprocessing
-from data import settings as settings_lib
 from runtime import checkpoints, signals, state
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'
@@ -60,7 +60,7 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
             ('data.lists:read_list', 1, tiny_runs.TERMINATE),  # before anything is done
             (AFTER_UPDATE, 3, tiny_runs.TERMINATE),  # inside stage 1
             ('exemplar:select', 1, tiny_runs.KILL),
-            ('runtime.state:write_results', 2, tiny_runs.KILL),  # right after the first record
+            ('runtime.results:write_results', 2, tiny_runs.KILL),  # right after the first record
             (AFTER_UPDATE, 4, tiny_runs.INTERRUPT),
             ('bic_layer:fit', 1, tiny_runs.KILL),  # between the stages
             ('bic_layer:rows', 3, tiny_runs.TERMINATE),  # inside stage 2
@@ -229,7 +229,7 @@ def test_a_full_and_a_read_only_disk_leave_a_run_that_goes_on(data, whole, tmp_p
         fill = ('try:\n    with open({!r}, "wb", 0) as file:\n        while True:\n'
                 '            file.write(bytes(512))\n'
                 'except OSError:\n    pass').format(str(ballast))
-        for where, count in (('runtime.state:_claim', 1), (AFTER_UPDATE, 2)):
+        for where, count in (('runtime.experiment:_claim', 1), (AFTER_UPDATE, 2)):
             failed(tiny_runs.run(data, model, (where, count, fill)), 'o space left', GO_ON)
             ballast.unlink()
         subprocess.run(['mount', '-o', 'remount,ro', str(disk)], check=True)

@@ -21,9 +21,9 @@ from absl.testing import flagsaver
 import bic_layer
 import imagenet_main
 from data import checks, pipeline
-from data import settings as settings_lib
 from logs import log_reader
 from runtime import checkpoints, machine, state
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -560,9 +560,9 @@ def test_eval_only_takes_the_steps_that_are_there(tiny, tmp_path, capsys):
         shutil.copytree(tiny.model_dir, model_dir, ignore=shutil.ignore_patterns(*left_out))
         # As a version wrote it that did not have this setting.
         path = os.path.join(model_dir, 'experiment.json')
-        found = state._read_checked(path)
+        found = state.read_checked(path)
         del found['settings']['exemplar_selection']
-        state._write_checked(path, found)
+        state.write_checked(path, found)
         if '2_step.json' in left_out:  # what is not evaluated may be damaged
             for name in glob.glob(os.path.join(model_dir, '2_classifier', 'model.ckpt-*.data-*')):
                 os.truncate(name, 1000)
@@ -608,8 +608,8 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
     found = tiny_runs.run(
         data, tmp_path / 'model',
         ('data.folders:find', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "0"'),
-        ('bic_layer:fit', 1, 'import data.settings\n'
-         'data.settings.Schedule.learning_rate = lambda *_: 1e4'), keep_checkpoints=True,
+        ('bic_layer:fit', 1, 'import runtime.settings\n'
+         'runtime.settings.Schedule.learning_rate = lambda *_: 1e4'), keep_checkpoints=True,
         image_size=12)
     assert found.status == 0, found.err
     lines = found.out.splitlines()

@@ -8,9 +8,10 @@ import re
 import pytest
 from made_logs import cells, own_log, published_log
 
-from data.settings import DATASETS
 from logs import log_reader, measures, published, report
-from runtime import run_log
+from runtime import LOG
+from runtime import results as results_lib
+from runtime.settings import DATASETS
 
 
 def test_forgetting_and_backward_transfer_where_a_group_is_better_at_the_end():
@@ -206,7 +207,7 @@ def test_the_protocols_of_the_published_file_are_called_as_those_of_settings():
 # The lines under a run's own table
 
 def test_closing_lines_of_a_run():
-    rows = [dict(json.loads(line[len('result: '):]), top5_before='')
+    rows = [dict(json.loads(line[len('result: '):]), top5_before=None)
             for line in own_log().splitlines() if line.startswith('result')]
     assert list(measures.closing_lines(rows)) == [
         'average incremental accuracy: top-5 81.67% (from step 2), top-1 81.11%, '
@@ -240,19 +241,20 @@ def test_top5_counts_from_the_first_step_with_six_classes():
 
 def test_the_log_leaves_out_top5_over_fewer_than_six_classes(said):
     """Ten classes in five groups: top-5 counts from step 3 on."""
+    LOG.setLevel('DEBUG')  # with the lines that the report reads
     row = json.loads(own_log().splitlines()[1][len('result: '):])
     rows = [measures.without_trivial_top5(dict(
         row, step=step, classes=2 * step, top5=.8, cross_entropy=1., beta=1., gamma=0.,
         group_top1=[.9] * step, group_top1_before=[.9] * step,
-        **{name: '' for name in log_reader.VAL_RESULTS})) for step in range(1, 6)]
+        **{name: None for name in log_reader.VAL_RESULTS})) for step in range(1, 6)]
     for step in range(1, 6):
-        run_log.step_lines(5, rows[:step])
+        results_lib.log_step(5, rows[:step])
     assert ['top-5' in line for line in said if line.startswith('test: ')] == [False] * 2 + [
         True] * 3
-    run_log.table(rows)
-    assert [line.split()[7] for line in said[-5:]] == ['-', '-', '0.8000', '0.8000', '0.8000']
+    results_lib.log_table(rows)
+    assert [line.split()[7] for line in said[-5:]] == ['-', '-'] + ['80.00%'] * 3
     first, second = list(measures.closing_lines(rows))[:2]
-    assert 'top-5 0.8000 (from step 3)' in first and 'top-5 0.8000 (from step 3)' in second
+    assert 'top-5 80.00% (from step 3)' in first and 'top-5 80.00% (from step 3)' in second
     run, = log_reader.parse('\n'.join(said))
     assert report.summarise(run)['last_finished_step'] == 5
     assert [run.steps[step].get('top5') for step in (2, 3)] == [None, .8]

@@ -5,8 +5,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from data import pipeline
-from data import settings as settings_lib
 from runtime import machine
+from runtime import settings as settings_lib
 
 SETTINGS = settings_lib.Settings('folder', num_classes=4, image_size=8, batch_size=4,
                                  train_epochs=5, lr_boundaries=(3,))

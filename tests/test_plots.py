@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from made_logs import own_log, published_log, write_model_dir
 
-from data.settings import DATASETS
 from logs import log_reader, measures, published, report
 from runtime.errors import UserError
+from runtime.settings import DATASETS
 
 
 def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):

@@ -15,8 +15,8 @@ from miniatures import JPEG, PNG, lines, numbered, write
 
 import exemplar
 from data import lists, scripts
-from data import settings as settings_lib
 from data.folder import layouts, prepare
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

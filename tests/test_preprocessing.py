@@ -6,7 +6,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from data import pipeline, preprocessing
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 
 VGG = settings_lib.DATASETS['imagenet100']
 CIFAR = settings_lib.DATASETS['cifar100']

@@ -6,8 +6,8 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import imagenet_main
-from data import settings as settings_lib
 from runtime import progress
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 

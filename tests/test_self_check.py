@@ -6,9 +6,8 @@ from absl.testing import flagsaver
 
 import imagenet_main
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
-from runtime import machine
+from runtime import machine, self_check
 from runtime.errors import UserError
-from tests import self_check
 
 UPDATE, EVALUATION = 'stage 1 without teacher', 'evaluation'
 

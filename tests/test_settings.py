@@ -5,7 +5,7 @@ import oracles
 import pytest
 from absl import flags
 
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 PAPER = {

@@ -9,8 +9,8 @@ import tensorflow.compat.v1 as tf
 
 import resnet_model
 from data import pipeline
-from data import settings as settings_lib
-from logs import step_results
+from runtime import results as results_lib
+from runtime import settings as settings_lib
 
 STEP, BIAS = 1, (0.6, -0.4)
 SIDE = 64  # pixels, of the files too: network and decoding both shrink with the area
@@ -59,7 +59,8 @@ def ours(files, classes, num_validation, settings, step, bias, checkpoint):
     results = {}
     for prefix, part in (('val_', slice(0, num_validation)),
                          ('', slice(num_validation, len(files)))):
-        metrics = step_results.metrics(joined, classes, part)
+        metrics = results_lib.metrics({name: values[part] for name, values in joined.items()},
+                                      classes[part])
         results.update({prefix + name: metrics[name] for name in ('top5', 'top5_before')})
     return results
 

@@ -6,7 +6,7 @@ import measure
 import numpy as np
 
 import exemplar
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 
 IMAGES, DIMENSIONS = 1300, 512
 

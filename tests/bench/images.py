@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data import preprocessing
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 
 COUNT = 96  # images a turn
 TURNS = 5

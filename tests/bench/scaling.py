@@ -27,8 +27,8 @@ import exemplar  # noqa: E402
 import resnet_model  # noqa: E402
 from data import lists  # noqa: E402
 from data import samples as samples_lib  # noqa: E402
-from data import settings as settings_lib  # noqa: E402
-from logs import step_results  # noqa: E402
+from runtime import settings as settings_lib  # noqa: E402
+from runtime import results as results_lib  # noqa: E402
 from runtime import state  # noqa: E402
 
 TRAIN, TEST, DIMENSIONS = 100, 10, 512
@@ -64,8 +64,8 @@ def bookkeeping(settings, folder, split):
         paths = [split.train_list.names(images) for images in stored]
         state.save_step(folder, LAST, {'step': LAST}, paths)
         lists.find_images(split, paths)
-        step_results.group_top1(predicted, tested.class_indices, groups)
-        step_results.confusion(predicted, tested.class_indices, LAST, settings)
+        results_lib.group_top1(predicted, tested.class_indices, groups)
+        results_lib.confusion(predicted, tested.class_indices, LAST, settings)
         return training
 
     return run

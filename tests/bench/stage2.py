@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import bic_layer
 import resnet_model
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 
 SIDE = 64  # pixels: the smaller, the more beta and gamma alone weigh; larger ones gain more
 STEP = 1

@@ -22,7 +22,7 @@ import bic_layer  # noqa: E402
 import exemplar  # noqa: E402
 import imagenet_main as main  # noqa: E402
 from data import lists  # noqa: E402
-from runtime import checkpoints, progress, run_log, signals, state  # noqa: E402
+from runtime import checkpoints, progress, results, signals, state  # noqa: E402
 
 UPDATES = 'stage 1: updates'
 FIRST_UPDATE = 'stage 1: first update (graph optimised, pipeline filled)'
@@ -79,8 +79,8 @@ def install():
             (exemplar, 'select', 'herding'),
             (state, 'save_step', 'records, results, summaries'),
             (state, 'write_array', 'records, results, summaries'),
-            (state, 'write_results', 'records, results, summaries'),
-            (run_log, 'write_summary', 'records, results, summaries'),
+            (results, 'write_results', 'records, results, summaries'),
+            (results, 'write_curves', 'records, results, summaries'),
             (tf.train.Saver, 'save', 'checkpoints: saved'),
             (checkpoints, 'latest', 'checkpoints: read back')):
         stages.wrap(owner, name, stage)

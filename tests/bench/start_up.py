@@ -106,7 +106,7 @@ def graph_bytes(num_images, with_names):
     import tensorflow.compat.v1 as tf
 
     from data import pipeline, preprocessing
-    from data import settings as settings_lib
+    from runtime import settings as settings_lib
 
     tf.disable_v2_behavior()
     settings = settings_lib.DATASETS['imagenet1000']

@@ -6,7 +6,7 @@ import os
 import measure
 import numpy as np
 
-from data import settings as settings_lib
+from runtime import settings as settings_lib
 
 # A miniature through the whole driver: ResNet-18, images so few that only fixed costs remain.
 CLASSES, PER_CLASS, TEST_PER_CLASS, SIDE, BATCH = 20, 12, 2, 64, 16

@@ -26,7 +26,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 
 import measure  # noqa: E402
 from data import pipeline  # noqa: E402
-from data import settings as settings_lib  # noqa: E402
+from runtime import settings as settings_lib  # noqa: E402
 
 MADE, COPIES = 128, 16  # pictures that differ, and how often each is there
 READERS = 1, 16  # files read at once

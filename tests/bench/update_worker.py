@@ -22,7 +22,7 @@ STEP = 1  # with distillation, unless the case has none
 
 def case(name):
     """(Settings, images, labels) of a case: float32 [batch, side, side, 3], int64 [batch]."""
-    from data import settings as settings_lib
+    from runtime import settings as settings_lib
 
     data_set, side, batch, distillation = {
         'resnet18-64': ('imagenet100', 64, 64, True),
@@ -41,7 +41,7 @@ def tensorflow_updates(settings, images, labels):
     import tensorflow.compat.v1 as tf
 
     import resnet_model
-    from data import settings as settings_lib
+    from runtime import settings as settings_lib
 
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()

@@ -16,8 +16,8 @@ import tensorflow.compat.v1 as tf
 
 import resnet_model
 from data import samples as samples_lib
-from data import settings as settings_lib
 from runtime import num_cores
+from runtime import settings as settings_lib
 
 STEP = 1  # with distillation
 # Side of the network's input, size of the files (height, width), batch, updates a turn.

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from data.settings import DATASETS
 from logs import published
+from runtime.settings import DATASETS
 
 
 def published_log(name, steps=10):

@@ -29,7 +29,7 @@ def figures():
     import bic_layer
     import oracles
     import resnet_model
-    from data import settings as settings_lib
+    from runtime import settings as settings_lib
 
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()

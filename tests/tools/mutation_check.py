@@ -27,7 +27,7 @@ def of(file, tests, *mutations):
 
 
 MUTATIONS = (
-    of('data/settings.py', 'settings',
+    of('runtime/settings.py', 'settings',
        ('a boundary: round for int', 'boundaries=[int(num_images', 'boundaries=[round(num_images',
         'boundary'),
        ('a boundary: floor division', 'int(num_images / settings.batch_size * epoch',
@@ -230,12 +230,12 @@ MUTATIONS = (
     + of('resnet_model.py', 'replicas',
          ('replicas: losses logged of the first alone', "if params.get('num_replicas', 1) > 1:",
           'if False:', 'as_one and 2'))
-    + of('resnet_model.py', 'serving',
+    + of('runtime/export.py', 'export',
          ('an export that corrects all classes', 'num_new=settings.new(finished.step)',
           'num_new=settings.seen(finished.step)', 'drivers'),
-         ('an export on batch statistics', "images, settings, False, NETWORK, 'channels_last'",
-          "images, settings, True, NETWORK, 'channels_last'", 'drivers'))
-    + of('logs/step_results.py', 'step_results',
+         ('an export on batch statistics', "images, settings, False, resnet_model.NETWORK",
+          "images, settings, True, resnet_model.NETWORK", 'drivers'))
+    + of('runtime/results.py', 'results',
          ('accuracy by group: groups of equal size',
           "np.searchsorted(groups, labels, side='right') - 1\n    return",
           'labels * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))

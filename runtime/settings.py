@@ -9,8 +9,7 @@ import math
 
 from absl import flags
 
-from data import lists
-from runtime import pretrained
+from runtime import label_files, pretrained
 from runtime.errors import UserError
 
 # What defines an experiment, together with its list files: (name, kind, default, help); each is a
@@ -200,7 +199,7 @@ def _given_values(values, num_classes):
     if not num_classes:
         raise UserError(f'--dataset={values.dataset} needs --data_dir and --num_classes.')
     if 'class_order' in given:
-        given['class_order'] = lists.read_order(given['class_order'], num_classes)
+        given['class_order'] = label_files.read_class_order(given['class_order'], num_classes)
     if 'pretrained' in given:
         given['pretrained'] = pretrained.checkpoint_digest(given['pretrained'])
     return given
@@ -220,7 +219,7 @@ def settings_from_flags(values):
 def stored_settings(values, identity):
     """Return the Settings of a stored experiment, which flags may repeat but not contradict.
 
-    `identity`: as state.read_experiment returns it. Raises UserError, naming the flag.
+    `identity`: as experiment.read_experiment returns it. Raises UserError, naming the flag.
     """
     try:
         stored = Settings.from_dict(identity['settings'])

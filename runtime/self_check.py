@@ -1,7 +1,7 @@
 """--self_check: compare what this machine computes with stored numbers, and measure its speed.
 
     python imagenet_main.py --self_check      # half a minute
-    python tests/self_check.py --write        # recomputes the stored numbers: self_check.json
+    python runtime/self_check.py --write      # recomputes the stored numbers: self_check.json
 
 NumPy draws images and initial weights, so that nothing depends on a runtime's random numbers.
 Flags and environment variables apply as in training.
@@ -28,7 +28,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 import bic_layer  # noqa: E402
 import resnet_model  # noqa: E402
 from data import pipeline  # noqa: E402
-from data import settings as settings_lib  # noqa: E402
+from runtime import settings as settings_lib  # noqa: E402
 from data.glyphs100 import prepare as glyphs100  # noqa: E402
 from runtime import LOG, machine, num_cores, training  # noqa: E402
 from runtime.errors import UserError  # noqa: E402

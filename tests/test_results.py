@@ -4,23 +4,23 @@ import pytest
 
 from data import lists
 from data import samples as samples_lib
-from data import settings as settings_lib
-from logs import measures, step_results
-from runtime import run_log
+from logs import measures
+from runtime import results as results_lib
+from runtime import settings as settings_lib
 
 
 def test_confusion_and_accuracy_by_group():
     settings = settings_lib.Settings('folder', num_classes=6, num_increments=3)
     stream = np.random.RandomState(13)
     labels, predicted = stream.randint(0, 6, 100), stream.randint(0, 6, 100)
-    found = step_results.confusion(predicted, labels, 2, settings)
+    found = results_lib.confusion(predicted, labels, 2, settings)
     assert found.dtype == np.int64
     assert found.tolist() == [[int(np.sum((labels == i) & (predicted == j))) for j in range(6)]
                               for i in range(6)]
-    assert step_results.group_top1(predicted, labels, (0, 2, 4, 6)).tolist() == pytest.approx(
+    assert results_lib.group_top1(predicted, labels, (0, 2, 4, 6)).tolist() == pytest.approx(
         [np.mean(predicted[labels // 2 == g] == labels[labels // 2 == g]) for g in range(3)])
     many = settings._replace(num_classes=1200)  # 400 a group: the groups are counted
-    found = step_results.confusion(predicted * 200, labels * 200, 2, many)
+    found = results_lib.confusion(predicted * 200, labels * 200, 2, many)
     assert found.tolist() == [[int(np.sum((labels // 2 == i) & (predicted // 2 == j)))
                                for j in range(3)] for i in range(3)]
 
@@ -38,21 +38,21 @@ def test_classes_of_unequal_size_have_a_mean_over_classes(labels, unequal, said)
     labels = np.array(labels)
     nothing, test = (samples_lib.Samples(classes, classes, None)
                      for classes in (np.array([], np.int64), labels))
-    results, _ = step_results.compute_results(0, settings, (nothing, nothing, test), None,
+    results, _ = results_lib.compute_results(0, settings, (nothing, nothing, test), None,
                                  image_outputs(labels, np.zeros(4, np.int32)))
     assert ('class_means' in results) == unequal
     assert results['top1'] == (.75 if unequal else .5)
     split = lists.Split(np.array([1, 0]), None, None, [labels[labels == c] for c in (0, 1)], None,
                         None, None, 0)
-    warned = step_results.unequal_test_warnings(split)
+    warned = results_lib.unequal_test_warnings(split)
     assert len(warned) == unequal
-    run_log.step_lines(1, [measures.without_trivial_top5(results)])
+    results_lib.log_step(1, [measures.without_trivial_top5(results)])
     lines = [line for line in said if line.startswith('test, mean over classes: step 1 of 1, ')]
     assert len(lines) == unequal
     if unequal:
         assert results['class_means']['top1'] == .5
         assert 'from 1 (label 0) to 3 (label 1)' in warned[0]
-        assert 'top-1 0.5000' in lines[0] and 'top-5' not in lines[0]
+        assert 'top-1 50.00%' in lines[0] and 'top-5' not in lines[0]
 
 
 def test_accuracy_by_groups_of_unequal_size():
@@ -60,8 +60,23 @@ def test_accuracy_by_groups_of_unequal_size():
                                      classes_per_increment=2)
     labels = np.array([0, 3, 3, 1, 4, 5, 5, 6])
     predicted = np.array([0, 3, 6, 2, 4, 0, 5, 6])
-    assert step_results.group_top1(predicted, labels, settings.groups).tolist() == [
+    assert results_lib.group_top1(predicted, labels, settings.groups).tolist() == [
         1 / 2, 2 / 3, 1]
     many = settings._replace(num_classes=7000, first_classes=4000, classes_per_increment=2000)
-    assert step_results.confusion(predicted * 1000, labels * 1000, 2, many).tolist() == [
+    assert results_lib.confusion(predicted * 1000, labels * 1000, 2, many).tolist() == [
         [3, 0, 1], [1, 2, 0], [0, 0, 1]]
+
+
+def test_validation_and_test_images_are_measured_apart_and_step_0_has_no_validation():
+    settings = settings_lib.Settings('folder', num_classes=4, num_increments=2)
+    samples = [samples_lib.Samples(np.arange(len(classes)), np.array(classes), None)
+               for classes in ([2, 3, 3], [0, 1, 2, 3], [0, 1, 2, 3, 0, 1, 2, 3])]
+    for step, validation, expected in ((0, [], None), (1, [0, 1, 2, 0], .75)):
+        passed = results_lib.evaluated_samples(step, samples)
+        assert [len(part.indices) for part in passed] == [len(validation), 8]
+        labels = np.concatenate([part.class_indices for part in passed] + [[2, 3, 3]])
+        predicted = np.array(validation + [0, 1, 2, 3, 1, 0, 2, 3] + [0, 0, 0])
+        results, classes = results_lib.compute_results(step, settings, samples, None,
+                                                       image_outputs(labels, predicted))
+        assert (results['val_top1'], results['top1'], results['val_samples']) == (expected, .75, 4)
+        assert classes[''].tolist() == [0, 1, 2, 3, 1, 0, 2, 3]

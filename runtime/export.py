@@ -1,0 +1,279 @@
+"""Exports: finished steps as SavedModels, which take encoded images and name what is on them.
+
+    DIR/<version>/saved_model.pb, variables/     as TF Serving expects it; the version is the step
+    DIR/<version>/assets.extra/classes.txt       label and name of each class index
+"""
+
+import collections
+import csv
+import os
+import shutil
+
+import tensorflow.compat.v1 as tf
+from absl import flags
+
+import bic_layer
+import resnet_model
+from data import preprocessing
+from data.checks import why_bad
+from runtime import LOG, checkpoints, experiment, files, run_log, state
+from runtime import settings as settings_lib
+from runtime.errors import UserError
+from runtime.machine import cpu_session
+
+FLAGS = flags.FLAGS
+run_log.define_path('export_dir', 'write a finished step of the experiment in model_dir as a '
+                    'SavedModel, export_dir/<step>, and stop; needs no images')
+flags.DEFINE_integer('export_step', None, 'the step to export, from 1 (default: the last finished)',
+                     lower_bound=1)
+flags.register_multi_flags_validator(
+    ['export_dir', 'export_step'], lambda given: given['export_dir'] or not given['export_step'],
+    '--export_step needs --export_dir')
+
+BATCH_SIZE = 32  # images that are classified at once
+
+# step: t, counted from 0. checkpoint: prefix of its classifier's. bias: (beta, gamma). labels,
+# names: of each class of the experiment (int, str). classes: the file that these are from.
+Finished = collections.namedtuple('Finished', ['step', 'checkpoint', 'bias', 'labels', 'names',
+                                               'classes'])
+
+
+def write_export(model_dir):
+    """Write the step that the flags ask for, with preprocessing and correction inside.
+
+    The export runs on a CPU, whatever the network was trained on.
+
+    Raises:
+        UserError: the step is not finished, its checkpoint is gone, it is exported already, or the
+            folder cannot be written.
+    """
+    settings = _stored_settings(model_dir)
+    finished = _find_finished(model_dir, settings.num_classes)
+    _create_export_dir(model_dir, finished)
+    with tf.Graph().as_default(), cpu_session() as session:
+        signatures, images = _inputs(settings)
+        features, logits = resnet_model.network(images, settings, False, resnet_model.NETWORK,
+                                                'channels_last')
+        logits = logits[:, :settings.seen(finished.step)]
+        corrected = bic_layer.correct(logits, *finished.bias, num_new=settings.new(finished.step))
+        tf.train.Saver().restore(session, finished.checkpoint)
+        _write_saved_model(session, finished, signatures, dict(
+            _answers(corrected, finished), features=features, logits=corrected,
+            logits_uncorrected=logits))
+
+
+def _stored_settings(model_dir):
+    """Return the Settings of the experiment in `model_dir`, which flags may not contradict."""
+    stored = experiment.read_experiment(model_dir)
+    if stored is None:
+        raise UserError(f'--model_dir={model_dir}: no experiment of this program. Use the folder '
+                        f'of a run.')
+    return settings_lib.stored_settings(FLAGS, stored)
+
+
+def _find_finished(model_dir, num_classes):
+    """Return the Finished step of the experiment in `model_dir` that the flags ask for."""
+    records = state.finished_steps(model_dir)
+    if not records:
+        raise UserError(f'--model_dir={model_dir}: no step is finished. Rerun the training command '
+                        f'to finish one.')
+    if (FLAGS.export_step or 1) > len(records):
+        raise UserError(f'--export_step={FLAGS.export_step} is not finished. Use a step from 1 to '
+                        f'{len(records)}.')
+    step = (FLAGS.export_step or len(records)) - 1
+    checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(model_dir, step))
+    if checkpoint is None:
+        raise UserError(f'--model_dir={model_dir}: no checkpoint of step {step + 1}. Only runs '
+                        f'with --keep_checkpoints keep those of earlier steps.')
+    classes = os.path.join(model_dir, 'classes.txt')
+    labels, names = _read_classes(classes, num_classes)
+    return Finished(step, checkpoint, state.bias_of(records[step]), labels, names, classes)
+
+
+def _read_classes(path, num_classes):
+    """Return (labels, names) of all class indices, from classes.txt of a model_dir."""
+    try:
+        with open(path, encoding='utf-8', newline='') as file:
+            rows = list(csv.DictReader(file))
+        labels = [int(row['label']) for row in rows]
+        names = [row['name'] or row['label'] for row in rows]
+        if sorted(labels) != list(range(num_classes)):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        raise UserError(f'{path} is missing or corrupt. Rerun the training command to write it '
+                        f'again.') from None
+    return labels, names
+
+
+def _version_dir(finished):
+    """Return the folder that a step is exported to."""
+    return os.path.join(FLAGS.export_dir, str(finished.step + 1))
+
+
+def _create_export_dir(model_dir, finished):
+    if os.path.lexists(_version_dir(finished)):
+        raise UserError(f'{_version_dir(finished)} already exists. Use another --export_dir.')
+    files.check_path(FLAGS.export_dir, f'--export_dir={FLAGS.export_dir}')
+    try:
+        os.makedirs(FLAGS.export_dir, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--export_dir={FLAGS.export_dir}: cannot create this folder '
+                        f'({error.strerror}). Use a folder that you can write.') from None
+    experiment.remember_file(model_dir, _version_dir(finished))
+
+
+def _inputs(settings):
+    """Return both inputs: encoded images of any size, or crops as the network sees them.
+
+    Returns:
+        ({signature: {input: tensor}}, images): `image_bytes`, string [batch], the content of image
+        files; or `images`, RGB from 0 to 255, and the network's input, both float32
+        [batch, image_size, image_size, 3].
+    """
+    side = settings.image_size
+    with tf.device('/cpu:0'):
+        image_bytes = tf.placeholder(tf.string, [None], 'image_bytes')
+        crops = tf.map_fn(lambda contents: preprocessing.evaluation_crop(contents, settings),
+                          image_bytes, tf.float32)
+        crops = tf.placeholder_with_default(crops, [None, side, side, 3], 'images')
+        images = tf.map_fn(lambda crop: preprocessing.normalised(crop, settings), crops)
+    return {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: {'image_bytes': image_bytes},
+            'images': {'images': crops}}, images
+
+
+def _answers(logits, finished):
+    """Return the probabilities of each image and its five likeliest classes.
+
+    Args:
+        logits: float32 [batch, seen classes], corrected.
+        finished: the Finished step.
+
+    Returns:
+        A dict: 'probabilities', float32 [batch, seen classes]; 'top5_probabilities', 'top5_labels'
+        (int64) and 'top5_names' (string, the label if a class has no name) [batch, 5 or all seen].
+    """
+    probabilities = tf.nn.softmax(logits)
+    top, classes = tf.nn.top_k(probabilities, min(5, int(logits.shape[1])))
+    return {'probabilities': probabilities, 'top5_probabilities': top,
+            'top5_labels': tf.gather(tf.constant(finished.labels, tf.int64), classes),
+            'top5_names': tf.gather(tf.constant(finished.names), classes)}
+
+
+def _write_saved_model(session, finished, signatures, outputs):
+    """Write the session's network as a SavedModel whose name appears once it is complete.
+
+    Args:
+        session: a tf.Session with all variables.
+        finished: the Finished step.
+        signatures: as returned by `_inputs`.
+        outputs: {name: tensor [batch, ...]}, the same for all signatures.
+    """
+    path = _version_dir(finished)
+    # TF Serving ignores names that are not numbers.
+    temporary = os.path.join(FLAGS.export_dir, f'temp-{finished.step + 1}-{os.getpid()}')
+    try:
+        builder = tf.saved_model.Builder(temporary)
+        builder.add_meta_graph_and_variables(
+            session, [tf.saved_model.SERVING],
+            {name: tf.saved_model.predict_signature_def(inputs, outputs)
+             for name, inputs in signatures.items()}, strip_default_attrs=True)
+        builder.save()
+        os.mkdir(os.path.join(temporary, 'assets.extra'))
+        shutil.copy(finished.classes, os.path.join(temporary, 'assets.extra'))
+        for folder, _, names in os.walk(temporary):
+            for name in names + ['']:
+                files.flush(os.path.join(folder, name))
+        os.rename(temporary, path)
+    finally:
+        state.delete(temporary)
+    files.flush(FLAGS.export_dir)
+    LOG.info('exported: step %d, %d classes: %s', finished.step + 1,
+             int(outputs['probabilities'].shape[1]), path)
+
+
+# Using an export
+
+
+def find_version(export_dir):
+    """Return the folder of a version: `export_dir` itself, or the newest in it.
+
+    Raises:
+        UserError: there is none.
+    """
+    def is_version(folder):
+        return os.path.isfile(os.path.join(folder, 'saved_model.pb'))
+
+    if is_version(export_dir):
+        return export_dir
+    names = os.listdir(export_dir) if os.path.isdir(export_dir) else []
+    versions = [name for name in names if name.isdecimal()
+                and is_version(os.path.join(export_dir, name))]
+    if not versions:
+        raise UserError(f'{export_dir}: no export found. Write one with imagenet_main.py '
+                        f'--export_dir.')
+    return os.path.join(export_dir, max(versions, key=int))
+
+
+def load_classifier(session, export_dir):
+    """Return a function from a list of encoded images to a dict of arrays [images, 5 or fewer].
+
+    Raises:
+        UserError: there is no export, or it is corrupt.
+    """
+    folder = find_version(export_dir)
+    try:
+        graph = tf.saved_model.load(session, [tf.saved_model.SERVING], folder)
+        signature = graph.signature_def[tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY]
+        if 'image_bytes' not in signature.inputs:
+            raise ValueError('no input image_bytes')
+        fed = signature.inputs['image_bytes'].name
+        fetched = {name: signature.outputs['top5_' + name].name
+                   for name in ('probabilities', 'labels', 'names')}
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).split('\n')[0]
+        raise UserError(f'{folder} is corrupt, or not an export of this program ({reason}). Export '
+                        f'the step again.') from None
+    return lambda contents: session.run(fetched, {fed: contents})
+
+
+def classify_images(classifier, paths):
+    """Classify image files, in their order.
+
+    Args:
+        classifier: as returned by `load_classifier`.
+        paths: list of str.
+
+    Yields:
+        (path, top5, None) with (label, name, probability) of the likeliest classes, best first; or
+        (path, None, reason) if the image cannot be read.
+    """
+    for first in range(0, len(paths), BATCH_SIZE):
+        batch = paths[first:first + BATCH_SIZE]
+        contents, reasons = {}, {}
+        for path in batch:
+            try:
+                with open(path, 'rb') as file:
+                    contents[path] = file.read()
+            except OSError as error:
+                reasons[path] = error.strerror
+        top5 = _top5(classifier, contents)
+        reasons.update((path, why_bad(path)) for path in contents if path not in top5)
+        for path in batch:
+            yield path, top5.get(path), reasons.get(path)
+
+
+def _top5(classifier, contents):
+    """Return {path: top5} of those images that decode; `contents`: {path: bytes}."""
+    if not contents:
+        return {}
+    try:
+        arrays = classifier(list(contents.values()))
+    except tf.errors.InvalidArgumentError:  # at least one does not decode
+        top5 = {}
+        for path in contents if len(contents) > 1 else ():
+            top5.update(_top5(classifier, {path: contents[path]}))
+        return top5
+    columns = [arrays[name].tolist() for name in ('labels', 'names', 'probabilities')]
+    return {path: [(label, name.decode('utf-8'), probability)
+                   for label, name, probability in zip(*values)]
+            for path, *values in zip(contents, *columns)}
