@@ -22,11 +22,12 @@ from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool('overwrite', False,
-                  'if --model_dir contains a different experiment, delete it and start over')
-flags.DEFINE_bool('keep_checkpoints', None, 'keep the classifier of every step, not only of the '
-                  'last one; remembered until --nokeep_checkpoints')
-flags.DEFINE_bool('store_last', False, 'choose exemplars after the last step too; in a finished '
-                  'run, this evaluates the last step again')
+                  'If --model_dir contains a different experiment, delete it and start over.')
+flags.DEFINE_bool('keep_checkpoints', None, 'Keep the classifier of every step, for --eval_only '
+                  'and --export_step. Later starts remember it until --nokeep_checkpoints. '
+                  '(default: keep that of the last finished step)')
+flags.DEFINE_bool('store_last', False, 'Choose exemplars after the last step, too. In a '
+                  'finished run, this evaluates the last step again.')
 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
