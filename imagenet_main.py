@@ -47,12 +47,15 @@ FLAGS = flags.FLAGS
 
 # What to run, and where.
 flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
-                  'the data set; its settings are the defaults of the flags below')
-run_log.define_path('data_dir', 'folder with train.txt, val.txt (the test list) and their images')
-run_log.define_path('model_dir', 'folder of this experiment (default: logs/runs/<dataset>)')
-flags.DEFINE_bool('dry_run', False, 'print the images and updates of each step, and stop')
-flags.DEFINE_bool('eval_only', False, 'evaluate the checkpoints in model_dir, which may come from '
-                  'the authors\' code, and stop')
+                  'Data set. Unset flags default to its settings.')
+run_log.define_path('data_dir', 'Folder with train.txt, val.txt (the test list) and the images '
+                    'they list. (default: where prepare.py of the data set writes them)')
+run_log.define_path('model_dir', 'Folder of this experiment. Each experiment needs one of its own. '
+                    '(default: logs/runs/<dataset>)')
+flags.DEFINE_bool('dry_run', False, 'Print the images and updates of each step and any warnings, '
+                  'then exit.')
+flags.DEFINE_bool('eval_only', False, 'Evaluate the checkpoints in --model_dir, which may come '
+                  'from the authors\' code, then exit.')
 for module in (settings_lib, checks, export_lib, machine, checkpoints, experiment, state, run_log,
                progress, results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too

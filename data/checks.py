@@ -16,8 +16,10 @@ from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
-flags.DEFINE_bool('check_data', False, 'decode every listed image, name the bad ones, and stop')
-flags.DEFINE_bool('skip_bad_images', False, 'leave out images that do not decode, and log which')
+flags.DEFINE_bool('check_data', False, 'Decode every listed image and name the bad ones, '
+                  'then exit.')
+flags.DEFINE_bool('skip_bad_images', False, 'Leave out images that do not decode, and log '
+                  'which. Later starts need it again.')
 
 NUM_PROBES = 5  # images per list that are looked for before a run begins
 MAX_SUBFOLDERS = 2000  # searched for an image that is not where its list says

@@ -18,8 +18,8 @@ from runtime import pretrained as pretrained_lib
 from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer('checkpoint_secs', 600, 'seconds between checkpoints of stage 1',
-                     lower_bound=1)
+flags.DEFINE_integer('checkpoint_secs', 600, 'Seconds between two checkpoints of the classifier '
+                     'stage.', lower_bound=1)
 
 
 def classifier_dir(model_dir, step):

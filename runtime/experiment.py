@@ -12,9 +12,10 @@ from runtime.errors import UserError
 from runtime.state import delete, read_checked, write_checked
 
 flags.DEFINE_bool('overwrite', False,
-                  'if --model_dir contains a different experiment, delete it and start over')
-flags.DEFINE_bool('keep_checkpoints', None, 'keep the classifier of every step, not only of the '
-                  'last one; remembered until --nokeep_checkpoints')
+                  'If --model_dir contains a different experiment, delete it and start over.')
+flags.DEFINE_bool('keep_checkpoints', None, 'Keep the classifier of every step, for --eval_only '
+                  'and --export_step. Later starts remember it until --nokeep_checkpoints. '
+                  '(default: keep that of the last finished step)')
 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'

@@ -22,9 +22,10 @@ from runtime.errors import UserError
 from runtime.machine import cpu_session
 
 FLAGS = flags.FLAGS
-run_log.define_path('export_dir', 'write a finished step of the experiment in model_dir as a '
-                    'SavedModel, export_dir/<step>, and stop; needs no images')
-flags.DEFINE_integer('export_step', None, 'the step to export, from 1 (default: the last finished)',
+run_log.define_path('export_dir', 'Write a finished step of the experiment in --model_dir as a '
+                    'SavedModel into a folder <step> of this folder, then exit. Needs no images.')
+flags.DEFINE_integer('export_step', None, 'Step to export, counted from 1. (default: the '
+                     'last finished)',
                      lower_bound=1)
 flags.register_multi_flags_validator(
     ['export_dir', 'export_step'], lambda given: given['export_dir'] or not given['export_step'],

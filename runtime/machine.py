@@ -16,22 +16,23 @@ from runtime.errors import UserError
 FLAGS = flags.FLAGS
 MAX_THREADS, MAX_GPUS = 1024, 64
 
-flags.DEFINE_bool('self_check', False, 'check in half a minute that this machine computes what it '
-                  'should, print how fast it is, and exit')
+flags.DEFINE_bool('self_check', False, 'Check in about half a minute that this machine computes '
+                  'what it should, print how fast it is, then exit.')
 flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
-                  'layout of the network\'s maps (default: channels_first on a GPU)')
+                  'Layout of the network\'s images and features. (default: channels_first on a '
+                  'GPU, otherwise channels_last)')
 flags.DEFINE_integer('num_parallel_calls', None,
-                     'images decoded in parallel (default: tf.data decides)',
+                     'Number of images decoded in parallel. (default: tf.data decides)',
                      lower_bound=1, upper_bound=MAX_THREADS)
 
-flags.DEFINE_integer('intra_op_threads', 0, 'threads per operation (0: TensorFlow decides)',
-                     lower_bound=0, upper_bound=MAX_THREADS)
-flags.DEFINE_integer('inter_op_threads', 0, 'operations in parallel (0: TensorFlow decides)',
-                     lower_bound=0, upper_bound=MAX_THREADS)
-flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine that share each batch (several machines: '
-                     'runtime/README.md)', lower_bound=1, upper_bound=MAX_GPUS)
-flags.DEFINE_bool('cpu_replicas', False, 'on a machine without a GPU, --num_gpus divides the CPU '
-                  'instead, to try it out')
+flags.DEFINE_integer('intra_op_threads', 0, 'Threads per TensorFlow operation. 0: TensorFlow '
+                     'decides.', lower_bound=0, upper_bound=MAX_THREADS)
+flags.DEFINE_integer('inter_op_threads', 0, 'TensorFlow operations in parallel. 0: TensorFlow '
+                     'decides.', lower_bound=0, upper_bound=MAX_THREADS)
+flags.DEFINE_integer('num_gpus', 1, 'GPUs of this machine among which each batch is divided. For '
+                     'several machines see runtime/README.md.', lower_bound=1, upper_bound=MAX_GPUS)
+flags.DEFINE_bool('cpu_replicas', False, 'On a machine without a GPU, divide the CPU into '
+                  '--num_gpus replicas, to try training on several devices.')
 
 
 class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):

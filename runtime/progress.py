@@ -12,8 +12,8 @@ from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer('progress_every', 100, 'updates between progress lines, of which there is '
-                     'one a minute at least', lower_bound=1)
+flags.DEFINE_integer('progress_every', 100, 'Updates between two progress lines. A line also '
+                     'appears whenever a minute has passed since the last one.', lower_bound=1)
 
 LINE_SECONDS = 60
 WATCH_SECONDS = 10

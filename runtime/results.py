@@ -10,8 +10,8 @@ from runtime import LOG, run_log, state
 from runtime.run_log import percent
 
 FLAGS = flags.FLAGS
-flags.DEFINE_bool('predictions', False, 'write predictions_<step>.csv: the label and class of each '
-                  'test image, as they are and as predicted, also before the correction')
+flags.DEFINE_bool('predictions', False, 'Write predictions_<step>.csv into --model_dir: the true '
+                  'and the predicted label of each test image, corrected and uncorrected.')
 
 MOST_CONFUSION_CLASSES = 1000
 

@@ -44,7 +44,7 @@ def define_path(name, text):
     flags.DEFINE(_PathParser(), name, None, text)
 
 
-define_path('log_file', 'the log (default: run.log in model_dir)')
+define_path('log_file', 'File of the log. (default: run.log in --model_dir)')
 
 
 class _LogFile(logging.handlers.WatchedFileHandler):

@@ -21,8 +21,8 @@ from runtime import LOG, files
 from runtime.errors import UserError
 
 FLAGS = flags.FLAGS
-flags.DEFINE_bool('store_last', False, 'choose exemplars after the last step too; in a finished '
-                  'run, this evaluates the last step again')
+flags.DEFINE_bool('store_last', False, 'Choose exemplars after the last step, too. In a '
+                  'finished run, this evaluates the last step again.')
 
 LOG_FILE = 'run.log'
 SUMMARY_FILE = 'summary.json'
