@@ -380,7 +380,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
                                     eval_only=evaluates).out for evaluates in (False, True)]
     for pattern in ('test: step 2 .*', 'incremental iteras, .*'):  # counts of the run, not planned
         assert re.findall(pattern, evaluated)[-1] == re.findall(pattern, end)[-1]
-    failed(tiny_runs.run(data, tmp_path / 'model', store_last=True), 'add --skip_bad_images')
+    failed(tiny_runs.run(data, tmp_path / 'model', store_last=True), '--skip_bad_images')
 
 
 def test_a_class_whose_images_are_all_bad_is_an_error():
