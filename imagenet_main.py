@@ -404,7 +404,8 @@ def opened_run(model_dir, trains=False, stored=None):
         pretrained = FLAGS.pretrained and checkpoints.pretrained(
             FLAGS.pretrained, resnet_model.variable_shapes(settings))
         run = Run(settings, data_dir, model_dir, digests, here, pretrained, split)
-        run_log.check_log(FLAGS.log_file, settings, digests)
+        if here.writes:
+            run_log.check_log(FLAGS.log_file, settings, digests)
         look_for_images(run, trains)
         if trains and here.writes:
             run.keeps_checkpoints = stack.enter_context(experiment.hold_model_dir(

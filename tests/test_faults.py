@@ -78,8 +78,11 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     log += assert_goes_on_to_the_same_end(data, model, whole).out
     assert 'resuming step 1 at update 3 of 4' in log
     assert 'resuming step 2 at update 4 of 7' in log
-    # Each update was done once: what came before a stop was saved.
-    assert re.findall('step 2 of 2, classifier, .*update (.) of 7', log) == list('234' '67')
+    # Each update was done once: what came before a stop was saved. The first one after a start has
+    # a line only where it takes long.
+    updates = re.findall('step 2 of 2, classifier, .*update (.) of 7', log)
+    assert [update for update in updates if update not in '15'] == list('234' '67')
+    assert len(set(updates)) == len(updates)
     # All but the first, which came before there was a log.
     assert (tmp_path / 'model.log').read_text().count('Stopped by SIG') == 4
     assert not [name for _, _, names in os.walk(str(model)) for name in names if '.tmp' in name]
@@ -380,7 +383,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
                                     eval_only=evaluates).out for evaluates in (False, True)]
     for pattern in ('test: step 2 .*', 'incremental iteras, .*'):  # counts of the run, not planned
         assert re.findall(pattern, evaluated)[-1] == re.findall(pattern, end)[-1]
-    failed(tiny_runs.run(data, tmp_path / 'model', store_last=True), 'add --skip_bad_images')
+    failed(tiny_runs.run(data, tmp_path / 'model', store_last=True), '--skip_bad_images')
 
 
 def test_a_class_whose_images_are_all_bad_is_an_error():

@@ -95,13 +95,13 @@ def test_what_it_cannot_start_from_is_named(given, tmp_path):
 
     refuses(tmp_path / 'nowhere', 'no checkpoint')
     refuses(tmp_path, 'no checkpoint')
-    refuses(folder, ' resnet/conv2d_4/kernel is [1, 1, 16, 32] there and [3, 3, 16, 16] here; ',
-            '; and ', ' more', resnet_size=14)
+    refuses(folder, ' resnet/conv2d_4/kernel is [1, 1, 16, 32] there and [3, 3, 16, 16] here, ',
+            ', and ', ' more', resnet_size=14)
     part, foreign = tmp_path / 'part', tmp_path / 'foreign'
     variables = values(pretrained.find_checkpoint(str(folder)))
     missing = 'resnet/batch_normalization_3/moving_mean'
     save(part, {name: value for name, value in variables.items() if name != missing})
-    refuses(part, missing + ' is missing there and [32] here\n')
+    refuses(part, missing + ' is missing there and [32] here')
     save(foreign, {'resnet_v2_50/conv1/weights': variables['resnet/conv2d/kernel']})
     refuses(foreign, ' resnet/ ', ' resnet_model/ ', 'resnet_v2_50/conv1/weights')
     for name in glob.glob(str(part / '*.data-*')):

@@ -77,8 +77,8 @@ def test_n_replicas_train_as_one(second_step, num_replicas):
         moved += name.startswith('resnet/') and 'Momentum' in name
     assert moved > 10
     # Losses with their four decimals and learning rates; not the speed behind them.
-    numbers = [[list(map(float, re.findall('(?:loss|entropy|distillation|decay|rate) ([0-9.e-]+)',
-                                           line))) for line in log]
+    numbers = [[list(map(float, re.findall('(?:loss|CE|KD|WD|rate) ([0-9.e-]+)', line)))
+                for line in log]
                for log in (one_log, several_log)]
     assert len(numbers[0]) == len(numbers[1]) == 26 and len(numbers[0][0]) == 5
     np.testing.assert_allclose(numbers[1], numbers[0], atol=1.1e-4)
