@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import re
 
 import pytest
@@ -245,14 +246,15 @@ def test_the_log_leaves_out_top5_over_fewer_than_six_classes(said):
         row, step=step, classes=2 * step, top5=.8, cross_entropy=1., beta=1., gamma=0.,
         group_top1=[.9] * step, group_top1_before=[.9] * step,
         **{name: '' for name in log_reader.VAL_RESULTS})) for step in range(1, 6)]
+    run_log.LOG.setLevel(logging.DEBUG)  # with the lines for programs
     for step in range(1, 6):
         run_log.step_lines(5, rows[:step])
     assert ['top-5' in line for line in said if line.startswith('test: ')] == [False] * 2 + [
         True] * 3
     run_log.table(rows)
-    assert [line.split()[7] for line in said[-5:]] == ['-', '-', '0.8000', '0.8000', '0.8000']
+    assert [line.split()[7] for line in said[-5:]] == ['-', '-', '80.00%', '80.00%', '80.00%']
     first, second = list(measures.closing_lines(rows))[:2]
-    assert 'top-5 0.8000 (from step 3)' in first and 'top-5 0.8000 (from step 3)' in second
+    assert 'top-5 80.00% (from step 3)' in first and 'top-5 80.00% (from step 3)' in second
     run, = log_reader.parse('\n'.join(said))
     assert report.summarise(run)['last_finished_step'] == 5
     assert [run.steps[step].get('top5') for step in (2, 3)] == [None, .8]
@@ -260,12 +262,12 @@ def test_the_log_leaves_out_top5_over_fewer_than_six_classes(said):
 
 def test_a_report_leaves_out_top5_over_fewer_than_six_classes(run_report):
     out = run_report(log=own_log())[1]
-    assert cells(out, 'Top-5, this log (%)') == ['-', '90.00', '73.33']
-    averages = out[out.index('Average incremental'):]
-    assert cells(averages, 'Top-5, this log (%)')[:2] == ['81.67 (from step 2)', '81.67']
-    assert cells(run_report('--compare', log=own_log())[1], 'log')[3:5] == ['81.11', '76.67']
+    assert cells(out, 'top-5') == ['-', '90.00', '73.33']
+    averages = out[out.index('Over all steps'):]
+    assert cells(averages, 'top-5')[:2] == ['81.67 (from step 2)', '81.67']
     out = run_report('--compare', log=own_log())[1]
-    assert cells(out[out.index('Top-5 (%)'):], 'log') == [
-        '-', '90.00', '73.33', '81.67 (from step 2)', '81.67']
+    assert cells(out, 'BiC') == ['68.33', '81.11', '76.67', '35.00', '-35.00']
+    assert cells(out[out.index('Top-5 (%)'):], 'BiC') == [
+        '73.33', '81.67 (from step 2)', '81.67']
     rows = list(csv.DictReader(io.StringIO(run_report('--csv', log=own_log())[1])))
     assert [row['top5'] != '' for row in rows] == [False, True, True]
