@@ -94,10 +94,11 @@ def test_label_and_title(run_report):
 def test_the_authors_code_on_the_same_lists(run_report, tmp_path):
     path = tmp_path / 'theirs.csv'
     path.write_text('run,kernels,step,classes,top5,top5_uncorrected,beta,gamma\n'
-                    'seed 1,TensorFlow 1.5,1,5,91.20,,1.0000,0.0000\n'
-                    'seed 1,TensorFlow 1.5,2,10,80.10,70.20,0.9000,0.1000\n')
+                    'seed 1,TensorFlow 1.5,1,10,91.20,,1.0000,0.0000\n'
+                    'seed 1,TensorFlow 1.5,2,20,80.10,70.20,0.9000,0.1000\n')
     (tmp_path / 'theirs.md').write_text('What was changed.\n')
-    logs = {'a': own_log(), 'b': own_log(accuracy=.02, seed=2)}
+    sizes = {'num_classes': 30, 'classes': (10, 20, 30)}  # top-5 counts from six classes on
+    logs = {'a': own_log(**sizes), 'b': own_log(accuracy=.02, seed=2, **sizes)}
     out = run_report('--aggregate', '--reference', str(path), **logs)[1]
     assert out.endswith('What was changed.\n')
     tables_ = out[out.index('#### '):]
