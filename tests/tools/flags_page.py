@@ -46,7 +46,7 @@ def _row(flag):
     if meaning.startswith('<'):  # absl puts the values of an enum first
         values, meaning = meaning[1:].split('>: ', 1)
         meaning += f' One of {values.replace("|", ", ")}.'
-    return f'| `--{flag.name}` | {default} | {meaning} |'.replace('*', r'\*').replace('<', r'\<')
+    return f'| `--{flag.name}` | {default} | {meaning} |'.replace('*', r'\*').replace('<', '&lt;')
 
 
 def page(flags):
