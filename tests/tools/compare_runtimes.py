@@ -35,10 +35,13 @@ def figures():
     tf.disable_v2_behavior()
     found = {'TensorFlow': np.array(tf.__version__)}
     settings = settings_lib.DATASETS['imagenet100']
-    step, batch = 2, 16
+    step, batch = 2, 8
     seen = settings.seen(step)
-    stream = np.random.RandomState(0)
-    images = stream.uniform(-120, 130, (batch, 64, 64, 3)).astype(np.float32)
+    # With these images no input of a ReLU is closer to 0 than 1.8e-5. With others, rounding moves
+    # some across 0: one of them changes a gradient by up to 1e-2, in one version of TensorFlow too
+    # when the images or weights change by 1e-7.
+    stream = np.random.RandomState(7)
+    images = stream.uniform(-120, 130, (batch, 32, 32, 3)).astype(np.float32)
     labels = stream.randint(0, seen, batch).astype(np.int32)
     weights = oracles.random_weights('imagenet', 18, settings.num_classes, seed=1)
     weights.update(oracles.random_weights('imagenet', 18, settings.num_classes, seed=2,
