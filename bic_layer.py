@@ -1,13 +1,14 @@
 """The bias correction layer: two parameters, beta and gamma, for the newest classes (section 4).
 
 Corrected logits: z_k for old classes, beta * z_k + gamma for the newest group. (The paper writes
-alpha * o_k + beta; beta and gamma are the names in the authors' code and log.) A pair is
-learnt at each step t >= 1 on the held-out balanced split, where it minimises
+alpha * o_k + beta; beta and gamma are the names in the authors' code and log.) Each step t >= 1
+trains one pair on the balanced validation split. It minimizes
 
     CE(correct(logits, beta, gamma, m), labels) + 0.1 * gamma^2 / 2
 
-and is applied only to the group that was newest then. What is the authors' code and not in the
-paper's equations: the penalty on gamma, and batch norm on the batch's statistics in this stage.
+and is applied only to the group that was newest at that step. Two things come from the authors'
+code, not from the paper's equations: the penalty on gamma, and batch norm on batch statistics in
+this stage.
 """
 
 import collections
@@ -21,28 +22,28 @@ from runtime import checkpoints
 from runtime.signals import STOP
 
 MOMENTUM = 0.9
-EPOCHS_FACTOR = 2  # stage 2 has twice the epochs of stage 1, its boundaries doubled
+EPOCHS_FACTOR = 2  # stage 2 has twice the epochs of stage 1, and its boundaries are doubled
 GAMMA_PENALTY = 0.1  # times gamma^2 / 2; nothing on beta (the authors' code, not in the paper)
 USUAL_BETA = 0.25, 4.
 BETA, GAMMA = 'bias_opt/beta', 'bias_opt/gamma'
 
 
 def correct(logits, beta, gamma, num_new):
-    """Corrects the last `num_new` columns: logits [batch, classes] -> [batch, classes]."""
+    """Correct the last `num_new` columns: logits [batch, classes] -> [batch, classes]."""
     old, new = logits[:, :-num_new], logits[:, -num_new:]
     return tf.concat([old, beta * new + gamma], axis=1)
 
 
 def compact_logits(logits, labels, num_new):
-    """A shortcut: all that stage 2 needs of frozen logits, one number for all old classes.
+    """Reduce frozen logits to what stage 2 needs: one number stands for all old classes.
 
-    With q the corrected logits, CE = log sum_all exp(q_k) - q_label. The old ones are z_k, whatever
-    beta and gamma are, so their part of the sum is one constant, S = sum_old exp(z_k):
+    With q the corrected logits, CE = log sum_all exp(q_k) - q_label. Old classes have q_k = z_k for
+    every beta and gamma, so their part of the sum is one constant, S = sum_old exp(z_k):
 
-        log sum_all exp(q_k) = log(exp(log S) + sum_new exp(beta * z_k + gamma)),
+        log sum_all exp(q_k) = log(exp(log S) + sum_new exp(beta * z_k + gamma)).
 
-    the same as if one old class had the logit log S. For a new label CE is hence that of these
-    1 + m logits; for an old one z_label takes the place of log S: CE to class 0, + log S - z_label.
+    This is the sum for 1 + m classes, where class 0 has the logit log S. A new label has the CE of
+    these 1 + m logits. An old label has their CE with label 0, plus log S - z_label.
 
     Args:
         logits: float32 [batch, seen classes], the newest classes last.
@@ -50,7 +51,7 @@ def compact_logits(logits, labels, num_new):
         num_new: m.
 
     Returns:
-        A dict: 'logits' float32 [batch, 1 + m] (log sum_old exp, then the new classes'), 'label'
+        A dict: 'logits' float32 [batch, 1 + m] (log S, then the new classes' logits), 'label'
         int32 [batch] (0 for any old class), 'constant' float32 [batch], so that
         CE(seen logits, labels) = CE('logits', 'label') + 'constant'.
     """
@@ -66,66 +67,72 @@ def compact_logits(logits, labels, num_new):
     }
 
 
-# The batches of stage 2, unshuffled and over epoch borders. num_full batches of batch_size, then
-# one of num_short images (none if 0); only the first num_distinct full ones differ.
+# The batches of stage 2, unshuffled and across epoch borders: num_full batches of batch_size, then
+# one of num_short images (none if 0). Only the first num_distinct full batches differ.
 Batches = collections.namedtuple('Batches', ['num_images', 'batch_size', 'num_full', 'num_distinct',
                                              'num_short'])
 
 
 def batches(schedule):
-    """The Batches of a stage-2 Schedule; they repeat with period lcm(images, batch)/batch."""
+    """Return the Batches of a stage-2 Schedule; they repeat every lcm(images, batch)/batch."""
     num_full, num_short = divmod(schedule.num_images * schedule.epochs, schedule.batch_size)
     period = schedule.num_images // np.gcd(schedule.num_images, schedule.batch_size)
     return Batches(schedule.num_images, schedule.batch_size, num_full, min(period, num_full),
                    num_short)
 
 
-def rows(batches_, update, batch_norm):
-    """Where the logits of the images of batch `update` stand among those stored.
+def rows(plan, update, batch_norm):
+    """Return the rows of the stored logits that belong to batch `update`: int64 array [batch].
 
     With batch norm on 'batch' statistics (the authors' code, not in the paper) an image's logits
-    depend on its batch: stored are all distinct batches in order, then the short one. With 'moving'
-    statistics: each image once.
+    depend on its batch, so the stored rows are all distinct batches in order, then the short one.
+    With 'moving' statistics each image is stored once.
 
-    Returns:
-        int64 array [batch].
+    Args:
+        plan: the stage's Batches.
+        update: counted from 0.
+        batch_norm: 'batch' or 'moving'.
     """
-    size = batches_.batch_size if update < batches_.num_full else batches_.num_short
+    is_full = update < plan.num_full
+    size = plan.batch_size if is_full else plan.num_short
     if batch_norm == 'moving':
-        return (update * batches_.batch_size + np.arange(size)) % batches_.num_images
-    place = update % batches_.num_distinct if update < batches_.num_full else batches_.num_distinct
-    return place * batches_.batch_size + np.arange(size)
+        return (update * plan.batch_size + np.arange(size)) % plan.num_images
+    stored_batch = update % plan.num_distinct if is_full else plan.num_distinct
+    return stored_batch * plan.batch_size + np.arange(size)
 
 
 def _loss(logits, labels, constants, beta, gamma):
-    """CE over seen classes + 0.1 * gamma^2 / 2, from compact logits."""
+    """Return CE over seen classes + 0.1 * gamma^2 / 2, from compact logits."""
     corrected = correct(logits, beta, gamma, num_new=int(logits.shape[1]) - 1)
     ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=corrected)
     return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
 
 
 def fit(forward, validation, schedule, settings, directory, machine, progress):
-    """Stage 2: learns beta and gamma on the validation set, everything else frozen.
+    """Run stage 2: train beta and gamma on the validation set, with the network frozen.
 
-    Each distinct batch goes through the network once: batches are unshuffled and repeat, and with
-    everything else frozen so do their logits.
+    Batches are unshuffled and repeat. With a frozen network their logits repeat, too, so each
+    distinct batch goes through the network only once.
 
     Args:
-        forward: the pass without training, a function from (a function that makes a
-            tf.data.Dataset, its number of images, batch_norm= 'batch' or 'moving') to a dict of
-            arrays as compact_logits gives it.
+        forward: function that runs the network without training. Takes a function that makes a
+            tf.data.Dataset, the number of its images, and batch_norm='batch' or 'moving'. Returns
+            the arrays of compact_logits, as a dict.
         validation: the step's validation Samples.
-        directory: where the checkpoint with the two variables goes.
-        progress: the Progress that is told of each update.
+        schedule: the stage's Schedule.
+        settings: an experiment's Settings.
+        directory: folder for the checkpoint with the two variables.
+        machine: the Machine.
+        progress: the Progress to report each update to.
 
     Returns:
         (beta, gamma), floats.
     """
     files, batch_norm = validation.files, settings.bias_batch_norm
-    batches_ = batches(schedule)
+    plan = batches(schedule)
     if batch_norm == 'batch':
-        num_full, num_short = batches_.num_distinct, batches_.num_short
-        short_start = batches_.num_full * schedule.batch_size
+        num_full, num_short = plan.num_distinct, plan.num_short
+        short_start = plan.num_full * schedule.batch_size
     else:  # each image once
         num_full, num_short = divmod(len(files), schedule.batch_size)
         short_start = num_full * schedule.batch_size
@@ -135,20 +142,20 @@ def fit(forward, validation, schedule, settings, directory, machine, progress):
                                          num_short, short_start, machine.num_parallel_calls)
 
     stored = forward(dataset, num_full * schedule.batch_size + num_short, batch_norm=batch_norm)
-    found = fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
-                       progress.updated)
-    progress.warn(warnings(stored, *found))
-    return found
+    beta, gamma = fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
+                             progress.updated)
+    progress.warn(warnings(stored, beta, gamma))
+    return beta, gamma
 
 
 def fit_logits(stored, schedule, batch_norm, directory, session_config=None, updated=None):
-    """Stage 2 on stored logits.
+    """Train beta and gamma on stored logits.
 
     Args:
         stored: dict of arrays as compact_logits returns them, in the order that `rows` expects.
         schedule: the stage's Schedule.
-        batch_norm: 'batch' or 'moving', how the logits were computed.
-        directory: where the checkpoint with the two variables goes.
+        batch_norm: the statistics behind the logits, 'batch' or 'moving'.
+        directory: folder for the checkpoint with the two variables.
         session_config: a tf.ConfigProto or None.
         updated: function called with (updates done, loss) after every update, or None.
 
@@ -156,9 +163,9 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
         (beta, gamma), floats.
 
     Raises:
-        Stopped: between two updates, where a stop was asked for.
+        Stopped: between two updates, if a stop was requested.
     """
-    batches_ = batches(schedule)
+    plan = batches(schedule)
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
         logits = tf.placeholder(tf.float32, [None, stored['logits'].shape[1]])
         labels = tf.placeholder(tf.int32, [None])
@@ -172,7 +179,7 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
         train_op = optimizer.minimize(loss, global_step, var_list=[beta, gamma])
         session.run(tf.global_variables_initializer())
         for update in range(schedule.num_updates):
-            chosen = rows(batches_, update, batch_norm)
+            chosen = rows(plan, update, batch_norm)
             loss_value, _ = session.run([loss, train_op], {
                 learning_rate: schedule.learning_rate(update),
                 logits: stored['logits'][chosen],
@@ -187,9 +194,9 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
 
 
 def cross_entropy(stored, beta, gamma):
-    """The mean cross-entropy over all stored logits; `stored` as for fit_logits, in pieces."""
+    """Return the mean cross-entropy over all stored logits; `stored` as for fit_logits."""
     total = 0.
-    for start in range(0, len(stored['label']), 1024):
+    for start in range(0, len(stored['label']), 1024):  # a float64 copy of all would be large
         logits, label, constant = (stored[name][start:start + 1024]
                                    for name in ('logits', 'label', 'constant'))
         logits = np.float64(logits)
@@ -201,23 +208,23 @@ def cross_entropy(stored, beta, gamma):
 
 
 def warnings(stored, beta, gamma):
-    """Yields a line on each sign that the fit has failed; `stored`: what it was made on."""
+    """Yield a line for each sign that the fit has failed; `stored`: the logits it was fitted on."""
     low, high = USUAL_BETA
     if not low <= beta <= high:
-        yield ('beta is {:g} (gamma {:g}), a bias needs one between {:g} and {:g}: lower '
-               '--learning_rate, or more validation images (--val_share)'.format(
-                   beta, gamma, low, high))
-    none, corrected = (cross_entropy(stored, *pair) for pair in ((1., 0.), (beta, gamma)))
-    if not corrected <= none + 1e-4:  # the four decimals of the log
-        yield ('the validation cross-entropy is {:.4f} with the correction and {:.4f} without: '
-               'lower --learning_rate, or --nobias_correction'.format(corrected, none))
+        yield (f'beta is {beta:g} (gamma {gamma:g}), outside the usual {low:g} to {high:g}. Lower '
+               '--learning_rate, or raise --val_share for more validation images.')
+    uncorrected = cross_entropy(stored, 1., 0.)
+    corrected = cross_entropy(stored, beta, gamma)
+    if not corrected <= uncorrected + 1e-4:  # the four decimals of the log
+        yield (f'the validation cross-entropy is {corrected:.4f} with the correction and '
+               f'{uncorrected:.4f} without. Lower --learning_rate, or use --nobias_correction.')
 
 
 def load(directory):
-    """(beta, gamma) of the checkpoint in `directory`; None where there is none that can be read."""
+    """Return (beta, gamma) of the checkpoint in `directory`, or None if none can be read."""
     checkpoint = checkpoints.find_latest(directory, verify=False)
     try:
         reader = tf.train.load_checkpoint(checkpoint)
         return tuple(float(np.ravel(reader.get_tensor(name))[0]) for name in (BETA, GAMMA))
-    except (TypeError, ValueError, IndexError, tf.errors.OpError):  # no file, or one cut short
+    except (TypeError, ValueError, IndexError, tf.errors.OpError):  # no file, or a truncated one
         return None

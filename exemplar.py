@@ -1,8 +1,8 @@
 """The exemplar memory: the images per class of each step, and their selection by herding.
 
 Notation (paper, section 4): M exemplars in all, r the share of them kept for validation, t = 0, 1,
-... the step with n_t old and s_t seen classes. r*M is exact (r is the decimal fraction that was
-typed), so that no floor or ceiling depends on binary rounding. With equal groups n_t = t*m and
+... the step with n_t old and s_t seen classes. r*M is exact (r is the decimal fraction that the
+user typed), so no floor or ceiling depends on binary rounding. With equal groups n_t = t*m and
 M = P*C, so M/n_t = P*G/t.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 from runtime import num_cores
 from runtime.errors import UserError
 
-# Small classes are herded together up to this: one by one, NumPy's calls would take most of the
-# time; all at once, their features would not fit the processor's cache.
+# Small classes are herded together, up to this much memory. One by one, the overhead of NumPy calls
+# would dominate; all at once, the features would not fit in the processor's cache.
 BLOCK_BYTES = 2 ** 22
 
-# Images per class at a step. validation: of each seen class, the first of its pool. training: most
-# of an old class's exemplars that are trained on. stored: exemplars chosen of each seen class.
+# Images per class at a step. validation: per seen class, from the start of its pool. training: the
+# most exemplars per old class that are trained on. stored: exemplars chosen per seen class.
 StepCounts = collections.namedtuple('StepCounts', ['validation', 'training', 'stored'])
 
 
@@ -29,35 +29,35 @@ def _per_class(settings, classes):
     """Return M/classes and r*M/classes, exact: images per class, all and for validation."""
     memory = settings.memory_per_class * (  # M
         settings.num_classes if settings.memory == 'fixed' else classes)
-    a_class = fractions.Fraction(memory, classes)
-    return a_class, fractions.Fraction(str(settings.val_share)) * a_class
+    per_class = fractions.Fraction(memory, classes)
+    return per_class, fractions.Fraction(str(settings.val_share)) * per_class
 
 
 def validation_pool(settings):
-    """Return V, the images of each class that are held out and never trained on."""
+    """Return V, the number of images per class that are held out and never trained on."""
     return validation_images(settings, 1)
 
 
 def validation_images(settings, step):
-    """Return v_t, the validation images of each seen class at `step` >= 1."""
+    """Return v_t, the number of validation images per seen class at `step` >= 1."""
     return math.floor(_per_class(settings, settings.old(step))[1])
 
 
 def training_exemplars(settings, step):
-    """Return how many of an old class's stored exemplars `step` >= 1 trains on at most."""
-    a_class, _ = _per_class(settings, settings.old(step))
-    return math.ceil(a_class) - validation_images(settings, step)
+    """Return the most exemplars per old class that `step` >= 1 trains on."""
+    per_class, _ = _per_class(settings, settings.old(step))
+    return math.ceil(per_class) - validation_images(settings, step)
 
 
 def stored_exemplars(settings, step, *, after_last=False):
-    """Return how many exemplars of each seen class are chosen after `step`.
+    """Return the number of exemplars per seen class that are chosen after `step`.
 
-    None after the last step, unless `after_last`: then as many as for a further step.
+    It is 0 after the last step, unless `after_last`: then it is the number for a further step.
     """
     if step == settings.num_steps - 1 and not after_last:
         return 0
-    a_class, validation = _per_class(settings, settings.seen(step))
-    return math.ceil(a_class) - math.ceil(validation)
+    per_class, validation = _per_class(settings, settings.seen(step))
+    return math.ceil(per_class) - math.ceil(validation)
 
 
 def step_counts(settings, step):
@@ -86,16 +86,16 @@ def check_memory(settings):
 
 
 def memory_warnings(settings, split):
-    """Return what the memory or a class has too little of, one line each, with the remedy.
+    """Return a line for each shortage of images or memory, with the remedy.
 
-    The published settings give none, except for people of celeb10000 with few images.
+    The published settings give none, except for people in celeb10000 with few images.
     """
     lines = []
     if settings.num_steps > 1 and settings.bias_correction and validation_pool(settings) == 1:
         lines.append('Only 1 image of each class is held out for the bias correction, so beta and '
                      'gamma will be unreliable. Raise --val_share or --memory_per_class.')
     quotas = [stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]
-    if 0 in quotas and settings.memory_per_class:  # 0 is meant
+    if 0 in quotas and settings.memory_per_class:  # --memory_per_class=0 asks for no exemplars
         lines.append(f'Step {quotas.index(0) + 1} stores no exemplars. Raise --memory_per_class.')
     small = [(step, c) for step, quota in enumerate(quotas)
              for c in range(settings.old(step), settings.seen(step)) if len(split.train[c]) < quota]
@@ -112,43 +112,43 @@ def memory_warnings(settings, split):
 def herd(features, count):
     """Choose by greedy herding: the running mean stays closest to the class mean.
 
-    With the class mean mu and k images chosen, takes the unchosen x that minimizes
+    With the class mean mu and k images chosen, each pick is the unchosen x that minimizes
     ||mu - (x + sum of chosen) / (k+1)||; the first one wins a tie. (iCaRL, algorithm 4, on features
     that are not normalized.)
 
-    With s the sum of the chosen and everything centered on mu, (k+1)^2 times the squared distance
-    is ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share: each pick adds one column
-    of the Gram matrix, 2 x.(the chosen), to the costs.
+    With s the sum of the chosen and all features centered on mu, (k+1)^2 times the squared distance
+    is ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share. So each pick adds one
+    column of the Gram matrix, 2 x.(the new pick), to the costs.
 
     Args:
         features: float array [images, dimensions] of one class.
         count: exemplars to choose; all images, in herding order, if there are fewer.
 
     Returns:
-        int64 array [min(count, images)]: rows of `features` in the order chosen, so that a prefix
-        is the best choice of its length.
+        int64 array [min(count, images)]: rows of `features` in the order chosen. Each prefix is
+        the best choice of its length.
     """
     return _herd(features[np.newaxis], count)[0]
 
 
 def _herd(features, count):
-    """Herd several classes with equally many images, one pick at a time.
+    """Herd several classes that have the same number of images, one pick at a time.
 
     Args:
         features: float array [classes, images, dimensions].
-        count: as for herd.
+        count: exemplars to choose per class, as for herd.
 
     Returns:
         int64 array [classes, min(count, images)].
     """
     num_classes, num_images, _ = features.shape
     chosen = np.empty([num_classes, min(count, num_images)], np.int64)
-    # Centered on mu = 0 nothing large cancels. (Products are the fastest sums.)
+    # Centered on mu = 0, no large terms cancel. (Matrix products are the fastest sums.)
     features = features.astype(np.float64)
     features -= np.ones([1, num_images]) @ features / max(num_images, 1)
     cost = np.einsum('cid,cid->ci', features, features)
-    # Equal distances differ by the rounding of the products; this is far above it and far below any
-    # gap between images that are not alike.
+    # Rounding in the products makes equal distances differ. `tie` is far above that error and far
+    # below the gap between different images.
     tie = 1e-12 * num_images * cost.max(axis=1, keepdims=True, initial=0)
     each = np.arange(num_classes)
     for k in range(chosen.shape[1]):
@@ -160,9 +160,14 @@ def _herd(features, count):
 
 
 def _blocks(sizes, dimensions):
-    """Group classes with equally many images into int arrays whose features fit BLOCK_BYTES.
+    """Group classes with the same number of images so that their features fit BLOCK_BYTES.
 
-    `sizes`: int array, the number of images of each class; `dimensions`: of a feature.
+    Args:
+        sizes: int array [classes], the number of images of each class.
+        dimensions: length of a feature vector.
+
+    Returns:
+        A list of int arrays of classes.
     """
     blocks = []
     for size in np.unique(sizes):
@@ -178,8 +183,8 @@ def select(settings, step, classes, features, *, after_last=False):
     Args:
         step: t, counted from 0.
         classes: int array [images], the class of every training image of this step.
-        features: float array [images, dimensions], same order; may be None for random exemplars
-            and where none are stored.
+        features: float array [images, dimensions], in the same order. May be None if exemplars are
+            random or none are stored.
         after_last: as for stored_exemplars.
 
     Returns:
@@ -196,15 +201,15 @@ def select(settings, step, classes, features, *, after_last=False):
 
         def herd_block(block):
             rows = np.array([by_class[c] for c in block])
-            for c, own, picks in zip(block, rows, _herd(features[rows], count)):
-                chosen[c] = own[picks]
+            for c, class_rows, picks in zip(block, rows, _herd(features[rows], count)):
+                chosen[c] = class_rows[picks]
 
         blocks = _blocks(np.array([len(rows) for rows in by_class]), features.shape[1])
         with futures.ThreadPoolExecutor(num_cores()) as pool:  # NumPy's products run in parallel
             list(pool.map(herd_block, blocks))
         return chosen
-    # The paper's comparison. A new class draws its order once; an old one, stored in that order,
-    # keeps it, so that here too a shorter memory is a prefix of a longer one.
+    # Random exemplars, as in the paper's comparison. A new class draws its order once, and its
+    # exemplars are stored in it, so a shorter memory is a prefix of a longer one here, too.
     old = settings.old(step)
     return [(rows if c < old else
              np.random.RandomState([settings.seed, c]).permutation(rows))[:count]

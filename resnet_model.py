@@ -1,8 +1,8 @@
-"""ResNet v2, stage 1, which trains it with the distillation head, and the pass without training.
+"""ResNet v2, its training with distillation (stage 1), and its passes without training.
 
-The network follows "Identity Mappings in Deep Residual Networks" (He et al., 2016) as TensorFlow's
-official ResNet for TF 1.x builds it. Layers keep TensorFlow's automatic names under the scope
-given, in the order of creation, so that checkpoints of the original system load here.
+The network follows "Identity Mappings in Deep Residual Networks" (He et al., 2016), built like
+TensorFlow's official ResNet for TF 1.x. Under the given scope, layers keep TensorFlow's automatic
+names in order of creation, so checkpoints of the authors' code load here.
 """
 
 import functools
@@ -17,18 +17,18 @@ from runtime import progress as progress_lib
 from runtime import replicas, training
 
 BATCH_NORM_EPSILON = 1e-5
-# Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as TensorFlow
-# 1.5 computed variance scaling for the authors. Later versions divide by this number, that of a
-# normal truncated at two standard deviations, to undo the truncation.
+# Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as in the
+# authors' TensorFlow 1.5. Later versions divide by this number, the standard deviation of a
+# standard normal truncated at 2, to undo the effect of the truncation.
 TRUNCATED_DEVIATION = 0.87962566103423978
 MOMENTUM = 0.9
 NETWORK, STORED_NETWORK = 'resnet', 'store_resnet'
 
-# The curves of stage 1, and what the progress line calls them.
+# The curves of stage 1 and their names in the progress line.
 WATCHED = (('losses/total', 'loss'), ('losses/xe', 'cross-entropy'), ('losses/kd', 'distillation'),
            ('losses/wd', 'weight decay'), ('monitors/accuracy', 'batch accuracy'))
 
-# Blocks in each of the four block layers; from 50 layers on they are bottlenecks.
+# Blocks in each of the four block layers. From size 50 on they are bottleneck blocks.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
           152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 FIRST_BOTTLENECK_SIZE = 50
@@ -42,7 +42,7 @@ def _batch_norm_relu(inputs, training, decay, data_format):
 
 
 def _fixed_padding(inputs, kernel_size, data_format):
-    """Pads by kernel size alone, whatever the input size is (SAME looks at the input size)."""
+    """Pad by kernel size alone. (SAME padding would also depend on the input size.)"""
     before = (kernel_size - 1) // 2
     pad = [before, kernel_size - 1 - before]
     if data_format == 'channels_first':
@@ -51,7 +51,7 @@ def _fixed_padding(inputs, kernel_size, data_format):
 
 
 def conv2d(inputs, filters, kernel_size, strides, data_format):
-    """A convolution without bias; where it strides, with explicit padding."""
+    """Convolve without bias; pad explicitly if `strides` is more than 1."""
     if strides > 1:
         inputs = _fixed_padding(inputs, kernel_size, data_format)
     return tf.layers.conv2d(
@@ -61,10 +61,10 @@ def conv2d(inputs, filters, kernel_size, strides, data_format):
 
 
 def _seeded_by_name(getter, name, *args, **kwargs):
-    """A variable whose initial value follows from the run's seed and its name.
+    """Create a variable whose initial value depends only on the run's seed and its name.
 
-    TensorFlow would count the operations of the graph instead, which the layout and the number of
-    replicas change.
+    By default it would depend on the number of operations in the graph, which changes with the data
+    format and the number of replicas.
     """
     if hasattr(kwargs.get('initializer'), 'seed'):
         kwargs['initializer'].seed = zlib.crc32(name.encode()) % 2 ** 31
@@ -72,11 +72,11 @@ def _seeded_by_name(getter, name, *args, **kwargs):
 
 
 def block(inputs, filters, strides, project, bottleneck, training, decay, data_format):
-    """One pre-activation residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 (bottleneck).
+    """Apply a pre-activation residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 (bottleneck).
 
-    `project`: the shortcut is a 1x1 convolution of the first activation (the first block of each
-    block layer, also where its stride is 1). Returns [batch, ...] of `filters` channels, four times
-    as many from a bottleneck.
+    With `project`, the shortcut is a 1x1 convolution of the first activation. This is the case in
+    the first block of each block layer, even if its stride is 1. The output has `filters` channels,
+    or four times as many from a bottleneck block.
     """
     activation = _batch_norm_relu(inputs, training, decay, data_format)
     shortcut = inputs
@@ -95,18 +95,18 @@ def block(inputs, filters, strides, project, bottleneck, training, decay, data_f
 
 
 def network(images, settings, training, scope, data_format, reuse=None):
-    """The whole network, with all C outputs from the first step on.
+    """Build the whole network, with all C outputs from the first step on.
 
     Args:
         images: float32 [batch, size, size, 3].
         settings: an experiment's Settings.
-        training: bool, batch norm on batch statistics (else on the moving ones).
+        training: bool, whether batch norm uses batch statistics (otherwise moving statistics).
         scope: NETWORK or STORED_NETWORK.
         data_format: 'channels_first' or 'channels_last'.
-        reuse: tf.AUTO_REUSE for the same variables at each call in a graph.
+        reuse: tf.AUTO_REUSE to share the variables among all calls in a graph.
 
     Returns:
-        (features, logits): float32 [batch, 512] (2,048 from 50 layers on, 64 for CIFAR) and [batch,
+        (features, logits): float32 [batch, 512] (2,048 from size 50 on, 64 for CIFAR) and [batch,
         C].
     """
     decay = settings.batch_norm_decay
@@ -128,7 +128,7 @@ def network(images, settings, training, scope, data_format, reuse=None):
                 outputs = block(outputs, first_filters * 2 ** layer, stride if i == 0 else 1,
                                 i == 0, bottleneck, training, decay, data_format)
         outputs = _batch_norm_relu(outputs, training, decay, data_format)
-        # The final average pool covers the whole map: 7x7 at 224 pixels, 8x8 for CIFAR.
+        # The final average pool covers the whole feature map: 7x7 at 224 pixels, 8x8 for CIFAR.
         axes = [2, 3] if data_format == 'channels_first' else [1, 2]
         features = tf.identity(tf.reduce_mean(outputs, axes), 'features')
         return features, tf.layers.dense(
@@ -136,14 +136,14 @@ def network(images, settings, training, scope, data_format, reuse=None):
 
 
 def cross_entropy(labels, logits, mean=tf.reduce_mean):
-    """CE: the mean over the batch of -log softmax(logits)[label]."""
+    """Return CE, the mean over the batch of -log softmax(logits)[label]."""
     return mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
 def distillation(teacher_logits, logits, temperature, mean=tf.reduce_mean):
-    """KD: the mean over the batch of the cross-entropy between both softmaxes at `temperature`.
+    """Return KD, the mean cross-entropy between both softmaxes at `temperature` (section 3).
 
-    Paper, section 3; not multiplied by T^2.
+    It is not multiplied by T^2.
     """
     targets = tf.stop_gradient(tf.nn.softmax(teacher_logits / temperature))
     return mean(tf.nn.softmax_cross_entropy_with_logits_v2(
@@ -151,9 +151,9 @@ def distillation(teacher_logits, logits, temperature, mean=tf.reduce_mean):
 
 
 def weight_decay(settings, step):
-    """1e-4 * C/s_t * the sum of l2_loss over the network's variables but batch norm's.
+    """Return 1e-4 * C/s_t * the sum of l2_loss over all variables except those of batch norm.
 
-    C/s_t = G/(t+1) with equal groups: the authors' code, not in the paper.
+    With equal groups C/s_t = G/(t+1). This factor is in the authors' code, not in the paper.
     """
     factor = settings.weight_decay * settings.num_classes / settings.seen(step)
     decayed = [tf.nn.l2_loss(variable) for variable in tf.trainable_variables(NETWORK + '/')
@@ -162,9 +162,10 @@ def weight_decay(settings, step):
 
 
 def _start_from(checkpoint, teacher, names=None):
-    """Both networks start from step t-1's classifier; momentum starts anew.
+    """Initialize both networks from step t-1's classifier; momentum starts from zero.
 
-    `names`: {name in the checkpoint: variable} if not all variables start from it (--pretrained).
+    `names`: {name in the checkpoint: variable} if only some variables start from the checkpoint
+    (--pretrained), otherwise None.
     """
     tf.train.init_from_checkpoint(checkpoint, names or {NETWORK + '/': NETWORK + '/'})
     if teacher:
@@ -172,7 +173,7 @@ def _start_from(checkpoint, teacher, names=None):
 
 
 def variable_shapes(settings):
-    """{name: list of int} of all variables of the network, batch norm's moving statistics too."""
+    """Return {name: shape, a list of int} of all variables, including moving statistics."""
     with tf.Graph().as_default():
         side = settings.image_size
         network(tf.zeros([1, side, side, 3]), settings, True, NETWORK, 'channels_last')
@@ -187,15 +188,14 @@ def classifier_fn(features, labels, mode, params):
         labels: int32 classes [batch].
         mode: training.TRAIN, the only mode.
         params: 'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
-            'start' (the checkpoint of step t-1's classifier, at step 0 the pretrained one or None;
-            without effect if the stage resumes from its own checkpoint), 'teacher_bias'
-            ((beta, gamma) of step t-1, or None);
-            'start_names' (may be missing: as for _start_from);
-            'num_replicas' (int, may be missing: over how many devices tf.distribute divides a
+            'start' (the checkpoint of step t-1's classifier; at step 0 the pretrained one or None;
+            ignored if the stage resumes from its own checkpoint), 'teacher_bias' ((beta, gamma) of
+            step t-1, or None); 'start_names' (optional; `names` of _start_from);
+            'num_replicas' (int, optional: the number of devices among which tf.distribute divides a
             batch; `features` and `labels` are then the share of one replica).
 
     Returns:
-        A tf.estimator.EstimatorSpec, or what stands for it (training.estimator_spec).
+        A tf.estimator.EstimatorSpec, or its replacement (training.estimator_spec).
     """
     if params.get('num_replicas', 1) == 1:
         return _classifier(features, labels, params, tf.reduce_mean)
@@ -205,20 +205,20 @@ def classifier_fn(features, labels, mode, params):
 
 
 def _classifier(features, labels, params, mean):
-    """Stage 1 as the paper has it; `mean`: the mean over the batch of values [images]."""
+    """Build stage 1 (section 3); `mean`: function from values [images] to their batch mean."""
     settings, step, schedule = params['settings'], params['step'], params['schedule']
     old, seen = settings.old(step), settings.seen(step)
     teacher = step > 0 and settings.distillation
 
     _, logits = network(features, settings, True, NETWORK, params['data_format'])
-    logits = logits[:, :seen]  # unseen classes enter no loss
+    logits = logits[:, :seen]  # unseen classes are in no loss
     ce = cross_entropy(labels, logits, mean)
     wd = weight_decay(settings, step)
     if teacher:
         _, teacher_logits = network(features, settings, False, STORED_NETWORK,
                                     params['data_format'])
         teacher_logits = teacher_logits[:, :old]
-        if params['teacher_bias'] is not None:  # t >= 2: the group learnt last is corrected
+        if params['teacher_bias'] is not None:  # t >= 2: correct the group of step t-1
             teacher_logits = bic_layer.correct(teacher_logits, *params['teacher_bias'],
                                                num_new=settings.new(step - 1))
         kd = distillation(teacher_logits, logits[:, :old], settings.temperature, mean)
@@ -239,15 +239,15 @@ def _classifier(features, labels, params, mean):
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):  # moving statistics
         train_op = optimizer.minimize(loss, global_step, var_list=trained)
 
-    # Whether this process was asked to stop: all stop after the same update.
+    # 1 if this process was asked to stop. All processes stop after the same update.
     stop = tf.placeholder_with_default(0., [], 'stop')
     predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
     accuracy = mean(tf.cast(tf.equal(predicted, labels), tf.float32))  # before this update
     watched = [loss, ce, kd, wd, accuracy, stop]
     if params.get('num_replicas', 1) > 1:
         watched = replicas.mean_of_all(watched)
-    # Fetched with every update: other fetches now and then, such as summaries, are another graph to
-    # TensorFlow, whose first run takes seconds.
+    # Fetched with every update. To TensorFlow, occasional extra fetches such as summaries would be
+    # another graph, and its first run takes seconds.
     for (name, _), value in zip(WATCHED + (('stop', ''), ('monitors/lr', '')),
                                 watched + [learning_rate]):
         tf.identity(value, 'watched/' + name)
@@ -255,12 +255,11 @@ def _classifier(features, labels, params, mean):
 
 
 def spoken_terms(settings, step):
-    """Return WATCHED with the names that make the loss of `step` add up in a line of the log."""
+    """Return WATCHED with names that spell out the loss of `step` as a sum in the log line."""
     names = dict(WATCHED)
     share = settings.old(step) / settings.seen(step)  # lambda, section 3
     if step and settings.distillation:
-        names.update({'losses/xe': '= {:.4g} · CE'.format(1 - share),
-                      'losses/kd': '+ {:.4g} · KD'.format(share)})
+        names.update({'losses/xe': f'= {1 - share:.4g} · CE', 'losses/kd': f'+ {share:.4g} · KD'})
     else:
         names.update({'losses/xe': '= CE', 'losses/kd': None})
     names['losses/wd'] = '+ WD'
@@ -276,9 +275,9 @@ def train(directory, samples, batches, schedule, machine, progress, done, **para
         batches: the stage's Batches.
         schedule: the stage's Schedule.
         machine: the Machine.
-        progress: the Progress that is told of each update.
-        done: updates done already, whose checkpoint is the newest in `directory`.
-        params: 'settings', 'step', 'start', 'start_names', 'teacher_bias' of classifier_fn.
+        progress: the Progress to report each update to.
+        done: number of updates already done; their checkpoint is the newest in `directory`.
+        params: 'settings', 'step', 'start', 'start_names', 'teacher_bias' for classifier_fn.
     """
     files, classes = samples.files, samples.class_indices
 
@@ -296,7 +295,7 @@ def train(directory, samples, batches, schedule, machine, progress, done, **para
 
 
 def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=None):
-    """What a pass without training computes of each image.
+    """Compute what stage 2 or an evaluation needs from each image, without training.
 
     Args:
         batch: {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
@@ -305,11 +304,11 @@ def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=No
         data_format: 'channels_first' or 'channels_last'.
         batch_norm: 'moving' or 'batch' statistics.
         outputs: 'evaluation' or 'bias'.
-        bias: for 'evaluation', (beta, gamma) of step t; None without correction.
+        bias: for 'evaluation', (beta, gamma) of step t, or None for no correction.
 
     Returns:
-        A dict of tensors [batch, ...]: bic_layer.compact_logits ('bias'), or 'features' and those
-        of `evaluate` ('evaluation').
+        A dict of tensors [batch, ...]: those of bic_layer.compact_logits ('bias'), or 'features'
+        and those of `evaluate` ('evaluation').
     """
     features, logits = network(batch['image'], settings, batch_norm == 'batch', NETWORK,
                                data_format, tf.AUTO_REUSE)
@@ -320,13 +319,13 @@ def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=No
 
 
 def frozen(checkpoint, machine, settings, step):
-    """The Frozen classifier of `step`, whose passes compute `predictions`."""
+    """Return the Frozen classifier of `step`; its passes compute `predictions`."""
     return frozen_lib.Frozen(checkpoint, machine.session_config, functools.partial(
         predictions, settings=settings, step=step, data_format=machine.data_format))
 
 
 def evaluate(logits, labels, bias, num_new):
-    """What one image adds to the metrics, with the correction and without.
+    """Compute each image's contribution to the metrics, with the correction and without.
 
     Args:
         logits: float32 [batch, seen classes].
@@ -337,7 +336,7 @@ def evaluate(logits, labels, bias, num_new):
     Returns:
         A dict of tensors [batch]: 'predicted' and 'predicted_before' (int32, the top-1 class),
         'top5' and 'top5_before' (bool, top-k with k at most the number of seen classes),
-        'cross_entropy' (float32, with the correction). `_before` is without correction.
+        'cross_entropy' (float32, with the correction). `_before` means without the correction.
     """
     corrected = logits if bias is None else bic_layer.correct(logits, *bias, num_new=num_new)
     k = min(5, int(logits.shape[1]))

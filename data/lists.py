@@ -1,7 +1,7 @@
 """List files, the class order, and the validation split.
 
-Images are int64 indices into an ImageList. Class indices follow the order of arrival, labels are
-those of the list files.
+Images are int64 indices into an ImageList. Class indices follow the order of arrival; labels are
+the numbers in the list files.
 """
 
 import array
@@ -30,20 +30,20 @@ class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 
 
     __slots__ = ()
 
-    def files(self, images):
-        """Object array of bytes: the files of `images` (an index array or slice)."""
+    def files(self, indices):
+        """Return the file names at `indices` (an index array or slice): object array of bytes."""
         root = os.fsencode(os.path.dirname(self.path))
-        return np.array([os.path.join(root, path) for path in self.paths[images]], object)
+        return np.array([os.path.join(root, path) for path in self.paths[indices]], object)
 
-    def names(self, images):
-        """A list of str: the paths of `images` as the list has them."""
-        return [os.fsdecode(path) for path in self.paths[images]]
+    def names(self, indices):
+        """Return the paths at `indices`, as written in the list: a list of str."""
+        return [os.fsdecode(path) for path in self.paths[indices]]
 
 
-# order: int64 array [C], the label of class i is order[i]. train, validation, test: a list with one
-# array of image indices a class; train and validation index train_list, test indexes test_list.
-# test_classes: int64 array [test images], the class of every image in the test list.
-# checked_groups: the number of groups of which the bad images were left out.
+# order: int64 array [C], the label of class i is order[i]. train, validation, test: lists with one
+# array of image indices per class; train and validation index train_list, test indexes test_list.
+# test_classes: int64 array [test images], the class index of each image in the test list.
+# checked_groups: the number of groups whose bad images were left out.
 Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test', 'test_classes',
                                          'train_list', 'test_list', 'checked_groups'])
 
@@ -51,23 +51,23 @@ Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test',
 def read_list(path, num_classes, watch=None):
     """Read an ImageList: one `relative/path label` per line, labels 0 to C-1.
 
-    Paths may contain spaces and `..` and may be absolute. A byte-order mark, Windows line ends and
-    blank lines at the end are ignored. Raises UserError, naming file and line, if the file is
-    missing, unreadable or empty, a line is malformed, a label is out of range, or an image is
+    Paths may contain spaces and `..`, and may be absolute. A byte-order mark, Windows line endings
+    and blank lines at the end are ignored. Raises UserError, naming file and line, if the file
+    is missing, unreadable or empty, a line is malformed, a label is out of range, or an image is
     listed twice.
 
-    `watch`: function from the file's name and its number of lines to a function that is told, now
-    and then and at the end, how many lines are read; or None.
+    `watch`: None, or a function from the file's name and its number of lines to a function that is
+    called with the number of lines read, regularly and at the end.
     """
     digest, text = read_text(path, path)
     if not text:
         raise UserError(f'{path}: the list is empty. Expected one "relative/path label" per line.')
     paths, seen, labels = [], {}, array.array('i')
     num_lines = text.count(b'\n') + 1
-    told = watch and watch(os.path.basename(path), num_lines)
+    report = watch and watch(os.path.basename(path), num_lines)
     for number, line in enumerate(io.BytesIO(text), 1):
-        if told and (number % 2 ** 16 == 0 or number == num_lines):
-            told(number)
+        if report and (number % 2 ** 16 == 0 or number == num_lines):
+            report(number)
         line = line.strip()
         fields = line.rsplit(None, 1)
         if len(fields) != 2 or b'\0' in line:
@@ -81,7 +81,8 @@ def read_list(path, num_classes, watch=None):
         name = image
         if b'./' in image or b'//' in image:
             name = posixpath.normpath(image)  # so that one image has one name
-            if not re.search(rb'[^/.][^/]*/+\.\./', image):  # that may lead out of a link
+            # "folder/../" stays in the path, because the folder may be a link to elsewhere.
+            if not re.search(rb'[^/.][^/]*/+\.\./', image):
                 image = name
         if name in seen:
             raise UserError(f'{path}, line {number}: {quote(name, 500)} is listed twice (first on '
@@ -101,7 +102,7 @@ def read_lists(data_dir, num_classes, watch=None):
 def classes(split_, data_dir):
     """Return the column names and rows of a table with the label and name of each class index.
 
-    Names are from the data folder's classes.txt, if there is one: one per line, from label 0 on.
+    Names come from classes.txt in the data folder, if it exists: one per line, from label 0 on.
     """
     names = []
     with contextlib.suppress(FileNotFoundError), open(
@@ -117,7 +118,7 @@ def classes(split_, data_dir):
 
 
 def _by_label(image_list, num_classes):
-    """One array of image indices per label, in list order."""
+    """Return one array of image indices per label, in list order."""
     counts = np.bincount(image_list.labels, minlength=num_classes)
     missing = np.flatnonzero(counts == 0)
     if len(missing):
@@ -150,16 +151,16 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
         order = np.array(class_order)
     training, validation = [], []
     for label in order:
-        images = train_by_label[label]
-        kept = len(images) - validation_pool
-        if kept <= 0:
+        indices = train_by_label[label]
+        num_training = len(indices) - validation_pool
+        if num_training <= 0:
             raise UserError(
-                f'{train.path}: label {label} has {len(images)} images, but {validation_pool} of '
+                f'{train.path}: label {label} has {len(indices)} images, but {validation_pool} of '
                 'each class are held out for validation. Lower --val_share or --memory_per_class, '
                 'try --memory=growing or a larger first group, or add images.')
-        stream.shuffle(images)
-        training.append(images[:kept])
-        validation.append(images[kept:])
+        stream.shuffle(indices)
+        training.append(indices[:num_training])
+        validation.append(indices[num_training:])
     class_of = np.empty(num_classes, np.int64)
     class_of[order] = np.arange(num_classes)
     return Split(order, training, validation, [test_by_label[label] for label in order],
@@ -171,34 +172,34 @@ def without(split_, train_images, test_images):
 
     Raises UserError if a class would have no image left to train on, to hold out or to test with.
     """
-    def kept(by_class, images, what):
-        left = [those[~np.isin(those, images)] for those in by_class]
-        for label, before, after in zip(split_.order, by_class, left):
+    def remaining(by_class, removed, purpose):
+        kept = [indices[~np.isin(indices, removed)] for indices in by_class]
+        for label, before, after in zip(split_.order, by_class, kept):
             if len(before) and not len(after):
-                raise UserError(f'label {label} would have no image left to {what}.')
-        return left
+                raise UserError(f'label {label} would have no image left to {purpose}.')
+        return kept
 
     return split_._replace(
-        train=kept(split_.train, train_images, 'train on'),
-        validation=kept(split_.validation, train_images, 'hold out for the bias correction'),
-        test=kept(split_.test, test_images, 'test with'))
+        train=remaining(split_.train, train_images, 'train on'),
+        validation=remaining(split_.validation, train_images, 'hold out for the bias correction'),
+        test=remaining(split_.test, test_images, 'test with'))
 
 
 def find_images(split_, paths_by_class, missing_ok=False):
-    """The image indices of stored paths: one int64 array per class, in the order given.
+    """Return the image indices of stored paths: one int64 array per class, in the given order.
 
     `paths_by_class`: one list of paths (str) per class. Raises UserError if a path is not among
     its class's training images, unless `missing_ok`.
     """
-    found, image_list = [], split_.train_list
-    for images, paths in zip(split_.train, paths_by_class):
-        index = dict(zip(image_list.paths[images], images))
+    indices_by_class, image_list = [], split_.train_list
+    for indices, paths in zip(split_.train, paths_by_class):
+        index_of = dict(zip(image_list.paths[indices], indices))
         paths = [os.fsencode(path) for path in paths]
         try:
-            found.append(np.array([index[path] for path in paths
-                                   if path in index or not missing_ok], np.int64))
+            indices_by_class.append(np.array([index_of[path] for path in paths
+                                              if path in index_of or not missing_ok], np.int64))
         except KeyError as error:
             path = os.fsdecode(error.args[0])
             raise UserError(f'{image_list.path}: the stored exemplar {path} is not listed for its '
                             'class. Restore the list of this experiment.') from None
-    return found
+    return indices_by_class

@@ -1,9 +1,21 @@
-"""From an image file to the network's input, one image at a time, as TensorFlow graph code.
+"""Turns an image file into the network's input, one image at a time, as TensorFlow graph code.
 
-'vgg' (ImageNet): a random or central crop of the image resized by its shorter side, minus the
-channel means. The resized image is never made: only the pixels under the crop are decoded, and
-bilinear interpolation is evaluated at the crop's own pixels.
-'cifar': the image padded, cropped at random and standardised.
+'vgg' (ImageNet): resize by the shorter side, crop, optionally flip, subtract the channel means. In
+plain code, for a training image with `uniform` the four draws in [0, 1):
+
+    side = 256 + int(uniform[0] * 257)                      # 256 for all other passes
+    height, width = int(h * side / min(h, w)), int(w * side / min(h, w))
+    image = resize_bilinear(image, height, width)           # align_corners False
+    top, left = int(uniform[1] * (height - 223)), int(uniform[2] * (width - 223))  # or the center
+    image = image[top:top + 224, left:left + 224]
+    image = image[:, ::-1] if uniform[3] < 0.5 else image   # training only
+    return image - CHANNEL_MEANS
+
+The code below computes the same pixels without making the resized image: pixel y of the resized
+image interpolates around y * h / height of the source, so only the source window under the crop is
+decoded, and it is interpolated at the pixels of the crop alone.
+
+'cifar': pad, crop at random, optionally flip, standardize.
 """
 
 import numpy as np
@@ -11,51 +23,52 @@ import tensorflow.compat.v1 as tf
 
 CHANNEL_MEANS = (123.68, 116.78, 103.94)  # of RGB; no division by a deviation (VGG)
 
-# The published sides, for a crop of 224 pixels; other crops scale them.
+# The range of the shorter side for a crop of 224 pixels. It scales with the crop.
 CROP = 224
 RESIZE_MIN, RESIZE_MAX = 256, 512
-# libjpeg smooths chroma across pixels; without neighbours a window's edge would look different.
+# Extra pixels around a window: libjpeg smooths chroma across pixels, so the edge of a window would
+# look different without its neighbors.
 MARGIN = 2
-# Pixels by which float32 may miss a coordinate in an image of some thousand pixels.
+# Bound on float32's rounding error of a coordinate, in pixels, for images of a few thousand pixels.
 ROUNDING = 5e-4
-# Rows first, then columns, where TensorFlow is compiled with vector instructions: the GPU build of
-# 1.15 is not, and there interpolating on both axes at once is faster. Same pixels up to rounding.
+# Interpolating rows first, then columns, is faster if TensorFlow is compiled with vector
+# instructions. The GPU build of 1.15 is not. The pixels are the same up to rounding.
 SEPARABLE = not (tf.VERSION.startswith('1.') and tf.test.is_built_with_cuda())
-# CIFAR: 32x32 images are padded to 40x40, that is by an eighth on every side.
+# CIFAR: 32x32 images are padded to 40x40, by an eighth of their side on each side.
 CIFAR_PAD = 1 / 8
 
 
 def resize_range(settings):
-    """The shortest and longest shorter side, in pixels: the published ones scale with the crop."""
+    """Return the range of the shorter side, in pixels; the published one scales with the crop."""
     return settings.resize_range or tuple(int(round(side * settings.image_size / CROP))
                                           for side in (RESIZE_MIN, RESIZE_MAX))
 
 
 def _uniform_int(uniform, low, high):
-    """Uniform integers in [low, high], int32, from float32 in [0, 1)."""
+    """Map float32 in [0, 1) to uniform integers in [low, high], int32."""
     count = high - low + 1
     drawn = tf.cast(uniform * tf.cast(count, tf.float32), tf.int32)
     return low + tf.minimum(drawn, count - 1)  # the product may round up to `count`
 
 
 def _source_window(shape, side, place, image_size):
-    """Where the crop's pixels lie in the source, on both axes (vertical, horizontal) at once.
+    """Find the source window under the crop, on both axes (vertical, horizontal) at once.
 
-    Bilinear resizing with align_corners False reads source coordinate y * side/new_side at pixel
-    y, and there the two pixels around it.
+    Bilinear resizing with align_corners False makes pixel y from the two source pixels around the
+    coordinate y * old_side / new_side.
 
     Args:
-        shape: int32 [3], of the source.
+        shape: int32 [3], shape of the source.
         side, place, image_size: as in _resized_crop.
 
     Returns:
-        (first, count, start, end), [2] each: the source pixels `first ... first+count-1` are
-        needed (int32); the crop's first and last pixel are at the coordinates `start` and `end`,
-        counted from `first` (float32).
+        (first, count, start, end), [2] each. The window is `first ... first+count-1` (int32). The
+        crop's first and last pixels are at the coordinates `start` and `end`, counted from `first`
+        (float32).
     """
     sides = tf.cast(shape[:2], tf.float32)
     new_sides = tf.cast(sides * (tf.cast(side, tf.float32) / tf.reduce_min(sides)), tf.int32)
-    new_sides = tf.maximum(new_sides, image_size)  # truncated, 224 may have become 223
+    new_sides = tf.maximum(new_sides, image_size)  # truncation may have made 223 of 224
     offsets = place(new_sides - image_size)
     scale = sides / tf.cast(new_sides, tf.float32)
     start = tf.cast(offsets, tf.float32) * scale
@@ -67,31 +80,34 @@ def _source_window(shape, side, place, image_size):
 
 
 def _rows_at(pixels, top, bottom, count):
-    """`count` rows, evenly spaced from `top` to `bottom` (shares of the last row), interpolated.
+    """Interpolate `count` evenly spaced rows.
 
-    To crop_and_resize each row is one pixel of many channels: only a loop over channels is one that
-    compilers turn into vector instructions.
+    Each row is passed to crop_and_resize as one pixel with many channels, because compilers turn
+    only its loop over channels into vector instructions.
 
     Args:
         pixels: uint8 or float32 [rows, columns, 3].
+        top, bottom: positions of the first and the last row, as shares of the last row's index.
+        count: number of rows.
 
     Returns:
         float32 [count, columns, 3].
     """
     rows, columns = tf.unstack(tf.shape(pixels)[:2])
     box = tf.stack([top, 0., bottom, 0.])
-    found = tf.image.crop_and_resize(
+    interpolated = tf.image.crop_and_resize(
         tf.reshape(pixels, tf.stack([1, rows, 1, 3 * columns])), box[tf.newaxis], [0], [count, 1])
-    return tf.reshape(found, tf.stack([count, columns, 3]))
+    return tf.reshape(interpolated, tf.stack([count, columns, 3]))
 
 
 def _interpolated(window, box, image_size):
-    """Bilinear interpolation: uint8 [height, width, 3] -> float32 [image_size, image_size, 3].
+    """Interpolate: uint8 [height, width, 3] -> float32 [image_size, image_size, 3].
 
-    `box`: float32 [4], the first and the last pixel (y, x, y, x) as shares of the window's last.
+    `box`: float32 [4], positions of the first and the last pixel (y, x, y, x), as shares of the
+    indices of the window's last pixel.
     """
     if not SEPARABLE:
-        # As float32 beforehand: most pixels are read several times.
+        # Convert to float32 first, because most pixels are read several times.
         return tf.image.crop_and_resize(tf.cast(window, tf.float32)[tf.newaxis], box[tf.newaxis],
                                         [0], [image_size, image_size])[0]
     top, left, bottom, right = tf.unstack(box)
@@ -101,13 +117,13 @@ def _interpolated(window, box, image_size):
 
 
 def _resized_crop(contents, side, place, image_size, flip=None):
-    """A crop of the image resized so that its shorter side is `side`.
+    """Crop the image as if resized so that its shorter side is `side`.
 
     Args:
         contents: string scalar, an encoded image.
-        side: int32 scalar.
-        place: function from the room that the crop has on both axes (int32 [2], 0 or more) to the
-            crop's offsets.
+        side: int32 scalar, in pixels.
+        place: function from the largest offsets of the crop on both axes (int32 [2], 0 or more) to
+            its offsets.
         image_size: side of the crop in pixels.
         flip: bool scalar, whether the crop is mirrored; None for never.
 
@@ -126,7 +142,7 @@ def _resized_crop(contents, side, place, image_size, flip=None):
         return tf.slice(image, tf.concat([first, [0]], 0), tf.concat([count, [3]], 0)), start, end
 
     window, start, end = tf.cond(tf.image.is_jpeg(contents), jpeg_window, other_window)
-    # At the image's own edge the pixel beyond is the edge pixel again, as in resizing.
+    # Beyond the edge of the image, the edge pixel is repeated, as in resizing.
     last = tf.cast(tf.shape(window)[:2] - 1, tf.float32)
     window, last = tf.cond(
         tf.reduce_any(end > last - ROUNDING),
@@ -134,20 +150,20 @@ def _resized_crop(contents, side, place, image_size, flip=None):
         lambda: (window, last))
     box = tf.concat([start, end], 0)
     if flip is not None:
-        # Left and right swapped, they mirror. Read backwards, the first pixel must not fall short
-        # of 0 by a rounding error.
+        # Swapping left and right mirrors the crop. When columns are read from right to left,
+        # rounding must not put the last one below 0.
         box = tf.where(flip, tf.gather(tf.maximum(box, [0, ROUNDING, 0, 0]), [0, 3, 2, 1]), box)
     return _interpolated(window, box / tf.tile(last, [2]), image_size)
 
 
 def _minus_means(image, image_size):
-    """Subtracts CHANNEL_MEANS, row by row: TensorFlow is slow at broadcasting over 3 channels."""
+    """Subtract CHANNEL_MEANS, row by row: TensorFlow is slow at broadcasting over 3 channels."""
     means = np.tile(np.float32(CHANNEL_MEANS), image_size)
     rows = tf.reshape(image, [image_size, image_size * 3]) - means
     return tf.reshape(rows, [image_size, image_size, 3])
 
 
-def _vgg_train(contents, uniform, flip, settings):
+def _vgg_training_crop(contents, uniform, flip, settings):
     low, high = resize_range(settings)
     return _resized_crop(contents, _uniform_int(uniform[0], low, high),
                          lambda room: _uniform_int(uniform[1:3], 0, room),
@@ -155,10 +171,10 @@ def _vgg_train(contents, uniform, flip, settings):
 
 
 def _cifar_image(contents, image_size, pad=0):
-    """The centre of a larger image, a smaller one amid zeros, and `pad` zeros more on every side.
+    """Decode, then crop or pad to image_size at the center, then add `pad` zeros on each side.
 
-    What resize_image_with_crop_or_pad does, in fewer operations: on images this small they cost
-    more than the pixels. Returns uint8 [image_size + 2 * pad, image_size + 2 * pad, 3].
+    Does the same as resize_image_with_crop_or_pad with fewer operations; on images this small,
+    operations cost more than pixels. Returns uint8 [image_size + 2 * pad, image_size + 2 * pad, 3].
     """
     image = tf.image.decode_png(contents, channels=3)
     shape, wanted = tf.shape(image), [image_size, image_size, 3]
@@ -170,7 +186,7 @@ def _cifar_image(contents, image_size, pad=0):
     return image
 
 
-def _cifar_train(contents, uniform, flip, settings):
+def _cifar_training_crop(contents, uniform, flip, settings):
     size, pad = settings.image_size, int(settings.image_size * CIFAR_PAD)
     place = _uniform_int(uniform[1:3], 0, 2 * pad)
     image = tf.slice(_cifar_image(contents, size, pad), tf.concat([place, [0]], 0), [size, size, 3])
@@ -180,23 +196,23 @@ def _cifar_train(contents, uniform, flip, settings):
 
 
 def training_image(contents, uniform, settings):
-    """One training image, drawn anew at every call.
+    """Preprocess a training image with random crop and flip.
 
     Args:
         contents: string scalar, an encoded image.
-        uniform: float32 [4] in [0, 1): the draws of side, vertical and horizontal offset, flip.
+        uniform: float32 [4] in [0, 1): the draws for side, vertical and horizontal offset, flip.
         settings: an experiment's Settings.
 
     Returns:
         float32 [image_size, image_size, 3].
     """
     flip = uniform[3] < 0.5 if settings.random_flip else None
-    crop = _vgg_train if settings.preprocessing == 'vgg' else _cifar_train
+    crop = (_vgg_training_crop if settings.preprocessing == 'vgg' else _cifar_training_crop)
     return normalised(crop(contents, uniform, flip, settings), settings)
 
 
 def evaluation_crop(contents, settings):
-    """The pixels that every pass but training sees of an image, RGB in 0 ... 255.
+    """Crop an image for all passes except training; RGB in 0 ... 255.
 
     Args:
         contents: string scalar, an encoded image.
@@ -212,12 +228,12 @@ def evaluation_crop(contents, settings):
 
 
 def normalised(crop, settings):
-    """The network's input from a crop, both float32 [image_size, image_size, 3]."""
+    """Turn a crop into the network's input; both are float32 [image_size, image_size, 3]."""
     if settings.preprocessing == 'vgg':
         return _minus_means(crop, settings.image_size)
     return tf.image.per_image_standardization(crop)
 
 
 def evaluation_image(contents, settings):
-    """One image as every pass but training sees it: float32 [image_size, image_size, 3]."""
+    """Preprocess an image for all passes except training: float32 [image_size, image_size, 3]."""
     return normalised(evaluation_crop(contents, settings), settings)

@@ -1,4 +1,4 @@
-"""The image sets of a step: what it trains on, fits beta and gamma on, and is tested with."""
+"""The image sets of a step: training, validation (for beta and gamma) and test."""
 
 import collections
 import zlib
@@ -13,12 +13,12 @@ class Samples(collections.namedtuple('Samples', ['indices', 'class_indices', 'im
 
     @property
     def files(self):
-        """Object array of bytes."""
+        """Return the file names: object array of bytes [images]."""
         return self.image_list.files(self.indices)
 
     @property
     def digest(self):
-        """A number that tells whether all processes of a run have the same images."""
+        """Return a checksum: equal numbers mean that two processes have the same images."""
         return zlib.crc32(self.class_indices.tobytes(), zlib.crc32(self.indices.tobytes()))
 
 
@@ -29,7 +29,7 @@ def _class_by_class(image_list, class_indices, indices_by_class):
 
 
 def training_samples(split, new_classes, exemplars):
-    """Return what a step trains on: the new group's images, class by class, then the exemplars.
+    """Return a step's training Samples: the new group, class by class, then the exemplars.
 
     Args:
         split: a lists.Split.
@@ -42,15 +42,15 @@ def training_samples(split, new_classes, exemplars):
 
 
 def validation_samples(split, num_seen, images_per_class):
-    """Return the first `images_per_class` of the pool of every seen class, old and new."""
+    """Return the first `images_per_class` images in each seen class's pool, old and new."""
     return _class_by_class(split.train_list, np.arange(num_seen),
                            [pool[:images_per_class] for pool in split.validation[:num_seen]])
 
 
 def test_samples(split, groups):
-    """Return the test images of the groups between `groups` (Settings.groups), group after group.
+    """Return the test images of the first groups, group after group, each in list order.
 
-    Within a group they are in list order.
+    `groups`: the first n+1 of Settings.groups, for n groups.
     """
     indices = np.concatenate([np.sort(np.concatenate(split.test[begin:end]))
                               for begin, end in zip(groups, groups[1:])])
@@ -63,7 +63,7 @@ def step_samples(split, settings, step, exemplars, counts):
     Args:
         split: a lists.Split.
         settings: an experiment's Settings.
-        exemplars: int64 arrays of indices into the train list, the stored ones of each old class.
+        exemplars: one int64 array of indices into the train list per old class, as stored.
         counts: exemplar.step_counts of the step.
     """
     old, seen = settings.old(step), settings.seen(step)
@@ -74,7 +74,7 @@ def step_samples(split, settings, step, exemplars, counts):
 
 
 def planned_samples(split, settings, counts_by_step):
-    """Yield `step_samples` of every step, with the first images in place of chosen exemplars.
+    """Yield `step_samples` of each step, with the first images in place of chosen exemplars.
 
     `counts_by_step`: exemplar.step_counts of each step.
     """

@@ -1,4 +1,4 @@
-"""A trained network: one graph for its passes without training, restored once."""
+"""Passes of a trained network without training, in one graph that is restored once."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -7,18 +7,18 @@ from runtime import checkpoints, progress
 
 
 class Frozen:
-    """A network that is trained no more. To be used in a `with` statement, which frees its session.
+    """A trained network. Use it in a `with` statement, which closes its session.
 
     Args:
         checkpoint: prefix of the checkpoint with its variables.
         session_config: tf.ConfigProto or None.
-        predictions: function from a batch's tensors, and what else `forward` is given, to a dict of
-            tensors [batch, ...]. All of its calls are on the same variables.
+        predictions: function from a batch's tensors and the keyword arguments of `forward` to a
+            dict of tensors [batch, ...]. All calls must use the same variables.
     """
 
     def __init__(self, checkpoint, session_config, predictions):
         self.checkpoint = checkpoint
-        self.position = None  # images done in the pass that is running; None between passes
+        self.position = None  # images done in the current pass; None between passes
         self._predictions = predictions
         self._graph, self._restored = tf.Graph(), False
         self._session = tf.Session(graph=self._graph, config=session_config)
@@ -30,19 +30,19 @@ class Frozen:
         self._session.close()
 
     def forward(self, dataset, num_images, **params):
-        """One pass over a data set: the predictions as arrays.
+        """Run one pass over a data set and return the predictions as arrays.
 
         Args:
             dataset: function that makes the tf.data.Dataset, in batches.
-            num_images: images in it.
-            params: what else the function `predictions` takes.
+            num_images: number of images in it.
+            params: further keyword arguments of `predictions`.
 
         Returns:
             A dict of arrays [num_images, ...].
 
         Raises:
-            Stopped: between two batches, where a stop was asked for.
-            UserError: the checkpoint is of another network.
+            Stopped: between two batches, if a stop was requested.
+            UserError: the checkpoint belongs to another network.
         """
         with self._graph.as_default():
             fetches = self._start(dataset, params)
@@ -53,7 +53,8 @@ class Frozen:
             watch(done)
             outputs = self._session.run(fetches)
             for name, value in outputs.items():
-                if not done:  # filled in place: with 10,000 classes a second copy would not fit
+                # Filled in place: with 10,000 classes a second copy would not fit in memory.
+                if not done:
                     arrays[name] = np.empty((num_images,) + value.shape[1:], value.dtype)
                 arrays[name][done:done + len(value)] = value
             done += len(value)
@@ -61,7 +62,7 @@ class Frozen:
         return arrays
 
     def _start(self, dataset, params):
-        """Adds a pass to the graph; returns the tensors of its next batch."""
+        """Add a pass to the graph; return the tensors of its next batch."""
         with tf.device('/cpu:0'):
             iterator = tf.data.make_initializable_iterator(dataset())
             batch = iterator.get_next()

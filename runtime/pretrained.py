@@ -1,4 +1,4 @@
-"""The checkpoint that --pretrained names: where it is, its digest, and which variables to take."""
+"""The checkpoint of --pretrained: its place, its digest, and the variables to take from it."""
 
 import collections
 import glob
@@ -10,13 +10,13 @@ from runtime import files
 from runtime.errors import UserError
 
 _INDEX = '.index'
-# The scope in checkpoints of TensorFlow's official ResNet for TF 1.x. The names below it are the
+# The scope in checkpoints of TensorFlow's official ResNet for TF 1.x. The names under it are the
 # same as here: automatic names in the same order of creation.
 OFFICIAL_SCOPE = 'resnet_model/'
 LAST_LAYER = 'dense/'
 
-# prefix: of the checkpoint. names: {name in the checkpoint: name here} of the variables that start
-# from it. note: a line about what is not taken, or from which scope; None if all is.
+# prefix: prefix of the checkpoint. names: {name in the checkpoint: name here} of the variables that
+# start from it. note: a line on variables not taken or on another scope, or None.
 Pretrained = collections.namedtuple('Pretrained', ['prefix', 'names', 'note'])
 
 
@@ -48,10 +48,10 @@ def checkpoint_digest(path):
 
 
 def match_variables(prefix, available, shapes, flag):
-    """Choose what to take from a checkpoint: all but a last layer of other size.
+    """Choose the variables to take from a checkpoint: all except a last layer of another size.
 
     Args:
-        prefix: of the checkpoint.
+        prefix: prefix of the checkpoint.
         available: {name: shape, a list of int} of the variables in the checkpoint.
         shapes: {name: shape} of the network's variables, all under one scope.
         flag: the flag and its value, for messages.
@@ -63,8 +63,8 @@ def match_variables(prefix, available, shapes, flag):
         UserError: no variable is under a known scope.
     """
     scope = next(iter(shapes)).split('/')[0] + '/'
-    scopes = [known for known in (scope, OFFICIAL_SCOPE)
-              if any(name.startswith(known) for name in available)]
+    scopes = [candidate for candidate in (scope, OFFICIAL_SCOPE)
+              if any(name.startswith(candidate) for name in available)]
     if not scopes:
         examples = ', '.join(sorted(available)[:2])
         raise UserError(f'{flag}: no variable is under {scope} or {OFFICIAL_SCOPE} (found '
@@ -73,7 +73,7 @@ def match_variables(prefix, available, shapes, flag):
     names = {scopes[0] + name[len(scope):]: name for name in shapes}
     notes = []
     if scopes[0] != scope:
-        notes.append(f'variables of {scopes[0]} become those of {scope}')
+        notes.append(f'variables under {scopes[0]} go to {scope}')
     last = [name for name in names if name.startswith(scopes[0] + LAST_LAYER)]
     if any(available.get(name) != shapes[names[name]] for name in last):
         notes.append(', '.join(f'{name} is {available.get(name, "missing")} there and '

@@ -1,4 +1,4 @@
-"""How far a run is: the watch over a stage's updates, the time left, the lines that say so."""
+"""Progress of a run: checks of each update, time left, progress lines, TensorBoard curves."""
 
 import math
 import os
@@ -21,72 +21,86 @@ BATCHES_AHEAD = 8  # more than a pipeline prefetches, on all devices together
 
 
 def images_ahead(batch_size, num_parallel_calls):
-    """How many images a pipeline may have begun to read beyond those of the updates done."""
+    """Return how many images a pipeline may have started to read ahead of the updates done."""
     return BATCHES_AHEAD * batch_size + (num_parallel_calls or os.cpu_count())
 
 
 class RunTime:
-    """Time left, from the speed of stage 1; once a whole step was seen, with what steps do beside.
+    """Estimates the time left from the speed of stage 1.
+
+    After a whole step, the estimate includes the time that steps take apart from stage 1.
 
     Args:
-        images: images that stage 1 of each step goes through, all epochs, as planned.
+        num_images: int per step, the images that stage 1 will train on, in all epochs together.
     """
 
-    def __init__(self, images):
-        self._images = images
-        self._trained, self._seconds, self._began = 0, 0., None
+    def __init__(self, num_images):
+        self._num_images = num_images
+        self._num_trained, self._seconds, self._began = 0, 0., None
 
-    def trained(self, images, seconds):
-        """Counts images that stage 1 went through in the `seconds` before now."""
+    def trained(self, num_images, seconds):
+        """Record that stage 1 trained on `num_images` images in the last `seconds`."""
         if self._began is None:
             self._began = time.monotonic() - seconds
-        self._trained += images
+        self._num_trained += num_images
         self._seconds += seconds
 
     def left(self, step, images_left, seconds_left):
-        """(seconds left in this step, in the whole run; None before stage 1 was measured).
+        """Return the seconds left in this step and in the whole run (None if not yet known).
 
-        `images_left`: of stage 1; `seconds_left`: of another stage.
+        Args:
+            step: counted from 0.
+            images_left: images left in stage 1.
+            seconds_left: seconds left in another stage.
         """
         if self._began is None:
             return seconds_left, None
-        whole_step = self._trained >= max(self._images)
-        an_image = (time.monotonic() - self._began if whole_step else self._seconds) / self._trained
-        in_step = seconds_left + an_image * images_left
-        return in_step, in_step + an_image * sum(self._images[step + 1:])
+        seconds = self._seconds
+        if self._num_trained >= max(self._num_images):  # a whole step was measured
+            seconds = time.monotonic() - self._began
+        per_image = seconds / self._num_trained
+        in_step = seconds_left + per_image * images_left
+        return in_step, in_step + per_image * sum(self._num_images[step + 1:])
 
 
 class Watch:
-    """Says how far a long pass is, a line every `seconds`, and ends it where a stop is asked for.
+    """Logs the progress of a long pass, and ends the pass if a stop was requested.
 
-    `total`: how much of `what` there is to do, in `unit`; `ends`: with a line at the end, too.
+    Args:
+        what: subject of the line.
+        total: amount of work, in `unit`.
+        unit: plural noun.
+        seconds: time between two lines.
+        ends: bool, whether there is a line at the end, too.
     """
 
     def __init__(self, what, total, unit='images', seconds=WATCH_SECONDS, ends=False):
         self._what, self._total, self._unit = what, total, unit
         self._seconds, self._ends = seconds, ends
-        self._started = self._said = time.monotonic()
+        self._started = self._last_line = time.monotonic()
 
     def __call__(self, done):
-        """`done`: how much of it is done; raises Stopped."""
+        """Report that `done` of the total is done. Raises Stopped if a stop was requested."""
         STOP.check()
         now = time.monotonic()
-        if now - self._said > self._seconds or self._ends and done == self._total:
-            self._said = now
+        if now - self._last_line > self._seconds or self._ends and done == self._total:
+            self._last_line = now
             rate = done / max(now - self._started, 1e-9)
             LOG.info('%s: %d of %d %s, %.0f/s, %s left', self._what, done, self._total, self._unit,
                      rate, run_log.duration((self._total - done) / rate if rate else None))
 
 
 class Progress:
-    """The watch over the updates of a stage: stop requests, losses, lines, TensorBoard's curves.
+    """Follows the updates of a stage: checks losses, logs lines, writes TensorBoard curves.
 
     Args:
-        run: has settings, run_time and machine.
-        step, stage, schedule: counted from 0; its name; its Schedule.
-        directory: of TensorBoard's curves.
-        batch_files: of stage 1, from which RunTime takes the speed: function from an update,
-            counted from 0, to the files of its batch.
+        run: an object with settings, run_time and machine.
+        step: counted from 0.
+        stage: name of the stage.
+        schedule: the stage's Schedule.
+        directory: folder of the TensorBoard curves.
+        batch_files: for stage 1, a function from an update, counted from 0, to the files of its
+            batch; None for the bias-correction stage. RunTime learns its speed from stage 1.
     """
 
     def __init__(self, run, step, stage, schedule, directory, batch_files=None):
@@ -98,88 +112,105 @@ class Progress:
         self._directory = directory if run.machine.writes else None
         self._batch_files = batch_files
         self._trains = batch_files is not None
-        self._started = self._last = self._said = time.monotonic()  # stage, update before, line
-        # (updates done, time) from which speed is measured; the first update waits for its graph.
+        self._started = self._last_update = self._last_line = time.monotonic()
+        # (updates done, time) since which speed is measured. None before the first update of this
+        # process, which waits for its graph.
         self._since = None
 
     def files_read(self):
-        """The files that may be read just now."""
+        """Return the files that the pipeline may be reading now."""
         size = self._schedule.batch_size
         ahead = math.ceil(images_ahead(size, self._machine.num_parallel_calls) / size)
         updates = range(self.update, min(self.update + ahead, self._schedule.num_updates))
         return [file for update in updates for file in self._batch_files(update)]
 
     def warn(self, texts):
-        """A line for each of `texts`."""
-        run_log.warn('step {} of {}: {}'.format(self._step + 1, self._num_steps, text)
-                     for text in texts)
+        """Log a line for each of `texts`."""
+        run_log.warn(f'step {self._step + 1} of {self._num_steps}: {text}' for text in texts)
 
     def _at(self, update):
-        """Where in the run update number `update`, counted from 1, is."""
+        """Describe the position of `update`, counted from 1, in the run."""
         schedule = self._schedule
         epoch = min(schedule.epochs, (update * schedule.batch_size - 1) // schedule.num_images + 1)
-        return 'step {} of {}, {}, epoch {} of {}, update {} of {}'.format(
-            self._step + 1, self._num_steps, self._stage, epoch, schedule.epochs, update,
-            schedule.num_updates)
+        return (f'step {self._step + 1} of {self._num_steps}, {self._stage}, epoch {epoch} of '
+                f'{schedule.epochs}, update {update} of {schedule.num_updates}')
 
     def updated(self, update, loss, values=()):
-        """To be called after each update: how many are done, the loss of this one.
+        """Check and report an update. To be called after each.
 
-        `values`: what else there is of it: triples of curve, name in the line, and number.
+        Args:
+            update: number of updates done.
+            loss: float, the loss of this update.
+            values: its other values: triples of curve, name in the line, and float.
 
         Raises:
-            UserError: the loss is no number.
+            UserError: the loss is not finite.
         """
-        self.update, schedule = update, self._schedule
+        self.update = update
         if not math.isfinite(loss):
-            for file in self._batch_files(update - 1) if self._trains else ():
-                LOG.info('image of the last batch: %s', os.fsdecode(file))
-            listed = ' The images of this batch are listed above.' * self._trains
-            rate = schedule.learning_rate(update - 1)
-            raise UserError(f'Training diverged: the loss is {loss} at {self._at(update)} '
-                            f'(learning rate {rate:g}).{listed} Restart with a lower '
-                            '--learning_rate in a new --model_dir.')
+            raise self._divergence(update, loss)
         now = time.monotonic()
-        # Also where the next update, if it takes as long as this one, would end too late.
-        due = (update == schedule.num_updates or now + now - self._last - self._said > LINE_SECONDS
-               or self._since is not None and update % FLAGS.progress_every == 0)
-        self._last = now
+        due = self._is_line_due(update, now)
+        self._last_update = now
         if not due and self._since is not None:
             return
-        rate = schedule.learning_rate(update - 1)
+        rate = self._schedule.learning_rate(update - 1)
         values = [('losses/total', 'loss', loss)] + list(values)
         curves = [(curve, value) for curve, _, value in values] + [('monitors/lr', rate)]
         if due:
-            done, started = self._since or (update - 1, self._started)
-            seconds, images = now - started, (update - done) * schedule.batch_size
-            if self._trains:
-                self._run_time.trained(images, seconds)
-            speed = images / max(seconds, 1e-9)
-            to_do = (schedule.num_updates - update) * schedule.batch_size
-            left = (to_do, 0) if self._trains else (0, to_do / max(speed, 1e-9))
-            # No images are read by the bias-correction stage.
-            spoken_speed = ', {:.0f} images/s'.format(speed) if self._trains else ''
-            LOG.info('progress: %s, %s, learning rate %g%s, step left %s, run left %s',
-                     self._at(update), run_log.values_text(values), rate, spoken_speed,
-                     *map(run_log.duration, self._run_time.left(self._step, *left)))
-            if self._trains:
-                curves.append(('monitors/images_per_second', speed))
-            self._said = now
+            curves += self._log_line(update, now, values, rate)
         if self._directory is not None:
             run_log.add_scalars(self._directory, update, curves)
         self._since = update, now
 
+    def _divergence(self, update, loss):
+        """Return the UserError for a loss that is not finite; log the images of its batch."""
+        for file in self._batch_files(update - 1) if self._trains else ():
+            LOG.info('image of the last batch: %s', os.fsdecode(file))
+        listed = ' The images of this batch are listed above.' if self._trains else ''
+        rate = self._schedule.learning_rate(update - 1)
+        return UserError(f'Training diverged: the loss is {loss} at {self._at(update)} '
+                         f'(learning rate {rate:g}).{listed} Restart with a lower '
+                         '--learning_rate in a new --model_dir.')
+
+    def _is_line_due(self, update, now):
+        """Return whether `update` gets a line: the last one, every so many, and once a minute."""
+        if update == self._schedule.num_updates:
+            return True
+        # If the next update takes as long as this one, will it end too late?
+        if now + now - self._last_update - self._last_line > LINE_SECONDS:
+            return True
+        return self._since is not None and update % FLAGS.progress_every == 0
+
+    def _log_line(self, update, now, values, rate):
+        """Log a progress line with speed and time left; return the curves that it adds."""
+        schedule = self._schedule
+        done, started = self._since or (update - 1, self._started)
+        seconds, num_images = now - started, (update - done) * schedule.batch_size
+        if self._trains:
+            self._run_time.trained(num_images, seconds)
+        speed = num_images / max(seconds, 1e-9)
+        images_left = (schedule.num_updates - update) * schedule.batch_size
+        left = (images_left, 0) if self._trains else (0, images_left / max(speed, 1e-9))
+        # The bias-correction stage reads no images, so its line has no images/s.
+        LOG.info('progress: %s, %s, learning rate %g%s, step left %s, run left %s',
+                 self._at(update), run_log.values_text(values), rate,
+                 f', {speed:.0f} images/s' if self._trains else '',
+                 *map(run_log.duration, self._run_time.left(self._step, *left)))
+        self._last_line = now
+        return [('monitors/images_per_second', speed)] if self._trains else []
+
 
 class Hook(tf.train.SessionRunHook):
-    """Tells a Progress of each update of stage 1, and ends the loop if a stop is asked for.
+    """Reports each update of stage 1 to a Progress, and ends the loop if a stop was requested.
 
     Args:
         progress: the Progress.
-        watched: pairs of curve and name in the line, the loss first; tensors are named
-            `watched/` and the curve.
-        done: updates done already, at which the session must start, as the input does.
-        alone: whether no other process takes part, so that a stop need not wait for an update in
-            which all hear of it.
+        watched: pairs of curve and name in the line, the loss first. Tensors are named `watched/`
+            and the curve.
+        done: number of updates already done. The session must start there, because the input does.
+        alone: bool, whether this is the only process. Otherwise a stop waits for an update that
+            tells all processes.
     """
 
     STOP_ASKED, STOP_ANYWHERE = 'stop:0', 'watched/stop:0'
@@ -194,20 +225,19 @@ class Hook(tf.train.SessionRunHook):
     def begin(self):
         self._global_step = tf.train.get_global_step()
         graph = tf.get_default_graph()
-        self._watched = [graph.get_tensor_by_name('watched/{}:0'.format(curve))
-                         for curve, _ in self._names]
+        self._watched = [graph.get_tensor_by_name(f'watched/{curve}:0') for curve, _ in self._names]
         self._stop_asked = graph.get_tensor_by_name(self.STOP_ASKED)
         self._stop_anywhere = graph.get_tensor_by_name(self.STOP_ANYWHERE)
 
     def after_create_session(self, session, coord):
         if self._update is not None:
-            # TensorFlow would go back to its last checkpoint, but not to that checkpoint's images.
+            # TensorFlow would return to its last checkpoint, but not to that checkpoint's images.
             raise UserError('TensorFlow lost its session, for example because a network file '
                             f'system failed; {GO_ON}')
         self._update = self._progress.update = session.run(self._global_step)
         if self._update != self._done:
-            raise UserError(f'the session starts at update {self._update} and its input at '
-                            f'{self._done}: another checkpoint showed up in --model_dir meanwhile. '
+            raise UserError(f'The session starts at update {self._update} and its input at '
+                            f'{self._done}, because another checkpoint appeared in --model_dir. '
                             'Rerun the same command on all machines to resume.')
 
     def before_run(self, run_context):

@@ -1,30 +1,36 @@
-"""What a replica computes where tf.distribute divides each batch among several."""
+"""Computations of a replica when tf.distribute divides each batch among several."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 
 def share_of_mean(labels, schedule, num_replicas):
-    """What a replica takes for the mean over the batch, of which it has a share of the images.
+    """Return the function that stands for the mean over the batch in each replica.
 
-    tf.distribute averages what the replicas found. So that every image weighs the same, also where
-    the last batch is short, the sum over a share is divided by the mean size of the shares.
+    tf.distribute averages the results of the replicas. The function divides the sum over a share by
+    the mean size of the shares, so that each image has the same weight even if a short last batch
+    is divided unequally.
+
+    Args:
+        labels: int32 [share], negative for fillers.
+        schedule: the stage's Schedule.
+        num_replicas: number of replicas that share the batch.
 
     Returns:
-        A function from values [share] to a scalar.
+        A function from float32 values [share] to a scalar.
     """
     done = tf.cast(tf.train.get_or_create_global_step(), tf.int64) * schedule.batch_size
     batch = tf.minimum(np.int64(schedule.batch_size), schedule.num_images * schedule.epochs - done)
     size = tf.cast(batch, tf.float32) / num_replicas
-    counts = tf.cast(labels >= 0, tf.float32)  # a filler of data/pipeline.py counts in no loss
+    counts = tf.cast(labels >= 0, tf.float32)  # excludes the fillers of data/pipeline.py
     return lambda values: tf.reduce_sum(values * counts) / size
 
 
 def mirrored_statistics(next_creator, **kwargs):
-    """Moving statistics that every update averages over the replicas, not only checkpoints.
+    """Create moving statistics that are averaged over the replicas at each update.
 
-    The average of the replicas' own moving statistics is the same either way. But TensorFlow's
-    default would read them from all machines for each checkpoint, which one machine alone writes.
+    TensorFlow's default averages them only for a checkpoint, with the same result. But that reads
+    from all machines, and only one machine writes the checkpoint.
     """
     if kwargs.get('synchronization') == tf.VariableSynchronization.ON_READ:
         kwargs['synchronization'] = tf.VariableSynchronization.AUTO
@@ -32,7 +38,7 @@ def mirrored_statistics(next_creator, **kwargs):
 
 
 def mean_of_all(values):
-    """The mean over all replicas of each of a list of scalars."""
+    """Return the mean over all replicas of each scalar in a list."""
     def reduce(strategy, stacked):
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, stacked, axis=None)
 

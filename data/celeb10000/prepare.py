@@ -1,4 +1,4 @@
-"""Choose 10,000 people from face crops, split off test images and write the driver's lists.
+"""Choose 10,000 people from face crops, split off test images and write the list files.
 
     python data/celeb10000/prepare.py FOLDER_OR_ARCHIVE ...
 
@@ -27,15 +27,18 @@ IMAGES = os.path.join(HERE, 'images')
 NUM_CLASSES = 10000
 SEED = 1993
 TEST_IMAGES = 5  # per person
-HELD_OUT = 10  # per person, by the driver, for the bias correction: V = r*G*P = 0.2*10*5
+HELD_OUT = 10  # per person, by the training program, for the bias correction: V = r*G*P = 0.2*10*5
 MIN_IMAGES = 20
 
 
 def images_in(source, root, skip=(), quiet=False):
-    """Yield (`root`/folder of the person, name of the image, Member) of an archive.
+    """Yield (`root`/folder of the person, name of the image, Member) for each image in a source.
 
-    The same for a folder, with None for the Member. `skip`, folders that are left out, are those
-    that links in the target lead back to. With `quiet`, odd members are not reported.
+    Args:
+        source: path of an archive or a folder; for a folder, the Member is None.
+        root: folder under the target.
+        skip: folders to leave out, because links in the target lead back to them.
+        quiet: bool, whether unusual members go unreported.
     """
     if os.path.isdir(source):
         for where, _, names in archives.walk_once(source, skip):
@@ -51,10 +54,10 @@ def images_in(source, root, skip=(), quiet=False):
 
 
 def choose(people, num_classes, min_images, seed):
-    """Return a sorted list of `num_classes` of the people who have `min_images` images.
+    """Choose `num_classes` of the people with at least `min_images` images; return a sorted list.
 
-    The same for the same names on every machine: NumPy's legacy random stream shuffles the sorted
-    names. Raises UserError if too few have that many.
+    NumPy's legacy random stream shuffles the sorted names, so the same names give the same choice
+    on every machine. Raises UserError if too few people have enough images.
     """
     enough = sorted(person for person, names in people.items() if len(names) >= min_images)
     if len(enough) < num_classes:
@@ -69,7 +72,7 @@ def choose(people, num_classes, min_images, seed):
 
 
 def class_names(chosen):
-    """Return a person's folder without faces/, or with it if two sources have the same one."""
+    """Return the people's folders without faces/, or with it if two sources share a folder name."""
     names = [person.split('/', 1)[1] for person in chosen]
     return names if len(set(names)) == len(names) else chosen
 
@@ -85,9 +88,9 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
         raise UserError(f'--num_classes={num_classes} must be at least 1 and --min_images='
                         f'{min_images} at least {test_images + 1}.')
     for source in sources:
-        os.stat(source)  # a missing one is an error now, not after hours
-    known = {os.path.realpath(path): path for path in list(sources) + [target]}
-    skips = [[path for real, path in known.items() if real != os.path.realpath(source)]
+        os.stat(source)  # fail early if one is missing
+    by_real_path = {os.path.realpath(path): path for path in list(sources) + [target]}
+    skips = [[path for real, path in by_real_path.items() if real != os.path.realpath(source)]
              for source in sources]
     roots = ['faces'] + [f'faces{number}' for number in range(2, len(sources) + 1)]
     with scripts.target_folder(target):

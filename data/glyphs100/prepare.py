@@ -56,8 +56,7 @@ def load():
         with np.load(ARCHIVE, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as e:  # A damaged zip raises one of zipfile's, zlib's, NumPy's or the OS's.
-        raise UserError('%s: cannot be read (%s); get it anew from the repository'
-                        % (ARCHIVE, e)) from e
+        raise UserError(f'{ARCHIVE}: cannot be read ({e}). Restore it from the repository.') from e
 
 
 def write_images(target=IMAGES):

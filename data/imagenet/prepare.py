@@ -1,4 +1,4 @@
-"""Turn ImageNet (ILSVRC-2012), in the form you have, into the driver's images and lists.
+"""Prepare the images and list files from ImageNet (ILSVRC-2012), in any of its forms.
 
     python data/imagenet/prepare.py ILSVRC2016_CLS-LOC.tar.gz
     python data/imagenet/prepare.py ILSVRC2012_img_train.tar ILSVRC2012_img_val.tar \\
@@ -33,14 +33,14 @@ SYNSETS = os.path.join(HERE, 'synsets.txt')
 IMAGES = os.path.join(HERE, 'images')
 TRAIN_IMAGES = 1281167  # as published
 VAL_PER_CLASS = 50
-# Labels of their classes among the 1,000. The second is also the start of iCaRL's class order.
+# Labels of the subsets' classes among the 1,000. The second is the start of iCaRL's class order.
 SUBSETS = {'imagenet100': range(100),
            'imagenet100_random': np.random.RandomState(1993).permutation(1000)[:100]}
 WNID = r'n[0-9]{8}'
 WAITING = '.unsorted'  # validation images whose class is not known yet
 
 _ARCHIVE = re.compile(r'\.(tar|tar\.gz|tgz|zip)$')
-# The class at the end is there in the Hugging Face copy.
+# The Hugging Face copy has the class at the end of the name.
 _IMAGE = re.compile(rf'(?:({WNID})_[0-9]+|ILSVRC2012_val_[0-9]{{8}})(_{WNID})?$')
 _ANNOTATION = re.compile(rf'/Annotations/(?:CLS-LOC/)?val/(?:{WNID}/)?([^/]+)\.xml$')
 _OBJECT = re.compile(rf'<object>\s*<name>\s*({WNID})\s*</name>')
@@ -50,18 +50,18 @@ _TINY = re.compile(rf'/(?:train/{WNID}/images/[^/]+|val/val_annotations\.txt)$')
 
 def read_meta(data, path):
     """Return {ILSVRC2012_ID, as str: WordNet id} of meta.mat. Raises UserError."""
-    from scipy import io as scipy_io  # only this one of the sources needs it
+    from scipy import io as scipy_io  # no other source needs it
     try:
         synsets = scipy_io.loadmat(io.BytesIO(data), squeeze_me=True)['synsets'].ravel()
         return {str(int(row['ILSVRC2012_ID'])): str(row['WNID']) for row in synsets}
-    except Exception as error:  # the reader of a damaged file fails in every way there is
+    except Exception as error:  # a damaged file can raise anything
         reason = str(error).split('\n')[0]
         raise UserError(f'{path}: damaged ({type(error).__name__}: {reason}). Download it '
                         'again.') from None
 
 
 def read_synsets(path):
-    """Return the sorted WordNet ids of a file that has one per line. Raises UserError."""
+    """Read WordNet ids, one per line, and return them sorted. Raises UserError."""
     synsets = set()
     with open(path, encoding='utf-8', errors='replace') as file:
         for number, line in enumerate(file, 1):
@@ -70,42 +70,42 @@ def read_synsets(path):
                                 'Expected one such as n01440764.')
             synsets.add(line.split()[0])
     if not synsets:
-        raise UserError(f'{path}: no WordNet id in it. Expected one per line.')
+        raise UserError(f'{path}: the file has no WordNet id. Expected one per line.')
     return sorted(synsets)
 
 
-@functools.lru_cache(maxsize=16)  # a million images lie in few folders
+@functools.lru_cache(maxsize=16)  # a million images are in a few folders
 def _folder(path):
-    """Return the class that a folder or archive is named for, or None; whether it is in val/."""
+    """Return (class in the name of a folder or archive, or None; whether it is in val/)."""
     names = [_ARCHIVE.sub('', name) for name in path.split('/')]
     wnid = names.pop() if re.match(WNID + '$', names[-1]) else None
     return wnid, names[-1:] == ['val']
 
 
 def place(path):
-    """Return the split, the class (None: not known from here) and the name of an image.
+    """Return the split, class (None if the path does not tell) and name of an image.
 
-    For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). None if the file at `path`, in a
-    folder or in an archive, is neither a training nor a validation image.
+    For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). Return None if the file at `path`, in
+    a folder or in an archive, is neither a training nor a validation image.
     """
     folder, _, name = path.rpartition('/')
     if not image_format.is_image_name(name):
         return None
     wnid, in_val = _folder(folder)
     stem, suffix = os.path.splitext(name)
-    known = _IMAGE.match(stem)
-    if known and known.group(2):
-        name = stem[:known.start(2)] + suffix
-        wnid = known.group(2)[1:]
-    elif known and not wnid:
-        wnid = known.group(1)
-    if in_val or known and not known.group(1):
+    match = _IMAGE.match(stem)
+    if match and match.group(2):
+        name = stem[:match.start(2)] + suffix
+        wnid = match.group(2)[1:]
+    elif match and not wnid:
+        wnid = match.group(1)
+    if in_val or match and not match.group(1):
         return 'val', wnid, name
     return ('train', wnid, name) if wnid else None
 
 
 def refuse_tiny(source, path):
-    """Raise UserError if the file at `path`, in a source, is laid out as in Tiny ImageNet."""
+    """Raise UserError if the file at `path` in a source belongs to Tiny ImageNet."""
     if _TINY.search(path):
         folder = re.split('/(?:train|val)/', path)[0]
         command = 'Unpack it, then run: python data/folder/prepare.py FOLDER'
@@ -116,9 +116,9 @@ def refuse_tiny(source, path):
 
 
 class Target:
-    """The folder that is made, and what is known from the sources so far.
+    """The target folder, and the classes learned from the sources so far.
 
-    `bad` is {path under it: where it came from and what is wrong} of images.
+    `bad`: {path of an unusable image under the target: its source and what is wrong}.
     """
 
     def __init__(self, path, synsets, total=None):
@@ -126,21 +126,22 @@ class Target:
         self.labels = {wnid: label for label, wnid in enumerate(synsets)}
         self.progress = scripts.Progress('images', total)
         self.bad = {}
-        self._in_place = False  # whether a source is the target, or in it: there are no links
+        self._in_place = False  # whether a source is (in) the target, so that there are no links
         self._kit_ids = {}  # name without suffix -> ILSVRC2012_ID
         self._kit_classes = {}  # ILSVRC2012_ID -> WordNet id
-        # Name without suffix -> WordNet id; an earlier run may have known some.
+        # Name without suffix -> WordNet id. An earlier run may have sorted some images.
         self._val_class = {os.path.splitext(name)[0]: wnid for wnid in synsets
                            for name in archives.pictures(os.path.join(path, 'val', wnid))}
 
     def learn(self, path, read):
-        """Learn classes from the file at `path` if it has any; `read()` returns its bytes."""
+        """Learn classes from the file at `path`, if it has any; `read()` returns its bytes."""
         annotation = _ANNOTATION.search(path)
         if annotation:
-            # Searched rather than parsed: no entity of an untrusted file is ever expanded.
+            # A search instead of an XML parser, which might expand entities of an untrusted file.
             wnids = set(_OBJECT.findall(read().decode('latin1')))
             if len(wnids) != 1:
-                raise UserError(f'{path}: should name one class, such as n01440764.')
+                raise UserError(f'{path}: names {len(wnids)} classes. Expected one class, such '
+                                'as n01440764.')
             self._val_class[annotation.group(1)] = wnids.pop()
         elif path.endswith('/LOC_val_solution.csv'):
             self._val_class.update(_SOLUTION.findall(read().decode('latin1')))
@@ -151,7 +152,7 @@ class Target:
                              in enumerate(read().decode('latin1').split(), 1)}
 
     def folder(self, split, wnid, name):
-        """Return where an image belongs; None if its class is not wanted."""
+        """Return the folder of an image under the target; None if its class is not wanted."""
         stem = os.path.splitext(name)[0]
         wnid = wnid or self._val_class.get(stem) or self._kit_classes.get(self._kit_ids.get(stem))
         if wnid is None:
@@ -163,20 +164,22 @@ class Target:
         for member in archives.members(archive):
             path = f'{archive}/{member.name}'
             refuse_tiny(archive, path)
-            found = place(path)
-            folder = self.folder(*found) if found else None
-            if folder:
-                archives.extract(member, self.path, folder, found[2], self.bad)
-                self.progress.add()
-            elif not found:
+            image = place(path)
+            if not image:
                 self.learn(path, member.read)
+                continue
+            folder = self.folder(*image)
+            if folder:
+                archives.extract(member, self.path, folder, image[2], self.bad)
+                self.progress.add()
 
     def walk(self, source):
         """Link to a folder's images and learn classes from it; return the archives in it.
 
-        Archives next to images are passed over: the images came from them. Raises UserError.
+        If the folder holds images, its archives are ignored, because the images came from them.
+        Raises UserError.
         """
-        tars, linked = [], False
+        nested, has_images = [], False
         in_place = _is_below(source, self.path)
         self._in_place |= in_place
         for where, _, names in archives.walk_once(os.path.realpath(source),
@@ -185,26 +188,33 @@ class Target:
             for name in names:
                 path = os.path.join(where, name)
                 refuse_tiny(source, path)
-                found = place(path)
-                if found:
-                    images.append((name, self.folder(*found), found[2]))
+                image = place(path)
+                if image:
+                    images.append((name, self.folder(*image), image[2]))
                 elif _ARCHIVE.search(name):
-                    tars.append(path)
+                    nested.append(path)
                 else:
                     self.learn(path, pathlib.Path(path).read_bytes)
-            linked |= bool(images)
-            goals = {folder for _, folder, _ in images}
-            if len(goals) == 1 and not goals & {WAITING, None} and all(
-                    name == last for name, _, last in images):
-                scripts.link(where, self.path, goals.pop())  # it holds one class and no other
-            else:
-                for name, folder, last in images:
-                    if folder:
-                        scripts.link(os.path.join(where, name), self.path, f'{folder}/{last}')
-        return [] if linked else tars
+            has_images |= bool(images)
+            self._link(where, images)
+        return [] if has_images else nested
+
+    def _link(self, where, images):
+        """Link to the images in the folder `where`: one link if it holds a single known class.
+
+        `images`: triples of name, folder under the target (None: not wanted), and name there.
+        """
+        folders = {folder for _, folder, _ in images}
+        is_one_class = len(folders) == 1 and not folders & {WAITING, None}
+        if is_one_class and all(name == new_name for name, _, new_name in images):
+            scripts.link(where, self.path, folders.pop())
+            return
+        for name, folder, new_name in images:
+            if folder:
+                scripts.link(os.path.join(where, name), self.path, f'{folder}/{new_name}')
 
     def sort_waiting(self):
-        """Move the validation images that waited for their class. Raises UserError."""
+        """Move the validation images in WAITING to their classes. Raises UserError."""
         waiting = os.path.join(self.path, WAITING)
         unknown = []
         for name in archives.pictures(waiting):
@@ -218,7 +228,7 @@ class Target:
             raise UserError(
                 f'val: the class of {len(unknown)} images is not known '
                 f'({scripts.some(unknown, 2)}). Add ILSVRC2012_devkit_t12.tar.gz or the '
-                'Annotations folder to the command. What is done is kept.')
+                'Annotations folder to the command. Finished work is kept.')
         shutil.rmtree(waiting, ignore_errors=True)
         for path in [path for path in self.bad if path.startswith(WAITING)]:
             name = os.path.basename(path)
@@ -227,7 +237,7 @@ class Target:
     def entries(self, split):
         """Return the list of a split: [(path under the target, label)] by label, then by name.
 
-        Looks at the images that came from folders; `bad` has the unusable ones.
+        Images that came from folders are checked, and unusable ones are added to `bad`.
         """
         entries = []
         for wnid, label in self.labels.items():
@@ -243,15 +253,15 @@ class Target:
 
 
 def _is_below(folder, other):
-    """Return whether a folder is another one or lies in it."""
+    """Return whether a folder is `other` or is inside it."""
     folder, other = (os.path.join(os.path.realpath(path), '') for path in (folder, other))
     return folder.startswith(other)
 
 
 def count_fault(split, paths, total, per_class, synsets):
-    """Return how a split's numbers of images differ from `total` and `per_class`, or ''.
+    """Describe how a split's numbers of images differ from `total` and `per_class`; '' if equal.
 
-    Both may be None; a class without images is a fault all the same. `paths` are under the target.
+    Both may be None, but a class without images is always a fault. `paths` are under the target.
     """
     have = collections.Counter(path.split('/')[1] for path in paths)
     wrong = [f'{wnid} has {have[wnid]}' for wnid in synsets
@@ -269,7 +279,8 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
     Args:
         sources: paths of archives and folders, in any order.
         synsets: sorted WordNet ids; the label of a class is its rank among them.
-        train_images, val_per_class: how many there must be, the first may be None.
+        train_images: expected number of training images, or None.
+        val_per_class: expected number of validation images per class.
         allow_missing, skip_bad_images: see main().
 
     Raises UserError, naming the file; no list is written then.
@@ -280,7 +291,7 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
         files = [source for source in sources if not os.path.isdir(source)]
         for source in sorted(set(sources).difference(files)):
             files += made.walk(source)
-        # The smallest first: the development kit has the classes of the validation images.
+        # Smallest first, so that the development kit tells the classes of the validation images.
         for path in sorted(files, key=lambda path: (os.path.getsize(path), path)):
             made.extract(path)
         made.sort_waiting()
@@ -290,16 +301,16 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
         faults = []
         for split, total, per_class in (('train', train_images, None),
                                         ('val', val_images, val_per_class)):
-            # A bad image is not missing: it is there if it was linked, not if it was extracted.
+            # Count bad images as present. Linked ones are in the folder, extracted ones are not.
             paths = {path for path, _ in lists[split]}.union(
                 path for path in made.bad if path.startswith(split + '/'))
             faults += filter(None, [count_fault(split, paths, total, per_class, synsets)])
             lists[split] = [entry for entry in lists[split] if entry[0] not in made.bad]
         fault = '; '.join(faults)
         if fault and not (allow_missing and all(lists.values())):
-            raise UserError(f'{fault}. Add what holds them (see data/imagenet/README.md), in the '
-                            'same command or the next one: what is done is kept. --allow_missing '
-                            'writes the lists without them.')
+            raise UserError(f'{fault}. Add a source with these images (see '
+                            'data/imagenet/README.md) to this command, or prepare it next: '
+                            'finished work is kept. --allow_missing writes the lists without them.')
         if fault:
             print(f'warning: {fault}', file=sys.stderr)
         for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():

@@ -1,6 +1,6 @@
-"""The update of stage 1 against PyTorch on the same CPU, turn about, in each environment there is.
+"""Compares an update of stage 1 with PyTorch on the same CPU, taking turns, per environment.
 
-Which takes part: the Python that runs this, and every .venv* beside it that has TensorFlow.
+The environments are the Python that runs this, and each .venv* next to it that has TensorFlow.
 PyTorch is in .venv-torch: tests/bench/README.md.
 """
 
@@ -38,7 +38,7 @@ class Worker:
             universal_newlines=True, bufsize=1)
 
     def turn(self, num_updates):
-        """(wall, CPU) seconds an update."""
+        """Run updates; return (wall, CPU) seconds per update."""
         self._process.stdin.write('{}\n'.format(num_updates))
         self._process.stdin.flush()
         return tuple(float(value) for value in self._process.stdout.readline().split())
@@ -49,7 +49,7 @@ class Worker:
 
 
 def environments():
-    """The interpreters that have TensorFlow, this one first."""
+    """Return the interpreters that have TensorFlow, this one first."""
     found = [sys.executable]
     for folder in sorted(glob.glob(os.path.join(ROOT, '.venv*'))):
         python = os.path.join(folder, 'bin', 'python')

@@ -1,4 +1,4 @@
-"""Evaluation: a pass each for validation and test, with and without correction, against one."""
+"""Compares one evaluation pass with separate passes for each set, with and without correction."""
 
 import os
 import time
@@ -18,15 +18,15 @@ VALIDATION, TEST = 64, 128  # images, in about the proportion of ImageNet-100's 
 
 
 def plain(files, classes, num_validation, settings, step, bias, checkpoint, teacher):
-    """One pass for each of validation and test, with the correction and without.
+    """Evaluate in separate passes: validation and test, with the correction and without.
 
     Args:
         files, classes: validation images first.
         checkpoint: of the classifier, or None for fresh weights.
-        teacher: bool, whether the stored network runs along, as in a loss made for training.
+        teacher: bool, whether the stored network runs, too, as in a graph made for training.
 
     Returns:
-        A dict of the accuracies that the driver calls val_top5, val_top5_before, top5, top5_before.
+        A dict of accuracies, named as in results.csv: val_top5, val_top5_before, top5, top5_before.
     """
     parts = (('val_', slice(0, num_validation)), ('', slice(num_validation, None)))
     return {prefix + 'top5' + suffix: _pass(files[part], classes[part], settings, step, pair,
@@ -50,7 +50,7 @@ def _pass(files, classes, settings, step, bias, checkpoint, teacher):
 
 
 def ours(files, classes, num_validation, settings, step, bias, checkpoint):
-    """One pass for all of it, as the driver does; returns what `plain` does."""
+    """Evaluate in one pass, as imagenet_main.py does; return the same as `plain`."""
     with tf.Graph().as_default(), measure.one_core() as session:
         outputs = resnet_model.predictions(_next(files, classes, settings), settings, step,
                                            'channels_last', 'moving', 'evaluation', bias)

@@ -1,11 +1,11 @@
-"""How long prepare takes for a tar of tars of pictures, against plain `tar -x`.
+"""Compares data/imagenet/prepare.py on a tar of tars of images with plain `tar -x`.
 
     python tests/bench/extract_nested_tar.py [--images N] [--repeats N] [--folder FOLDER]
 
-Makes N pictures of 110 KB on average, as ImageNet's are, as `ILSVRC2012_img_train.tar` holds them
-(a tar of one tar a class) and as one flat tar, extracts each, turn about, and prints the ratio of
-the medians (the project's bound: 1.5). Both read what the page cache holds; before each run the
-disk is waited for, outside the time measured.
+It makes N images of 110 KB on average, as in ImageNet, once as in `ILSVRC2012_img_train.tar` (a tar
+with one tar per class) and once as one flat tar. It extracts both in turn and prints the ratio of
+the medians (the project's limit is 1.5). Both are read from the page cache. Before each run the
+script waits for the disk; this wait is not measured.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def add(tar, name, data):
 
 
 def make_archives(folder, synsets, images):
-    """Writes nested.tar and flat.tar; returns the bytes of the pictures in all."""
+    """Write nested.tar and flat.tar; return the total bytes of the images."""
     random = np.random.RandomState(0)
     head, tail = b'\xff\xd8\xff\xe0\x00\x10' + b'\0' * 14 + b'\xff\xda\x00\x02', b'\xff\xd9'
     size = 0
@@ -72,7 +72,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         synsets = prepare.read_synsets(prepare.SYNSETS)[:20]
         size = make_archives(folder, synsets, args.images)
-        print('{} pictures, {:.1f} MB'.format(args.images, size / 1e6), flush=True)
+        print(f'{args.images} images, {size / 1e6:.1f} MB', flush=True)
         times = {'tar': [], 'prepare': []}
         for turn in range(args.repeats):
             flat = os.path.join(folder, 'flat{}'.format(turn))
@@ -88,7 +88,7 @@ def main():
                 if sorted(os.listdir(os.path.join(nested, 'train', wnid))) != names:
                     sys.exit('error: the two differ in {}'.format(wnid))
     for name, seconds in times.items():
-        print('{:8s} median {:.2f} s, best {:.2f} s, {:.0f} pictures/s'.format(
+        print('{:8s} median {:.2f} s, best {:.2f} s, {:.0f} images/s'.format(
             name, statistics.median(seconds), min(seconds),
             args.images / statistics.median(seconds)))
     print('ratio prepare / tar -x: {:.2f}'.format(

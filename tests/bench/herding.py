@@ -1,4 +1,4 @@
-"""Herding: the class's candidates one by one, against one product a pick for all of them."""
+"""Compares herding with one product per pick with herding one candidate at a time."""
 
 import time
 
@@ -12,7 +12,7 @@ IMAGES, DIMENSIONS = 1300, 512
 
 
 def plain(features, count):
-    """The greedy loops as the paper states them: one norm a candidate.
+    """Herd with the loops of the paper, one norm per candidate.
 
     Args and return value: as exemplar.herd, the rows chosen as a list.
     """
@@ -32,7 +32,7 @@ def plain(features, count):
 
 
 def class_features(counts):
-    """(classes, features) of images of classes 0, 1, ...: float32, not negative as a network's."""
+    """Return (classes, features) of images of classes 0, 1, ...: float32, not negative."""
     classes = np.repeat(np.arange(len(counts)), counts)
     stream = np.random.RandomState(0)
     features = stream.standard_normal((len(classes), DIMENSIONS)).astype(np.float32)
@@ -66,14 +66,14 @@ def _row(item, settings, step, counts, sampled, target, repeats):
 
 
 def first_step(_):
-    """100 classes of 1,300 images, 180 of each; the loops on one class, times 100."""
+    """Choose 180 of 1,300 images in each of 100 classes; the loops run on one class, times 100."""
     settings = settings_lib.DATASETS['imagenet1000']
     return [_row('herding, first step: 100 classes x 1,300 images, 180 each', settings, 0,
                  [IMAGES] * 100, [(0, 100)], '>= 100', 5)]
 
 
 def last_step(_):
-    """The last selection: 800 classes of 22 exemplars, 100 of 1,300 images; one class of each."""
+    """Time the last selection: 800 classes of 22 exemplars, 100 of 1,300; loops on one of each."""
     settings = settings_lib.DATASETS['imagenet1000']
     stored = exemplar.stored_exemplars(settings, 7)
     return [_row('herding, last selection: 900 classes, 20 each', settings, 8,

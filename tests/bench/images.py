@@ -1,4 +1,4 @@
-"""Input: an image decoded and resized whole, then cropped, against only what the crop needs."""
+"""Compares decoding and resizing a whole image with computing only what the crop needs."""
 
 import measure
 import numpy as np
@@ -21,7 +21,7 @@ def _whole_resized(contents, side):
 
 
 def plain_training(contents, uniform, settings):
-    """VGG preprocessing step by step; as preprocessing.training_image, JPEG alone."""
+    """Run VGG preprocessing step by step; like preprocessing.training_image, JPEG only."""
     low, high = preprocessing.resize_range(settings)
     size = settings.image_size
 
@@ -39,7 +39,7 @@ def plain_training(contents, uniform, settings):
 
 
 def plain_evaluation(contents, settings):
-    """Resized whole, cropped in the middle; as preprocessing.evaluation_image, JPEG alone."""
+    """Resize, then crop the center; like preprocessing.evaluation_image, JPEG only."""
     size = settings.image_size
     image, sides = _whole_resized(contents, preprocessing.resize_range(settings)[0])
     offsets = [(side - size) // 2 for side in sides]
@@ -47,17 +47,17 @@ def plain_evaluation(contents, settings):
 
 
 def decoded(contents):
-    """Decoding alone, whole."""
+    """Decode the whole image and do nothing else."""
     return tf.image.decode_jpeg(contents, channels=3)
 
 
 def draws(count):
-    """float32 [count, 4]: what training images draw, the same for every formulation."""
+    """Return the draws of training images, float32 [count, 4], the same for each variant."""
     return np.random.RandomState(0).uniform(size=[count, 4]).astype(np.float32)
 
 
 class _Reader:
-    """Goes through `files` on one core, without keeping the pixels."""
+    """Reads `files` on one core, without keeping the pixels."""
 
     def __init__(self, files, function):
         with tf.Graph().as_default() as graph:
@@ -78,7 +78,7 @@ class _Reader:
 
 
 def agreement(files, pairs, session):
-    """The share of pixels within one grey level, for each of `pairs` of functions."""
+    """Return the share of pixels within one gray level, for each of `pairs` of functions."""
     contents = tf.placeholder(tf.string, [])
     uniform = tf.placeholder(tf.float32, [4])
     tensors = [(plain(contents, uniform), ours(contents, uniform)) for plain, ours in pairs]
@@ -91,7 +91,7 @@ def agreement(files, pairs, session):
 
 
 def _rows(options):
-    """CPU seconds on one core, so that what else the machine does matters little."""
+    """Measure CPU seconds on one core, so that other load on the machine matters little."""
     measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet1000']
     files = measure.photos(options, COUNT)
@@ -115,7 +115,7 @@ def _rows(options):
     # The central crop is most of an image, so that less can be left out: no figure is asked for.
     for kind, share, targets in zip(kinds, shares, (('>= 1.5', '>= 0.75'), ('> 1', '-'))):
         for other, item, target in (
-                ('plain ' + kind, 'one core; {:.2%} of pixels within 1 grey level'.format(share),
+                ('plain ' + kind, 'one core; {:.2%} of pixels within 1 gray level'.format(share),
                  targets[0]),
                 ('decode', 'against decoding alone', targets[1])):
             rows.append(measure.Row(

@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: rows, clocks, and pictures to read."""
+"""Shared code of the benchmarks: rows, clocks, and images to read."""
 
 import collections
 import os
@@ -10,15 +10,15 @@ import numpy as np
 Row = collections.namedtuple('Row', ['item', 'plain', 'ours', 'ratio', 'target'])
 
 PHOTO_HEIGHT, PHOTO_WIDTH = 375, 500  # ImageNet's commonest size
-PHOTO_QUALITY = 95  # gives these pictures 91 KB; ImageNet's have some 110
+PHOTO_QUALITY = 95  # gives images of 91 KB; those of ImageNet have about 110
 
 
 def best(functions, repeats, clock=time.perf_counter):
-    """The least seconds of each function, taken turn about so that a busy machine hits all alike.
+    """Return the shortest time of each function in seconds; they take turns, to share other load.
 
     Args:
         functions: list of functions without arguments.
-        repeats: turns.
+        repeats: number of turns.
         clock: time.perf_counter, or time.process_time for work whose threads do not wait.
     """
     seconds = [float('inf')] * len(functions)
@@ -31,7 +31,7 @@ def best(functions, repeats, clock=time.perf_counter):
 
 
 def one_core():
-    """A tf.Session on one core, so that CPU time tells what its operations cost."""
+    """Return a tf.Session on one core, so that CPU time is the cost of its operations."""
     import tensorflow.compat.v1 as tf
 
     return tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1,
@@ -39,23 +39,23 @@ def one_core():
 
 
 def start_on_one_core():
-    """Before the first session of a row that uses `one_core` alone."""
+    """Call this before the first session in a row that uses only `one_core`."""
     import tensorflow.compat.v1 as tf
 
-    os.environ['OMP_NUM_THREADS'] = '1'  # builds with MKL keep threads of their own, which spin
+    os.environ['OMP_NUM_THREADS'] = '1'  # MKL has separate threads, which spin
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
 
 
 def seconds_text(seconds):
-    """A duration for people."""
+    """Return a duration as readable text."""
     if seconds < 0.1:
         return '{:.2f} ms'.format(seconds * 1e3)
     return '{:.2f} s'.format(seconds) if seconds < 10 else '{:.0f} s'.format(seconds)
 
 
 def photo(stream, height, width):
-    """A textured picture: noise of all scales, stronger the coarser, and some edges; uint8."""
+    """Return a textured image, uint8: noise of all scales, stronger when coarser, and edges."""
     image = np.full([height, width, 3], 128.)
     for cells in (2, 4, 8, 16, 32, 64, 128, 256, 500):
         rows = np.arange(height) * cells // max(height, width)
@@ -66,7 +66,7 @@ def photo(stream, height, width):
 
 
 def write_photos(folder, count, height=PHOTO_HEIGHT, width=PHOTO_WIDTH, quality=PHOTO_QUALITY):
-    """Writes `count` JPEGs of `photo`; returns an object array of their names (bytes)."""
+    """Write `count` JPEGs of `photo`; return an object array of their names (bytes)."""
     import tensorflow.compat.v1 as tf
 
     os.makedirs(folder, exist_ok=True)
@@ -84,7 +84,7 @@ def write_photos(folder, count, height=PHOTO_HEIGHT, width=PHOTO_WIDTH, quality=
 
 
 def photos(options, count):
-    """`count` full-size photographs: those of --images, in order and over again, or made ones."""
+    """Return `count` full-size images: those of --images, repeated in order, or made ones."""
     if options.images is None:
         return write_photos(os.path.join(options.folder, 'photos'), count)
     found = sorted(entry.path for entry in os.scandir(options.images)

@@ -1,9 +1,9 @@
-"""Prints one Markdown table: plain formulations against this project's, measured in one run.
+"""Prints a Markdown table that compares plain implementations with this project's.
 
     python tests/bench/run.py [ROW ...] [--images DIR] [--folder FOLDER] [--list]
 
-A ratio above 1 is in favour of this project; `README.md` beside this file says how each was
-obtained. Every row runs in a process of its own, so that none changes another's threads or memory.
+A ratio above 1 means that this project is faster or smaller. `README.md` in this folder describes
+each row. Each row runs in a separate process, so that rows do not share threads or memory.
 """
 
 import argparse
@@ -24,7 +24,7 @@ MODULES = ('herding', 'stage2', 'images', 'start_up', 'evaluation', 'updates', '
 
 
 def rows_of_modules():
-    """A dict of every row's name and function."""
+    """Return {name: function} of all rows."""
     rows = {}
     for name in MODULES:
         rows.update(importlib.import_module(name).ROWS)
@@ -32,7 +32,7 @@ def rows_of_modules():
 
 
 def show(row):
-    """One line of the table."""
+    """Print one line of the table."""
     ratio = row.ratio if isinstance(row.ratio, str) else '{:.3g}'.format(row.ratio)
     print('| {} |'.format(' | '.join([row.item, row.plain, row.ours, ratio, row.target])),
           flush=True)

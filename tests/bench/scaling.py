@@ -2,8 +2,8 @@
 
     python tests/bench/scaling.py [--folder FOLDER]
 
-Always 100 training and 10 test images a class, 10 increments, P = 5 and r = 0.2 as for Celeb-10000.
-CPU seconds, so that what else the machine does matters little.
+There are 100 training and 10 test images per class, 10 increments, P = 5 and r = 0.2, as for
+Celeb-10000. Times are CPU seconds, so that other load on the machine matters little.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def cpu_seconds(function, repeats=2):
 
 
 def features_of(settings, step):
-    """(classes, features) of the training images of `step`."""
+    """Return (classes, features) of the training images of `step`."""
     old, seen = settings.old(step), settings.seen(step)
     quota = exemplar.training_exemplars(settings, step) if step else 0
     own = TRAIN - exemplar.validation_pool(settings)
@@ -51,7 +51,7 @@ def features_of(settings, step):
 
 
 def bookkeeping(settings, folder, split):
-    """What the driver does at step 9 with lists, exemplars, results: a function to be timed."""
+    """Return a function to time: the work of step 9 on lists, exemplars and results."""
     old, seen, groups = settings.old(LAST), settings.seen(LAST), settings.groups[:LAST + 2]
     stored = [images[:exemplar.stored_exemplars(settings, LAST - 1)]
               for images in split.train[:old]]
@@ -72,7 +72,7 @@ def bookkeeping(settings, folder, split):
 
 
 def stage1_graph(settings):
-    """Builds the graph of stage 1 with the stored network; returns its variables' bytes."""
+    """Build the graph of stage 1 with the stored network; return the bytes of its variables."""
     with tf.Graph().as_default():
         resnet_model.classifier_fn(
             tf.zeros([4, 32, 32, 3]), tf.zeros([4], tf.int32), 'train',

@@ -1,4 +1,4 @@
-"""Stage 2: the network on every batch of 200 epochs, against stored logits of the distinct ones."""
+"""Compares stage 2 on stored logits with running the network on each batch of 200 epochs."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ TURNS = 5
 
 @contextlib.contextmanager
 def plain_stage(images, classes, settings, step, checkpoint):
-    """Stage 2 as it is defined: each update runs the network on its batch.
+    """Run stage 2 by its definition: each update runs the network on its batch.
 
     Args:
         images: float32 [images, size, size, 3], preprocessed, in the order of the validation set.
@@ -27,7 +27,7 @@ def plain_stage(images, classes, settings, step, checkpoint):
         checkpoint: of the classifier, or None for fresh weights.
 
     Yields:
-        (a function that does the update of that number, a function that returns (beta, gamma)).
+        (function that runs the update of a given number, function that returns (beta, gamma)).
     """
     schedule = settings_lib.schedule(settings, len(images), bic_layer.EPOCHS_FACTOR)
     old = settings.old(step)
@@ -61,7 +61,7 @@ def plain_stage(images, classes, settings, step, checkpoint):
 
 
 def plain(images, classes, settings, step, checkpoint):
-    """All of plain_stage; returns (beta, gamma)."""
+    """Run all of plain_stage; return (beta, gamma)."""
     schedule = settings_lib.schedule(settings, len(images), bic_layer.EPOCHS_FACTOR)
     with plain_stage(images, classes, settings, step, checkpoint) as (update, pair):
         for number in range(schedule.num_updates):
@@ -71,10 +71,10 @@ def plain(images, classes, settings, step, checkpoint):
 
 @contextlib.contextmanager
 def network_pass(dataset, settings, step, checkpoint):
-    """What the driver does: resnet_model.predictions on the batches of `dataset` (a function).
+    """Run resnet_model.predictions on the batches of `dataset` (a function), as imagenet_main.py.
 
     Yields:
-        A function that returns what is stored of the next batch.
+        A function that returns the stored logits of the next batch.
     """
     with tf.Graph().as_default(), measure.one_core() as session:
         features = tf.data.make_one_shot_iterator(dataset()).get_next()
@@ -87,7 +87,7 @@ def network_pass(dataset, settings, step, checkpoint):
 
 
 def stored_logits(dataset, settings, step, checkpoint):
-    """All of network_pass: a dict of arrays, as bic_layer.fit_logits takes it."""
+    """Run all of network_pass; return the dict of arrays for bic_layer.fit_logits."""
     parts = []
     with network_pass(dataset, settings, step, checkpoint) as following:
         while True:
@@ -98,7 +98,7 @@ def stored_logits(dataset, settings, step, checkpoint):
 
 
 def _row(options, num_images, target):
-    """Updates and batches turn about; times their numbers; and all updates of beta and gamma."""
+    """Time updates and batches in turn, times their numbers, and all updates of beta and gamma."""
     measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet100']._replace(image_size=SIDE)
     schedule = settings_lib.schedule(settings, num_images, bic_layer.EPOCHS_FACTOR)

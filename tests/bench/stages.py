@@ -1,9 +1,9 @@
-"""Where a run's time goes: the driver with a clock at every stage.
+"""Measures how long each stage of a run takes.
 
     python tests/bench/stages.py FLAGS OF imagenet_main.py ...
 
-Runs the experiment named by the flags and prints a Markdown table: seconds and share of each stage,
-each without what it calls that has a line of its own.
+It runs the experiment given by the flags and prints a Markdown table with the seconds and the share
+of each stage, without nested stages that have a separate line.
 """
 
 import collections
@@ -25,12 +25,12 @@ from data import lists  # noqa: E402
 from runtime import checkpoints, progress, results, signals, state  # noqa: E402
 
 UPDATES = 'stage 1: updates'
-FIRST_UPDATE = 'stage 1: first update (graph optimised, pipeline filled)'
+FIRST_UPDATE = 'stage 1: first update (graph optimized, pipeline filled)'
 GRAPH = 'stage 1: graph, variables, hooks'
 
 
 class Stages:
-    """Seconds by (step, stage); a stage within another is counted once, for the inner one."""
+    """Seconds by (step, stage); time in nested stages counts only for the inner stage."""
 
     def __init__(self):
         self.seconds = collections.defaultdict(float)
@@ -52,7 +52,7 @@ class Stages:
         return self._open.pop()
 
     def wrap(self, owner, name, stage):
-        """Counts calls of owner.name as `stage`."""
+        """Count calls of owner.name as `stage`."""
         function = getattr(owner, name)
 
         def timed(*args, **kwargs):
@@ -66,7 +66,7 @@ class Stages:
 
 
 def install():
-    """Puts clocks around the driver's stages; returns the Stages."""
+    """Wrap the stages of imagenet_main.py with clocks; return the Stages."""
     stages = Stages()
     for owner, name, stage in (
             (lists, 'read_lists', 'start-up: lists and split'),
@@ -95,7 +95,7 @@ def install():
     main.run_step = counted_step
 
     class Hook(progress.Hook):
-        """What a session runs between before_run and after_run is an update."""
+        """Counts the time between before_run and after_run as an update."""
 
         def before_run(self, run_context):
             stages.enter(UPDATES if stages.updates[stages.step] else FIRST_UPDATE)
@@ -111,7 +111,7 @@ def install():
 
 
 def table(stages):
-    """The lines of the Markdown table, all steps added up, longest stage first."""
+    """Return the lines of the Markdown table, summed over steps, longest stage first."""
     seconds = collections.Counter()
     for (_, stage), value in stages.seconds.items():
         seconds[stage] += value

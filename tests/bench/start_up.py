@@ -1,4 +1,4 @@
-"""Start-up of ImageNet-1000: a list of 1,281,167 lines read and split; the size of the graph."""
+"""Measures the start-up of ImageNet-1000: reading and splitting its list, size of the graph."""
 
 import json
 import os
@@ -13,7 +13,7 @@ TRAIN_LINES, TEST_LINES, CLASSES = 1281167, 50000, 1000
 
 
 def write_lists(folder, train_lines=TRAIN_LINES, test_lines=TEST_LINES, classes=CLASSES):
-    """train.txt and val.txt with names as ImageNet's, grouped by class; returns the folder."""
+    """Write train.txt and val.txt with names as in ImageNet, by class; return the folder."""
     folder = os.path.join(folder, 'lists_{}_{}'.format(train_lines, classes))
     if os.path.isdir(folder):
         return folder
@@ -31,10 +31,10 @@ def write_lists(folder, train_lines=TRAIN_LINES, test_lines=TEST_LINES, classes=
 
 
 def plain(folder, num_classes, validation_pool, seed):
-    """Lists and split by one Python loop a line.
+    """Read and split the lists with Python loops over their lines.
 
     Returns:
-        (train, validation, test): a list of (path, class) each, classes in the order of arrival.
+        (train, validation, test): lists of (path, class index).
     """
     order = np.arange(num_classes)
     stream = np.random.RandomState(seed)
@@ -61,7 +61,7 @@ def plain(folder, num_classes, validation_pool, seed):
 
 
 def ours(folder, num_classes, validation_pool, seed):
-    """The same of this project: (train, test, split) of data/lists.py."""
+    """Do the same with data/lists.py; return (train, test, split)."""
     from data import lists
 
     train, test = lists.read_lists(folder, num_classes)
@@ -69,7 +69,7 @@ def ours(folder, num_classes, validation_pool, seed):
 
 
 def child(formulation, folder, num_classes):
-    """Runs one formulation here and prints its CPU seconds and the memory it came to."""
+    """Run one variant in this process; print its CPU seconds and peak memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
     kept = {'plain': plain, 'ours': ours}[formulation](folder, num_classes, 20, 1993)
@@ -80,7 +80,7 @@ def child(formulation, folder, num_classes):
 
 
 def measured(formulation, folder, num_classes, turns=2):
-    """The least CPU seconds and the memory of a fresh process."""
+    """Return the least CPU seconds and the memory of a fresh process."""
     found = [json.loads(subprocess.check_output(
         [sys.executable, os.path.abspath(__file__), formulation, folder, str(num_classes)])
         .decode().splitlines()[-1]) for _ in range(turns)]
@@ -88,7 +88,7 @@ def measured(formulation, folder, num_classes, turns=2):
 
 
 def whole_program(folder, num_classes):
-    """(CPU seconds, megabytes) of `imagenet_main.py --dry_run`, TensorFlow's import included."""
+    """Return (CPU seconds, megabytes) of `imagenet_main.py --dry_run`, with all imports."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     code = ('import resource, subprocess, sys\n'
             'subprocess.check_call(sys.argv[1:], stdout=subprocess.DEVNULL)\n'
@@ -102,7 +102,7 @@ def whole_program(folder, num_classes):
 
 
 def graph_bytes(num_images, with_names):
-    """Bytes of the training input's graph; `with_names`: the plain one, file names as constants."""
+    """Return the bytes of the input graph; `with_names`: with file names as constants."""
     import tensorflow.compat.v1 as tf
 
     from data import pipeline, preprocessing

@@ -1,4 +1,4 @@
-"""What a step of ImageNet-100 takes beside its training updates, from parts measured here."""
+"""Estimates the time of an ImageNet-100 step apart from its training updates."""
 
 import contextlib
 import os
@@ -14,12 +14,12 @@ STEP = 1  # the second step: the first with distillation and correction
 TRAINED = 14417  # images, published for this step; 400 for validation, 1,000 for test
 VALIDATION, TEST = 400, 1000
 GPU_SPEED = 1000  # images/s of the update on the GPU that is assumed; a TITAN X had some 400
-GPU_CORES = 8  # that decode beside it
+GPU_CORES = 8  # they decode the images for it
 DECODED_PER_CORE = 300  # evaluation images/s, less than the row `images` measures
 
 
 def miniature(folder):
-    """A data folder of JPEGs; returns it."""
+    """Write a data folder of JPEGs; return its path."""
     target = os.path.join(folder, 'miniature')
     for name, each in (('train', PER_CLASS), ('val', TEST_PER_CLASS)):
         files = measure.write_photos(os.path.join(target, name), CLASSES * each, SIDE, SIDE)
@@ -31,7 +31,7 @@ def miniature(folder):
 
 
 def run_stages(folder):
-    """The stages.Stages of a whole run of the miniature."""
+    """Run an experiment on the miniature; return its stages.Stages."""
     import stages
 
     clocks = stages.install()

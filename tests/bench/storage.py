@@ -1,10 +1,10 @@
-"""Training images read in random order: from storage (cold) and from memory (warm).
+"""Measures reading training images in random order, from storage and from memory.
 
-    python tests/bench/storage.py FOLDER     # on the storage that is to be measured
+    python tests/bench/storage.py FOLDER     # a folder on the storage to measure
 
-Writes 2,048 pictures of ImageNet's size there (190 MB), reads each once through the training
-pipeline and once without decoding, before and after the system has them in memory, and deletes
-them. A file system that does not forget when asked to (tmpfs) has the same figures for both.
+It writes 2,048 images of ImageNet's size there (190 MB). It reads each once through the training
+pipeline and once without decoding, before and after they are in the page cache, and deletes them.
+On a file system that cannot drop them from the cache (tmpfs), both numbers are the same.
 """
 
 import argparse
@@ -28,12 +28,12 @@ import measure  # noqa: E402
 from data import pipeline  # noqa: E402
 from runtime import settings as settings_lib  # noqa: E402
 
-MADE, COPIES = 128, 16  # pictures that differ, and how often each is there
+MADE, COPIES = 128, 16  # different images, copies of each
 READERS = 1, 16  # files read at once
 
 
 def write(folder):
-    """The names of MADE * COPIES pictures, in random order; object array of bytes."""
+    """Write MADE * COPIES images; return their names in random order, object array of bytes."""
     made = measure.write_photos(os.path.join(folder, '0'), MADE)
     for copy in range(1, COPIES):
         shutil.copytree(os.path.join(folder, '0'), os.path.join(folder, str(copy)))
@@ -43,7 +43,7 @@ def write(folder):
 
 
 def forget(files):
-    """Takes files out of the system's memory."""
+    """Drop files from the page cache."""
     for name in files:
         with open(name, 'rb') as file:
             os.fsync(file.fileno())
@@ -51,13 +51,13 @@ def forget(files):
 
 
 def read(name):
-    """Bytes in a file."""
+    """Read a file; return its number of bytes."""
     with open(name, 'rb') as file:
         return len(file.read())
 
 
 def bytes_alone(files, readers):
-    """Seconds to read all files, `readers` of them at once."""
+    """Return the seconds to read all files, `readers` of them at a time."""
     started = time.perf_counter()
     with futures.ThreadPoolExecutor(readers) as pool:
         list(pool.map(read, files))
@@ -65,7 +65,7 @@ def bytes_alone(files, readers):
 
 
 def through_pipeline(files):
-    """Seconds of one epoch of the training pipeline."""
+    """Return the seconds of one epoch of the training pipeline."""
     settings = settings_lib.DATASETS['imagenet1000']._replace(train_epochs=1, batch_size=64)
     batches = pipeline.Batches(settings_lib.schedule(settings, len(files)), [0])
     with tf.Graph().as_default(), tf.Session() as session:

@@ -1,6 +1,6 @@
-"""The network and the update of stage 1 in PyTorch: what a user might run instead on a CPU.
+"""The network and the update of stage 1 in PyTorch, for comparison on a CPU.
 
-Only the benchmark row `torch` uses it, in an environment of its own (requirements/bench.txt).
+Used only by the benchmark row `torch`, in a separate environment (requirements/bench.txt).
 """
 
 import torch
@@ -28,7 +28,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """ResNet v2 of the same layers as resnet_model.network."""
+    """ResNet v2 with the same layers as resnet_model.network."""
 
     def __init__(self, network, size, num_classes):
         super().__init__()
@@ -60,8 +60,8 @@ class Updates:
         num_classes, old, seen: C, n and s_t.
         images: float32 [batch, side, side, 3].
         labels: int64 [batch].
-        weight_decay: with its factor.
-        temperature, learning_rate: of the experiment.
+        weight_decay: including its factor C/s_t.
+        temperature, learning_rate: settings of the experiment.
         teacher: bool, whether there is distillation.
     """
 
@@ -75,13 +75,13 @@ class Updates:
         self.network = channels_last(Network(network, size, num_classes))
         self.teacher = teacher and channels_last(Network(network, size, num_classes)).eval()
         self.old, self.seen, self.temperature = old, seen, temperature
-        normalised = [parameter for name, parameter in self.network.named_parameters()
+        batch_norm_parameters = [parameter for name, parameter in self.network.named_parameters()
                       if 'norm' in name]
         decayed = [parameter for name, parameter in self.network.named_parameters()
                    if 'norm' not in name]
-        # PyTorch's optimiser has the weight decay's gradient in it, the cheapest way.
+        # The optimizer adds the gradient of weight decay, which is the fastest way in PyTorch.
         self.optimizer = torch.optim.SGD(
-            [{'params': decayed, 'weight_decay': weight_decay}, {'params': normalised}],
+            [{'params': decayed, 'weight_decay': weight_decay}, {'params': batch_norm_parameters}],
             lr=learning_rate, momentum=0.9)
 
     def __call__(self):

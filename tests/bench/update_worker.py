@@ -1,9 +1,9 @@
-"""Runs updates of stage 1 on one constant batch, so many at each line on stdin, and times them.
+"""Runs and times updates of stage 1 on one constant batch, on request.
 
     python tests/bench/update_worker.py CASE tensorflow|torch
 
-Prints "wall CPU" in seconds an update for every line read, which holds a number of updates.
-`against_torch.py` keeps one such process for each runtime and asks them turn about.
+Each line on stdin holds a number of updates. The answer is a line "wall CPU" in seconds per update.
+`against_torch.py` keeps one such process per runtime and asks them in turn.
 """
 
 import os
@@ -21,7 +21,7 @@ STEP = 1  # with distillation, unless the case has none
 
 
 def case(name):
-    """(Settings, images, labels) of a case: float32 [batch, side, side, 3], int64 [batch]."""
+    """Return (Settings, images float32 [batch, side, side, 3], labels int64 [batch])."""
     from runtime import settings as settings_lib
 
     data_set, side, batch, distillation = {
@@ -37,7 +37,7 @@ def case(name):
 
 
 def tensorflow_updates(settings, images, labels):
-    """A function that runs one update of classifier_fn's graph."""
+    """Return a function that runs one update of classifier_fn's graph."""
     import tensorflow.compat.v1 as tf
 
     import resnet_model
@@ -56,7 +56,7 @@ def tensorflow_updates(settings, images, labels):
 
 
 def torch_updates(settings, images, labels):
-    """A function that runs the same update in PyTorch."""
+    """Return a function that runs the same update in PyTorch."""
     import torch_network
 
     old, seen = settings.old(STEP), settings.seen(STEP)

@@ -1,7 +1,7 @@
-"""Training updates: a plain session loop over constants, against the driver's stage 1 on files.
+"""Compares stage 1 on image files with a plain session loop over constant images.
 
-CPU time, which what else the machine does hardly touches: with all cores at work, decoding takes
-from the updates what it needs itself.
+Times are CPU time, so that other load on the machine matters little. With all cores busy, the CPU
+time of decoding adds to the time of the updates.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ TURNS = 4
 
 
 def plain_updates(settings, schedule, start, data_format, num_updates):
-    """CPU seconds an update of classifier_fn's graph on constant images, in a plain session."""
+    """Return the CPU seconds per update of classifier_fn's graph on constant images."""
     stream = np.random.RandomState(0)
     size = settings.image_size
     with tf.Graph().as_default(), tf.Session() as session:
@@ -46,7 +46,7 @@ def plain_updates(settings, schedule, start, data_format, num_updates):
 
 
 def driver_updates(main, run, samples, schedule, num_updates):
-    """CPU seconds an update of the driver's stage 1 of step 2, reading the files of `samples`."""
+    """Return the CPU seconds per update of stage 1 at step 2, reading the files of `samples`."""
     times = []
     hook = main.progress.Hook
 
@@ -68,7 +68,7 @@ def driver_updates(main, run, samples, schedule, num_updates):
 
 
 def first_checkpoint(settings, directory):
-    """A checkpoint of the first step's classifier, with fresh weights."""
+    """Make a checkpoint of the first step's classifier with fresh weights; return it."""
     os.makedirs(directory)
     with tf.Graph().as_default(), tf.Session() as session:
         size = settings.image_size
@@ -80,7 +80,7 @@ def first_checkpoint(settings, directory):
 
 
 def load_driver():
-    """imagenet_main with its flags' defaults."""
+    """Return imagenet_main with its flags at their defaults."""
     import imagenet_main as main
 
     if not main.FLAGS.is_parsed():

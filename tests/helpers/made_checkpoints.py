@@ -1,4 +1,4 @@
-"""Small checkpoints, and damage to files."""
+"""Makes small checkpoints, and damages files."""
 import os
 
 import numpy as np
@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 
 
 def save_checkpoint(folder, update, value=1., keep=2):
+    """Save a checkpoint of `update` with one kernel, filled with `value`; return its prefix."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.get_variable('resnet/kernel', initializer=np.full([50, 3], value, np.float32))
         tf.get_variable('global_step', initializer=np.int64(update))
@@ -15,6 +16,7 @@ def save_checkpoint(folder, update, value=1., keep=2):
 
 
 def damage(path, how, place=None):
+    """Cut a file at byte `place` ('cut'), empty it ('empty') or flip a bit there (others)."""
     with open(path, 'rb') as file:
         content = bytearray(file.read())
     place = len(content) // 2 if place is None else place
@@ -29,4 +31,5 @@ def damage(path, how, place=None):
 
 
 def checkpoint_file(prefix, suffix):
+    """Return the name of a checkpoint's 'index' or 'data' file."""
     return prefix + {'index': '.index', 'data': '.data-00000-of-00001'}[suffix]

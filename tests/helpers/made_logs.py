@@ -1,4 +1,4 @@
-"""Logs with known results, for tests of the report."""
+"""Makes logs with known results, for tests of the report."""
 
 import json
 
@@ -9,9 +9,9 @@ from runtime.settings import DATASETS
 
 
 def published_log(name, steps=10):
-    """A log with the settings and the top-5 accuracies of the authors' run.
+    """Return a log with the settings and the top-5 accuracies of the authors' run.
 
-    It has no top-1 accuracy, as the published tables have none.
+    It has no top-1 accuracies, because the published tables have none.
     """
     lines = ['settings: ' + json.dumps(DATASETS[name]._asdict())]
     for step, row in enumerate(published.table(name)[:steps], 1):
@@ -28,7 +28,7 @@ GROUPS_BEFORE = [[.9], [.5, .95], [.3, .3, .95]]
 
 def own_log(finished=3, accuracy=0., groups=GROUPS, classes=(5, 10, 15), images=(100, 200, 300),
             **settings):
-    """Three steps of five classes with 20 test images each."""
+    """Return the log of `finished` of three steps, five classes each, 20 test images per class."""
     settings = dict({'dataset': 'glyphs100', 'num_classes': 15, 'num_increments': 3,
                      'memory_per_class': 20, 'seed': 1, 'order_seed': 1993}, **settings)
     lines = ['settings: ' + json.dumps(settings)]
@@ -44,25 +44,24 @@ def own_log(finished=3, accuracy=0., groups=GROUPS, classes=(5, 10, 15), images=
 
 
 def cells(text, label):
-    """The other cells of the first table row that begins with `label`, or of the first column."""
-    columns = []
+    """Return the other cells of the first table row, or else column, that begins with `label`."""
+    column, width, position = [], None, None
     for line in text.splitlines():
-        found = [cell.strip() for cell in line.strip('|').split('|')]
-        if found[0] == label:
-            return found[1:]
-        if columns:
-            if len(found) == columns[0]:
-                columns.append(found[columns[1]])
-                continue
-            break
-        if label in found:
-            columns = [len(found), found.index(label)]
-    assert columns, f'no row or column {label}'
-    return columns[3:]  # without the rule below the head
+        row = [cell.strip() for cell in line.strip('|').split('|')]
+        if row[0] == label:
+            return row[1:]
+        if width:
+            if len(row) != width:
+                break
+            column.append(row[position])
+        elif label in row:
+            width, position = len(row), row.index(label)
+    assert width, f'no row or column {label}'
+    return column[1:]  # without the rule under the head
 
 
 def write_model_dir(path):
-    """Writes the confusion matrices that a finished run of own_log leaves in its model_dir."""
+    """Write the confusion matrices that the run in own_log leaves in its model_dir."""
     path.mkdir()
     for name, groups in (('confusion_3', GROUPS), ('confusion_before_3', GROUPS_BEFORE)):
         counts = np.zeros([15, 15], np.int64)

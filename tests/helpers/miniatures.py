@@ -1,4 +1,4 @@
-"""Small pictures, and archives made of them, for the tests of the prepare scripts."""
+"""Small images and archives of them, for the tests of the prepare scripts."""
 
 import base64
 import io
@@ -27,15 +27,15 @@ PNG = base64.b64decode(  # 16x12, RGB
 
 
 def numbered(picture, number):
-    """The same picture with other bytes: a PNG gets a text chunk's worth, a JPEG a comment."""
-    note = '{:08d}'.format(number).encode()
+    """Return the same image with `number` as a JPEG comment or after the end of the PNG."""
+    note = f'{number:08d}'.encode()
     if picture[:2] == b'\xff\xd8':
         return picture[:2] + b'\xff\xfe\x00\x0a' + note + picture[2:]
-    return picture + note  # decoders ignore what follows the end of a PNG
+    return picture + note  # decoders ignore bytes after the end of a PNG
 
 
 def tar(members, mode='w', **options):
-    """Returns the bytes of a tar of {name: bytes, or a TarInfo}; `mode` 'w' or 'w:gz'."""
+    """Return the bytes of a tar of {name: bytes, or a TarInfo}; `mode` 'w' or 'w:gz'."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=mode, **options) as file:
         for name, data in members.items():
@@ -49,7 +49,7 @@ def tar(members, mode='w', **options):
 
 
 def zipped(members):
-    """Returns the bytes of a zip of {name: bytes}."""
+    """Return the bytes of a zip of {name: bytes}."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as file:
         for name, data in members.items():
@@ -58,7 +58,7 @@ def zipped(members):
 
 
 def write(path, data):
-    """Writes bytes to `path`, a py.path or pathlib one or a string; returns it as a string."""
+    """Write bytes to `path`, a str or path object, and make its folder; return it as a str."""
     path = str(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, 'wb') as file:
@@ -67,11 +67,11 @@ def write(path, data):
 
 
 def tree(folder):
-    """Returns {path relative to folder: (bytes, inode, mtime in ns)} of all files under it.
+    """Return {path relative to folder: (bytes, inode, mtime in ns)} of all files under it.
 
-    Locks and journals, which are hidden, are left out; links are followed.
+    Links are followed. The hidden lock and journal are left out.
     """
-    found = {}
+    files = {}
     for where, _, names in os.walk(str(folder), followlinks=True):
         for name in names:
             path = os.path.join(where, name)
@@ -79,10 +79,11 @@ def tree(folder):
             if os.path.basename(relative) not in ('.lock', '.prepared.json'):
                 with open(path, 'rb') as file:
                     status = os.stat(path)
-                    found[relative] = (file.read(), status.st_ino, status.st_mtime_ns)
-    return found
+                    files[relative] = (file.read(), status.st_ino, status.st_mtime_ns)
+    return files
 
 
 def lines(path):
+    """Return the lines of a file, without the part after the last line break."""
     with open(str(path)) as file:
         return file.read().split('\n')[:-1]

@@ -1,7 +1,7 @@
-"""The method once more, in plain Python and NumPy float64: what the tests compare with.
+"""A second implementation of the method, in plain Python and NumPy float64, for tests.
 
-Nothing here uses the project's modules. Everything is written to be read against the paper, not to
-be fast: exact fractions for counts, integers for ties, loops where a loop is the definition.
+It imports no module of the project. It is written to be compared with the paper, not to be fast:
+exact fractions for counts, integers for ties, and loops wherever the definition is a loop.
 """
 import collections
 import fractions
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def class_order(num_classes, seed=1993):
-    """(order, stream): order[i] is the label of class i; the stream goes on to the split."""
+    """Return (order, stream): order[i] is the label of class i; `split` continues the stream."""
     stream = np.random.RandomState(seed)
     order = np.arange(num_classes)
     stream.shuffle(order)
@@ -21,7 +21,7 @@ def class_order(num_classes, seed=1993):
 
 
 def split(lines, num_classes, held_out, seed=1993, given_order=None):
-    """The split in words. `lines`: pairs of path and label. Returns (training, pools) by class."""
+    """Return (training, pools): paths by class. `lines`: pairs of path and label."""
     order, stream = class_order(num_classes, seed)
     order = given_order or order
     training, pools = [], []
@@ -36,24 +36,24 @@ def split(lines, num_classes, held_out, seed=1993, given_order=None):
 
 
 def share(r, num_increments, per_class):
-    """r*G*P, exactly."""
+    """Return r*G*P as an exact fraction."""
     return fractions.Fraction(r) * num_increments * per_class
 
 
 def held_out(r, num_increments, per_class):
-    """V."""
+    """Return V, the held-out images per class."""
     return int(share(r, num_increments, per_class))
 
 
 def validation_count(r, num_increments, per_class, step):
-    """Validation images a seen class."""
+    """Return the validation images per seen class."""
     if step == 0:
         return held_out(r, num_increments, per_class)
     return math.floor(share(r, num_increments, per_class) / step)
 
 
 def stored_count(r, num_increments, per_class, step):
-    """Exemplars chosen after the step, a seen class."""
+    """Return the exemplars chosen after the step, per seen class."""
     if step == num_increments - 1:
         return 0
     total = math.ceil(fractions.Fraction(per_class * num_increments, step + 1))
@@ -61,17 +61,18 @@ def stored_count(r, num_increments, per_class, step):
 
 
 def training_count(r, num_increments, per_class, step):
-    """Exemplars of an old class that a step trains on at most."""
+    """Return the most exemplars per old class that a step trains on."""
     total = math.ceil(fractions.Fraction(per_class * num_increments, step))
     return total - validation_count(r, num_increments, per_class, step)
 
 
-# Of one step, a class: validation images, exemplars of an old one used, exemplars chosen after it.
+# Images per class at a step. validation: per seen class. used: exemplars per old class. chosen:
+# exemplars per seen class, after the step.
 Counts = collections.namedtuple('Counts', ['validation', 'used', 'chosen'])
 
 
 def counts(sizes, per_class, r, memory='fixed'):
-    """The general form: the Counts of each step, for groups of these sizes.
+    """Return the Counts of each step for groups of these sizes (the general form).
 
     Step 0 uses no exemplars; its validation images are the pool V.
     """
@@ -79,7 +80,7 @@ def counts(sizes, per_class, r, memory='fixed'):
     rows, old = [], 0
     for size in sizes:
         seen = old + size
-        # M/n_t and M/s_t: growing, M_t is P*n_t and P*s_t.
+        # M/n_t and M/s_t. With a growing memory, M is P*n_t and P*s_t.
         before = fractions.Fraction(per_class * old if memory == 'growing' else total, old or 1)
         after = fractions.Fraction(per_class * seen if memory == 'growing' else total, seen)
         validation = math.floor(r * (before if old else after))
@@ -90,9 +91,9 @@ def counts(sizes, per_class, r, memory='fixed'):
 
 
 def sample_counts(train_sizes, test_sizes, sizes, per_class, r, memory='fixed'):
-    """One (training, validation, test) a step, from the images of each class in new numbering.
+    """Return (training, validation, test) counts per step.
 
-    `sizes`: classes of each group.
+    `train_sizes`, `test_sizes`: images per class index; `sizes`: classes per group.
     """
     quotas = counts(sizes, per_class, r, memory)
     stored, rows, old = [], [], 0
@@ -110,7 +111,7 @@ def sample_counts(train_sizes, test_sizes, sizes, per_class, r, memory='fixed'):
 
 
 def rate(update, images, batch, epochs, first):
-    """The learning rate of `update`, counted from 0; `epochs` at which it falls to a tenth."""
+    """Return the rate of `update`, counted from 0; `epochs`: those at which it drops to a tenth."""
     passed = sum(1 for epoch in epochs if update > int(images / batch * epoch))
     return first / 10. ** passed
 
@@ -128,28 +129,28 @@ def softmax(logits):
 
 
 def cross_entropy(logits, labels):
-    """The mean of -log p(label)."""
+    """Return the mean of -log p(label)."""
     log_p = log_softmax(logits)
     return -np.mean([log_p[i, label] for i, label in enumerate(labels)])
 
 
 def distillation(teacher, student, temperature=2.):
-    """The mean of -sum_k q_k log p_k, both softmaxes at the temperature; not times T^2."""
+    """Return the mean of -sum_k q_k log p_k for softmaxes at the temperature; not times T^2."""
     q = softmax(teacher / temperature)
     return -np.mean((q * log_softmax(student / temperature)).sum(axis=1))
 
 
 def correct(logits, beta, gamma, first_new):
-    """beta * z + gamma from column `first_new` on."""
+    """Return logits with beta * z + gamma from column `first_new` on."""
     corrected = np.array(logits, np.float64)
     corrected[:, first_new:] = beta * corrected[:, first_new:] + gamma
     return corrected
 
 
 def classifier_loss(student, teacher, labels, sizes, bias=None, temperature=2.):
-    """lambda*KD + (1-lambda)*CE on all C logits, without weight decay; `bias` of step-1's layer.
+    """Return lambda*KD + (1-lambda)*CE from all C logits, without weight decay.
 
-    `sizes`: classes of each group so far, the newest last.
+    `sizes`: classes per group so far, the newest last. `bias`: (beta, gamma) of the previous step.
     """
     old, seen = sum(sizes[:-1]), sum(sizes)
     ce = cross_entropy(student[:, :seen], labels)
@@ -157,13 +158,13 @@ def classifier_loss(student, teacher, labels, sizes, bias=None, temperature=2.):
         return ce
     teacher = teacher[:, :old]
     if bias is not None:
-        teacher = correct(teacher, bias[0], bias[1], old - sizes[-2])  # the group learnt last
+        teacher = correct(teacher, bias[0], bias[1], old - sizes[-2])  # the newest old group
     lam = old / float(seen)
     return lam * distillation(teacher, student[:, :old], temperature) + (1 - lam) * ce
 
 
 def classifier_gradient(student, teacher, labels, sizes, bias=None, temperature=2.):
-    """Closed form of d classifier_loss / d student: float64 [batch, C], 0 for unseen classes."""
+    """Return d classifier_loss / d student: float64 [batch, C], 0 for unseen classes."""
     old, seen, n = sum(sizes[:-1]), sum(sizes), len(labels)
     gradient = np.zeros(student.shape)
     lam = old / float(seen)
@@ -180,7 +181,7 @@ def classifier_gradient(student, teacher, labels, sizes, bias=None, temperature=
 
 
 def finite_differences(function, point, step=1e-5):
-    """Central differences of a scalar function of an array."""
+    """Return the central differences of a scalar function of an array."""
     gradient = np.zeros(point.shape)
     for index in np.ndindex(*point.shape):
         shifted = np.array(point, np.float64)
@@ -195,12 +196,12 @@ def finite_differences(function, point, step=1e-5):
 
 
 def bias_loss(logits, labels, beta, gamma, first_new):
-    """CE over seen classes + 0.1 * gamma^2 / 2."""
+    """Return CE over seen classes + 0.1 * gamma^2 / 2."""
     return cross_entropy(correct(logits, beta, gamma, first_new), labels) + 0.1 * gamma ** 2 / 2
 
 
 def bias_gradient(logits, labels, beta, gamma, first_new):
-    """(d/d beta, d/d gamma) of bias_loss."""
+    """Return (d/d beta, d/d gamma) of bias_loss."""
     p = softmax(correct(logits, beta, gamma, first_new))
     p[np.arange(len(labels)), labels] -= 1
     new = p[:, first_new:] / len(labels)
@@ -208,10 +209,10 @@ def bias_gradient(logits, labels, beta, gamma, first_new):
 
 
 def train_bias(batch_logits, labels, batch, epochs, boundaries, first_rate, first_new):
-    """Plain momentum descent on full logits, batch after batch over epoch borders.
+    """Train by plain momentum descent on full logits; batches cross epoch borders.
 
-    `batch_logits`: function from image indices to their logits in that batch; `epochs` and
-    `boundaries` are stage 1's, both are doubled here. Returns (beta, gamma, losses).
+    `batch_logits`: function from image indices to their logits in that batch. `epochs` and
+    `boundaries` belong to stage 1; both are doubled here. Returns (beta, gamma, losses).
     """
     images = len(labels)
     stream = [i for _ in range(2 * epochs) for i in range(images)]
@@ -235,7 +236,7 @@ BATCH_NORM = ['gamma', 'beta', 'moving_mean', 'moving_variance']
 
 
 def conv(images, kernel, stride=1):
-    """float64 [batch, h, w, in]: pads by kernel size alone, then slides (odd kernels)."""
+    """Convolve float64 [batch, h, w, in], padded by kernel size alone (odd kernels)."""
     size = kernel.shape[0]
     edge = (size - 1) // 2
     padded = np.pad(np.asarray(images, np.float64), [(0, 0), (edge, edge), (edge, edge), (0, 0)],
@@ -252,7 +253,7 @@ def conv(images, kernel, stride=1):
 
 
 def max_pool(images):
-    """3x3, stride 2, SAME: as many outputs as half the inputs, rounded up."""
+    """Pool 3x3 with stride 2 and SAME padding: each side becomes half, rounded up."""
     pads = []
     for side in images.shape[1:3]:
         total = max((-(-side // 2) - 1) * 2 + 3 - side, 0)
@@ -264,7 +265,7 @@ def max_pool(images):
 
 
 def batch_norm_relu(images, parameters, batch_statistics):
-    """`parameters`: dict with gamma, beta, moving_mean, moving_variance."""
+    """Apply batch norm and ReLU; `parameters`: gamma, beta, moving_mean, moving_variance."""
     if batch_statistics:
         mean, variance = images.mean(axis=(0, 1, 2)), images.var(axis=(0, 1, 2))
     else:
@@ -274,7 +275,7 @@ def batch_norm_relu(images, parameters, batch_statistics):
 
 
 def block(images, stride, project, batch_norms, kernels, batch_statistics):
-    """A pre-activation block; `kernels` in the order of creation (projection first)."""
+    """Apply a pre-activation block; `kernels` in the order of creation (projection first)."""
     batch_norms, kernels = list(batch_norms), list(kernels)
     strides = [1, stride, 1] if len(batch_norms) == 3 else [stride, 1]
     activation = batch_norm_relu(images, batch_norms.pop(0), batch_statistics)
@@ -287,7 +288,7 @@ def block(images, stride, project, batch_norms, kernels, batch_statistics):
 
 
 def plan(family, size):
-    """One (filters, stride, project, bottleneck) a block, and the filters of the first kernel."""
+    """Return (filters, stride, project, bottleneck) per block; filters of the first kernel."""
     if family == 'cifar':
         counts, first, strides, bottleneck = [(size - 2) // 6] * 3, 16, [1, 2, 2], False
     else:
@@ -298,22 +299,22 @@ def plan(family, size):
 
 
 def numbered(name, count):
-    """TensorFlow's automatic names: conv2d, conv2d_1, ..."""
-    return name if count == 0 else '{}_{}'.format(name, count)
+    """Return TensorFlow's automatic names: conv2d, conv2d_1, ..."""
+    return name if count == 0 else f'{name}_{count}'
 
 
 def variables(family, size, num_classes, scope='resnet'):
-    """Every variable's (name, shape), in order of creation, moving statistics among them."""
-    found, counts = [], {'conv2d': 0, 'batch_normalization': 0}
+    """Return (name, shape) of all variables in order of creation, with moving statistics."""
+    shapes, counts = [], {'conv2d': 0, 'batch_normalization': 0}
 
     def add_conv(kernel, channels, filters):
-        found.append(('{}/{}/kernel'.format(scope, numbered('conv2d', counts['conv2d'])),
-                      (kernel, kernel, channels, filters)))
+        layer = numbered('conv2d', counts['conv2d'])
+        shapes.append((f'{scope}/{layer}/kernel', (kernel, kernel, channels, filters)))
         counts['conv2d'] += 1
 
     def add_batch_norm(channels):
         layer = numbered('batch_normalization', counts['batch_normalization'])
-        found.extend(('{}/{}/{}'.format(scope, layer, part), (channels,)) for part in BATCH_NORM)
+        shapes.extend((f'{scope}/{layer}/{part}', (channels,)) for part in BATCH_NORM)
         counts['batch_normalization'] += 1
 
     blocks, channels = plan(family, size)
@@ -331,13 +332,13 @@ def variables(family, size, num_classes, scope='resnet'):
             add_conv(*kernel)
         channels = out
     add_batch_norm(channels)
-    found += [(scope + '/dense/kernel', (channels, num_classes)),
-              (scope + '/dense/bias', (num_classes,))]
-    return found
+    shapes += [(scope + '/dense/kernel', (channels, num_classes)),
+               (scope + '/dense/bias', (num_classes,))]
+    return shapes
 
 
 def random_weights(family, size, num_classes, seed, scope='resnet'):
-    """float32 weights by name, of a size at which activations neither vanish nor explode."""
+    """Return {name: float32 weights}, scaled so that activations neither vanish nor explode."""
     stream, weights = np.random.RandomState(seed), {}
     for name, shape in variables(family, size, num_classes, scope):
         if name.endswith('kernel'):
@@ -351,11 +352,11 @@ def random_weights(family, size, num_classes, seed, scope='resnet'):
 
 
 def forward(images, weights, family, size, batch_statistics, scope='resnet'):
-    """(features, logits), float64, of the whole network."""
+    """Compute (features, logits) of the whole network in float64."""
     counts = {'conv2d': 0, 'batch_normalization': 0}
 
     def take(layer, part):
-        name = '{}/{}/{}'.format(scope, numbered(layer, counts[layer]), part)
+        name = f'{scope}/{numbered(layer, counts[layer])}/{part}'
         return np.asarray(weights[name], np.float64)
 
     def next_kernel():
@@ -386,7 +387,7 @@ def forward(images, weights, family, size, batch_statistics, scope='resnet'):
 
 
 def top_k(logits, labels, k):
-    """The share of images whose label is among the k largest logits."""
+    """Return the share of images whose label is among the k largest logits."""
     k = min(k, logits.shape[1])
     best = np.argsort(-logits, axis=1, kind='stable')[:, :k]
     return np.mean([label in row for label, row in zip(labels, best)])
@@ -398,19 +399,19 @@ MEANS = np.array([123.68, 116.78, 103.94])
 
 
 def new_sides(height, width, side):
-    """int(side * ratio) of both, in float32."""
+    """Return int(side * ratio) for height and width, computed in float32."""
     ratio = np.float32(side) / np.float32(min(height, width))
     return int(np.float32(height) * ratio), int(np.float32(width) * ratio)
 
 
 def resize(image, height, width):
-    """Bilinear without aligned corners: pixel i lies at i * old/new of the source."""
+    """Resize bilinearly without aligned corners: pixel i is at i * old/new of the source."""
     image = np.asarray(image, np.float64)
     sides = []
     for old, new in zip(image.shape[:2], (height, width)):
-        place = np.arange(new) * (old / float(new))
-        low = np.minimum(np.floor(place).astype(int), old - 1)
-        sides.append((low, np.minimum(low + 1, old - 1), place - low))
+        position = np.arange(new) * (old / float(new))
+        low = np.minimum(np.floor(position).astype(int), old - 1)
+        sides.append((low, np.minimum(low + 1, old - 1), position - low))
     (top, bottom, dy), (left, right, dx) = sides
     dy, dx = dy[:, None, None], dx[None, :, None]
     above = image[top][:, left] * (1 - dx) + image[top][:, right] * dx
@@ -419,14 +420,14 @@ def resize(image, height, width):
 
 
 def central_crop(image, side=256, size=224):
-    """The evaluation preprocessing before the means are taken off."""
+    """Apply the evaluation preprocessing, without subtracting the means."""
     resized = resize(image, *new_sides(image.shape[0], image.shape[1], side))
     y, x = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
     return resized[y:y + size, x:x + size]
 
 
 def standardise(image):
-    """Per-image standardisation: mean 0, deviation 1 (at least 1/sqrt(number of values))."""
+    """Standardize an image: mean 0, deviation 1 (at least 1/sqrt(number of values))."""
     image = np.asarray(image, np.float64)
     return (image - image.mean()) / max(image.std(), 1 / np.sqrt(image.size))
 
@@ -435,7 +436,7 @@ def standardise(image):
 
 
 def herd_exactly(features, count):
-    """Brute force on integer features, in Python's integers: ties are ties, the first one wins."""
+    """Herd integer features by brute force in exact arithmetic; the first one wins a tie."""
     rows = [[int(value) for value in row] for row in features]
     n, total = len(rows), [sum(column) for column in zip(*rows)]
     chosen, running = [], [0] * len(total)
@@ -456,7 +457,7 @@ def herd_exactly(features, count):
 
 
 def herd(features, count):
-    """Brute force in float64, straight from the definition."""
+    """Herd by brute force in float64, straight from the definition."""
     features = np.asarray(features, np.float64)
     mean, chosen = features.mean(axis=0), []
     while len(chosen) < min(count, len(features)):

@@ -1,12 +1,14 @@
-"""Images for tests, made here: pictures with the look of photographs, and encoded files."""
+"""Makes images with the statistics of photographs, encodes them, and writes data folders."""
 import numpy as np
 import oracles
 import tensorflow.compat.v1 as tf
 
 
 def photograph(height, width, seed):
-    """uint8 [height, width, 3]: shapes with sharp edges over noise whose power falls with
-    frequency, as in natural images."""
+    """Return uint8 [height, width, 3]: sharp-edged shapes over noise of natural spectrum.
+
+    As in natural images, the power of the noise falls with frequency.
+    """
     stream = np.random.RandomState(seed)
     image = np.zeros((height, width, 3))
     for cells in (2, 4, 8, 16, 32, 64):
@@ -21,7 +23,7 @@ def photograph(height, width, seed):
 
 
 def encode(images, form='png'):
-    """The bytes of each image, encoded by TensorFlow ('png', or 'jpeg' with halved chroma)."""
+    """Return each image's bytes, encoded by TensorFlow ('png', or 'jpeg' with halved chroma)."""
     with tf.Graph().as_default(), tf.Session() as session:
         pixels = tf.placeholder(tf.uint8, [None, None, None])
         encoded = (tf.image.encode_png(pixels) if form == 'png' else
@@ -30,12 +32,18 @@ def encode(images, form='png'):
 
 
 def write_folder(folder, images, train, test):
-    """A data folder. `images`: dict of path and uint8 array; the lists: pairs of path and label."""
+    """Write a data folder and return its path.
+
+    Args:
+        folder: a path object.
+        images: {path: uint8 array [height, width, 3]}.
+        train, test: the lists, as pairs of path and label.
+    """
     paths = sorted(images)
     for path, content in zip(paths, encode([images[path] for path in paths])):
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     for name, lines in (('train.txt', train), ('val.txt', test)):
-        (folder / name).write_text(''.join('{} {}\n'.format(*line) for line in lines))
+        (folder / name).write_text(''.join(f'{path} {label}\n' for path, label in lines))
     return str(folder)

@@ -1,6 +1,6 @@
-"""Runs of imagenet_main.py that take seconds, in processes of their own, with faults built in.
+"""Runs imagenet_main.py on tiny data, in separate processes, with injected faults.
 
-TensorFlow is imported once, by a process that forks for every run.
+A run takes seconds, because one process imports TensorFlow once and forks for each run.
 """
 
 import atexit
@@ -25,7 +25,7 @@ KILL = 'os.kill(os.getpid(), signal.SIGKILL)'
 TERMINATE = 'os.kill(os.getpid(), signal.SIGTERM)'
 INTERRUPT = 'os.kill(os.getpid(), signal.SIGINT)'
 
-# One thread: the same seed then gives the same figures to the last bit.
+# With one thread, the same seed gives the same results bit for bit.
 FLAGS = {
     'dataset': 'folder', 'num_classes': 4, 'num_increments': 2, 'memory_per_class': 4,
     'val_share': 0.25, 'image_size': 8, 'preprocessing': 'cifar', 'network': 'cifar',
@@ -33,12 +33,12 @@ FLAGS = {
     'batch_norm_decay': 0.9, 'progress_every': 1, 'intra_op_threads': 1, 'inter_op_threads': 1,
     'num_parallel_calls': 1}
 
-# status: exit status, or minus the number of the signal that killed it. out, err: str.
+# status: exit status, or minus the number of the signal that killed the run. out, err: str.
 Result = collections.namedtuple('Result', ['status', 'out', 'err'])
 
 
 def png(array):
-    """The bytes of a PNG file: array uint8 or uint16 [height, width, 1 ... 4 channels]."""
+    """Encode a PNG file: uint8 or uint16 [height, width, 1 to 4 channels] -> bytes."""
     height, width, channels = array.shape
     rows = array.astype(array.dtype.newbyteorder('>')).reshape(height, -1)
 
@@ -54,45 +54,45 @@ def png(array):
 
 
 def make_folder(folder, num_classes=4, train=10, test=4, side=12):
-    """Writes a folder data set: noisy copies of one random picture a class. Returns its path."""
+    """Write a folder data set with noisy copies of one random image per class; return its path."""
     folder, stream = str(folder), np.random.RandomState(0)
-    pictures = stream.randint(0, 256, (num_classes, side, side, 3))
+    prototypes = stream.randint(0, 256, (num_classes, side, side, 3))
     for name, count in (('train', train), ('val', test)):
         os.makedirs(os.path.join(folder, name))
         with open(os.path.join(folder, name + '.txt'), 'w') as file:
-            for label, picture in enumerate(pictures):
+            for label, prototype in enumerate(prototypes):
                 for i in range(count):
-                    noisy = np.clip(picture + stream.randint(-60, 61, picture.shape), 0, 255)
-                    path = '{}/{}_{}.png'.format(name, label, i)
+                    noisy = np.clip(prototype + stream.randint(-60, 61, prototype.shape), 0, 255)
+                    path = f'{name}/{label}_{i}.png'
                     with open(os.path.join(folder, path), 'wb') as image:
                         image.write(png(noisy.astype(np.uint8)))
-                    file.write('{} {}\n'.format(path, label))
+                    file.write(f'{path} {label}\n')
     return folder
 
 
 def final_state(model_dir):
-    """All that a finished run says about itself: {file name: bytes}, without TensorFlow's files."""
-    found = {}
+    """Return the files at the top of model_dir, without checkpoints: {file name: bytes}."""
+    contents = {}
     for name in sorted(os.listdir(str(model_dir))):
         path = os.path.join(str(model_dir), name)
         if os.path.isfile(path):
             with open(path, 'rb') as file:
-                found[name] = file.read()
-    return found
+                contents[name] = file.read()
+    return contents
 
 
 class Process:
-    """A started run; `pid` can be killed at any moment."""
+    """A started run. Its `pid` can be killed at any moment."""
 
     _server = None
 
     def __init__(self, data_dir, model_dir, faults=(), tf_config=None, **flags):
-        """See `run`; `tf_config`: the environment variable TF_CONFIG as a dict, or None."""
+        """Start a run: see `run`. `tf_config`: the variable TF_CONFIG as a dict, or None."""
         flags = dict(dict(FLAGS, data_dir=data_dir, model_dir=model_dir,
                           log_file=str(model_dir) + '.log'), **flags)
         self._output = tempfile.mkdtemp()
         self.pid = self._ask({
-            'flags': ['--{}={}'.format(*flag) for flag in flags.items() if flag[1] is not None],
+            'flags': [f'--{name}={value}' for name, value in flags.items() if value is not None],
             'faults': faults, 'output': self._output, 'tf_config': tf_config})
 
     @classmethod
@@ -107,12 +107,12 @@ class Process:
         return int(cls._server.stdout.readline())
 
     def said(self):
-        """What it wrote to stderr so far, bytes."""
+        """Return what the run has written to stderr so far, bytes."""
         with open(os.path.join(self._output, 'err'), 'rb') as file:
             return file.read()
 
     def wait(self):
-        """Returns the Result once the process has ended."""
+        """Wait for the end of the process; return the Result."""
         status = self._ask({'wait': self.pid})
         texts = []
         for name in ('out', 'err'):
@@ -124,29 +124,26 @@ class Process:
 
 
 def run(data_dir, model_dir, *faults, **flags):
-    """Runs imagenet_main.py to its end.
+    """Run imagenet_main.py to its end; return the Result.
 
     Args:
-        data_dir, model_dir: flags; the log goes to <model_dir>.log unless `log_file` is given.
-        faults: (where, count, code): `code` runs just before the call number `count` of the
-            function `where`, 'module:name' or 'module:class.name'.
-        flags: in addition to FLAGS; None leaves one out.
-
-    Returns:
-        A Result.
+        data_dir, model_dir: flags. The log goes to <model_dir>.log unless `log_file` is given.
+        faults: (where, count, code): `code` runs just before call number `count` of the function
+            `where`, written 'module:name' or 'module:class.name'.
+        flags: in addition to FLAGS; None removes a flag.
     """
     return Process(str(data_dir), str(model_dir), faults, **flags).wait()
 
 
 def table(text):
-    """The lines of the final table in what a run printed, the head first."""
+    """Return the lines of the final table in a run's output, the head first."""
     lines = text.splitlines()
     head = max(i for i, line in enumerate(lines) if line.split()[:2] == ['step', 'classes'])
     return list(itertools.takewhile(lambda line: not line.startswith('average'), lines[head:]))
 
 
 def free_ports(count):
-    """Ports of the loopback interface that nothing listens on."""
+    """Return `count` free ports of the loopback interface."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(('127.0.0.1', 0))
@@ -201,9 +198,10 @@ def _child(request):
 def _serve():
     sys.path.insert(0, ROOT)
     os.environ.update(OMP_NUM_THREADS='1', KMP_BLOCKTIME='0')
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
-    import imagenet_main  # noqa: F401 (what every child needs)
+    # Shells make background processes ignore SIGINT, and nohup ignores SIGHUP.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    import imagenet_main  # noqa: F401 (imported once for all children)
     for line in sys.stdin:
         request = json.loads(line)
         if 'wait' in request:

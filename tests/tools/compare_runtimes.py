@@ -3,10 +3,10 @@
     python tests/tools/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python ...
 
 The first one is the reference. Each interpreter runs `figures` below on weights and images drawn by
-NumPy: features and logits on moving and on batch statistics, the losses of stage 1 at the third
-step (with a corrected teacher), every gradient, every variable after one update, and beta and gamma
-after stage 2. For each, the largest difference is printed as a share of the largest value. Above
-1e-4 it fails.
+NumPy. It computes features and logits on moving and on batch statistics, the losses of stage 1 at
+the third step (with a corrected teacher), all gradients, all variables after one update, and beta
+and gamma after stage 2. The script prints the largest difference in each, as a share of the largest
+value, and fails if one is above 1e-4.
 """
 import argparse
 import os
@@ -20,7 +20,7 @@ sys.path[:0] = [ROOT, os.path.join(ROOT, 'tests', 'helpers')]
 
 
 def figures():
-    """Everything compared, by name: a dict of float arrays."""
+    """Compute everything that is compared: {name: float array}."""
     import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
     import runtime.quiet_import  # noqa: F401, I001
     import numpy as np
@@ -33,7 +33,7 @@ def figures():
 
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
-    found = {'TensorFlow': np.array(tf.__version__)}
+    results = {'TensorFlow': np.array(tf.__version__)}
     settings = settings_lib.DATASETS['imagenet100']
     step, batch = 2, 8
     seen = settings.seen(step)
@@ -58,7 +58,7 @@ def figures():
                                            resnet_model.NETWORK, 'channels_last')
             assign(session)
             for output, value in zip(('features', 'logits'), session.run(outputs)):
-                found['{} on {} statistics'.format(output, name)] = value
+                results[f'{output} on {name} statistics'] = value
 
     with tf.Graph().as_default(), tf.Session() as session:
         tf.train.create_global_step()
@@ -67,25 +67,25 @@ def figures():
             {'settings': settings, 'step': step, 'start': None, 'teacher_bias': (0.6, -0.4),
              'schedule': settings_lib.schedule(settings, 1000), 'data_format': 'channels_last'})
         assign(session)
-        losses = {'loss, ' + name: tf.get_default_graph().get_tensor_by_name(
-            'watched/losses/{}:0'.format(name)) for name in ('total', 'xe', 'kd', 'wd')}
+        losses = {f'loss, {name}': tf.get_default_graph().get_tensor_by_name(
+            f'watched/losses/{name}:0') for name in ('total', 'xe', 'kd', 'wd')}
         values, _ = session.run([losses, spec.train_op])
-        found.update(values)
+        results.update(values)
         for variable in tf.global_variables():
             name = variable.op.name
             if name.startswith(resnet_model.NETWORK + '/'):
                 # The momentum after the first update is the gradient.
                 kind = 'gradient, ' if name.endswith('/Momentum') else 'after an update, '
-                found[kind + name] = session.run(variable)
+                results[kind + name] = session.run(variable)
 
-    logits = found['logits on moving statistics'][:, :seen]
+    logits = results['logits on moving statistics'][:, :seen]
     schedule = settings_lib.schedule(settings, batch, bic_layer.EPOCHS_FACTOR)
     with tf.Graph().as_default(), tf.Session() as session:
         stored = session.run(bic_layer.compact_logits(
             tf.constant(logits), tf.constant(labels), settings.new(step)))
     with tempfile.TemporaryDirectory() as folder:
-        found['beta, gamma'] = np.array(bic_layer.fit_logits(stored, schedule, 'moving', folder))
-    return found
+        results['beta, gamma'] = np.array(bic_layer.fit_logits(stored, schedule, 'moving', folder))
+    return results
 
 
 def compare(first, second):
@@ -117,13 +117,13 @@ def main():
     if len(arguments.python) < 2:
         parser.error('name at least two interpreters, one per environment')
     with tempfile.TemporaryDirectory() as folder:
-        found = []
+        results = []
         for i, python in enumerate(arguments.python):
             path = os.path.join(folder, f'{i}.npz')
             subprocess.run([python, os.path.abspath(__file__), '--write', path], check=True,
                            env=dict(os.environ, PYTHONWARNINGS='ignore'))
-            found.append(dict(np.load(path)))
-    if max(compare(found[0], other) for other in found[1:]) > TOLERANCE:
+            results.append(dict(np.load(path)))
+    if max(compare(results[0], other) for other in results[1:]) > TOLERANCE:
         sys.exit(f'they differ by more than {TOLERANCE:g}')
     print(f'all agree within {TOLERANCE:g}')
 

@@ -1,12 +1,12 @@
-"""Fills the disk under a small run at one moment after another, and compares the end results.
+"""Fills the disk of a small run at many moments, resumes it, and compares the end results.
 
     sudo python tests/tools/full_disk.py [--rounds 2] [--seed 0]
 
-Everything that the run writes, including its log, is on a tmpfs of its own, so the script needs the
-right to mount one. At each of MOMENTS the disk is filled to the last byte or except for some
-kilobytes. The run must end in one line that says so, with complete records on disk. Then space is
-freed and the run is resumed. In the end everything must equal an undisturbed run, bit for bit.
-Exits with status 1 if anything differs.
+The run writes all of its files, including its log, to a tmpfs, so the script needs the right to
+mount one. At each of MOMENTS the disk is filled completely or up to a few kilobytes. The run must
+end with a one-line message about it, and with complete records on disk. Then space is freed and the
+run is resumed. In the end everything must equal an undisturbed run, bit for bit. The exit status is
+1 if anything differs.
 """
 
 import argparse
@@ -42,7 +42,7 @@ with open({path!r}, 'wb', 0) as file:
 
 
 def try_moments(folder, data, expected, rng):
-    """One run with the disk filled at every moment: (errors seen, problems)."""
+    """Run once, with the disk filled at each moment; return (errors seen, problems)."""
     model, ballast = os.path.join(folder, 'model'), os.path.join(folder, 'ballast')
     errors, problems, log = [], [], ''
     for where, count in MOMENTS:
@@ -50,24 +50,24 @@ def try_moments(folder, data, expected, rng):
         result = tiny_runs.run(data, model, (where, count, FILL.format(path=ballast, free=free)))
         lines = result.err.splitlines()
         log += result.out
-        what = '{} with {} KiB free: '.format(where, free // 1024)
+        moment = f'{where} with {free // 1024} KiB free: '
         if result.status == 1 and len(lines) == 1 and 'space' in lines[0]:
             # Without the names of the disk and of temporary files.
             errors.append(re.sub(r'/\S*/disk\d+/|[0-9a-f]{16,}|(?<=tempstate)\d+', '', lines[0]))
         elif result.status == 0:
-            errors.append('what was left sufficed')
+            errors.append('the remaining space was sufficient')
         else:
-            problems.append(what + 'status {}, {}'.format(result.status, result.err[-1500:]))
+            problems.append(f'{moment}status {result.status}, {result.err[-1500:]}')
         if os.path.exists(ballast):
             os.remove(ballast)
         if os.path.isdir(model):
-            problems += [what + name + ' differs' for name in compare(
-                tiny_runs.final_state(model), expected, False)]
+            problems += [f'{moment}{name} differs' for name in compare(
+                tiny_runs.final_state(model), expected, complete=False)]
     result = tiny_runs.run(data, model)
     if result.status:
-        problems.append('with room again: ' + result.err[-500:])
-    problems += [name + ' differs at the end' for name in compare(
-        tiny_runs.final_state(model), expected, True)]
+        problems.append(f'after freeing space: {result.err[-500:]}')
+    problems += [f'{name} differs at the end' for name in compare(
+        tiny_runs.final_state(model), expected, complete=True)]
     return errors, problems
 
 
@@ -84,18 +84,18 @@ def main():
     expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
     errors, problems = [], []
     for number in range(arguments.rounds):
-        disk = os.path.join(folder, 'disk{}'.format(number))
+        disk = os.path.join(folder, f'disk{number}')
         os.mkdir(disk)
         subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=' + SIZE, 'tmpfs', disk], check=True)
         try:
-            found = try_moments(disk, data, expected, rng)
+            new_errors, new_problems = try_moments(disk, data, expected, rng)
         finally:
             subprocess.run(['umount', disk], check=True)
-        errors += found[0]
-        problems += found[1]
+        errors += new_errors
+        problems += new_problems
     for line in sorted(set(errors)):
-        print('{:3} x {}'.format(errors.count(line), line))
-    print('{} starts on a disk that filled up'.format(arguments.rounds * len(MOMENTS)))
+        print(f'{errors.count(line):3} x {line}')
+    print(f'{arguments.rounds * len(MOMENTS)} starts on a disk that filled up')
     print('\n'.join(problems) or 'every run ended with the same bytes as the undisturbed one')
     shutil.rmtree(folder)
     sys.exit(bool(problems))

@@ -2,11 +2,11 @@
 
     python tests/tools/kill_anywhere.py [--kills 40] [--seed 0] [--kinds checkpoint ...]
 
-The kills come at a random time, before a random update of stage 1, in a random batch or update of
-what follows, in the middle of one of the state's own writes, or while TensorFlow writes a
-checkpoint. After each, every record on disk must be complete and equal to the undisturbed run. In
-the end all results, exemplars, tables and matrices must be equal, bit for bit (one thread, one
-seed). Exits with status 1 if anything differs.
+A kill comes at a random time, before a random update of stage 1, in a random batch or update after
+stage 1, in the middle of a write of the state, or while TensorFlow writes a checkpoint. After each
+kill, all records on disk must be complete and equal to those of the undisturbed run. In the end all
+results, exemplars, tables and matrices must be equal, bit for bit (one thread, one seed). The exit
+status is 1 if anything differs.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import tiny_runs  # noqa: E402
 SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_boundaries': '3,5',
             'checkpoint_secs': 1}
 KINDS = ('time', 'update', 'batch', 'write', 'checkpoint')
-# Moments in a write of the state: before the data is flushed, before and after it gets its name.
+# Moments in a write of the state: before the flush, before and after the rename.
 WRITES = ('os:fsync', 'os:replace', 'runtime.files:flush')
 STAGES = (('progress.*classifier', 'stage 1'), ('progress.*bias', 'stage 2 to selection'),
           ('accuracy|test|validation|beta|gamma', 'saving the step'),
@@ -35,7 +35,7 @@ STAGES = (('progress.*classifier', 'stage 1'), ('progress.*bias', 'stage 2 to se
 
 
 def stage(log):
-    """What the last telling line of a log says the run was at."""
+    """Return the stage of a run, from the last line of its log that tells it."""
     for line in reversed(log.splitlines()):
         for pattern, name in STAGES:
             if re.match(pattern, line):
@@ -44,7 +44,7 @@ def stage(log):
 
 
 def start(rng, kinds, data, model, seconds):
-    """One start that is killed: (what kind of kill, Result)."""
+    """Start a run and kill it; return (kind of kill, Result)."""
     kind = rng.choice(kinds)
     if kind == 'write':
         faults = [(rng.choice(WRITES), rng.randint(1, 12), tiny_runs.KILL)]
@@ -55,8 +55,8 @@ def start(rng, kinds, data, model, seconds):
     elif kind == 'checkpoint':
         delay = rng.expovariate(1 / .03)
         faults = [('tensorflow.compat.v1:train.Saver.save', rng.randint(1, 3),
-                   'import threading\nthreading.Timer({}, lambda: {}).start()'.format(
-                       delay, tiny_runs.KILL))]
+                   'import threading\n'
+                   f'threading.Timer({delay}, lambda: {tiny_runs.KILL}).start()')]
     else:
         faults = []
     process = tiny_runs.Process(data, model, faults, **SETTINGS)
@@ -70,13 +70,13 @@ def start(rng, kinds, data, model, seconds):
     return kind, result
 
 
-def compare(found, expected, complete):
-    """The names of files that are not as they should be; `complete`: none may be missing."""
-    different = [name for name, content in found.items()
+def compare(state, expected, complete):
+    """Return the names of files that differ from `expected`; `complete`: none may be missing."""
+    different = [name for name, content in state.items()
                  if name.endswith(('.json', '.npy') if complete else '.json')
                  and content != expected.get(name)]
     if complete:
-        different += [name for name in expected if found.get(name) != expected[name]]
+        different += [name for name in expected if state.get(name) != expected[name]]
     return sorted(set(different))
 
 
@@ -94,12 +94,12 @@ def main():
     seconds = time.time() - started
     assert result.status == 0, result.err
     expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
-    print('undisturbed: {:.0f} s, {} files compared'.format(seconds, len(expected)))
+    print(f'undisturbed: {seconds:.0f} s, {len(expected)} files compared')
     kinds, stages, problems, rounds, starts = (
         collections.Counter(), collections.Counter(), [], 0, 0)
     while sum(kinds.values()) < arguments.kills:
         rounds += 1
-        model = os.path.join(folder, 'killed{}'.format(rounds))
+        model = os.path.join(folder, f'killed{rounds}')
         log, status = '', -9
         while status != 0:
             starts += 1
@@ -112,24 +112,23 @@ def main():
                 kinds[kind] += 1
                 stages[stage(result.out)] += 1
             elif status:
-                problems.append('ended with {}: {}'.format(status, result.err[-500:]))
+                problems.append(f'ended with {status}: {result.err[-500:]}')
                 break
             if os.path.isdir(model):
-                problems += ['{} differs after a kill ({})'.format(name, kind) for name in compare(
-                    tiny_runs.final_state(model), expected, False)]
-        problems += ['{} differs at the end'.format(name) for name in compare(
-            tiny_runs.final_state(model), expected, True)]
+                problems += [f'{name} differs after a kill ({kind})' for name in compare(
+                    tiny_runs.final_state(model), expected, complete=False)]
+        problems += [f'{name} differs at the end' for name in compare(
+            tiny_runs.final_state(model), expected, complete=True)]
         with open(os.path.join(model, 'results.csv')) as file:
             if [row['step'] for row in csv.DictReader(file)] != ['1', '2', '3']:
-                problems.append('results.csv has not the steps 1, 2, 3')
-        problems += ['the log has no result of step {}'.format(step) for step in (1, 2, 3)
-                     if 'test: step {} of 3'.format(step) not in log]
+                problems.append('results.csv does not have steps 1, 2, 3')
+        problems += [f'the log has no result of step {step}' for step in (1, 2, 3)
+                     if f'test: step {step} of 3' not in log]
         problems += ['left behind: ' + name for _, folders, files in os.walk(model)
                      for name in folders + files if re.search(r'\.tmp|_temp', name)]
-    print('{} kills in {} runs, {} starts: {}'.format(
-        sum(kinds.values()), rounds, starts,
-        ', '.join('{} at a random {}'.format(*item[::-1]) for item in sorted(kinds.items()))))
-    print('in: {}'.format(', '.join('{} {}'.format(*item) for item in stages.most_common())))
+    counts = ', '.join(f'{count} at a random {kind}' for kind, count in sorted(kinds.items()))
+    print(f'{sum(kinds.values())} kills in {rounds} runs, {starts} starts: {counts}')
+    print('stages:', ', '.join(f'{name} {count}' for name, count in stages.most_common()))
     print('\n'.join(problems) or 'every run ended with the same bytes as the undisturbed one')
     shutil.rmtree(folder)
     sys.exit(bool(problems))

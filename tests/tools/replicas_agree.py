@@ -1,11 +1,11 @@
-"""Runs small glyphs100 experiments on one, two and two times one replica, and compares their ends.
+"""Compares small glyphs100 experiments on one replica, two replicas and two processes.
 
     python tests/tools/replicas_agree.py [--folder FOLDER] [FLAGS of imagenet_main.py ...]
 
-Three runs on one replica with three seeds, one on two parts of the CPU (--num_gpus=2
---cpu_replicas), one in two processes over the loopback interface (TF_CONFIG). Exits with status 1
-where a run has no whole table, or where an accuracy of the last two lies further from the mean of
-the three than these lie apart.
+It runs three seeds on one replica, one on two parts of the CPU (--num_gpus=2 --cpu_replicas), and
+one in two processes over the loopback interface (TF_CONFIG). The exit status is 1 if a run is
+incomplete, or if an accuracy of the last two runs is further from the mean of the first three than
+their range.
 """
 
 import argparse
@@ -27,26 +27,26 @@ COLUMNS = ('top5', 'top1', 'top5_before', 'top1_before')
 
 
 def start(folder, name, flags, task=None):
-    """One process of a run; its output goes to a file of its own."""
+    """Start one process of a run, with its output in a separate file; return it."""
     command = [sys.executable, os.path.join(ROOT, 'imagenet_main.py'),
                '--model_dir=' + os.path.join(folder, name),
                '--log_file=' + os.path.join(folder, name + '.log')] + FLAGS + flags
     environment = dict(os.environ)
     if task is not None:
         environment['TF_CONFIG'] = json.dumps(task)
-        name += '_{}'.format(task['task']['index'])
+        name += f'_{task["task"]["index"]}'
     with open(os.path.join(folder, name + '.out'), 'w') as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
 
 
 def results(folder, name, processes):
-    """Accuracies in percent: the mean over all steps and the last step's, {name: value}."""
+    """Return accuracies in percent, the mean over steps and the last step's: {name: value}."""
     statuses = [process.wait() for process in processes]
     with open(os.path.join(folder, name, 'results.csv')) as file:
         rows = list(csv.DictReader(file))
     logs = [entry for entry in os.listdir(folder) if entry == name + '.log']
     if any(statuses) or len(rows) != 5 or len(logs) != 1:
-        sys.exit('{}: ended with {}, {} rows, {} logs'.format(name, statuses, len(rows), len(logs)))
+        sys.exit(f'{name}: ended with {statuses}, {len(rows)} rows, {len(logs)} logs')
     values = {}
     for column in COLUMNS:
         numbers = [100 * float(row[column]) for row in rows]
@@ -61,27 +61,27 @@ def main():
     options, flags = parser.parse_known_args()
     folder = options.folder or tempfile.mkdtemp()
     os.makedirs(folder, exist_ok=True)
-    found = {}
-    for name, own in (('seed 1993', ['--seed=1993']), ('seed 1', ['--seed=1']),
-                      ('seed 2', ['--seed=2']),
-                      ('2 devices', ['--num_gpus=2', '--cpu_replicas'])):
-        found[name] = results(folder, name, [start(folder, name, flags + own)])
-    machines = ['127.0.0.1:{}'.format(port) for port in free_ports(2)]
-    found['2 processes'] = results(folder, '2 processes', [
+    accuracies = {}
+    for name, extra in (('seed 1993', ['--seed=1993']), ('seed 1', ['--seed=1']),
+                        ('seed 2', ['--seed=2']),
+                        ('2 devices', ['--num_gpus=2', '--cpu_replicas'])):
+        accuracies[name] = results(folder, name, [start(folder, name, flags + extra)])
+    machines = [f'127.0.0.1:{port}' for port in free_ports(2)]
+    accuracies['2 processes'] = results(folder, '2 processes', [
         start(folder, '2 processes', flags, {'cluster': {'worker': machines},
                                              'task': {'type': 'worker', 'index': index}})
         for index in range(2)])
-    names = list(found)
+    names = list(accuracies)
     print('| | {} |\n|{}'.format(' | '.join(names), ' --- |' * (len(names) + 1)))
     outside = []
-    for column in found['seed 1']:
-        values = [found[name][column] for name in names]
-        print('| {} (%) | {} |'.format(column, ' | '.join(map('{:.2f}'.format, values))))
+    for column in accuracies['seed 1']:
+        values = [accuracies[name][column] for name in names]
+        print(f'| {column} (%) |', ' | '.join(f'{value:.2f}' for value in values), '|')
         mean, spread = np.mean(values[:3]), np.ptp(values[:3])
-        outside += ['{}: {} lies {:.2f} from the mean of the three, whose spread is {:.2f}'.format(
-            column, name, abs(value - mean), spread)
-            for name, value in zip(names[3:], values[3:]) if abs(value - mean) > spread]
-    print('\n'.join(outside) or 'all within the spread of three runs on one replica')
+        outside += [f'{column}: {name} is {abs(value - mean):.2f} from the mean of the three '
+                    f'seeds, whose range is {spread:.2f}'
+                    for name, value in zip(names[3:], values[3:]) if abs(value - mean) > spread]
+    print('\n'.join(outside) or 'all within the range of the three seeds on one replica')
     sys.exit(bool(outside))
 
 

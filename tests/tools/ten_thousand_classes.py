@@ -1,9 +1,9 @@
-"""Runs the first steps of celeb10000 on links to few pictures; prints counts, time and memory.
+"""Runs the first steps of celeb10000 on links to a few images; prints counts, time and memory.
 
-    python tests/tools/ten_thousand_classes.py [steps]      (2 steps: some minutes)
+    python tests/tools/ten_thousand_classes.py [STEPS]      # 2 by default
 
-Shows that a head of 10,000 classes works and what memory the driver takes beside the network. The
-pictures of a class are the same, so accuracies say nothing.
+It shows that a head of 10,000 classes works, and how much memory the program takes in addition to
+the network. All images of a class are the same, so accuracies have no meaning.
 """
 
 import os
@@ -20,34 +20,34 @@ import tiny_runs  # noqa: E402
 
 CLASSES, TRAIN, TEST = 10000, 12, 1
 EPOCHS = 8  # more than enough for all 625 distinct batches of stage 2 at step 2
-LIMIT = 2 * 2 ** 30  # bytes
+MAX_BYTES = 2 * 2 ** 30
 
 
-def make(folder):
-    """Hard links to 100 pictures, listed as 12 training and 1 test image a class."""
+def make_folder(folder):
+    """Make hard links to 100 images, listed as TRAIN training and TEST test images per class."""
     stream = np.random.RandomState(0)
     for number in range(100):
-        with open(os.path.join(folder, 'picture_{}'.format(number)), 'wb') as file:
+        with open(os.path.join(folder, f'image_{number}'), 'wb') as file:
             file.write(tiny_runs.png(stream.randint(0, 256, (8, 8, 3)).astype(np.uint8)))
     for name, count in (('train', TRAIN), ('val', TEST)):
         os.mkdir(os.path.join(folder, name))
         with open(os.path.join(folder, name + '.txt'), 'w') as listed:
             for label in range(CLASSES):
                 for i in range(count):
-                    path = '{}/{}_{}.png'.format(name, label, i)
-                    os.link(os.path.join(folder, 'picture_{}'.format(label % 100)),
+                    path = f'{name}/{label}_{i}.png'
+                    os.link(os.path.join(folder, f'image_{label % 100}'),
                             os.path.join(folder, path))
-                    listed.write('{} {}\n'.format(path, label))
+                    listed.write(f'{path} {label}\n')
 
 
 def main():
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 2
     with tempfile.TemporaryDirectory() as folder:
-        make(folder)
+        make_folder(folder)
         command = [sys.executable, os.path.join(tiny_runs.ROOT, 'imagenet_main.py'),
                    '--dataset=celeb10000', '--data_dir=' + folder, '--network=cifar',
                    '--resnet_size=8', '--image_size=8', '--preprocessing=cifar',
-                   '--train_epochs={}'.format(EPOCHS),
+                   f'--train_epochs={EPOCHS}',
                    '--model_dir=' + os.path.join(folder, 'model'),
                    '--log_file=' + os.path.join(folder, 'model.log')]
         started, finished = time.time(), 0
@@ -60,11 +60,12 @@ def main():
                 break
         run.communicate()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    print('{} steps in {:.0f} s, peak memory {:.2f} GiB'.format(
-        finished, time.time() - started, peak / 2 ** 30))
-    if finished < steps or peak > LIMIT:
-        sys.exit('error: {} of {} steps, peak memory above 2 GiB'.format(finished, steps)
-                 if peak > LIMIT else 'error: only {} of {} steps'.format(finished, steps))
+    print(f'{finished} steps in {time.time() - started:.0f} s, '
+          f'peak memory {peak / 2 ** 30:.2f} GiB')
+    if finished < steps:
+        sys.exit(f'error: only {finished} of {steps} steps finished')
+    if peak > MAX_BYTES:
+        sys.exit(f'error: peak memory above {MAX_BYTES // 2 ** 30} GiB')
 
 
 if __name__ == '__main__':
