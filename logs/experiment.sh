@@ -1,20 +1,19 @@
-# To be sourced by the run.sh of an experiment, in whose folder it leaves logs, figures and tables.
-#   experiment NAME FLAG...    one run, gone on with where it was cut off; its log, NAME.log, is laid
-#                              into the folder at its end
-#   tables FLAG...             results.md and figure.png from the logs there are, and others named
+# Source this file in the run.sh of an experiment. Logs, figures and tables go into that folder.
+#   experiment NAME FLAG...    run or resume one run; its log, NAME.log, is copied when it is finished
+#   tables FLAG...             results.md and figure.png of the folder's logs and of others named
 #   one NAME                   NAME.md and NAME.png of one run, with its confusion matrices
-# Paths given to it are from the project's folder. The logs here are of TensorFlow 2.15.1
-# (PYTHON=.venv-tf2/bin/python) on an x86 processor with AVX-512. One thread gives the same figures
-# at every start; on two cores two runs side by side take less time than one after the other on two
-# threads.
+# Paths are relative to the project's folder. The committed logs were made with TensorFlow 2.15.1
+# (PYTHON=.venv-tf2/bin/python) on an x86 processor with AVX-512. With one thread the results are the
+# same at every start. On two cores, two runs at the same time take less time than one after the
+# other on two threads.
 export LC_ALL=C  # the order of *.log
 folder=logs/$(basename "$(cd "$(dirname "$0")" && pwd)")
 runs=logs/runs/${folder#logs/}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 "$python" -c 'import matplotlib' 2>/dev/null || {  # now, and not after hours
-    echo "error: PYTHON=$python is no Python with matplotlib: make setup" \
-        "ARGS=requirements/plot.txt, for another environment with its VENV=..." >&2
+    echo "error: PYTHON=$python has no matplotlib. Install it with make setup" \
+        "ARGS=requirements/plot.txt, and VENV=FOLDER for another environment." >&2
     exit 1
 }
 

@@ -346,9 +346,9 @@ def test_missing_files_and_folders_are_bad_images(tmp_path):
 
 def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     data = shutil.copytree(data, str(tmp_path / 'data'))
-    spoilt = {'train/0_3.png': BAD['truncated PNG'], 'train/2_7.png': BAD['HTML'],
+    broken = {'train/0_3.png': BAD['truncated PNG'], 'train/2_7.png': BAD['HTML'],
               'val/1_0.png': b''}
-    for name, content in spoilt.items():
+    for name, content in broken.items():
         with open(os.path.join(data, name), 'wb') as file:
             file.write(content)
     often = ('imagenet_main:main', 1, (
@@ -356,7 +356,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     result = tiny_runs.run(data, tmp_path / 'model', often, check_data=True, num_parallel_calls=2)
     failed(result, '3 of 56 images do not decode', '--skip_bad_images')
     assert sorted(re.findall('bad image: (.*)', result.out)) == [
-        os.path.join(data, name) + why for name, why in zip(sorted(spoilt), (
+        os.path.join(data, name) + why for name, why in zip(sorted(broken), (
             ': cut off', ': HTML or SVG, not JPEG, PNG or GIF', ': empty'))]
     progress = re.findall('check: (.*) of 56 images, .*/s, 0:00:.. left', result.out)
     assert len(progress) > 20 and progress[-1] == '56'
@@ -367,7 +367,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
                            skip_bad_images=True)
     assert result.status == -9, result.err
     assert sorted(re.findall('bad image: (.*): ', result.out)) == [
-        os.path.join(data, name) for name in sorted(spoilt)]
+        os.path.join(data, name) for name in sorted(broken)]
     left_out = sum(int(count) for count in re.findall('left out: (.) of 28 images', result.out))
     assert left_out == 3
     # An exemplar that has gone bad since is left out as well.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The paper's comparisons on glyphs100: three training seeds on one class order and split.
-# About six minutes a run on one of two cores, with another run on the other; the upper bound three.
+# A run takes about six minutes on one of two cores, with another run on the other. Joint training
+# takes three.
 set -eu
 . "$(dirname "$0")/../experiment.sh"
 
