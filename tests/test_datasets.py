@@ -10,7 +10,7 @@ from data import lists
 from data import samples as samples_lib
 from data.cifar100 import prepare as cifar100_prepare
 
-# The set's own settings, but for a short schedule, a small network and a memory that fits.
+# The settings of the data set, except for a short schedule, a small network and a small memory.
 SMALL = {'preprocessing': None, 'memory_per_class': 1, 'val_share': 0.5, 'train_epochs': 1,
          'batch_size': 32}
 

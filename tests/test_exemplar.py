@@ -1,4 +1,4 @@
-"""The memory: how many exemplars a class, and herding against brute force."""
+"""The memory: exemplars per class, and herding against brute force."""
 import fractions
 import itertools
 

@@ -516,8 +516,8 @@ def test_bad_picture_in_the_inner_tar_is_named_with_its_tars(tmp_path):
 
 def spoil(pictures_):
     """Two pictures that are none: their names and what is wrong."""
-    spoilt = {'n01443537_10.JPEG': b'oops', 'ILSVRC2012_val_00000003.JPEG': JPEG[:-9]}
-    return {key: spoilt.get(os.path.basename(key), data) for key, data in pictures_.items()}
+    damaged = {'n01443537_10.JPEG': b'oops', 'ILSVRC2012_val_00000003.JPEG': JPEG[:-9]}
+    return {key: damaged.get(os.path.basename(key), data) for key, data in pictures_.items()}
 
 
 def spoilt_archive(tmp_path, annotations_first):

@@ -328,7 +328,7 @@ def test_loss_and_gradient(monkeypatch, session, step, bias, temperature):
     check_loss_and_gradient(stage, [M] * (step + 1), bias, temperature)
 
 
-# Groups of 5, 3 and 2 classes: the number of new classes is not that of the group learnt last.
+# Groups of 5, 3 and 2 classes, so that the newest group and the one before differ in size.
 UNEQUAL = {'first_classes': 5, 'classes_per_increment': 3}
 UNEQUAL_SIZES = [5, 3, 2]
 
@@ -454,7 +454,7 @@ def test_momentum(monkeypatch, session):
 
 
 def test_both_networks_start_from_the_classifier_before(tmp_path):
-    """The checkpoint of step t-1, momentum and its own stored network in it; momentum is anew."""
+    """Momentum starts from zero, although the checkpoint of step t-1 includes it."""
     stream = np.random.RandomState(7)
     weights = oracles.random_weights('cifar', 8, C, seed=8)
     with tf.Graph().as_default(), tf.Session() as session:
