@@ -1,7 +1,7 @@
 """Reads the log of an incremental run, complete or cut off.
 
-Only the machine-readable lines are read, JSON objects in single lines: `settings: {...}` at each
-start of a run and `result: {...}` at the end of each step.
+It reads only the machine-readable lines, each with a JSON object: `settings: {...}` at each start
+of a run, and `result: {...}` at the end of each step.
 """
 
 import json
@@ -16,10 +16,10 @@ VAL_RESULTS = ('val_top5', 'val_top5_before', 'val_top1', 'val_top1_before')
 FIELDS = COUNTS + ('beta', 'gamma') + RESULTS + VAL_RESULTS
 GROUPS = ('group_top1', 'group_top1_before')
 
-# Raised by the lines of a damaged log.
+# Errors that the lines of a damaged log may raise.
 UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError, UserError)
 
-# Not only at the start of a line: a run may have been killed in the middle of the line before.
+# Not only at the start of a line: a run may have been killed in the middle of the previous line.
 _LINE = re.compile(r'(settings|result): (?=\{)')
 _JSON = json.JSONDecoder(parse_constant=lambda name: None)  # NaN, Infinity
 
@@ -31,12 +31,12 @@ class Run:
         log: the path of the log.
         settings: Settings, with defaults for fields that the log lacks; None without a settings
             line.
-        lists: text that tells its list files from others; None if the log has none.
-        steps: {step, counted from 1: {field: value}}, fields as in FIELDS and GROUPS and 'classes',
-            the number seen; fields that the log lacks are missing. Accuracies are fractions of 1,
-            counts are ints, those in GROUPS are lists of top-1 accuracies on the test images of
-            each group seen.
-        notes: sentences on what could not be read.
+        lists: text that identifies the list files; None if the log has none.
+        steps: {step, counted from 1: {field: value}}. Fields are those in FIELDS and GROUPS, and
+            'classes', the number seen; fields that the log lacks are missing. Accuracies are
+            fractions of 1, counts are ints. Fields in GROUPS are lists of top-1 accuracies, one per
+            group seen.
+        notes: sentences on lines that could not be read.
     """
 
     def __init__(self, log, settings=None, lists=None):
@@ -48,7 +48,7 @@ class Run:
 
 
 def _read_settings(value):
-    """(Settings, lists) from a line; raises one of UNREADABLE if they are invalid."""
+    """Return (Settings, lists) from a line. Raises one of UNREADABLE if they are invalid."""
     digests = value.pop('lists', None)  # of train.txt and val.txt, SHA-256
     lists = digests and ' '.join(digest[:8] for _, digest in sorted(dict(digests).items()))
     settings = Settings.from_dict(value)
@@ -59,27 +59,27 @@ def _read_settings(value):
 
 
 def _read_result(value):
-    """(step, results) from a line; raises one of UNREADABLE if they are invalid."""
-    step, figures, numbers = value['step'], {}, [value['step']]
+    """Return (step, results) from a line. Raises one of UNREADABLE if they are invalid."""
+    step, results, numbers = value['step'], {}, [value['step']]
     for name in FIELDS + GROUPS + ('classes',):
-        found = value.get(name)
-        if found in (None, ''):  # as at step 1, which has no validation
+        field = value.get(name)
+        if field in (None, ''):  # as at step 1, which has no validation
             continue
-        if name in GROUPS and len(found) != step:
-            raise ValueError('not a share for each group')
-        shares = found if name in GROUPS else [found]
-        if None not in shares:  # a group without test images
-            figures[name] = found
-            numbers += shares
+        if name in GROUPS and len(field) != step:
+            raise ValueError('not an accuracy for each group')
+        values = field if name in GROUPS else [field]
+        if None not in values:  # None: a group without test images
+            results[name] = field
+            numbers += values
     # Not isinstance: True and False are ints, too.
     if type(step) is not int or not 1 <= step <= 1e6 or not all(
             type(number) in (int, float) and abs(number) < 1e12 for number in numbers):
         raise ValueError('no results of a step')
-    return step, figures
+    return step, results
 
 
 def _run_of_step(runs, log, step, lists):
-    """The run to which the next result, of `step`, belongs: the last one, or a new one."""
+    """Return the run to which a result of `step` belongs: the last one, or a new one."""
     if not runs:
         runs.append(Run(log))
     run = runs[-1]
@@ -88,19 +88,19 @@ def _run_of_step(runs, log, step, lists):
     if step == 1:
         runs.append(Run(log, run.settings, lists))
     else:
-        run.steps = {known: figures for known, figures in run.steps.items() if known < step}
+        run.steps = {earlier: results for earlier, results in run.steps.items() if earlier < step}
         run.notes.append(f'step {step} was started again after later steps; only results logged '
                          'from there on are shown')
     return runs[-1]
 
 
 def _continues(run, settings, lists):
-    """Whether a settings line belongs to another start of `run`."""
+    """Return whether a settings line belongs to another start of `run`."""
     return run.settings == settings and (None in (lists, run.lists) or lists == run.lists)
 
 
 def _parse_lines(text, log):
-    """Returns (runs, positions in `text` of lines that cannot be read)."""
+    """Return (runs, positions in `text` of lines that cannot be read)."""
     runs, damaged, lists = [], [], None
     for match in _LINE.finditer(text):
         is_settings = match.group(1) == 'settings'
@@ -111,8 +111,8 @@ def _parse_lines(text, log):
                 if not runs or not _continues(runs[-1], settings, lists):
                     runs.append(Run(log, settings, lists))
             else:
-                step, figures = _read_result(value)
-                _run_of_step(runs, log, step, lists).steps[step] = figures
+                step, results = _read_result(value)
+                _run_of_step(runs, log, step, lists).steps[step] = results
         except UNREADABLE:
             damaged.append(match.start())
             if is_settings:
@@ -121,7 +121,7 @@ def _parse_lines(text, log):
 
 
 def parse(text, log='log'):
-    """A list of Run, in the order in which they begin, from a log's text; `log` is its name.
+    """Return the Runs in a log's text, in order of their start; `log` is the name of the log.
 
     Raises UserError if it contains no run.
     """
@@ -139,6 +139,6 @@ def parse(text, log='log'):
 
 
 def read(path):
-    """Reads the log at `path`; see `parse`. Raises OSError if it cannot be opened."""
+    """Read the log at `path`; see `parse`. Raises OSError if it cannot be opened."""
     with open(path, encoding='utf-8', errors='replace') as file:
         return parse(file.read(), path)

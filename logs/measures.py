@@ -18,10 +18,10 @@ from runtime.settings import Settings
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forgetting',
             'backward_transfer')
-# Of several runs: what is next to the mean of a column, under its name and this suffix.
+# Statistics over several runs next to the mean of a column, under its name and this suffix.
 SPREAD, LOWEST, HIGHEST = '_sd', '_min', '_max'
 BESIDE_MEAN = {SPREAD: statistics.stdev, LOWEST: min, HIGHEST: max}
-# With fewer classes seen, top-5 accuracy is 1 or nearly so whatever the network does.
+# With fewer classes seen, top-5 accuracy is 1, or nearly 1, for any network.
 MIN_TOP5_CLASSES = 6
 
 
@@ -63,7 +63,7 @@ def _column_measures(steps, column):
     first = 1
     if 'top5' in column:
         first = first_top5_step(steps) or len(steps) + 1
-    rows = _values(steps, 'group_' + column)  # of each step, the accuracy of each group seen
+    rows = _values(steps, 'group_' + column)  # one row per step: the accuracy of each group seen
     old = range(len(rows) - 1)
     values = {
         'average_incremental_accuracy': _values(steps, column, first),
@@ -76,37 +76,41 @@ def _column_measures(steps, column):
 
 
 def summary(rows):
-    """Return what summary.json holds: {column: {'last_step' or a measure: number}}.
+    """Return the contents of summary.json: {column: {'last_step' or a measure: number}}.
 
     `rows`: the results of all steps. Columns and fractions are as in results.csv.
     """
-    found, last = compute_measures(rows), rows[-1]
-    return {'steps': last['step'], 'classes': last['classes'], **{
-        column: {name: value for name, value in dict(
-            {'last_step': last[column]}, **found[column]).items() if value is not None}
-        for column in RESULTS}}
+    measures, last = compute_measures(rows), rows[-1]
+    columns = {}
+    for column in RESULTS:
+        values = dict({'last_step': last[column]}, **measures[column])
+        columns[column] = {name: value for name, value in values.items()
+                           if value not in ('', None)}
+    return {'steps': last['step'], 'classes': last['classes'], **columns}
 
 
 def closing_lines(rows):
     """Yield the lines under a run's final table; `rows`: the results of all steps."""
-    found, first = compute_measures(rows), first_top5_step(rows)
+    measures, first = compute_measures(rows), first_top5_step(rows)
     for begins, measure in enumerate(MEASURES, 1):
-        start = f' (from step {first})' if first and first > begins else ''
-        known = ['{} {:.2f}%{}'.format(column.replace('top', 'top-').replace('_before',
-                                                                             ' uncorrected'),
-                                       100 * found[column][measure],
-                                       start if 'top5' in column else '')
-                 for column in RESULTS if found[column][measure] is not None]
-        if known:
-            yield '{}: {}'.format(measure.replace('_', ' '), ', '.join(known))
+        texts = []
+        for column in RESULTS:
+            value = measures[column][measure]
+            if value is not None:
+                name = column.replace('top', 'top-').replace('_before', ' uncorrected')
+                later = 'top5' in column and first and first > begins
+                texts.append(f'{name} {100 * value:.2f}%'
+                             + (f' (from step {first})' if later else ''))
+        if texts:
+            yield f'{measure.replace("_", " ")}: {", ".join(texts)}'
 
 
 def add_old_new(steps):
     """Add the columns OLD_NEW to `steps`; accuracies of old groups are weighted by test images."""
     for number, figures in enumerate(steps, 1):
-        # A group has as many test images as its step has more than the step before.
-        images = _values(steps[:number], 'test_samples')
-        sizes = [after - before for before, after in zip([0] + images, images)][:-1]
+        # The test images of a group are those that its step has in addition to the previous step.
+        totals = _values(steps[:number], 'test_samples')
+        sizes = [after - before for before, after in zip([0] + totals, totals)][:-1]
         for column in GROUPS:
             suffix, accuracies = column.replace('group_top1', ''), figures[column]
             figures['top1_old' + suffix] = sum(map(operator.mul, sizes, accuracies)) / sum(
@@ -120,10 +124,10 @@ def group_runs(summaries):
     """Return one list per experiment, in order of appearance; runs without settings are alone."""
     groups = []
     for summary in summaries:
-        own = [runs for runs in groups if summary['settings'] and runs[0]['settings']
-               and not differences(runs + [summary])]
-        if own:
-            own[0].append(summary)
+        matching = [runs for runs in groups if summary['settings'] and runs[0]['settings']
+                    and not differences(runs + [summary])]
+        if matching:
+            matching[0].append(summary)
         else:
             groups.append([summary])
     return groups
@@ -139,12 +143,12 @@ def differences(summaries):
     lists = [summary.get('lists') or '-' for summary in summaries]
     if len(set(lists) - {'-'}) > 1:
         values['lists'] = lists
-    return {name: _short(list(map(str, found)))
-            for name, found in values.items() if any(value != found[0] for value in found)}
+    return {name: _short(list(map(str, each)))
+            for name, each in values.items() if any(value != each[0] for value in each)}
 
 
 def _short(texts):
-    """Shorten each text to about 40 characters, from where they differ on."""
+    """Shorten each text to about 40 characters, starting where they differ."""
     same = os.path.commonprefix(texts)
     start = same.rfind(' ') + 1 if len(same) > 20 else 0
     return ['... ' * (start > 0) + textwrap.shorten(text[start:], 40, placeholder=' ...')
@@ -152,7 +156,7 @@ def _short(texts):
 
 
 def _merge(dicts, measured):
-    """Return one dict of the means; the `measured` columns have BESIDE_MEAN, too."""
+    """Return one dict of the means; `measured` columns get the statistics in BESIDE_MEAN, too."""
     merged = {}
     for name, first in dicts[0].items():
         values = [one[name] for one in dicts]
@@ -162,8 +166,8 @@ def _merge(dicts, measured):
             merged[name] = [statistics.mean(shares) for shares in zip(*values)]
         elif name in measured:
             merged[name] = statistics.mean(values)
-            merged.update((name + kind, of_values(values))
-                          for kind, of_values in BESIDE_MEAN.items())
+            merged.update((name + suffix, statistic(values))
+                          for suffix, statistic in BESIDE_MEAN.items())
         else:
             merged[name] = first if values.count(first) == len(values) else statistics.mean(values)
     return merged
@@ -174,13 +178,13 @@ def average_runs(runs):
     begun = [run for run in runs if run['last_finished_step']]
     if len(runs) == 1 or not begun:
         return runs[0]
-    found = aggregate(begun) if len(begun) > 1 else begun[0]
-    return dict(found, notes=found['notes'] + ['{}: {}'.format(run['log'], note) for run in runs
-                                               if run not in begun for note in run['notes']])
+    average = aggregate(begun) if len(begun) > 1 else begun[0]
+    return dict(average, notes=average['notes'] + [
+        f'{run["log"]}: {note}' for run in runs if run not in begun for note in run['notes']])
 
 
 def _common(names):
-    """Return a common name: 'bic' for 'bic_1' and 'bic_1993'; or the first."""
+    """Return a common name: 'bic' for 'bic_1' and 'bic_1993'; otherwise the first name."""
     shared = re.match(r'(.+)[\W_]\d*$', os.path.commonprefix(names))
     return shared.group(1) if shared else names[0]
 
@@ -208,22 +212,20 @@ def aggregate(summaries):
     every = [{figures['step']: figures for figures in summary['steps']} for summary in summaries]
     common = sorted(set(every[0]).intersection(*every))
     runs = [[steps[step] for step in common] for steps in every]
-    notes = ['{}: {}'.format(summary['log'], note)
-             for summary in summaries for note in summary['notes']]
+    notes = [f'{summary["log"]}: {note}' for summary in summaries for note in summary['notes']]
     if len(common) < max(map(len, every)):
-        notes.append('only the {} steps that all runs have finished are averaged'.format(
-            len(common)))
+        notes.append(f'only the {len(common)} steps that all runs have finished are averaged')
     seeds = [summary['settings'].seed for summary in summaries]
     if len(set(seeds)) < len(seeds):
-        notes.append('some of the runs have the same seed: {}'.format(', '.join(map(str, seeds))))
-    found, measured = list(map(compute_measures, runs)), set(FIELDS + OLD_NEW) - set(COUNTS)
+        notes.append(f'some of the runs have the same seed: {", ".join(map(str, seeds))}')
+    measures, measured = list(map(compute_measures, runs)), set(FIELDS + OLD_NEW) - set(COUNTS)
     return dict(
         summaries[0], log=', '.join(logs), num_runs=len(runs), seeds=seeds, notes=notes,
-        name='{} ({} runs)'.format(_common([summary['name'] for summary in summaries]), len(runs)),
-        title='mean ± standard deviation of {} runs: {}'.format(len(runs), ', '.join(logs)),
+        name=f'{_common([summary["name"] for summary in summaries])} ({len(runs)} runs)',
+        title=f'mean ± standard deviation of {len(runs)} runs: {", ".join(logs)}',
         settings=summaries[0]['settings']._replace(seed=None), model_dir=None,
         lists=next(filter(None, (summary['lists'] for summary in summaries)), None),
         last_finished_step=max(common, default=0),
         steps=[_merge(figures, measured) for figures in zip(*runs)],
-        measures={column: _merge([one[column] for one in found],
-                                 MEASURES if column in RESULTS else ()) for column in found[0]})
+        measures={column: _merge([one[column] for one in measures],
+                                 MEASURES if column in RESULTS else ()) for column in measures[0]})

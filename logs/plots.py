@@ -27,7 +27,7 @@ ORANGE, SKY, BLACK, GRAY = '#E69F00', '#56B4E9', '#000000', '#777777'
 COLORS = {'BiC': BLUE, 'replay': ORANGE, 'replay + KD': PURPLE, 'joint training': GREEN,
           'BiC without KD': SKY, None: GRAY}  # None: a log without settings
 UNCORRECTED = {'color': VERMILLION, 'marker': 'o', 'markerfacecolor': 'white'}
-# Several runs of one method have its color and differ in line and marker.
+# Runs of one method share its color and differ in line style and marker.
 VARIANTS = [('-', 'o'), ('--', 's'), ('-.', '^'), (':', 'D'), ('-', 'v'), ('--', 'P'), ('-.', 'X'),
             (':', '*')]
 PAPER = {'color': BLACK, 'linestyle': '--', 'linewidth': 1.}
@@ -47,18 +47,18 @@ STYLE = {
 
 
 def _draw(axes, summary, x, column, scale, style):
-    """A line through the steps that have `column`; a step that lacks it breaks the line.
+    """Draw a line through the steps that have `column`; a step that lacks it breaks the line.
 
-    A mean over runs has a band of one standard deviation to each side.
+    A mean over runs gets a band of one standard deviation on each side.
     """
     def values(name):
         return np.array([figures.get(name) for figures in summary['steps']], float) * scale
 
-    position = [figures[x] for figures in summary['steps']]
-    axes.plot(position, values(column), **style)
+    positions = [figures[x] for figures in summary['steps']]
+    axes.plot(positions, values(column), **style)
     if any(column + SPREAD in figures for figures in summary['steps']):
         low, high = (values(column) + sign * values(column + SPREAD) for sign in (-1, 1))
-        axes.fill_between(position, low, high, color=style['color'], alpha=0.18, linewidth=0)
+        axes.fill_between(positions, low, high, color=style['color'], alpha=0.18, linewidth=0)
 
 
 def _has(summaries, column):
@@ -66,19 +66,19 @@ def _has(summaries, column):
 
 
 def _corrects(summary):
-    """Whether a run has a bias correction."""
+    """Return whether a run has a bias correction."""
     return bool(summary['settings'] and summary['settings'].bias_correction
                 and summary['num_steps'] > 1)
 
 
 def _styles(summaries):
-    """The style of each run's lines: the color of its method."""
+    """Return the style of each run's lines, in the color of its method."""
     styles, counts = [], collections.Counter()
     for summary in summaries:
         method = tables.method(summary['settings']) if summary['settings'] else None
         line, marker = VARIANTS[counts[method] % len(VARIANTS)]
         style = {'color': COLORS[method], 'linestyle': line, 'marker': marker}
-        if summary['num_steps'] == 1 and len(summaries) > 1:  # a line across
+        if summary['num_steps'] == 1 and len(summaries) > 1:  # a horizontal line
             style['marker'] = ''
         if counts[method] >= len(VARIANTS):
             style['markerfacecolor'] = 'white'
@@ -87,23 +87,28 @@ def _styles(summaries):
     return styles
 
 
+def _uncorrected(style, single):
+    """Return the style of a run's uncorrected curve; `single`: no other run has one."""
+    marker = UNCORRECTED['marker'] if single else style['marker']
+    return dict(UNCORRECTED, marker=marker, linestyle=style['linestyle'])
+
+
 def _accuracy(axes, summaries, styles, column):
-    """Accuracy against classes seen, next to the published curves."""
+    """Draw accuracy against classes seen, with the published curves."""
     x = tables.axis(summaries)
     for summary in {summary['published']: summary for summary in summaries}.values():
         if summary['published'] and column == 'top5':
             _draw(axes, summary, x, 'published_top5', 100, AUTHORS)
-    metric = {tables.experiment(summary): summary for summary in summaries if x == 'classes'}
-    for summary in metric.values():
+    by_experiment = {tables.experiment(summary): summary
+                     for summary in summaries if x == 'classes'}
+    for summary in by_experiment.values():
         curve = summary['settings'] and published.paper_curve(summary['settings'], column)
         if curve:
             axes.plot(summary['settings'].groups[1:], 100 * np.array(curve), **PAPER)
     single = len(list(filter(_corrects, summaries))) == 1
     for summary, style in zip(summaries, styles):
         if _corrects(summary):
-            own = UNCORRECTED if single else dict(UNCORRECTED, marker=style['marker'])
-            _draw(axes, summary, x, column + '_before', 100,
-                  dict(own, linestyle=style['linestyle']))
+            _draw(axes, summary, x, column + '_before', 100, _uncorrected(style, single))
     for summary, style in zip(summaries, styles):
         if summary['num_steps'] == 1 and summary['steps'] and len(summaries) > 1:
             axes.axhline(100 * summary['steps'][0][column], color=style['color'],
@@ -115,7 +120,7 @@ def _accuracy(axes, summaries, styles, column):
 
 
 def _curves(part, summaries, styles):
-    """Accuracies; beneath them β and γ of the runs with a bias correction."""
+    """Draw accuracies and, below, β and γ of the runs with a bias correction."""
     columns = [column for column in ('top1', 'top5') if _has(summaries, column)]
     corrected = [(summary, style) for summary, style in zip(summaries, styles)
                  if _corrects(summary) and _has([summary], 'beta')]
@@ -126,7 +131,7 @@ def _curves(part, summaries, styles):
         axes.set_axis_off()
     for axes, name, letter, neutral in zip(grid[-1] if corrected else (), ('beta', 'gamma'), 'βγ',
                                            (1, 0)):
-        axes.axhline(neutral, color=GRAY, linewidth=0.6)  # leaves the logits as they are
+        axes.axhline(neutral, color=GRAY, linewidth=0.6)  # the value that changes no logit
         for summary in {summary['published']: summary for summary, _ in corrected}.values():
             if summary['published']:
                 _draw(axes, summary, 'step', 'published_' + name, 1, AUTHORS)
@@ -139,14 +144,13 @@ def _curves(part, summaries, styles):
 
 
 def _legend_keys(names, summaries, styles):
-    """(label, style) of each entry: the legend stands below the panels and covers no data."""
+    """Return (label, style) of each entry of the legend, which is below the panels."""
     keys = list(zip(names, styles))
     corrected = [(name, style) for name, summary, style in zip(names, summaries, styles)
                  if _corrects(summary)]
     for name, style in corrected:
         label = f'{name} uncorrected' if len(summaries) > 1 else 'uncorrected'
-        own = UNCORRECTED if len(corrected) == 1 else dict(UNCORRECTED, marker=style['marker'])
-        keys.append((label, dict(own, linestyle=style['linestyle'])))
+        keys.append((label, _uncorrected(style, len(corrected) == 1)))
     epochs = {published.DATASETS[summary['dataset']].train_epochs for summary in summaries
               for column in ('top1', 'top5')
               if summary['settings'] and published.paper_curve(summary['settings'], column)}
@@ -161,7 +165,7 @@ def _legend(part, keys, columns):
 
 
 def _heading(summaries, title):
-    """What the figure shows: data set, length, number of runs, and the meaning of the band."""
+    """Return the heading: data set, length, number of runs, and the meaning of the band."""
     lines = list(dict.fromkeys(filter(None, map(tables.experiment, summaries))))
     if title:
         lines = [title] + lines
@@ -175,38 +179,38 @@ def _heading(summaries, title):
 
 
 def _plain(name):
-    """A run's name for Matplotlib, which reads $ as a formula and hides names that start with _."""
+    """Escape a run's name: Matplotlib reads $ as a formula and hides names that start with _."""
     name = name if len(name) <= MAX_NAME else '...' + name[3 - MAX_NAME:]
     return name.replace('$', r'\$').replace('_', ' _', name.startswith('_'))
 
 
 def _pair(part, name, title, draw, *what):
-    """Two panels side by side, uncorrected and corrected, which `draw` fills."""
+    """Make two panels side by side, uncorrected and corrected, and fill them with `draw`."""
     if name:
         part.suptitle(name, fontsize=8, fontweight='bold')
     axes = part.subplots(1, 2, sharey=True)
     for ax, when in zip(axes, ('uncorrected', 'corrected')):
         ax.set_title(f'{title}, {when}')
         ax.grid(False)
-    shown, label, ticks = draw(axes, *what)
-    bar = part.colorbar(shown, ax=list(axes), pad=0.015, fraction=0.04, ticks=ticks)
+    image, label, ticks = draw(axes, *what)
+    bar = part.colorbar(image, ax=list(axes), pad=0.015, fraction=0.04, ticks=ticks)
     bar.set_label(label)
     bar.outline.set_linewidth(0.6)
 
 
 def _groups(axes, summary):
-    """Top-1 accuracy by group and step in color; returns (image, label, ticks) of the scale."""
+    """Draw top-1 accuracy by group and step; return (image, label, ticks) for the color scale."""
     last = max(figures['step'] for figures in summary['steps'] if figures['group_top1'])
     columns = 'group_top1_before', 'group_top1'
-    known = [100 * accuracy for figures in summary['steps'] for column in columns
-             for accuracy in figures[column] or ()]
-    low, high = min(known), max(known)
+    values = [100 * accuracy for figures in summary['steps'] for column in columns
+              for accuracy in figures[column] or ()]
+    low, high = min(values), max(values)
     for ax, column in zip(axes, columns):
         table = np.full([last, last], np.nan)  # group, step
         for figures in summary['steps']:
             if figures[column] and figures['step'] <= last:
                 table[:figures['step'], figures['step'] - 1] = 100 * np.array(figures[column])
-        shown = ax.imshow(table, cmap='YlGnBu', vmin=low, vmax=high, aspect='auto',
+        image = ax.imshow(table, cmap='YlGnBu', vmin=low, vmax=high, aspect='auto',
                           extent=(0.5, last + 0.5, last + 0.5, 0.5), interpolation='nearest')
         if last <= 12:
             for group, step in zip(*np.nonzero(~np.isnan(table))):
@@ -218,13 +222,14 @@ def _groups(axes, summary):
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     axes[0].set_ylabel('group, in order of arrival')
-    return shown, 'top-1 accuracy (%), linear scale', None
+    return image, 'top-1 accuracy (%), linear scale', None
 
 
 def read_confusions(summary):
-    """(step, before, after): a run's last confusion matrices; None where there are none.
+    """Return (step, before, after) with a run's last confusion matrices, or None without any.
 
-    Int arrays [n, n], rows are true classes. Raises UserError where they are of another run.
+    The matrices are int arrays [n, n] whose rows are the true classes. Raises UserError if they
+    belong to another run.
     """
     step = summary['last_finished_step']
     paths = [os.path.join(summary['model_dir'] or '', name.format(step))
@@ -234,23 +239,23 @@ def read_confusions(summary):
     try:
         before, after = map(np.load, paths)
     except (OSError, EOFError, ValueError) as error:
-        raise UserError('{}: {}; leave it out or make the run again'.format(
-            ' or '.join(paths), error)) from None
-    found, known = after.trace() / after.sum(), summary['steps'][-1]['top1']
+        raise UserError(f'{" or ".join(paths)}: {error}. Repeat the run, or remove both files to '
+                        'plot without them.') from None
+    top1, logged_top1 = after.trace() / after.sum(), summary['steps'][-1]['top1']
     settings = summary['settings']
     by_group = settings is not None and settings.num_classes > MOST_CONFUSION_CLASSES
     size = step if by_group else summary['steps'][-1]['classes']
     if len(after) != size:
-        raise UserError('{}: of another run than {}: it has {} rows, not {}'.format(
-            paths[1], summary['log'], len(after), size))
-    if not by_group and known is not None and abs(found - known) > 1e-4:
-        raise UserError('{}: of another run than {}: its top-1 accuracy is {:.4f}, in the log '
-                        '{:.4f}'.format(paths[1], summary['log'], found, known))
+        raise UserError(f'{paths[1]}: of another run than {summary["log"]}: it has {len(after)} '
+                        f'rows, not {size}. Pass the matching log.')
+    if not by_group and logged_top1 is not None and abs(top1 - logged_top1) > 1e-4:
+        raise UserError(f'{paths[1]}: of another run than {summary["log"]}: its top-1 accuracy is '
+                        f'{top1:.4f}, in the log {logged_top1:.4f}. Pass the matching log.')
     return step, before, after
 
 
 def _confusions(axes, summary, confusion):
-    """The share of each true class's images that went to each class; returns as _groups."""
+    """Draw the share of each true class's images that were given each class; return as _groups."""
     step, before, after = confusion
     size = len(before)
     bounds = [0] + [figures['classes'] for figures in summary['steps'] if figures['step'] <= step]
@@ -261,63 +266,76 @@ def _confusions(axes, summary, confusion):
     for ax, counts in zip(axes, (before, after)):
         counts = np.add.reduceat(np.add.reduceat(counts.astype(float), edges, 0), edges, 1)
         share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        # Square root: a class's errors are spread over many classes next to the diagonal.
-        shown = ax.imshow(share, cmap='gist_heat_r', norm=PowerNorm(0.5, 0, 100),
+        # Square root, because the errors of a class are spread over many other classes.
+        image = ax.imshow(share, cmap='gist_heat_r', norm=PowerNorm(0.5, 0, 100),
                           extent=(0, size, size, 0), interpolation='nearest')
         for boundary in bounds[1:-1] if step < size else ():
             for line in (ax.axhline, ax.axvline):
                 line(boundary, color='#999999', linewidth=0.35)
         ax.spines[:].set_visible(True)
         ticks = bounds[::max(1, step // 5)]
-        ax.set(xticks=ticks, yticks=ticks,
-               xlabel='predicted {}, in order of arrival'.format(unit))
-    axes[0].set_ylabel('true {}'.format(unit))
+        ax.set(xticks=ticks, yticks=ticks, xlabel=f'predicted {unit}, in order of arrival')
+    axes[0].set_ylabel(f'true {unit}')
     label = f'share of the true {unit}\'s test images (%)\nrows sum to 100, square-root scale'
-    return shown, label, [0, 1, 5, 10, 25, 50, 100]
+    return image, label, [0, 1, 5, 10, 25, 50, 100]
 
 
 def write(path, summaries, compare=False, title=None):
-    """Draws runs, or means of runs, into a .png, .pdf or .svg file.
+    """Plot runs, or means of runs, into a .png, .pdf or .svg file.
 
-    `summaries`: as `report.summarise` returns them; `compare`: only the curves. Raises OSError if
-    the file cannot be written.
+    Args:
+        path: the file.
+        summaries: a list of dicts as returned by `report.summarise`.
+        compare: bool, whether to draw only the curves.
+        title: str or None.
+
+    Raises OSError if the file cannot be written.
     """
     with matplotlib.rc_context(STYLE):
         content = io.BytesIO()
         form = os.path.splitext(path)[1][1:].lower()
-        # No date: the same logs make the same file.
+        # Without a date, the same logs give the same file.
         metadata = {'pdf': {'CreationDate': None}, 'svg': {'Date': None}}.get(form)
         _figure(summaries, compare, title).savefig(content, format=form, dpi=200,
                                                    metadata=metadata)
     write_file(path, content.getvalue())
 
 
+def _run_sections(name, summary):
+    """Return the sections of one run, as in _figure, with `name` above each unless it is None."""
+    head = 0.2 if name else 0
+    sections = []
+    if _has([summary], 'group_top1') and _has([summary], 'group_top1_before'):
+        sections.append((2.9 + head, lambda part: _pair(
+            part, name, 'Top-1 by group', _groups, summary)))
+    confusion = read_confusions(summary)
+    if confusion:
+        sections.append((3.3 + head, lambda part: _pair(
+            part, name, f'Confusion after step {confusion[0]}', _confusions, summary, confusion)))
+    return sections
+
+
 def _figure(summaries, compare=False, title=None):
     names = list(map(_plain, tables.names(summaries)))
     styles = _styles(summaries)
     keys = _legend_keys(names, summaries, styles)
-    # As many columns as fit the width, at about 115 characters and the length of a sample line.
+    # As many columns as fit in about 115 characters, with 9 for the sample line of each entry.
     columns = max(1, min(len(keys), 115 // (9 + max(len(label) for label, _ in keys))))
-    # (height in inches, what draws into this part of the figure, of what)
     rows = 2 if any(_corrects(summary) and _has([summary], 'beta') for summary in summaries) else 1
-    sections = [(2.3 * rows, _curves, summaries, styles),
-                (0.06 + 0.16 * -(-len(keys) // columns), _legend, keys, columns)]
+    # (height in inches, function that draws into this part of the figure)
+    sections = [(2.3 * rows, lambda part: _curves(part, summaries, styles)),
+                (0.06 + 0.16 * -(-len(keys) // columns),
+                 lambda part: _legend(part, keys, columns))]
     for name, summary in zip(names, [] if compare else summaries):
-        name, head = (name, 0.2) if len(names) > 1 else (None, 0)
-        if _has([summary], 'group_top1') and _has([summary], 'group_top1_before'):
-            sections.append((2.9 + head, _pair, name, 'Top-1 by group', _groups, summary))
-        confusion = read_confusions(summary)
-        if confusion:
-            sections.append((3.3 + head, _pair, name, f'Confusion after step {confusion[0]}',
-                             _confusions, summary, confusion))
+        sections += _run_sections(name if len(names) > 1 else None, summary)
     heading = _heading(summaries, title)
-    heights = [section[0] for section in sections]
+    heights = [height for height, _ in sections]
     head = 0.15 * (heading.count('\n') + 1) + 0.08
     figure = Figure(figsize=(WIDTH, sum(heights) + head), constrained_layout=True)
     figure.suptitle(heading, fontsize=8, x=0.01, ha='left')
     parts = np.atleast_1d(figure.subfigures(len(sections), 1, height_ratios=heights))
-    for part, (_, draw, *what) in zip(parts, sections):
-        draw(part, *what)
+    for part, (_, draw) in zip(parts, sections):
+        draw(part)
     # a, b, ... z, aa, ab, ...
     letters = itertools.product([''] + list(string.ascii_lowercase), string.ascii_lowercase)
     for ax in figure.axes:

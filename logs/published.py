@@ -1,4 +1,4 @@
-"""Published results: the two tables of the authors' runs, and results of others by protocol."""
+"""Published results: the two tables of the authors' runs, and others' results by protocol."""
 
 import csv
 import functools
@@ -8,23 +8,24 @@ import os
 from runtime.settings import DATASETS, override
 
 SETS = ('imagenet100', 'imagenet1000')
-# Column of a report: column of the tables.
+# Column of a report -> column of the tables.
 COLUMNS = {'paper_top5': 'top5_paper', 'published_top5': 'top5_published_run',
            'published_top5_before': 'top5_before_correction', 'published_beta': 'beta',
            'published_gamma': 'gamma'}
 
-# (set, step, column) of a published value that the authors' log contradicts.
+# (set, step, column) of the published value that the authors' log contradicts.
 DOUBTFUL = ('imagenet1000', 10, 'published_top5_before')
 FOOTNOTE = ('¹ As published. It repeats the digits of that step\'s β; the authors\' log has '
             '65.91 there.')
 
-# The dataset setting: data_set in published.csv.
+# The setting `dataset` -> data_set in published.csv.
 DATA_SETS = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 ids)',
              'imagenet1000': 'ImageNet-1000'}
 
 # The settings that make up a protocol.
 PROTOCOL = ('num_increments', 'first_classes', 'classes_per_increment', 'memory',
             'memory_per_class')
+USUAL_MEMORY = '2000 exemplars'  # of rows of published.csv that name no memory
 
 
 def _read_csv(name):
@@ -35,9 +36,9 @@ def _read_csv(name):
 
 @functools.lru_cache(maxsize=None)
 def table(name):
-    """The published results of a set in SETS: a list of {column: number}, one dict per step.
+    """Return the published results of a set in SETS: a list of {column: number}, one per step.
 
-    Accuracies are fractions of 1, as everywhere but in the file; a missing value is None.
+    Accuracies are fractions of 1 (in the file, percent). A missing value is None.
     """
     return [{column: _value(column, value) for column, value in row.items()}
             for row in _read_csv(name + '.csv')]
@@ -49,9 +50,9 @@ def _value(column, value):
 
 
 def published_set(settings):
-    """'imagenet100' or 'imagenet1000' if comparable with the authors' run there, else None.
+    """Return 'imagenet100' or 'imagenet1000' if comparable with the authors' run, else None.
 
-    That is, if its settings have the same data set, groups of classes and exemplar memory.
+    An experiment is comparable if its data set, groups and exemplar memory are the same.
     """
     if settings is None or settings.dataset not in SETS:
         return None
@@ -61,55 +62,65 @@ def published_set(settings):
 
 
 def protocol(settings):
-    """How published.csv calls the groups and the memory of an experiment."""
+    """Return the name in published.csv of an experiment's groups and memory."""
+    if settings.num_steps == 1:
+        return _groups_text(settings)
+    return f'{_groups_text(settings)}; {_memory_text(settings)}'
+
+
+def _groups_text(settings):
     sizes = [settings.new(step) for step in range(settings.num_steps)]
     if len(sizes) == 1:
         return 'all classes at once'
     if len(set(sizes)) == 1:
-        groups = '{} steps of {}'.format(len(sizes), sizes[0])
-    else:
-        groups = '{} classes then {} steps of {}'.format(sizes[0], len(sizes) - 1, sizes[1])
+        return f'{len(sizes)} steps of {sizes[0]}'
+    return f'{sizes[0]} classes then {len(sizes) - 1} steps of {sizes[1]}'
+
+
+def _memory_text(settings):
     if settings.memory == 'growing':
-        return '{}; {} exemplars per class'.format(groups, settings.memory_per_class)
-    return '{}; {} exemplars'.format(groups, settings.memory_per_class * settings.num_classes)
+        return f'{settings.memory_per_class} exemplars per class'
+    return f'{settings.memory_per_class * settings.num_classes} exemplars'
 
 
 def length(settings):
-    """'25 of 250 epochs' if a data set with published results has other epochs, else None."""
+    """Return, for example, '25 of 250 epochs' if the published results have others, else None."""
     if settings is None or settings.dataset not in DATA_SETS:
         return None
     epochs = DATASETS[settings.dataset].train_epochs
     if settings.train_epochs == epochs:
         return None
-    return ('{} of {} epochs' if settings.train_epochs < epochs else '{} epochs instead of {}'
-            ).format(settings.train_epochs, epochs)
+    if settings.train_epochs < epochs:
+        return f'{settings.train_epochs} of {epochs} epochs'
+    return f'{settings.train_epochs} epochs instead of {epochs}'
 
 
 def usual(settings):
-    """The data set's own settings, with the epochs of rate drops as they follow from the length."""
-    own = DATASETS.get(settings.dataset, DATASETS['folder'])
-    return override(own, train_epochs=settings.train_epochs)._replace(
-        train_epochs=own.train_epochs)
+    """Return the data set's settings, with rate boundaries that follow from the run's epochs."""
+    defaults = DATASETS.get(settings.dataset, DATASETS['folder'])
+    return override(defaults, train_epochs=settings.train_epochs)._replace(
+        train_epochs=defaults.train_epochs)
 
 
 def like(settings):
-    """The published settings of the data set, at the protocol and length of an experiment."""
+    """Return the data set's published settings, with the experiment's protocol and length."""
     return override(DATASETS[settings.dataset], train_epochs=settings.train_epochs)._replace(
         **{name: getattr(settings, name) for name in PROTOCOL})
 
 
 def results(settings):
-    """The rows of published.csv on the protocol of an experiment, as dicts."""
+    """Return the rows of published.csv for the protocol of an experiment, as dicts."""
     if settings is None:
         return []
-    # A row that does not name its memory has the usual one.
-    names = (protocol(settings), protocol(settings).replace('; 2000 exemplars', ''))
+    names = [protocol(settings)]
+    if _memory_text(settings) == USUAL_MEMORY:
+        names.append(_groups_text(settings))
     return [row for row in _read_csv('published.csv')
             if row['data_set'] == DATA_SETS.get(settings.dataset) and row['protocol'] in names]
 
 
 def paper_curve(settings, metric):
-    """The paper's accuracies of BiC after each step, as fractions; [] if it has none.
+    """Return the paper's accuracies of BiC after each step, as fractions; [] if it has none.
 
     `metric`: 'top1' or 'top5'.
     """

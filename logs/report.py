@@ -6,8 +6,8 @@
     python logs/report.py LOG... --csv | --json         one row per step; all results
     python logs/report.py LOG --plot FILE.png           accuracy, β and γ, confusion matrices
 
-Reads complete and cut off logs: see logs/log_reader.py. Notes on what it could not read go to the
-error stream.
+Logs may be complete or cut off: see logs/log_reader.py. Notes on unreadable lines go to the error
+stream.
 """
 
 import argparse
@@ -30,19 +30,19 @@ PLOT_FORMATS = ('.png', '.pdf', '.svg')
 
 
 def summarise(run, number=1, count=1):
-    """The results of a run, the `number`th of `count` in its log, as a dict (see --json)."""
+    """Return the results of run `number` of the `count` runs in a log, as a dict (see --json)."""
     set_name = published.published_set(run.settings)
     rows = dict(enumerate(published.table(set_name) if set_name else [], 1))
     steps = []
-    for step, found in sorted(run.steps.items()):
+    for step, results in sorted(run.steps.items()):
         row = rows.get(step, {})
-        figures = {'step': step, 'classes': found.get('classes', row.get('classes'))}
-        figures.update((column, found.get(column))
+        figures = {'step': step, 'classes': results.get('classes', row.get('classes'))}
+        figures.update((column, results.get(column))
                        for column in log_reader.FIELDS + log_reader.GROUPS)
         figures.update((column, row.get(key)) for column, key in published.COLUMNS.items())
         steps.append(measures.without_trivial_top5(figures))
     measures.add_old_new(steps)
-    last = max((step for step, found in run.steps.items() if {'top1', 'top5'} & set(found)),
+    last = max((step for step, results in run.steps.items() if {'top1', 'top5'} & set(results)),
                default=0)
     num_steps = run.settings.num_steps if run.settings else None
     notes = list(run.notes)
@@ -55,7 +55,7 @@ def summarise(run, number=1, count=1):
         notes.append(f'{last or "none"} of {num_steps} steps finished')
     folder, name = os.path.split(os.path.abspath(run.log))
     model_dir = None
-    if name == LOG_FILE:  # as every run calls it, in a folder of its own
+    if name == LOG_FILE:  # the default name, in the run's model_dir
         model_dir = folder if number == count else None
         folder, name = os.path.split(folder)
     which = f', run {number} of {count}' if count > 1 else ''
@@ -73,7 +73,7 @@ def summarise(run, number=1, count=1):
 
 
 def as_csv(summaries):
-    """One row per step; accuracies are fractions, as in results.csv."""
+    """Return CSV text with one row per step; accuracies are fractions, as in results.csv."""
     columns = ['log', 'run', 'step', 'classes'] + list(
         log_reader.FIELDS + tuple(published.COLUMNS) + measures.OLD_NEW)
     if any('num_runs' in summary for summary in summaries):
@@ -89,7 +89,7 @@ def as_csv(summaries):
 
 
 def as_json(summaries):
-    """All results."""
+    """Return JSON text with all results."""
     return json.dumps({'runs': [
         dict(summary, settings=summary['settings']._asdict() if summary['settings'] else {})
         for summary in summaries]}, indent=1, ensure_ascii=False)
@@ -100,7 +100,7 @@ def _parse_flags(arguments):
         prog='report.py', description=__doc__.split('\n')[0], allow_abbrev=False)
 
     def refuse(message):
-        raise UserError(message + ' (see --help)')
+        raise UserError(f'{message} (see --help)')
     parser.error = refuse
     parser.add_argument('logs', nargs='+', metavar='LOG')
     together = parser.add_mutually_exclusive_group()
@@ -119,21 +119,21 @@ def _parse_flags(arguments):
     parser.add_argument('--plot', metavar='FILE', help='also write plots to FILE, a .png, .pdf or '
                         '.svg: accuracy, beta and gamma, accuracy by group, confusion matrices')
     parser.add_argument('--model_dir', metavar='DIR',
-                        help='of the log\'s last run, for the plot of its confusion matrices '
-                        '(default: the folder of a run.log)')
+                        help='folder with the confusion matrices of the log\'s last run, for '
+                        '--plot (default: the folder of a run.log)')
     files.check_arguments(sys.argv[1:] if arguments is None else list(arguments))
     flags = parser.parse_args(arguments)
     if flags.plot and os.path.splitext(flags.plot)[1].lower() not in PLOT_FORMATS:
-        refuse('--plot {}: the name has to end in {}'.format(flags.plot, ', '.join(PLOT_FORMATS)))
+        refuse(f'--plot {flags.plot}: the file name must end in {", ".join(PLOT_FORMATS)}')
     if flags.model_dir and (len(flags.logs) > 1 or not os.path.isdir(flags.model_dir)):
-        refuse('--model_dir {}: has to be the folder of one log'.format(flags.model_dir))
+        refuse(f'--model_dir {flags.model_dir}: must be the folder of one log')
     if flags.model_dir and (flags.aggregate or flags.compare or not flags.plot):
         refuse('--model_dir is for the --plot of one run')
     return flags
 
 
 def report(arguments):
-    """Does what the command line asks; returns (text for stdout, notes)."""
+    """Make the report for the command line; return (text for stdout, notes)."""
     flags = _parse_flags(arguments)
     summaries = []
     for log in flags.logs:
@@ -154,11 +154,11 @@ def report(arguments):
         try:
             from logs import plots
         except ImportError as error:
-            raise UserError('--plot needs matplotlib ({}): make setup ARGS=requirements/plot.txt'
-                            .format(error)) from None
+            raise UserError(f'--plot needs matplotlib ({error}). Run: '
+                            'make setup ARGS=requirements/plot.txt') from None
         if flags.model_dir and not plots.read_confusions(summaries[-1]):
-            raise UserError('--model_dir {}: no confusion matrices of the last step of {}'.format(
-                flags.model_dir, flags.logs[0]))
+            raise UserError(f'--model_dir {flags.model_dir}: no confusion matrices of the last '
+                            f'step of {flags.logs[0]}. Pass the model_dir of that run.')
         plots.write(flags.plot, summaries, flags.compare, flags.title)
     if flags.json:
         text = as_json(summaries)
@@ -170,12 +170,12 @@ def report(arguments):
         text = '\n\n'.join(tables.of_run(summary, flags.title) for summary in summaries)
     if flags.reference and not (flags.csv or flags.json):
         text += '\n\n' + tables.reference(flags.reference, each)
-    return text, ['{}: {}'.format(summary['title'], note)
+    return text, [f'{summary["title"]}: {note}'
                   for summary in summaries for note in summary['notes']]
 
 
 def main(arguments=None):
-    """Returns the exit status."""
+    """Print the report; return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding='utf-8', errors='backslashreplace')
     try:
@@ -184,14 +184,14 @@ def main(arguments=None):
     except (UserError, OSError) as error:
         line = error
         if isinstance(error, OSError):
-            line = '{}: {}'.format(error.filename or 'the output', error.strerror)
-        print('error: {}'.format(' '.join(str(line).split())), file=sys.stderr)
+            line = f'{error.filename or "the output"}: {error.strerror}'
+        print('error:', ' '.join(str(line).split()), file=sys.stderr)
         return 1
     for note in notes:
-        print('note: {}'.format(note), file=sys.stderr)
+        print(f'note: {note}', file=sys.stderr)
     return 0
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` has seen enough: no error
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when piped into `head`
     sys.exit(main())

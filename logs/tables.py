@@ -7,9 +7,9 @@ from logs import published
 from logs.log_reader import COUNTS
 from logs.measures import MEASURES, SPREAD, differences
 
-# How a value is written: times this, in this form.
+# Forms of a value: (factor, format).
 PERCENT, SCALAR, COUNT = (100, '{:.2f}'), (1, '{:.4f}'), (1, '{:.0f}')
-# The tables of one run, a row per step: caption, columns as (head, column of a step, form).
+# The tables of one run, one row per step: caption, columns as (head, column of a step, form).
 STEP_TABLES = (
     ('Accuracy on the test images of all classes seen (%), and the correction:', (
         ('top-1', 'top1', PERCENT),
@@ -39,7 +39,7 @@ AVERAGED = (('top-1', 'top1'), ('top-1 uncorrected', 'top1_before'), ('top-5', '
             ('authors\' run top-5', 'published_top5'))
 PUBLISHED_COLUMNS = (('step 1', 'first'), ('2', 'second'), ('3', 'third'), ('4', 'fourth'),
                      ('5', 'fifth'), ('last', 'last'), ('average', 'average_with_first'))
-# How a setting is named next to a method; others by their own name.
+# Texts for settings next to a method's name. Other settings appear by their name.
 WORDS = {'exemplar_selection': '{} exemplars', 'train_epochs': '{} epochs',
          'memory_per_class': '{} exemplars per class', 'val_share': 'validation share {}'}
 NOT_IN_JOINT_TRAINING = ('distillation', 'bias_correction', 'exemplar_selection')
@@ -51,7 +51,7 @@ MEASURES_EXPLAINED = (
 
 
 def method(settings):
-    """The name of a method, as the paper's comparisons have it."""
+    """Return the name of a method."""
     if settings.num_steps == 1:
         return 'joint training'
     return {(True, True): 'BiC', (True, False): 'replay + KD', (False, False): 'replay',
@@ -59,9 +59,9 @@ def method(settings):
 
 
 def names(summaries):
-    """Short names of the runs for legends and tables, all different.
+    """Return short, unique names of the runs for legends and tables.
 
-    Those given with --label; or methods, with the settings that tell two apart; or the logs'.
+    The names come from --label, or from methods and differing settings, or from the logs.
     """
     if all(summary.get('label') for summary in summaries):
         return [summary['label'] for summary in summaries]
@@ -74,7 +74,7 @@ def names(summaries):
 
 
 def _method_name(summary, summaries):
-    """The method and in which settings it differs from the others with it; None if unknown."""
+    """Return the method and how its settings differ from other runs of it; None if unknown."""
     if not summary['settings']:
         return None
     name = method(summary['settings'])
@@ -93,21 +93,21 @@ def _log_names(summaries):
     if len(set(short)) < len(short):
         parts = [summary['path'].split(os.sep) for summary in summaries]
     for depth in range(2, max(map(len, parts), default=0) + 1):
-        if len(set(short)) < len(short):  # with more of the folders that they lie in
+        if len(set(short)) < len(short):  # add one more parent folder
             short = ['/'.join(path[-depth:-1] + [summary['name']])
                      for path, summary in zip(parts, summaries)]
     return short if len(set(short)) == len(short) else [summary['title'] for summary in summaries]
 
 
 def axis(summaries):
-    """The key of a step that the runs have in common: 'classes' if all are known, or 'step'."""
-    known = all(figures['classes'] is not None
-                for summary in summaries for figures in summary['steps'])
-    return 'classes' if known else 'step'
+    """Return the common key of the runs' steps: 'classes' if all are known, otherwise 'step'."""
+    are_known = all(figures['classes'] is not None
+                    for summary in summaries for figures in summary['steps'])
+    return 'classes' if are_known else 'step'
 
 
 def experiment(summary):
-    """The data set, protocol and length of a run in words; '' if unknown."""
+    """Return the data set, protocol and length of a run in words; '' if unknown."""
     settings = summary['settings']
     if not settings:
         return ''
@@ -117,7 +117,7 @@ def experiment(summary):
 
 
 def runs(summary):
-    """How many runs are averaged in a summary."""
+    """Return the number of runs averaged in a summary."""
     return summary.get('num_runs', 1)
 
 
@@ -130,12 +130,12 @@ def _cell(figures, column, form=PERCENT):
 
 
 def _joined(*parts):
-    """The texts that are not empty, with commas."""
+    """Join the texts that are not empty with commas."""
     return ', '.join(part for part in parts if part)
 
 
 def _markdown(lines):
-    """A table from lists of cells, the first of them the head, padded so that it reads as text."""
+    """Return a table from lists of cells, the head first, padded so that it reads as text."""
     widths = [max(2, *map(len, column)) for column in zip(*lines)]
     rule = ['-' * widths[0]] + ['-' * (width - 1) + ':' for width in widths[1:]]
     padded = [[cell.rjust(width) if i else cell.ljust(width)
@@ -145,7 +145,7 @@ def _markdown(lines):
 
 
 def of_run(summary, title=None):
-    """The tables of one run, or of the mean of several, and the sentences that they need."""
+    """Return the tables of one run, or of the mean of several, with their explanations."""
     steps, name, key = summary['steps'], summary['published'], axis([summary])
     parts = ['### ' + (title or names([summary])[0]),
              '\n'.join(line for line in (experiment(summary), _source(summary)) if line)]
@@ -155,13 +155,17 @@ def of_run(summary, title=None):
     for caption, columns in STEP_TABLES:
         columns = [column for column in columns
                    if any(figures[column[1]] is not None for figures in steps)]
-        if columns:
-            table = _markdown([[first] + [head for head, _, _ in columns]] + [
-                [str(figures[key])] + [_cell(figures, column, form)
-                                       + '¹' * ((name, figures['step'], column)
-                                                == published.DOUBTFUL)
-                                       for _, column, form in columns] for figures in steps])
-            parts += [caption, table, published.FOOTNOTE if '¹' in table else '']
+        if not columns:
+            continue
+        lines = [[first] + [head for head, _, _ in columns]]
+        for figures in steps:
+            cells = [_cell(figures, column, form) for _, column, form in columns]
+            for i, (_, column, _) in enumerate(columns):
+                if (name, figures['step'], column) == published.DOUBTFUL:
+                    cells[i] += '¹'
+            lines.append([str(figures[key])] + cells)
+        table = _markdown(lines)
+        parts += [caption, table, published.FOOTNOTE if '¹' in table else '']
     if name:
         parts.append(_compare_counts(summary))
     parts += _averages(summary) + _published_results([summary])
@@ -177,18 +181,18 @@ def _source(summary):
 
 def _compare_counts(summary):
     rows = dict(enumerate(published.table(summary['published']), 1))
-    known = [(figures, column, rows[figures['step']][column]) for figures in summary['steps']
-             for column in COUNTS if figures['step'] in rows and figures[column] is not None]
+    counts = [(figures, column, rows[figures['step']][column]) for figures in summary['steps']
+              for column in COUNTS if figures['step'] in rows and figures[column] is not None]
     differ = [f'{column.replace("_samples", "")} at {figures["classes"]} classes ({expected})'
-              for figures, column, expected in known if figures[column] != expected]
+              for figures, column, expected in counts if figures[column] != expected]
     if differ:
         return ('Numbers of images that differ from the authors\' run (its own in parentheses): '
                 f'{", ".join(differ)}.')
-    return f'All {len(known)} numbers of images equal those of the authors\' run.'
+    return f'All {len(counts)} numbers of images equal those of the authors\' run.'
 
 
 def _measure_cell(summary, column, measure, cell=_cell):
-    """A measure, and with which step an average begins if top-5 accuracy leaves some out."""
+    """Return a measure, with the first step of an average if top-5 accuracy omits some steps."""
     text, first = cell(summary['measures'].get(column, {}), measure), summary['first_top5_step']
     if 'top5' in column and text != '-' and first > MEASURES.index(measure) + 1:
         text += f' (from step {first})'
@@ -212,13 +216,13 @@ def _averages(summary):
 
 
 def _over_steps(summary, column, measure):
-    """A measure over all steps; '-' for an unfinished run, or one with a single step."""
+    """Return a measure over all steps; '-' for an unfinished run or one with a single step."""
     complete = 1 < summary['last_finished_step'] == summary['num_steps']
     return _measure_cell(summary, column, measure) if complete else '-'
 
 
 def _published_results(summaries):
-    """The published results on the runs' protocols, and how the runs' settings differ from them."""
+    """Return published results on the runs' protocols, and how the runs' settings differ."""
     parts, every = [], [summary['published_results'] for summary in summaries]
     for rows in [rows for i, rows in enumerate(every) if rows and rows not in every[:i]]:
         protocol = _joined(rows[0]['data_set'], max((row['protocol'] for row in rows), key=len))
@@ -241,31 +245,31 @@ def _published_results(summaries):
 
 
 def reference(path, summaries):
-    """Tables of another program's results on the same lists, next to the runs'.
+    """Return tables of another program's results on the same lists, next to those of the runs.
 
-    `path`: a CSV file with a row per run and step, accuracies in percent; the text in the .md file
-    of the same name follows.
+    `path`: a CSV file with one row per run and step, accuracies in percent. The text of the .md
+    file with the same name follows the tables.
     """
     with open(path, newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
-    own = [(f'this code, seed {summary["settings"].seed}' if summary['settings'] else
-            summary['name'], {figures['classes']: figures for figures in summary['steps']})
-           for summary in summaries]
+    ours = [(f'this code, seed {summary["settings"].seed}' if summary['settings'] else
+             summary['name'], {figures['classes']: figures for figures in summary['steps']})
+            for summary in summaries]
     others = {}
     for row in rows:
         name = f'authors\' code, {row["run"]}, kernels of {row["kernels"]}'
         others.setdefault(name, {})[int(row['classes'])] = row
     classes = sorted({int(row['classes']) for row in rows})
     parts = ['#### The authors\' code on the same lists']
-    for caption, mine, theirs, form in (
+    for caption, column, other_column, form in (
             ('Top-5 (%), classes seen', 'top5', 'top5', PERCENT),
             ('Top-5 uncorrected (%)', 'top5_before', 'top5_uncorrected', PERCENT),
             ('β', 'beta', 'beta', SCALAR), ('γ', 'gamma', 'gamma', SCALAR)):
         lines = [[caption] + list(map(str, classes))]
-        lines += [[name] + [at.get(value, {}).get(theirs) or '-' for value in classes]
-                  for name, at in others.items()]
-        lines += [[name] + [_cell(at.get(value, {}), mine, form) for value in classes]
-                  for name, at in own]
+        lines += [[name] + [by_classes.get(count, {}).get(other_column) or '-'
+                            for count in classes] for name, by_classes in others.items()]
+        lines += [[name] + [_cell(by_classes.get(count, {}), column, form) for count in classes]
+                  for name, by_classes in ours]
         parts.append(_markdown(lines))
     text = os.path.splitext(path)[0] + '.md'
     if os.path.exists(text):
@@ -275,7 +279,7 @@ def reference(path, summaries):
 
 
 def comparison(summaries, title=None):
-    """Tables of several runs or means of runs: over all steps, by step, differing settings."""
+    """Return tables that compare runs or means: over all steps, by step, differing settings."""
     short, key = names(summaries), axis(summaries)
     descriptions = list(dict.fromkeys(filter(None, map(experiment, summaries))))
     parts = ['### ' + (title or 'Comparison'), '\n'.join(f'- {line}' for line in descriptions)]
@@ -313,14 +317,14 @@ def comparison(summaries, title=None):
 
 
 def _is_corrected(summary):
-    """Whether the correction changes any result."""
+    """Return whether the correction changes any result."""
     return any(None not in (figures[column], figures[column + '_before'])
                and figures[column] != figures[column + '_before']
                for figures in summary['steps'] for column in ('top1', 'top5'))
 
 
 def _by_step(summaries, curves, key):
-    """The accuracy at each step, a row per step; several tables if they would not fit a page."""
+    """Return accuracies, one row per step; several tables if one would not fit a page."""
     metric = 'top1' if any(figures['top1'] is not None for summary in summaries
                            for figures in summary['steps']) else 'top5'
     every = sorted({figures[key] for summary in summaries for figures in summary['steps']})
