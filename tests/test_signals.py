@@ -23,7 +23,8 @@ def data(tmp_path_factory):
 def request_(monkeypatch):
     """An installed StopRequest, and the statuses with which the process would have ended."""
     before = {number: signal.getsignal(number) for number in signals.StopRequest.SIGNALS}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    for number in before:  # a shell's background ignores SIGINT, and nohup ignores SIGHUP
+        signal.signal(number, signal.SIG_DFL)
     ends, stop = [], signals.StopRequest()
     monkeypatch.setattr(os, '_exit', ends.append)
     stop.install()
