@@ -3,6 +3,7 @@
 authors_reference.md says how the inputs are made; authors_reference.json holds the results. Each
 comparison prints its largest relative difference (`pytest -s`). fidelity.md lists them.
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -79,23 +80,31 @@ def checkpoint(weights, tmp_path_factory):
             session, str(tmp_path_factory.mktemp('classifier') / 'model.ckpt'))
 
 
+@contextlib.contextmanager
+def opened_graph():
+    """A session on a graph of its own, which does not become the default graph."""
+    tf.disable_v2_behavior()
+    session = tf.Session(graph=tf.Graph(), config=tf.ConfigProto(
+        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1))
+    yield session
+    session.close()
+
+
 @pytest.fixture(scope='module')
 def network_outputs(weights):
     """A function: (images, batch statistics or moving ones) -> (features, logits), as arrays.
 
     One graph and one session serve all tests: they cost more than most passes through them.
     """
-    tf.disable_v2_behavior()
-    with tf.Graph().as_default():
-        pixels = tf.placeholder(tf.float32, [None, 224, 224, 3])
-        outputs = {batch_statistics: resnet_model.network(
-            pixels, SETTINGS, batch_statistics, 'resnet', 'channels_last', tf.AUTO_REUSE)
-            for batch_statistics in (False, True)}
-        with tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1,
-                                              inter_op_parallelism_threads=1)) as session:
+    with opened_graph() as session:
+        with session.graph.as_default():
+            pixels = tf.placeholder(tf.float32, [None, 224, 224, 3])
+            outputs = {batch_statistics: resnet_model.network(
+                pixels, SETTINGS, batch_statistics, 'resnet', 'channels_last', tf.AUTO_REUSE)
+                for batch_statistics in (False, True)}
             load(session, weights)
-            yield lambda values, batch_statistics: session.run(
-                outputs[batch_statistics], {pixels: values})
+        yield lambda values, batch_statistics: session.run(
+            outputs[batch_statistics], {pixels: values})
 
 
 @pytest.fixture(scope='module')
@@ -113,15 +122,13 @@ def repeated_outputs(weights):
             inputs, mean, tf.reduce_sum(shares * squares, 0, True), beta, gamma,
             resnet_model.BATCH_NORM_EPSILON))
 
-    tf.disable_v2_behavior()
-    with tf.Graph().as_default(), pytest.MonkeyPatch.context() as patch, tf.Session(
-            config=tf.ConfigProto(intra_op_parallelism_threads=1,
-                                  inter_op_parallelism_threads=1)) as session:
-        pixels = tf.placeholder(tf.float32, [None, 224, 224, 3])
-        shares = tf.placeholder(tf.float32, [None, 1, 1, 1])
-        patch.setattr(resnet_model, '_batch_norm_relu', batch_norm_relu)
-        outputs = resnet_model.network(pixels, SETTINGS, True, 'resnet', 'channels_last')
-        load(session, weights)
+    with opened_graph() as session:
+        with session.graph.as_default(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(resnet_model, '_batch_norm_relu', batch_norm_relu)
+            pixels = tf.placeholder(tf.float32, [None, 224, 224, 3])
+            shares = tf.placeholder(tf.float32, [None, 1, 1, 1])
+            outputs = resnet_model.network(pixels, SETTINGS, True, 'resnet', 'channels_last')
+            load(session, weights)
         yield lambda values, counts: session.run(outputs, {
             pixels: values, shares: np.reshape(counts / np.sum(counts), [-1, 1, 1, 1])})
 

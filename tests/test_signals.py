@@ -89,7 +89,7 @@ def test_what_ends_a_run_stands_in_the_log_when_the_terminal_is_gone(data, tmp_p
 
 
 def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):
-    result = tiny_runs.run(data, tmp_path / 'model', ('data.lists:_label', 1,
+    result = tiny_runs.run(data, tmp_path / 'model', ('data.lists:parse_label', 1,
                                                       tiny_runs.INTERRUPT))
     assert result.status == 130 and not (tmp_path / 'model').exists()
 
