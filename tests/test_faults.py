@@ -154,7 +154,7 @@ def test_a_finished_run_prints_its_table_and_stops(data, whole, tmp_path):
     for name, content in whole.items():
         (model / name).write_bytes(content)
     result = tiny_runs.run(data, model)
-    assert result.status == 0 and 'progress' not in result.out
+    assert result.status == 0 and 'progress: ' not in result.out
     assert [line.split()[0] for line in tiny_runs.table(result.out)] == ['step', '1', '2']
     assert tiny_runs.final_state(model) == whole
 
