@@ -10,7 +10,8 @@ import pytest
 import tiny_runs
 
 from logs import log_reader, measures
-from runtime import LOG, run_log, state
+from runtime import LOG, state
+from runtime import results as results_lib
 
 
 @pytest.fixture(scope='module')
@@ -101,7 +102,7 @@ def test_a_number_that_is_missing_is_left_out_of_the_log(said):
     row = dict.fromkeys(('val_top5', 'val_top1', 'top5'), None)
     row.update(step=1, top5_before=None, top1=0.5, top1_before=0.25, cross_entropy=1.5, beta=1.,
                gamma=0., group_top1=[0.5], group_top1_before=[0.25])
-    run_log.step_lines(2, [row])
+    results_lib.log_step(2, [row])
     assert said[0] == 'test: step 1 of 2, top-1 50.00% (25.00% uncorrected), cross-entropy 1.5000'
     assert said[1] == 'test by group: step 1 of 2, top-1 50.00% (25.00% uncorrected)'
 
