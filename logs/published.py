@@ -70,7 +70,7 @@ def protocol(settings):
     else:
         groups = '{} classes then {} steps of {}'.format(sizes[0], len(sizes) - 1, sizes[1])
     if settings.memory == 'growing':
-        return '{}; {} exemplars a class'.format(groups, settings.memory_per_class)
+        return '{}; {} exemplars per class'.format(groups, settings.memory_per_class)
     return '{}; {} exemplars'.format(groups, settings.memory_per_class * settings.num_classes)
 
 

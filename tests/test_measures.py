@@ -174,9 +174,9 @@ def test_published_figures_of_the_runs_protocol_are_laid_beside_it(run_report):
 @pytest.mark.parametrize('settings, sources', [
     ({'num_increments': 5}, {'Zhou et al. survey (PyCIL)': '50 classes then 5 steps of 10'}),
     ({'num_increments': 5, 'memory': 'growing'},
-     {'PODNet table 1': '50 classes then 5 steps of 10; 20 exemplars a class'}),
+     {'PODNet table 1': '50 classes then 5 steps of 10; 20 exemplars per class'}),
     ({'num_increments': 10, 'memory': 'growing'},
-     {'PODNet table 1': '50 classes then 10 steps of 5; 20 exemplars a class'})])
+     {'PODNet table 1': '50 classes then 10 steps of 5; 20 exemplars per class'})])
 def test_published_figures_after_a_first_group_of_50(run_report, settings, sources):
     size = 50 // settings['num_increments']
     text = cifar_log(first_classes=50, classes=(50, 50 + size, 50 + 2 * size),
