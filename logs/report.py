@@ -154,8 +154,8 @@ def report(arguments):
         try:
             from logs import plots
         except ImportError as error:
-            raise UserError('--plot needs matplotlib ({}): make setup ARGS=requirements/plot.txt'
-                            .format(error)) from None
+            raise UserError('--plot needs matplotlib ({}). Run `make setup '
+                            'ARGS=requirements/plot.txt`.'.format(error)) from None
         if flags.model_dir and not plots.read_confusions(summaries[-1]):
             raise UserError('--model_dir {}: no confusion matrices of the last step of {}'.format(
                 flags.model_dir, flags.logs[0]))
