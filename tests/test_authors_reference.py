@@ -175,7 +175,7 @@ def test_features_and_logits(network_outputs, mode):
 
 @pytest.mark.parametrize('num_classes', [100, 1000])
 def test_initial_weight_decay(session, num_classes):
-    """The first update's weight decay in the authors' logs; another seed there, hence 1 percent."""
+    """The first update's weight decay in the authors' logs, to 1 percent: their seed differs."""
     settings = settings_lib.DATASETS[f'imagenet{num_classes}']
     tf.set_random_seed(settings.seed)
     resnet_model.network(tf.zeros([1, 32, 32, 3]), settings, True, 'resnet', 'channels_last')

@@ -64,7 +64,7 @@ def test_herding():
 
 
 def test_features_are_held_once():
-    """Selection adds the classes at hand to the features, not a second copy of all."""
+    """Selection copies the features of a few classes at a time, never all of them."""
     settings = settings_lib.DATASETS['imagenet100']
     classes, features = herding.class_features([500] * 10 * (num_cores() + 1))
     settings = settings._replace(num_classes=100 * (num_cores() + 1))

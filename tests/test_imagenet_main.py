@@ -27,7 +27,7 @@ from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images a class held out; 9, then 4 exemplars
+C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images per class held out; 9, then 4 exemplars
 SIZES = [M] * G
 FLAGS = [
     '--dataset=folder', '--num_classes=6', '--num_increments=3', '--memory_per_class=4',
@@ -36,7 +36,7 @@ FLAGS = [
     '--lr_boundaries=3,4', '--batch_norm_decay=0.9', '--num_parallel_calls=1',
     '--intra_op_threads=1', '--inter_op_threads=1', '--keep_checkpoints', '--progress_every=1']
 RATE = 1.6 * 8 / 256
-# The same with a large first group, a small last one, and an order of their own: 2 images a class
+# The same with a large first group, a small last one, and an order of their own: 2 images per class
 # held out, of which the last step takes 1; 6, then 3 exemplars.
 UNEQUAL_SIZES, ORDER = [3, 2, 1], [3, 0, 5, 1, 4, 2]
 UNEQUAL_FLAGS = [flag for flag in FLAGS if 'num_increments' not in flag] + [
@@ -281,7 +281,7 @@ def test_first_update_of_each_step(either, session, step):
 
 @pytest.mark.parametrize('step', range(1, G))
 def test_a_step_starts_from_the_one_before(tiny, step):
-    """Weights and moving statistics; momentum starts anew."""
+    """Weights and moving statistics; momentum starts from zero."""
     start, last = tiny.classifier(step, 0), tiny.classifier(step - 1)
     assert_same(network_of(start), network_of(last))
     assert_same(network_of(start, 'store_resnet/'), network_of(last))
@@ -410,7 +410,7 @@ def test_same_seed_same_figures(tiny):
             assert again.read() == first.read()
 
 
-# -- checkpoints of the original system -------------------------------------------------------
+# -- checkpoints of the authors' code ---------------------------------------------------------
 
 
 def write_original(model_dir, step, weights, bias, shape):

@@ -114,7 +114,7 @@ def test_a_stage_goes_on_from_any_update(session, tmp_path, start):
         np.testing.assert_array_equal(images, images_again)
         np.testing.assert_array_equal(labels, labels_again)
     crops = np.concatenate([images for images, _ in whole]).reshape(50, -1)
-    assert len(np.unique(crops, axis=0)) > 45  # drawn anew every time
+    assert len(np.unique(crops, axis=0)) > 45  # drawn again every time
 
 
 @pytest.mark.parametrize('total, local', [(2, 2), (2, 1), (4, 4), (4, 2)])

@@ -454,7 +454,7 @@ def test_momentum(monkeypatch, session):
 
 
 def test_both_networks_start_from_the_classifier_before(tmp_path):
-    """The checkpoint of step t-1, momentum and its own stored network in it; momentum is anew."""
+    """The checkpoint of step t-1, momentum and its own stored network in it; momentum is zero."""
     stream = np.random.RandomState(7)
     weights = oracles.random_weights('cifar', 8, C, seed=8)
     with tf.Graph().as_default(), tf.Session() as session:
