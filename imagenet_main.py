@@ -3,8 +3,8 @@
     python imagenet_main.py                        # ImageNet-1000, the paper's headline experiment
     python imagenet_main.py --dataset=glyphs100    # embedded images, minutes on two CPU cores
 
-Steps count from 0 here and in file names, as t in the formulas does, and from 1 in the log and the
-tables. Paper: https://arxiv.org/abs/1905.13260; for the authors' code see README.md.
+Steps count from 0 here, as t does in the formulas, and from 1 in the log and the tables. For file
+names see runtime/README.md. Paper: https://arxiv.org/abs/1905.13260; authors' code: see README.md.
 """
 
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
@@ -136,7 +136,7 @@ def run_step(run, step, exemplars, teacher_bias):
         results, predicted, features = evaluate(run, step, frozen, bias, samples, herds)
     results_lib.write_predicted_classes(run.model_dir, step, settings, run.split, test, predicted)
 
-    # The exemplar memory, by herding.
+    # The exemplar memory (herding or random exemplars).
     if not stores:
         return results, []
     chosen = exemplar.select(settings, step, training.class_indices, features, after_last=True)

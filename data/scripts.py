@@ -141,7 +141,7 @@ def check_writable(folder, way_out):
         raise UserError(f'{folder}: cannot be written ({error.strerror}). {way_out}') from None
 
 
-@functools.lru_cache(maxsize=1024)  # a million pictures lie in few folders
+@functools.lru_cache(maxsize=1024)  # a million images are in a few folders
 def make_folder(root, folder):
     """Make `folder` under `root`. Raise UserError if it leads elsewhere, such as into a source."""
     path = os.path.join(root, folder)
@@ -199,7 +199,7 @@ def increments(num_classes, most=10):
     groups = max(count for count in range(1, most + 1) if num_classes % count == 0)
     if groups > 1:
         return groups, '--num_increments={}'.format(groups)
-    size = math.ceil(num_classes / most)  # no number of equal groups
+    size = math.ceil(num_classes / most)  # no number of equal groups fits
     return math.ceil(num_classes / size), '--classes_per_increment={}'.format(size)
 
 
@@ -234,7 +234,7 @@ def flags(description, target=None):
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--skip_bad_images', action='store_true',
-                        help='leave damaged pictures out of the lists instead of stopping')
+                        help='leave damaged images out of the lists instead of stopping')
     if target:
         parser.add_argument('--target', default=target,
                             help='the folder to make (default: %(default)s)')

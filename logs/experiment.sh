@@ -1,19 +1,20 @@
-# Source this file in the run.sh of an experiment. Logs, figures and tables go into that folder.
-#   experiment NAME FLAG...    run or resume one run; its log, NAME.log, is copied when it is finished
-#   tables FLAG...             results.md and figure.png of the folder's logs and of others named
-#   one NAME                   NAME.md and NAME.png of one run, with its confusion matrices
-# Paths are relative to the project's folder. The committed logs were made with TensorFlow 2.15.1
-# (PYTHON=.venv-tf2/bin/python) on an x86 processor with AVX-512. With one thread the results are the
-# same at every start. On two cores, two runs at the same time take less time than one after the
-# other on two threads.
+# Functions for the run.sh of an experiment, which sources this file. Results go into its folder.
+#   experiment NAME FLAG...    start or resume a run; copy its log to NAME.log once it is finished
+#   tables FLAG...             write results.md and figure.png from the logs in the folder and any
+#                              others named
+#   one NAME                   write NAME.md and NAME.png of one run, with its confusion matrices
+# Paths are relative to the repository. The committed logs were made with TensorFlow 2.15.1
+# (PYTHON=.venv-tf2/bin/python) on an x86 processor with AVX-512. With one thread, a run gives the
+# same results every time. On two cores, two such runs at once are faster than one after the other
+# with two threads each.
 export LC_ALL=C  # the order of *.log
 folder=logs/$(basename "$(cd "$(dirname "$0")" && pwd)")
 runs=logs/runs/${folder#logs/}
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
-"$python" -c 'import matplotlib' 2>/dev/null || {  # now, and not after hours
-    echo "error: PYTHON=$python has no matplotlib. Install it with make setup" \
-        "ARGS=requirements/plot.txt, and VENV=FOLDER for another environment." >&2
+"$python" -c 'import matplotlib' 2>/dev/null || {  # fail now, not after hours
+    echo "error: PYTHON=$python has no matplotlib. Run \`make setup ARGS=requirements/plot.txt\`," \
+        "with VENV=... for another environment than .venv." >&2
     exit 1
 }
 
@@ -33,7 +34,7 @@ one() {
     report "$1" "$1" "$folder/$1.log" --model_dir="$runs/$1"
 }
 
-report() {  # name of the tables, name of the figure, what they are of
+report() {  # name of the tables, name of the figure, then arguments of report.py
     tables=$folder/$1.md figure=$folder/$2.png
     shift 2
     "$python" logs/report.py "$@" --plot "$figure" >"$tables.part" && mv "$tables.part" "$tables"

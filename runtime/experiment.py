@@ -20,10 +20,9 @@ flags.DEFINE_bool('keep_checkpoints', None, 'Keep the classifier of every step, 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
-CLUSTER = 'cluster.json'  # where the workers of a job of several machines find its chief
 _PROBE = 'probe.tmp'
 _OWN_NAMES = re.compile(
-    r'((experiment\.json|cluster\.json|summary\.json|results\.csv|classes\.txt|'
+    r'((experiment\.json|summary\.json|results\.csv|classes\.txt|'
     r'predictions_\d+\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)'
     r'(\.tmp)?|probe(\.tmp){1,2}|lock|run\.log|summary|\d+_(classifier|bias))$')
 _OWN_FILES = 'own_files'  # other paths in model_dir that this program made, in experiment.json
@@ -162,7 +161,7 @@ def _write_claim(path, wanted, options):
 
 def _names(model_dir):
     """Return the names in `model_dir`, without the files that outlive an experiment."""
-    return [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK, CLUSTER)]
+    return [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
 
 
 def _first_foreign(model_dir, claimed, own_files):

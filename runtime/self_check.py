@@ -36,10 +36,10 @@ from runtime.errors import UserError  # noqa: E402
 FLAGS = flags.FLAGS
 STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'self_check.json')
 
-# The largest difference, as a share of the largest number beside it: (ResNet-8, ResNet-18 with a
-# teacher), three times what was measured or more. Every library adds float32 up in another order,
-# and that turns a few ReLUs near zero on or off, the more the deeper: 4e-5 and 8e-3 between
-# TensorFlow 1.15.2 by Intel, 1.15 for GPUs and 2.15.1, on a CPU.
+# The largest difference that passes, relative to the largest stored number of the same name:
+# (ResNet-8, ResNet-18 with a teacher). Each is at least three times the measured one, 4e-5 and 8e-3
+# between TensorFlow 1.15.2 by Intel, 1.15 for GPUs and 2.15.1 on a CPU. Libraries add float32 in
+# different orders, which turns a few ReLUs near zero on or off, more of them in deeper networks.
 TOLERANCES = 1e-3, 3e-2
 # TF32, the default of CUDA 11 and later on compute capability 8.0 and above, rounds the factors of
 # each product to 11 bits: 0.07 and 0.21, with factors rounded so on a CPU.
@@ -62,7 +62,7 @@ SECONDS = 1.5  # of each measurement
 
 
 def load_initial(session):
-    """Initialises all variables, those of the networks with what NumPy draws for their names."""
+    """Initialize all variables, those of the networks with what NumPy draws for their names."""
     networks = [variable for variable in tf.global_variables()
                 if variable.op.name.startswith((resnet_model.NETWORK, resnet_model.STORED_NETWORK))
                 and 'Momentum' not in variable.op.name]
@@ -115,7 +115,7 @@ def update_numbers(settings, step, machine_, timed=None):
         timed: (side, batch) of further updates, which are timed, or None.
 
     Returns:
-        ({name: list of numbers}, images a second or None).
+        ({name: list of numbers}, images per second or None).
     """
     images, classes = samples(settings)
     batch, (side, count) = settings.batch_size, timed or (1, 1)
@@ -167,8 +167,7 @@ def evaluation_numbers(frozen):
 
 
 def forward(frozen, **params):
-    """The small network's pass without training over all images: the outputs that stages 2 ff. use.
-    """
+    """Pass all images through the small network without training: what stage 2 and later use."""
     images, classes = samples(SMALL)
     return frozen.forward(lambda: tf.data.Dataset.from_tensor_slices(
         {'image': images, 'class': classes}).batch(SMALL.batch_size), NUM_IMAGES, **params)
@@ -214,18 +213,18 @@ def check(stored, layouts, tolerances):
                  sum(map(len, found.values())), largest[0], largest[2])
         wrong += [error for error in errors if error[0] > 1]
     if wrong:
-        others = '; {} others differ, too'.format(len(wrong) - 1) if len(wrong) > 1 else ''
+        others = ' ({} others differ, too)'.format(len(wrong) - 1) if len(wrong) > 1 else ''
         raise UserError('self check failed: {1}, {2}: stored {3:.7g}, found {4:.7g}, tolerance '
-                        '{5:.1g}{6}; do not train here, another runtime may do: '
-                        'runtime/machines/README.md'.format(*max(wrong), others))
+                        '{5:.1g}{6}. Do not train with this runtime. Try another one from '
+                        'runtime/machines/README.md.'.format(*max(wrong), others))
 
 
 def all_numbers(machine_, gpu):
     """Computes all that is compared.
 
     Returns:
-        ({data format: {name: list of numbers}}, images a second of ResNet-18's updates). Of the
-        layout that is not the machine's own, the stages that differ in it, where the device can.
+        ({data format: {name: list of numbers}}, images per second of ResNet-18's updates). The
+        other data format has only the stages that differ in it, if the device supports it.
     """
     own = machine_.data_format
     other = {'channels_first': 'channels_last', 'channels_last': 'channels_first'}[own]
@@ -251,7 +250,7 @@ def _named(parts):
 
 
 def speed(run, images):
-    """Images a second of `run`, which handles `images`; its first call is not counted."""
+    """Images per second of `run`, which handles `images`; its first call is not counted."""
     run()
     count, seconds, begin = 0, 0, time.perf_counter()
     while not count or seconds < SECONDS:
@@ -262,7 +261,7 @@ def speed(run, images):
 
 
 def input_speed(settings, machine_):
-    """(images a second of the training input alone, KB a file), from JPEGs of embedded images."""
+    """(images per second of the training input, KB per file), from JPEGs of embedded images."""
     glyphs = glyphs100.load()['train_images'].reshape(-1, 32, 32)
     rows, columns = FILE_SHAPE[0] // 32, FILE_SHAPE[1] // 32
     with tempfile.TemporaryDirectory() as directory:
@@ -288,8 +287,7 @@ def input_speed(settings, machine_):
 
 
 def say_speeds(updates, machine_, gpu):
-    """Says how many images updates and input do a second, and what to change where a GPU is idle.
-    """
+    """Log images per second of updates and input, and what to change if a GPU would be idle."""
     size, batch = ON_GPU if gpu else ON_CPU
     settings = settings_lib.DATASETS['imagenet1000']._replace(image_size=size, batch_size=batch)
     inputs, kilobytes = input_speed(settings, machine_)

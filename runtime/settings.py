@@ -259,7 +259,7 @@ def override(settings, **given):
 
 MAX_CLASSES = 10 ** 6  # a list of the groups is held in memory
 MAX_EPOCHS = 10 ** 5  # TensorFlow counts updates in 32 bits
-MAX_SEED = 2 ** 32 - 1  # NumPy's
+MAX_SEED = 2 ** 32 - 1  # the largest that NumPy takes
 MAX_RESIZED_SIDE = 2 ** 15 - 1
 POSITIVE_FIELDS = ('num_classes', 'num_increments', 'image_size', 'resnet_size', 'train_epochs',
                    'batch_size', 'learning_rate_batch', 'learning_rate', 'temperature', 'val_share')

@@ -19,7 +19,7 @@ PUBLISHED = [
     ('celeb10000', 10000, 10, 5, '0.2'), ('cifar100', 100, 2, 20, '0.1'),
     ('cifar100', 100, 5, 20, '0.1'), ('cifar100', 100, 10, 20, '0.1'),
     ('cifar100', 100, 20, 20, '0.1')]
-# The paper's other shares of validation; shares of which r*G*P is no whole number.
+# The paper's other shares of validation; shares of which r*G*P is not a whole number.
 OTHERS = [('imagenet100', 100, 10, 20, r) for r in ('0.2', '0.3', '0.4', '0.29', '0.123', '0.999')]
 
 
@@ -150,7 +150,7 @@ def test_memory_stays_in_its_budget_but_for_the_ceilings():
             stored = exemplar.stored_exemplars(settings, step - 1)
             held = exemplar.validation_images(settings, step)
             excess = old * (stored + held) - budget
-            # The ceiling gives less than one image a class too many, and none where M/n is whole.
+            # The ceiling gives less than one image per class too many, and none where M/n is whole.
             assert excess < old
             if fractions.Fraction(budget, old).denominator == 1:
                 assert excess <= 0
@@ -169,7 +169,7 @@ def warned(settings, images=460):
 
 @pytest.mark.parametrize('dataset, c, g, p, r', PUBLISHED)
 def test_published_memories_bring_no_warning(dataset, c, g, p, r):
-    """One validation image a person at celeb10000's last steps is published; its pool has ten."""
+    """One validation image per person at celeb10000's last steps is published; its pool has ten."""
     settings = case(dataset, g, r)
     assert warned(settings, 500 - exemplar.validation_pool(settings)) == []
 

@@ -1,4 +1,4 @@
-"""What goes wrong while a run goes on: kills, signals, full disks, lost data, bad images.
+"""What goes wrong during a run: kills, signals, full disks, lost data, bad images.
 
 Runs are tiny and in processes of their own (tests/helpers/tiny_runs.py).
 """

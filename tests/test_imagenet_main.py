@@ -410,7 +410,7 @@ def test_same_seed_same_figures(tiny):
             assert again.read() == first.read()
 
 
-# -- checkpoints of the original system -------------------------------------------------------
+# -- checkpoints of the authors' code ---------------------------------------------------------
 
 
 def write_original(model_dir, step, weights, bias, shape):

@@ -3,7 +3,7 @@
     python data/glyphs100/prepare.py [TARGET]       # images and lists, as the training reads them
     python data/glyphs100/prepare.py --fonts DIR    # glyphs100.npz, from the fonts in DIR
 
-Only the second needs Pillow; see README.md beside this file.
+Only the second needs Pillow; see README.md in this folder.
 """
 
 import argparse
@@ -32,8 +32,8 @@ IMAGES = os.path.join(HERE, 'images')
 # pound, section, copyright, inverted question mark, sharp s, euro.
 CHARACTERS = ''.join(map(chr, range(0x21, 0x7F))) + '\u00a3\u00a7\u00a9\u00bf\u00df\u20ac'
 
-# Layout of a picture, in pixels. One size a typeface, never one a glyph: the capital H is
-# CAP_HEIGHT high, or less where another glyph of the typeface would not fit otherwise.
+# Layout of an image, in pixels. All glyphs of a typeface have the same size: its capital H is
+# CAP_HEIGHT high, or less if another glyph would not fit.
 SIDE = 32
 BASELINE = 23  # rows above the baseline
 CAP_HEIGHT = 17
@@ -45,7 +45,7 @@ MARKER = 'glyphs100.sha256'
 
 
 def load():
-    """Reads the archive; raises UserError where it is missing or damaged.
+    """Reads the archive; raises UserError if it is missing or damaged.
 
     Returns:
         {'characters': int32 [100] code points in ascending order; class i is the i-th,
@@ -105,7 +105,7 @@ def _is_complete(target, digest):
         for name in (MARKER, 'train.txt', 'val.txt'):
             with open(os.path.join(target, name), encoding='utf-8') as f:
                 lines += f.read().splitlines()
-    except (OSError, ValueError):  # ValueError: no text
+    except (OSError, ValueError):  # ValueError: not text
         return False
     return lines[:1] == [digest] and all(
         os.path.exists(os.path.join(target, line.rpartition(' ')[0])) for line in lines[1:])
@@ -121,12 +121,12 @@ def make_archive(fonts):
     """Draws every character in every typeface of the list and writes the archive.
 
     `fonts` is the folder that holds node_modules/ with the packages of typefaces.csv. Raises
-    UserError where Pillow is missing, OSError where a font is.
+    UserError if Pillow is missing, OSError if a font is.
     """
     try:
         import PIL  # noqa: F401
     except ImportError as e:
-        raise UserError('remaking glyphs100.npz needs Pillow: pip install pillow') from e
+        raise UserError('--fonts needs Pillow. Run `pip install pillow`.') from e
     arrays = {'characters': np.array([ord(c) for c in CHARACTERS], np.int32)}
     for split in ('train', 'test'):
         rows = [row for row in read_typefaces() if row['split'] == split]
@@ -150,7 +150,7 @@ def _draw_typeface(path):
         with open(path, 'rb') as f:
             return ImageFont.truetype(f, size, layout_engine=ImageFont.Layout.BASIC)
 
-    # Extents in em, from the origin on the baseline; a glyph is centred by its advance width.
+    # Extents in em, from the origin on the baseline; a glyph is centered by its advance width.
     em = 1000
     measured = font(em)
     boxes = {c: measured.getbbox(c, anchor='ls') for c in CHARACTERS}

@@ -1,7 +1,7 @@
 #!/bin/sh
-# BiC and replay on glyphs100 with 48 epochs, three times the default, to see whether BiC needs more
-# training there. BiC takes 15 to 19 minutes and replay 11 to 15 on one of two cores, with another
-# run on the other.
+# BiC and replay (baseline1) on glyphs100 with 48 instead of 16 epochs: does longer training help
+# BiC more? BiC takes 15 to 19 minutes and replay 11 to 15 on one of two cores, with another run on
+# the other.
 set -eu
 . "$(dirname "$0")/../experiment.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The paper's comparison of validation shares, 9:1 to 6:4, with 500 and with 1,000 exemplars. With
-# 500 exemplars, 9:1 leaves no validation image from step 7 on. A run takes six to nine minutes on
-# one of two cores, with another run on the other.
+# Training and validation shares of the exemplar memory from 9:1 to 6:4, as in the paper, with 500
+# and with 1,000 exemplars. With 9:1 of 500, no validation image is left from step 7 on. A run takes
+# six to nine minutes on one of two cores, with another run on the other.
 set -eu
 . "$(dirname "$0")/../experiment.sh"
 

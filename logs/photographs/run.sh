@@ -1,8 +1,8 @@
 #!/bin/sh
-# 50 classes of Tiny ImageNet (64x64 pixels), ResNet-18, five steps of ten, three training seeds on
-# one class order and split. DATA is the folder of Tiny ImageNet (tiny-imagenet-200). train.txt and
-# val.txt here have one line per class: its id and the numbers of its images. Each run took 49 to 60
-# minutes on one of two cores, with another run on the other.
+# 50 classes of Tiny ImageNet at 64x64 pixels, ResNet-18, 5 steps of 10 classes, three training
+# seeds on one class order and split. DATA is the unpacked folder tiny-imagenet-200. train.txt and
+# val.txt have one line per class: its WordNet id and the numbers of its images. A run takes 49 to
+# 60 minutes on one of two cores, with another run on the other.
 set -eu
 DATA=$(cd "$DATA" && pwd)
 . "$(dirname "$0")/../experiment.sh"

@@ -13,7 +13,7 @@ CLASSES, PER_CLASS, TEST_PER_CLASS, SIDE, BATCH = 20, 12, 2, 64, 16
 STEP = 1  # the second step: the first with distillation and correction
 TRAINED = 14417  # images, published for this step; 400 for validation, 1,000 for test
 VALIDATION, TEST = 400, 1000
-GPU_SPEED = 1000  # images/s of the update on the GPU that is assumed; a TITAN X had some 400
+GPU_SPEED = 1000  # images/s of the update on the GPU that is assumed; a TITAN X had about 400
 GPU_CORES = 8  # they decode the images for it
 DECODED_PER_CORE = 300  # evaluation images/s, less than the row `images` measures
 
