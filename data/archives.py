@@ -19,9 +19,6 @@ from data.image_format import HEADER_BYTES, JPEG, JPEG_END, PNG, PNG_END
 from data.scripts import make_folder, some, write_file
 from runtime.errors import UserError
 
-is_picture_name = image_format.is_image_name
-picture_fault = image_format.image_fault
-
 
 class _Header(tarfile.TarInfo):
     """Report a bad or missing header as damage, where tarfile takes it for the end."""
@@ -198,7 +195,7 @@ def check_file(root, path, bad, notes=None):
         if not data:
             with open(file_name, 'rb') as file:
                 data = file.read()
-            fault = picture_fault(data)
+            fault = image_format.image_fault(data)
     except OSError as error:
         fault = error.strerror
     if fault:
@@ -218,7 +215,7 @@ def extract(member, root, folder, name, bad, notes=None):
     data = whole_start(path, member.size)
     if not data:
         data = member.read()
-        fault = picture_fault(data)
+        fault = image_format.image_fault(data)
         if fault:
             bad[f'{folder}/{name}'] = f'{member.where}: {fault}'
             return

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from data import archives, image_format, lists, pipeline
+from data import image_format, lists, pipeline
 from runtime import LOG, progress
 from runtime.errors import GO_ON, UserError
 from runtime.signals import STOP
@@ -129,7 +129,7 @@ def why_bad(file):
     """Return why a file that does not decode is not an image, in a few words."""
     try:
         with open(file, 'rb') as opened:
-            fault = archives.picture_fault(opened.read())
+            fault = image_format.image_fault(opened.read())
     except OSError as error:
         return error.strerror
     # Begins and ends as an image does: TensorFlow knows more.

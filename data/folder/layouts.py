@@ -5,7 +5,7 @@ import functools
 import os
 import re
 
-from data import archives, scripts
+from data import image_format, scripts
 from runtime.errors import UserError
 
 # Names of the two sides, in lower case. Of several test folders the first in this order is used.
@@ -38,7 +38,7 @@ def is_image(path):
                 return True
     except OSError:  # such as a broken link: named later if it should be an image
         pass
-    return archives.is_picture_name(os.path.basename(path))
+    return image_format.is_image_name(os.path.basename(path))
 
 
 def natural_key(name):

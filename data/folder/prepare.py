@@ -89,10 +89,11 @@ def warn_of_copies(lists, digests):
 def say_labels(classes, left_out):
     """Print where labels are not what the names of the class folders suggest."""
     order = layouts.label_order(classes + left_out)
-    moved = [name for name in classes if order.index(name) != classes.index(name)]
-    if moved:
-        print(f'warning: labels after a left-out class move: {moved[0]!r} has label '
-              f'{classes.index(moved[0])}, not {order.index(moved[0])}. See classes.txt.')
+    moved = next((label for label, name in enumerate(classes) if order[label] != name), None)
+    if moved is not None:
+        name = classes[moved]
+        print(f'warning: labels after a left-out class move: {name!r} has label {moved}, '
+              f'not {order.index(name)}. See classes.txt.')
     if all(name.isdigit() for name in classes):
         unlike = [label for label, name in enumerate(classes) if int(name) != label]
         if unlike:
