@@ -134,7 +134,7 @@ def check_writable(folder, way_out):
     """Make `folder` and raise UserError, which ends in `way_out`, if files cannot be made there."""
     try:
         os.makedirs(folder, exist_ok=True)
-        # Root may write anywhere but to a read-only file system: only trying tells.
+        # Permissions do not tell: root may write anywhere except on a read-only file system.
         with tempfile.NamedTemporaryFile(dir=folder, prefix='.', suffix='.part'):
             pass
     except OSError as error:

@@ -9,12 +9,12 @@ import re
 from runtime import LOG
 from runtime.errors import UserError
 
-# What network file systems and FUSE raise for an operation that they do not have.
+# Errors that network file systems and FUSE raise for an operation that they lack.
 UNSUPPORTED = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP,
                errno.ENOTTY, errno.ENOLCK}
 # A scheme such as gs://, s3://, hdfs://, file:// or dbfs:/. One letter would be a Windows drive.
 REMOTE = re.compile(r'(--?[\w-]+=)?[A-Za-z][A-Za-z0-9+.-]+:/')
-_warned = set()  # what is said once per process
+_warned = set()  # warnings that are printed once per process
 
 
 def check_path(path, name):

@@ -24,6 +24,7 @@ import tensorflow.compat.v1 as tf  # noqa: E402
 
 from data import archives, checks, image_format, pipeline, scripts  # noqa: E402
 from data.folder import layouts  # noqa: E402
+from runtime import files  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
 OTHER_LISTS = ('test.txt', 'valid.txt', 'validation.txt')
@@ -122,10 +123,7 @@ def suggested(num_classes, fewest):
 
 def check_folders(root, target, overwrite):
     """Raise UserError if `root` is not a folder or the lists cannot be written into `target`."""
-    for folder in (root, target):
-        if '://' in folder:
-            raise UserError(f'{folder} is a remote path. Copy or mount it as a folder of this '
-                            'machine.')
+    files.check_arguments([root, target])
     if not os.path.isdir(root):
         raise UserError(f'{root}: ' + ('is a file, not a folder. Unpack it and name the folder.'
                                        if os.path.exists(root) else 'no such folder.'))
@@ -205,9 +203,9 @@ def bad_images(root, paths):
     """Decode all images; return {path: what is wrong} of those that do not decode."""
     tf.logging.set_verbosity(tf.logging.ERROR)
     progress = scripts.Progress('images decoded', len(paths))
-    files = [os.path.join(root, path) for path in paths]
-    bad = {paths[index]: f'{files[index]}: {checks.why_bad(files[index])}'
-           for index in pipeline.bad_images(list(map(os.fsencode, files)), None,
+    full_paths = [os.path.join(root, path) for path in paths]
+    bad = {paths[index]: f'{full_paths[index]}: {checks.why_bad(full_paths[index])}'
+           for index in pipeline.bad_images(list(map(os.fsencode, full_paths)), None,
                                             lambda done: progress.add())}
     progress.say()
     return bad
