@@ -10,7 +10,7 @@ export RUNTIME VENV PYTHON
 
 help:
 	@echo 'make setup   create the environment that the other targets use'
-	@echo 'make demo    run the embedded experiment: glyphs100, ten steps of ten classes'
+	@echo 'make demo    run the embedded experiment: glyphs100, five steps of 20 classes'
 	@echo 'make test    run the linter and the tests'
 	@echo 'make lint    run the linter'
 	@echo 'make bench   run the benchmarks'

@@ -135,12 +135,12 @@ DATASETS = {
     # P*C = 50,000; r leaves one validation image per person at the last step.
     'celeb10000': Settings('celeb10000', num_classes=10000, memory_per_class=5, val_share=0.2),
     # Not in the paper. Mirrored letters are not letters, so there is no flip. The memory is so
-    # small that old classes soon have a tenth as many images as new ones. Steps of a few hundred
-    # updates need a smaller batch-norm decay than 0.997.
+    # small that at the last step an old class has 2 training images, and a new one 60.
+    # Steps of a few hundred updates need a smaller batch-norm decay than 0.997.
     'glyphs100': Settings(
-        'glyphs100', num_classes=100, memory_per_class=5, val_share=0.2, image_size=32,
-        preprocessing='cifar', random_flip=False, network='cifar', resnet_size=8,
-        train_epochs=16, batch_size=64, learning_rate_batch=64, lr_boundaries=(8, 13),
+        'glyphs100', num_classes=100, num_increments=5, memory_per_class=3, val_share=0.3,
+        image_size=32, preprocessing='cifar', random_flip=False, network='cifar', resnet_size=8,
+        train_epochs=20, batch_size=64, learning_rate_batch=64, lr_boundaries=(10, 16),
         batch_norm_decay=0.9),
     # Any folder of images: --num_classes is required; the other defaults are those of ImageNet.
     'folder': Settings('folder', num_classes=0),

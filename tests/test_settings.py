@@ -148,9 +148,9 @@ def test_a_number_that_is_too_large_is_told_the_largest(given, most):
 
 
 @pytest.mark.parametrize('flag, texts', [
-    ('memory_per_class', ['default: 20; 5 for celeb10000, glyphs100', '--memory=growing']),
+    ('memory_per_class', ['default: 20; 5 for celeb10000; 3 for glyphs100', '--memory=growing']),
     ('learning_rate', ['default: 0.1)', 'batch_size / learning_rate_batch']),
-    ('lr_boundaries', ['default: 30,60,80,90; 100,150,200 for cifar100; 8,13 for glyphs100']),
+    ('lr_boundaries', ['default: 30,60,80,90; 100,150,200 for cifar100; 10,16 for glyphs100']),
     ('network', ['default: imagenet; cifar for cifar100, glyphs100'])])
 def test_help_shows_the_default_of_each_data_set(flag, texts):
     for text in texts:
@@ -181,7 +181,7 @@ def test_the_published_settings_bring_no_warning(dataset):
 
 
 def test_the_embedded_data_set_brings_no_warning():
-    assert warned(settings_lib.DATASETS['glyphs100'], [540, 900], [0, 70]) == []
+    assert warned(settings_lib.DATASETS['glyphs100'], [1200, 1360], [0, 80]) == []
 
 
 @pytest.mark.parametrize('given, training, validation, expected', [
