@@ -3,6 +3,7 @@
 A run logs its settings at each start and its results at the end of each step.
 """
 
+import dataclasses
 import json
 import re
 
@@ -20,25 +21,20 @@ _LINE = re.compile(r'(settings|result): (?=\{)')
 _JSON = json.JSONDecoder(parse_constant=lambda name: None)  # NaN, Infinity
 
 
+@dataclasses.dataclass
 class Run:
     """The contents of one run's log.
 
-    Attributes:
-        log: the path of the log.
-        settings: Settings, with defaults for fields that the log lacks.
-        lists: text that identifies the list files; None if the log has none.
-        steps: {step, counted from 1: {field: value}}. Fields are those in FIELDS and GROUPS, and
-            'classes', the number seen; fields that the log lacks are missing. Accuracies are
-            fractions of 1. Fields in GROUPS are lists, with one accuracy per group seen.
-        notes: sentences on lines that were left out.
+    `steps`: {step, counted from 1: {field: value}}. Fields are those in FIELDS and GROUPS, and
+    'classes', the number seen; fields that the log lacks are missing. Accuracies are fractions
+    of 1. Fields in GROUPS are lists, with one accuracy per group seen.
     """
 
-    def __init__(self, log, settings, lists):
-        self.log = log
-        self.settings = settings
-        self.lists = lists
-        self.steps = {}
-        self.notes = []
+    log: str  # its path
+    settings: Settings  # with defaults for fields that the log lacks
+    lists: str  # identifies the list files; None if the log does not
+    steps: dict = dataclasses.field(default_factory=dict)
+    notes: list = dataclasses.field(default_factory=list)  # on lines that were left out
 
 
 def _read_settings(value):

@@ -136,7 +136,7 @@ def _panels(rows, heights, summaries, title):
     """Return a figure and {name: axes}, under a heading on the data, the runs and the bands."""
     heading = [title] if title else []
     heading += dict.fromkeys(map(tables.experiment, summaries))
-    counts = sorted({tables.num_runs(summary) for summary in summaries})
+    counts = sorted({summary['num_runs'] for summary in summaries})
     if counts[-1] > 1:
         number = ' or '.join(map(str, counts))
         heading.append(f'mean of {number} training seeds; band: ± 1 standard deviation')

@@ -52,7 +52,7 @@ def summarize(run, number=1, count=1):
         notes.append(f'{last or "none"} of {num_steps} steps finished')
     folder, name = os.path.split(run.log)
     return {
-        'log': run.log, 'run': number, 'title': title,
+        'log': run.log, 'run': number, 'num_runs': 1, 'title': title,
         'name': re.sub(rf'/{LOG_FILE}$|\.log$', '', run.log) + which,
         'model_dir': folder or '.' if name == LOG_FILE and number == count else None,
         'dataset': run.settings.dataset, 'num_steps': num_steps, 'settings': run.settings,
@@ -64,17 +64,13 @@ def summarize(run, number=1, count=1):
 
 def as_csv(summaries):
     """Return CSV text with one row per step; accuracies are fractions, as in results.csv."""
-    columns = ['log', 'run', 'step', 'classes'] + list(
-        log_reader.FIELDS + tuple(published.COLUMNS) + measures.OLD_NEW)
-    if any('num_runs' in summary for summary in summaries):
-        measured = log_reader.FIELDS[len(log_reader.COUNTS):] + measures.OLD_NEW
-        columns += [column + measures.SPREAD for column in measured]
+    rows = [dict({'log': summary['log'], 'run': summary['run']}, **row)
+            for summary in summaries for row in summary['steps']]
+    columns = dict.fromkeys(name for row in rows for name in row if name not in log_reader.GROUPS)
     content = io.StringIO()
     writer = csv.DictWriter(content, columns, extrasaction='ignore', lineterminator='\n')
     writer.writeheader()
-    for summary in summaries:
-        for row in summary['steps']:
-            writer.writerow(dict(row, log=summary['log'], run=summary['run']))
+    writer.writerows(rows)
     return content.getvalue().rstrip('\n')
 
 

@@ -11,26 +11,18 @@ PERCENT, SCALAR, COUNT = (100, '{:.2f}'), (1, '{:.4f}'), (1, '{:.0f}')
 # The tables of one run, one row per step: caption, columns as (head, column of a step, form).
 STEP_TABLES = (
     ('Accuracy on the test images of all classes seen (%), and the correction:', (
-        ('top-1', 'top1', PERCENT),
-        ('top-1 uncorrected', 'top1_before', PERCENT),
-        ('top-5', 'top5', PERCENT),
-        ('top-5 uncorrected', 'top5_before', PERCENT),
-        ('β', 'beta', SCALAR),
-        ('γ', 'gamma', SCALAR))),
+        ('top-1', 'top1', PERCENT), ('top-1 uncorrected', 'top1_before', PERCENT),
+        ('top-5', 'top5', PERCENT), ('top-5 uncorrected', 'top5_before', PERCENT),
+        ('β', 'beta', SCALAR), ('γ', 'gamma', SCALAR))),
     ('Top-1 accuracy on old classes and on the newest group (%):', (
-        ('old', 'top1_old', PERCENT),
-        ('old uncorrected', 'top1_old_before', PERCENT),
-        ('new', 'top1_new', PERCENT),
-        ('new uncorrected', 'top1_new_before', PERCENT))),
+        ('old', 'top1_old', PERCENT), ('old uncorrected', 'top1_old_before', PERCENT),
+        ('new', 'top1_new', PERCENT), ('new uncorrected', 'top1_new_before', PERCENT))),
     ('Published for this protocol, top-5 accuracy (%):', (
-        ('paper', 'paper_top5', PERCENT),
-        ('authors\' run', 'published_top5', PERCENT),
+        ('paper', 'paper_top5', PERCENT), ('authors\' run', 'published_top5', PERCENT),
         ('authors\' run uncorrected', 'published_top5_before', PERCENT),
-        ('authors\' β', 'published_beta', SCALAR),
-        ('authors\' γ', 'published_gamma', SCALAR))),
+        ('authors\' β', 'published_beta', SCALAR), ('authors\' γ', 'published_gamma', SCALAR))),
     ('Number of images:', (
-        ('training', 'training_samples', COUNT),
-        ('validation', 'val_samples', COUNT),
+        ('training', 'training_samples', COUNT), ('validation', 'val_samples', COUNT),
         ('test', 'test_samples', COUNT))))
 # Columns of the table of averages.
 AVERAGED = (('top-1', 'top1'), ('top-1 uncorrected', 'top1_before'), ('top-5', 'top5'),
@@ -97,11 +89,6 @@ def experiment(summary):
         published.length(settings) or f'{settings.train_epochs} epochs')
 
 
-def num_runs(summary):
-    """Return the number of runs averaged in a summary."""
-    return summary.get('num_runs', 1)
-
-
 def _joined(*parts):
     """Join the texts that are not empty with commas."""
     return ', '.join(filter(None, parts))
@@ -136,10 +123,10 @@ def describe(summary, title=None):
     """Return the tables of one run, or of the mean of several, with their explanations."""
     steps = summary['steps']
     source = f'Log: {summary["title"]}.'
-    if num_runs(summary) > 1:
+    if summary['num_runs'] > 1:
         seeds = ', '.join(map(str, summary['seeds']))
-        source = (f'Mean ± standard deviation of {num_runs(summary)} runs (training seeds {seeds}).'
-                  f' Logs: {summary["log"]}.')
+        source = (f'Mean ± standard deviation of {summary["num_runs"]} runs (training seeds '
+                  f'{seeds}). Logs: {summary["log"]}.')
     parts = [f'### {title or names([summary])[0]}', f'{experiment(summary)}\n{source}']
     if not steps:
         return '\n\n'.join(parts + ['No step is finished.'])
@@ -202,9 +189,9 @@ def compare(summaries, title=None):
     short = names(summaries)
     parts = ['### ' + (title or 'Comparison'),
              '\n'.join(f'- {line}' for line in dict.fromkeys(map(experiment, summaries)))]
-    if any(num_runs(summary) > 1 for summary in summaries):
-        counts = ', '.join(f'{name} {num_runs(summary)}' for name, summary in zip(short, summaries))
-        parts.append(f'Mean ± standard deviation over training seeds. Number of runs: {counts}.')
+    if any(summary['num_runs'] > 1 for summary in summaries):
+        parts.append('Mean ± standard deviation over training seeds. Number of runs: ' + ', '.join(
+            f'{name} {summary["num_runs"]}' for name, summary in zip(short, summaries)) + '.')
     curves = []
     for name, summary in zip(short, summaries):
         curves.append((name, summary, ''))
