@@ -4,7 +4,6 @@ Colors are Okabe and Ito's, which color-blind readers tell apart. Each method ha
 """
 
 import collections
-import io
 import os
 import string
 
@@ -13,7 +12,6 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from data.scripts import write_file
 from logs import published, tables
 from logs.measures import MEASURES, SPREAD
 from runtime.errors import UserError
@@ -118,14 +116,12 @@ def draw_against(summaries, setting, title=None):
 
 def write(path, figure):
     """Write a figure into a .png, .pdf or .svg file. Raises OSError if that fails."""
-    content, form = io.BytesIO(), os.path.splitext(path)[1][1:].lower()
-    # Without a date, the same logs give the same file.
-    metadata = {'pdf': {'CreationDate': None}, 'svg': {'Date': None}}.get(form)
     titled = [axes for axes in figure.axes if axes.get_title('left')]
     for letter, axes in zip(string.ascii_lowercase, titled):
         axes.set_title(f'({letter}) {axes.get_title("left")}')
-    figure.savefig(content, format=form, dpi=200, metadata=metadata)
-    write_file(path, content.getvalue())
+    # Without a date, the same logs give the same file.
+    metadata = {'.pdf': {'CreationDate': None}, '.svg': {'Date': None}}
+    figure.savefig(path, dpi=200, metadata=metadata.get(os.path.splitext(path)[1].lower()))
 
 
 def _has(summaries, column):
