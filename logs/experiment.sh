@@ -43,5 +43,6 @@ one() {
 report() {  # name of the tables, then arguments of report.py
     tables=$folder/$1.md
     shift
-    "$python" logs/report.py "$@" >"$tables.part" && mv "$tables.part" "$tables"
+    "$python" logs/report.py "$@" >"$tables.part" || { rm "$tables.part"; return 1; }
+    mv "$tables.part" "$tables"
 }

@@ -128,8 +128,9 @@ def _write_plots(flags, summaries):
         raise UserError(f'{flags.logs[0]}: no finished step to plot.')
     if flags.model_dir or flags.plot_confusion:
         if len(summaries) > 1 or not plots.read_confusions(summaries[0]):
-            raise UserError(f'--model_dir {flags.model_dir}: no confusion matrices of the last '
-                            f'step of {flags.logs[0]}. Pass one log and the model_dir of its run.')
+            raise UserError(f'{flags.model_dir or "The folder of the log"}: no confusion matrices '
+                            f'of the last step of {flags.logs[0]}. Pass one log and, with '
+                            f'--model_dir, the folder of its run.')
     if flags.plot and flags.plot_against:
         plots.write(flags.plot, plots.draw_against(summaries, flags.plot_against, flags.title))
     elif flags.plot:
