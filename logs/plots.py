@@ -87,8 +87,12 @@ def draw_confusions(summary, title=None):
 def draw_against(summaries, setting, title=None):
     """Return a figure of top-1 accuracy against a setting: after the last step, and on average.
 
-    Runs of one method with one exemplar memory share a line.
+    Runs of one method with one exemplar memory share a line. Unfinished runs are left out.
     """
+    summaries = [summary for summary in summaries
+                 if summary['last_finished_step'] == summary['num_steps']]
+    if not summaries:
+        raise UserError('No run is finished, which --plot_against needs.')
     lines = collections.defaultdict(list)
     for summary in sorted(summaries, key=lambda summary: getattr(summary['settings'], setting)):
         settings = summary['settings']

@@ -143,6 +143,7 @@ def test_a_mean_has_a_band():
 def test_accuracy_against_a_setting_has_one_line_per_memory():
     summaries = [summary_of(own_log(val_share=share, memory_per_class=memory, accuracy=share))
                  for memory in (20, 10) for share in (.3, .1)]
+    summaries.append(summary_of(own_log(finished=2, val_share=.5)))  # left out
     figure = plots.draw_against(summaries, 'val_share')
     axes = figure.axes[0]
     assert set(legend_of(figure)) == {
