@@ -46,7 +46,7 @@ def draw_runs(summaries, title=None):
         summaries: a list of dicts as returned by `report.summarize`.
         title: str or None.
     """
-    metrics = [metric for metric in ('top1', 'top5') if _has(summaries, metric)]
+    metrics = tables.metrics(summaries)
     corrected = any(map(tables.is_corrected, summaries))
     rows, heights = [(metrics + ['.'])[:2]], [2.3]
     if corrected:
@@ -55,7 +55,7 @@ def draw_runs(summaries, title=None):
     rows.append(['legend', 'legend'])
     heights.append(0.5)
     single = len(summaries) == 1
-    if single and _has(summaries, 'group_top1'):
+    if single and any(row['group_top1'] for row in summaries[0]['steps']):
         rows.append(['groups uncorrected', 'groups corrected'])
         heights.append(2.9)
     if single and read_confusions(summaries[0]):
@@ -99,8 +99,8 @@ def draw_against(summaries, setting, title=None):
         lines[tables.method(settings), published.memory_text(settings)].append(summary)
     figure, panels = _panels([['last', 'average'], ['legend', 'legend']], [2.6, 0.5], summaries,
                              title)
-    for (method, memory), runs, style in zip(lines, lines.values(), _styles(
-            [runs[0] for runs in lines.values()])):
+    styles = _styles([runs[0] for runs in lines.values()])
+    for ((method, memory), runs), style in zip(lines.items(), styles):
         x = [getattr(run['settings'], setting) for run in runs]
         curves = [('top1', f'{method}, {memory}', style)]
         if tables.is_corrected(runs[0]):
@@ -126,10 +126,6 @@ def write(path, figure):
     # Without a date, the same logs give the same file.
     metadata = {'.pdf': {'CreationDate': None}, '.svg': {'Date': None}}
     figure.savefig(path, dpi=200, metadata=metadata.get(os.path.splitext(path)[1].lower()))
-
-
-def _has(summaries, column):
-    return any(row[column] is not None for summary in summaries for row in summary['steps'])
 
 
 def _panels(rows, heights, summaries, title):

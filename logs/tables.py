@@ -58,6 +58,12 @@ def is_corrected(summary):
     return summary['settings'].bias_correction and summary['num_steps'] > 1
 
 
+def metrics(summaries):
+    """Return which of 'top1' and 'top5' the runs have."""
+    return [metric for metric in ('top1', 'top5')
+            if any(row[metric] is not None for summary in summaries for row in summary['steps'])]
+
+
 def names(summaries):
     """Return the names of the runs for legends and tables: from --label, or unique ones.
 
@@ -197,11 +203,10 @@ def compare(summaries, title=None):
         curves.append((name, summary, ''))
         if is_corrected(summary):
             curves.append((f'{name} uncorrected', summary, '_before'))
-    metrics = [metric for metric in ('top1', 'top5')
-               if any(row[metric] is not None for summary in summaries for row in summary['steps'])]
-    for metric in metrics:
-        parts.append(_compare_measures(metric, curves))
-    parts += [MEASURES_EXPLAINED] + (_compare_steps(metrics[0], curves) if metrics else [])
+    parts += [_compare_measures(metric, curves) for metric in metrics(summaries)]
+    parts.append(MEASURES_EXPLAINED)
+    for metric in metrics(summaries)[:1]:
+        parts += _compare_steps(metric, curves)
     differ = differences(summaries)
     if differ:
         lines = [['Settings that differ'] + list(differ)]
