@@ -225,8 +225,8 @@ def test_bad_images_are_counted_by_kind(capsys):
     bad = {'a.jpg': 'x/a.jpg: animated GIF (2 frames, save one)', 'b.jpg': 'x/b.jpg: cut off',
            'c.jpg': 'x/c.jpg: animated GIF (9 frames, save one)'}
     with pytest.raises(UserError, match='3 .*2 animated GIF, 1 cut off.*x/a.jpg.*--skip_bad'):
-        archives.refuse_bad(bad, False)
-    archives.refuse_bad(bad, True)
+        archives.report_bad_images(bad, False)
+    archives.report_bad_images(bad, True)
     assert 'left out: 3 images (2 animated GIF, 1 cut off)' in capsys.readouterr().err
 
 
@@ -256,13 +256,14 @@ def test_names_are_sorted_by_code_point_and_hidden_ones_left_out(tmp_path):
         write(tmp_path / name, PNG)
     write(tmp_path / 'notes.txt', b'\x89 notes')
     write(tmp_path / 'folder.d' / 'c.png', PNG)
-    assert archives.pictures(str(tmp_path)) == ['B.JPEG', 'a_10.png', 'a_9.png', 'b.JPEG', 'ä.png']
+    assert archives.image_names(str(tmp_path)) == ['B.JPEG', 'a_10.png', 'a_9.png', 'b.JPEG',
+                                                   'ä.png']
 
 
 def test_image_without_a_known_suffix_is_found_by_its_content(tmp_path):
     for name, data in (('one', JPEG), ('two.img', PNG), ('three', b'text'), ('.four', PNG)):
         write(tmp_path / name, data)
-    assert archives.pictures(str(tmp_path)) == ['one', 'two.img']
+    assert archives.image_names(str(tmp_path)) == ['one', 'two.img']
 
 
 def test_name_that_a_list_cannot_hold(tmp_path):
@@ -282,7 +283,7 @@ def test_progress_says_rate_and_time_left(monkeypatch, capsys):
             progress.add()
     progress.add()
     assert capsys.readouterr().out == 'images: 9001 of 1281167, 900/s, 0:23:33 left\n'
-    progress.say()
+    progress.print_line()
     assert capsys.readouterr().out == 'images: 10001 of 1281167, 1000/s, 0:21:11 left\n'
 
 
@@ -314,10 +315,6 @@ def test_link_to_the_same_place_stays(tmp_path):
     assert os.path.realpath(str(tmp_path / 'out' / 'link')) == str(tmp_path / 'one')
     with pytest.raises(UserError, match='is a link to .*one.*--target'):
         scripts.link(str(tmp_path / 'two'), str(tmp_path), 'out/link/inside')
-
-
-def fail(error):
-    raise error
 
 
 @pytest.mark.parametrize('raised, text', [

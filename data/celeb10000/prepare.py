@@ -100,7 +100,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             for person, name, _ in images_in(source, root, skip):
                 people[person].add(name)
                 progress.add()
-        progress.say()
+        progress.print_line()
         chosen = choose(people, num_classes, min_images, seed)
         wanted, bad, notes = set(chosen), {}, collections.Counter()
         progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
@@ -114,8 +114,8 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
                     else:
                         archives.check_file(target, f'{person}/{name}', bad, notes)
                     progress.add()
-        progress.say()
-        archives.refuse_bad(bad, skip_bad_images)
+        progress.print_line()
+        archives.report_bad_images(bad, skip_bad_images)
         image_format.print_notes(notes, progress.done - len(bad))
         random = np.random.RandomState(seed)
         lists = [], []
@@ -130,7 +130,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__, IMAGES)
+    parser = scripts.argument_parser(__doc__, IMAGES)
     parser.add_argument('--num_classes', type=int, default=NUM_CLASSES, metavar='N',
                         help='how many people to choose (default: %(default)s)')
     parser.add_argument('--min_images', type=int, default=MIN_IMAGES, metavar='N',
@@ -141,7 +141,7 @@ def main(argv=None):
     if args.num_classes != NUM_CLASSES:
         _, groups = scripts.increments(args.num_classes)
         dataset += f' --num_classes={args.num_classes} {groups}'
-    scripts.say_done(lists, args.target, {dataset: ''})
+    scripts.print_commands(lists, args.target, {dataset: ''})
 
 
 if __name__ == '__main__':

@@ -82,7 +82,7 @@ class Layout:
                       if re.search('train|test|split', os.path.basename(name).lower())
                       and name not in scripts.LISTS]
             if unused:
-                self.notes.append(f'not used: {scripts.some(unused, 3)}')
+                self.notes.append(f'not used: {scripts.first_names(unused, 3)}')
             return Classes(self._classes(base), None)
         return self._read_sides(base, names, sides)
 
@@ -123,8 +123,8 @@ class Layout:
         self.notes.append(text + '.')
         if used and not set(train).intersection(test):
             self._refuse(base, 'no class in both {} ({}) and {} ({}). Give the class folders the '
-                         'same names'.format(train_side, scripts.some(list(train), 3),
-                                             used, scripts.some(list(test), 3)))
+                         'same names'.format(train_side, scripts.first_names(list(train), 3),
+                                             used, scripts.first_names(list(test), 3)))
         return Classes(train, test if used else None)
 
     def _labeled(self, side):
@@ -200,7 +200,7 @@ class Layout:
     def _refuse_nested(self, base, nested):
         inner = [name for name in self.listing(nested[0]).folders
                  if self.has_images(os.path.join(nested[0], name))]
-        found = f'images only in folders below {scripts.some(nested, 3)}, such as ' \
+        found = f'images only in folders below {scripts.first_names(nested, 3)}, such as ' \
             f'{os.path.join(nested[0], inner[0])}'
         if _sides(inner):
             self._refuse(base, f'{found}. Name the folder that holds train and val, or, if these '
@@ -213,13 +213,13 @@ class Layout:
         if not self.has_images(path):
             packed = [name for name in self.listing(path).others if _PACKED_FILE.match(name)]
             if packed:
-                self._refuse(path, f'no images, but {scripts.some(packed, 3)}. Unpack it, or see '
-                             'the prepare.py of the other data sets')
+                self._refuse(path, f'no images, but {scripts.first_names(packed, 3)}. Unpack it, '
+                             'or see the prepare.py of the other data sets')
             self._refuse(path, 'no images. Put them into one folder per class')
         if not self._is_flat(path):
             return
         labels = self._label_files(path)
-        where = f'Labels may be in {scripts.some(labels, 3)}. ' if labels else ''
+        where = f'Labels may be in {scripts.first_names(labels, 3)}. ' if labels else ''
         self._refuse(path, 'images that are not in one folder per class. {}Write train.txt and '
                      'val.txt (the test list) with one `relative/path label` per line, labels from '
                      '0, or sort the images into {}'.format(

@@ -129,11 +129,11 @@ def check_folders(root, target, overwrite):
                                        if os.path.exists(root) else 'no such folder.'))
     names = os.listdir(target) if os.path.isdir(target) else []
     others = [name for name in names if name.lower() in OTHER_LISTS and 'val.txt' not in names]
-    way_out = 'Move it away, or write the lists elsewhere with --target.'
+    remedy = 'Move it away, or write the lists elsewhere with --target.'
     if others and 'train.txt' in names:
-        way_out = f'To use it with {others[0]} as the test list, rename {others[0]} to val.txt. ' \
+        remedy = f'To use it with {others[0]} as the test list, rename {others[0]} to val.txt. ' \
             'To have new lists, move it away or use --target.'
-    own = scripts.refuse_foreign_lists(target, way_out)
+    own = scripts.refuse_foreign_lists(target, remedy)
     if own and not overwrite:
         raise UserError(f'{target}: {" and ".join(own)} exist already. Add --overwrite to replace '
                         'them.')
@@ -141,7 +141,7 @@ def check_folders(root, target, overwrite):
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__)
+    parser = scripts.argument_parser(__doc__)
     parser.add_argument('folder', metavar='DIR', help='the folder of the class folders')
     parser.add_argument('--target', metavar='FOLDER', help='folder for the lists, with absolute '
                         'paths in them, for images on a read-only disk (default: DIR)')
@@ -169,13 +169,13 @@ def main(argv=None):
     print('\n'.join(layout.notes + [''] * bool(layout.notes)), end='')
     if layout.skipped:
         print(f'skipped: {len(layout.skipped)} files that are not images: '
-              f'{scripts.some(sorted(layout.skipped), 3)}')
+              f'{scripts.first_names(sorted(layout.skipped), 3)}')
     paths = [path for side in (train, test or {}) for own in side.values() for path in own]
     digests = identical_images(root, paths)
     if test is None:
         train, test = split(train, args.test_share, args.seed, digests)
     bad = bad_images(root, paths)
-    archives.refuse_bad(bad, args.skip_bad_images)
+    archives.report_bad_images(bad, args.skip_bad_images)
     image_format.warn_of_files([os.path.join(root, path) for path in paths if path not in bad])
     train, test = ({name: [path for path in side[name] if path not in bad] for name in side}
                    for side in (train, test))
@@ -195,7 +195,7 @@ def main(argv=None):
     warn_of_copies(entries, digests)
     lists = [[(os.path.join(prefix, path), label) for path, label in side] for side in entries]
     scripts.write_lists(target, *lists, classes=classes)
-    scripts.say_done(lists, target, {'folder ' + suggested(
+    scripts.print_commands(lists, target, {'folder ' + suggested(
         len(classes), min(len(train[name]) for name in classes)): ''})
 
 
@@ -207,7 +207,7 @@ def bad_images(root, paths):
     bad = {paths[index]: f'{full_paths[index]}: {checks.why_bad(full_paths[index])}'
            for index in pipeline.bad_images(list(map(os.fsencode, full_paths)), None,
                                             lambda done: progress.add())}
-    progress.say()
+    progress.print_line()
     return bad
 
 

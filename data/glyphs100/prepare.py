@@ -78,7 +78,6 @@ def write_images(target=IMAGES):
     if _is_complete(target, digest):
         return False
     arrays = load()
-    import runtime.quiet_import  # noqa: F401 (refuses a TensorFlow that cannot work)
     with scripts.target_folder(
             target, MARKER, 'Write the images to another FOLDER with python '
             'data/glyphs100/prepare.py FOLDER and train with --data_dir=FOLDER.'):

@@ -131,7 +131,7 @@ class Target:
         self._kit_classes = {}  # ILSVRC2012_ID -> WordNet id
         # Name without suffix -> WordNet id. An earlier run may have sorted some images.
         self._val_class = {os.path.splitext(name)[0]: wnid for wnid in synsets
-                           for name in archives.pictures(os.path.join(path, 'val', wnid))}
+                           for name in archives.image_names(os.path.join(path, 'val', wnid))}
 
     def learn(self, path, read):
         """Learn classes from the file at `path`, if it has any; `read()` returns its bytes."""
@@ -217,7 +217,7 @@ class Target:
         """Move the validation images in WAITING to their classes. Raises UserError."""
         waiting = os.path.join(self.path, WAITING)
         unknown = []
-        for name in archives.pictures(waiting):
+        for name in archives.image_names(waiting):
             folder = self.folder('val', None, name)
             if folder == WAITING:
                 unknown.append(name)
@@ -227,7 +227,7 @@ class Target:
         if unknown:
             raise UserError(
                 f'val: the class of {len(unknown)} images is not known '
-                f'({scripts.some(unknown, 2)}). Add ILSVRC2012_devkit_t12.tar.gz or the '
+                f'({scripts.first_names(unknown, 2)}). Add ILSVRC2012_devkit_t12.tar.gz or the '
                 'Annotations folder to the command. Finished work is kept.')
         shutil.rmtree(waiting, ignore_errors=True)
         for path in [path for path in self.bad if path.startswith(WAITING)]:
@@ -242,7 +242,7 @@ class Target:
         entries = []
         for wnid, label in self.labels.items():
             folder = os.path.join(self.path, split, wnid)
-            for name in archives.pictures(folder):
+            for name in archives.image_names(folder):
                 entry = f'{split}/{wnid}/{name}'
                 entries.append((entry, label))
                 if self._in_place or os.path.islink(folder) or os.path.islink(
@@ -269,7 +269,7 @@ def count_fault(split, paths, total, per_class, synsets):
     if not wrong and total in (None, len(paths)):
         return ''
     return f'{split}: {len(paths)} of {total or "all"} images' + (
-        f', missing or too many: {scripts.some(wrong)}' if paths and wrong else '')
+        f', missing or too many: {scripts.first_names(wrong)}' if paths and wrong else '')
 
 
 def prepare(sources, target, synsets, train_images, val_per_class, allow_missing=False,
@@ -296,8 +296,8 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             made.extract(path)
         made.sort_waiting()
         lists = {split: made.entries(split) for split in ('train', 'val')}
-        made.progress.say()
-        archives.refuse_bad(made.bad, skip_bad_images)
+        made.progress.print_line()
+        archives.report_bad_images(made.bad, skip_bad_images)
         faults = []
         for split, total, per_class in (('train', train_images, None),
                                         ('val', val_images, val_per_class)):
@@ -327,7 +327,7 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__, IMAGES)
+    parser = scripts.argument_parser(__doc__, IMAGES)
     parser.add_argument('--synsets', default=SYNSETS, metavar='FILE',
                         help='the WordNet ids to prepare, one per line (default: all 1,000)')
     parser.add_argument('--allow_missing', action='store_true',
@@ -341,7 +341,7 @@ def main(argv=None):
     if not is_whole:
         _, groups = scripts.increments(len(synsets))
         datasets = {f'folder --num_classes={len(synsets)} {groups}': ''}
-    scripts.say_done(lists, args.target, datasets)
+    scripts.print_commands(lists, args.target, datasets)
 
 
 if __name__ == '__main__':
