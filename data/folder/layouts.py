@@ -20,25 +20,10 @@ CUB_FILES = ('images.txt', 'image_class_labels.txt', 'train_test_split.txt', 'cl
 _LABEL_FILE = re.compile(r'.*\.(csv|tsv|txt|jsonl?|xml|mat|xlsx?|parquet)$', re.IGNORECASE)
 _PACKED_FILE = re.compile(r'.*\.(zip|tar|t?gz|tgz|rar|7z|parquet|tfrecords?|npz|npy|h5|bin)$',
                           re.IGNORECASE)
-# First bytes of image files, those of formats that are not read included: they are then named.
-_SIGNATURES = re.compile(rb'\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*|....ftyp(heic|'
-                         rb'heix|mif1|avif)', re.DOTALL)
-
 Listing = collections.namedtuple('Listing', ['images', 'others', 'folders'])  # sorted names
 # train, test: {class name: sorted image paths relative to the root}. test is None if the images
 # have no split yet. The classes are in the order of their labels.
 Classes = collections.namedtuple('Classes', ['train', 'test'])
-
-
-def is_image(path):
-    """Whether a file has the content or the name of an image."""
-    try:
-        with open(path, 'rb', buffering=0) as file:
-            if _SIGNATURES.match(file.read(12)):
-                return True
-    except OSError:  # such as a broken link: named later if it should be an image
-        pass
-    return image_format.is_image_name(os.path.basename(path))
 
 
 def natural_key(name):
@@ -292,8 +277,8 @@ class Layout:
                 if entry.is_dir():
                     if entry.name[0] != '.' and entry.name.lower() not in JUNK:
                         (links if entry.is_symlink() else folders).append(entry.name)
-                elif entry.name[0] != '.' and (entry.is_file() or entry.is_symlink()) \
-                        and is_image(entry.path):
+                elif (entry.is_file() or entry.is_symlink()) \
+                        and image_format.is_image_file(entry.path):
                     images.append(entry.name)
                 else:
                     others.append(entry.name)
