@@ -172,8 +172,11 @@ def first_names(names, count=5):
 def increments(num_classes, max_groups=10):
     """Return (number of groups of classes, the flag for it): the most up to `max_groups`.
 
-    If no number of equal groups fits, the last is smaller.
+    If no number of equal groups fits, the last is smaller. Two classes are one group, because a
+    group of one has nothing to learn.
     """
+    if num_classes <= 2:
+        return 1, '--num_increments=1'
     max_groups = max(2, min(max_groups, num_classes // 2))
     groups = max(count for count in range(1, max_groups + 1) if num_classes % count == 0)
     if groups > 1:

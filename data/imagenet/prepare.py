@@ -62,16 +62,13 @@ def read_meta(data, path):
 
 def read_synsets(path):
     """Read WordNet ids, one per line, and return them sorted. Raises UserError."""
-    synsets = set()
     with open(path, encoding='utf-8', errors='replace') as file:
-        for number, line in enumerate(file, 1):
-            if not re.match(WNID + r'\s', line + '\n'):
-                raise UserError(f'{path}, line {number}: {line.strip()!r} is not a WordNet id. '
-                                'Expected one such as n01440764.')
-            synsets.add(line.split()[0])
-    if not synsets:
-        raise UserError(f'{path}: the file has no WordNet id. Expected one per line.')
-    return sorted(synsets)
+        lines = file.read().splitlines() or ['']
+    for number, line in enumerate(lines, 1):
+        if not re.match(WNID + r'(\s|$)', line):
+            raise UserError(f'{path}, line {number}: {line.strip()!r} is not a WordNet id. '
+                            'Expected one such as n01440764.')
+    return sorted({line.split()[0] for line in lines})
 
 
 @functools.lru_cache(maxsize=16)  # a million images are in a few folders
@@ -104,15 +101,13 @@ def place(path):
     return ('train', wnid, name) if wnid else None
 
 
-def refuse_tiny(source, path):
-    """Raise UserError if the file at `path` in a source belongs to Tiny ImageNet."""
+def refuse_tiny(path):
+    """Raise UserError if the file at `path`, in a folder or archive, belongs to Tiny ImageNet."""
     if _TINY.search(path):
         folder = re.split('/(?:train|val)/', path)[0]
-        command = 'Unpack it, then run: python data/folder/prepare.py FOLDER'
-        if os.path.isdir(source):
-            command = f'Run: python data/folder/prepare.py {folder}'
-        raise UserError(f'{source}: this is Tiny ImageNet (train/nXXXXXXXX/images/, '
-                        f'val_annotations.txt), not ImageNet. {command}')
+        raise UserError(f'{folder}: this is Tiny ImageNet (train/nXXXXXXXX/images/, '
+                        'val_annotations.txt), not ImageNet. Unpack it, then run: '
+                        'python data/folder/prepare.py FOLDER')
 
 
 class Target:
@@ -163,7 +158,7 @@ class Target:
         """Extract an archive's images and learn classes from it. Raises UserError."""
         for member in archives.members(archive):
             path = f'{archive}/{member.name}'
-            refuse_tiny(archive, path)
+            refuse_tiny(path)
             image = place(path)
             if not image:
                 self.learn(path, member.read)
@@ -180,14 +175,14 @@ class Target:
         Raises UserError.
         """
         nested, has_images = [], False
-        in_place = _is_below(source, self.path)
+        source, target = (os.path.realpath(path) for path in (source, self.path))
+        in_place = os.path.commonpath([source, target]) == target
         self._in_place |= in_place
-        for where, _, names in archives.walk_once(os.path.realpath(source),
-                                                  () if in_place else [self.path]):
+        for where, _, names in archives.walk_once(source, () if in_place else [target]):
             images = []  # (name, folder under the target, name there)
             for name in names:
                 path = os.path.join(where, name)
-                refuse_tiny(source, path)
+                refuse_tiny(path)
                 image = place(path)
                 if image:
                     images.append((name, self.folder(*image), image[2]))
@@ -252,20 +247,14 @@ class Target:
         return entries
 
 
-def _is_below(folder, other):
-    """Return whether a folder is `other` or is inside it."""
-    folder, other = (os.path.join(os.path.realpath(path), '') for path in (folder, other))
-    return folder.startswith(other)
-
-
 def count_fault(split, paths, total, per_class, synsets):
     """Describe how a split's numbers of images differ from `total` and `per_class`; '' if equal.
 
     Both may be None, but a class without images is always a fault. `paths` are under the target.
     """
-    have = collections.Counter(path.split('/')[1] for path in paths)
-    wrong = [f'{wnid} has {have[wnid]}' for wnid in synsets
-             if have[wnid] != (per_class or have[wnid] or None)]
+    counts = collections.Counter(path.split('/')[1] for path in paths)
+    wrong = [f'{wnid} has {counts[wnid]}' for wnid in synsets
+             if counts[wnid] != (per_class or counts[wnid] or None)]
     if not wrong and total in (None, len(paths)):
         return ''
     return f'{split}: {len(paths)} of {total or "all"} images' + (
@@ -304,9 +293,9 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             # Count bad images as present. Linked ones are in the folder, extracted ones are not.
             paths = {path for path, _ in lists[split]}.union(
                 path for path in made.bad if path.startswith(split + '/'))
-            faults += filter(None, [count_fault(split, paths, total, per_class, synsets)])
+            faults.append(count_fault(split, paths, total, per_class, synsets))
             lists[split] = [entry for entry in lists[split] if entry[0] not in made.bad]
-        fault = '; '.join(faults)
+        fault = '; '.join(filter(None, faults))
         if fault and not (allow_missing and all(lists.values())):
             raise UserError(f'{fault}. Add a source with these images (see '
                             'data/imagenet/README.md) to this command, or prepare it next: '
@@ -315,13 +304,12 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             print(f'warning: {fault}', file=sys.stderr)
         for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():
             folder = os.path.join(target, name)
-            labels = sorted(labels)
-            rank_of = {label: rank for rank, label in enumerate(labels)}
+            rank_of = {label: rank for rank, label in enumerate(sorted(labels))}
             for split in lists:
                 scripts.link(os.path.join('..', split), folder, split)
             scripts.write_lists(folder, *([(path, rank_of[label]) for path, label in entries
                                            if label in rank_of] for entries in lists.values()),
-                                classes=[synsets[label] for label in labels])
+                                classes=[synsets[label] for label in rank_of])
         scripts.write_lists(target, *lists.values(), classes=synsets)
     return lists['train'], lists['val']
 
