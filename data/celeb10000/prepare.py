@@ -89,11 +89,10 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
                         f'{min_images} at least {test_images + 1}.')
     for source in sources:
         os.stat(source)  # fail early if one is missing
-    by_real_path = {os.path.realpath(path): path for path in list(sources) + [target]}
-    skips = [[path for real, path in by_real_path.items() if real != os.path.realpath(source)]
-             for source in sources]
     roots = ['faces'] + [f'faces{number}' for number in range(2, len(sources) + 1)]
     with scripts.target_folder(target):
+        skips = [[path for path in [*sources, target] if not os.path.samefile(path, source)]
+                 for source in sources]
         people = collections.defaultdict(set)
         progress = scripts.Progress('names read')
         for root, source, skip in zip(roots, sources, skips):
