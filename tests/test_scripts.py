@@ -79,9 +79,11 @@ def test_damaged_record_is_named(tmp_path, content):
         scripts.write_lists(str(tmp_path), TRAIN, TEST)
 
 
-def test_class_name_with_a_line_break(tmp_path):
-    with pytest.raises(UserError, match='class name'):
-        scripts.write_lists(str(tmp_path), TRAIN, TEST, classes=['cat', 'fire\nengine'])
+@pytest.mark.parametrize('train, classes', [
+    (TRAIN, ['cat', 'fire\nengine']), ([('a\n.JPEG', 1)], None), ([('a\udcff.JPEG', 1)], None)])
+def test_name_that_a_list_cannot_hold(tmp_path, train, classes):
+    with pytest.raises(UserError, match='Rename it'):
+        scripts.write_lists(str(tmp_path), train, TEST, classes)
     assert os.listdir(str(tmp_path)) == []
 
 
