@@ -23,9 +23,9 @@ class _Header(tarfile.TarInfo):
     """Report a bad or missing header as damage, where tarfile takes it for the end."""
 
     @classmethod
-    def frombuf(cls, buf, encoding, errors):
+    def fromtarfile(cls, archive):
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # the end mark
             raise
         except tarfile.HeaderError as error:
