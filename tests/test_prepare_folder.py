@@ -68,15 +68,6 @@ def test_same_seed_same_lists_and_none_is_overwritten_unasked(tmp_path):
     assert len(read(tmp_path)[1]) == 4 * 4 and read(tmp_path)[2] == CLASSES
 
 
-def test_train_and_val_folders_stay_as_they_are(tmp_path):
-    fill(tmp_path / 'train')
-    fill(tmp_path / 'val', 2)
-    prepare.main([str(tmp_path)])
-    train, test, _ = read(tmp_path)
-    assert {line.split('/')[0] for line in train} == {'train'} and len(train) == 60
-    assert {line.split('/')[0] for line in test} == {'val'} and len(test) == 8
-
-
 def test_small_classes_are_left_out_and_named(tmp_path, capsys):
     fill(tmp_path)
     fill(tmp_path, 5, ['dog'])
@@ -271,14 +262,6 @@ def test_lists_of_others_are_never_overwritten(tmp_path, undecoded, name, by):
         with pytest.raises(UserError, match=f'{name} .*--target'):
             prepare.main([str(tmp_path)] + flags)
     assert (tmp_path / name).read_bytes() == kept
-
-
-def test_lists_for_another_program_are_named(tmp_path, undecoded):
-    fill(tmp_path)
-    write(tmp_path / 'train.txt', b'Ant/00.jpg 0\n')
-    write(tmp_path / 'test.txt', b'Ant/01.jpg 0\n')
-    with pytest.raises(UserError, match='train.txt .*rename test.txt to val.txt'):
-        prepare.main([str(tmp_path), '--overwrite'])
 
 
 def test_target_holds_lists_with_absolute_paths(tmp_path, capsys):

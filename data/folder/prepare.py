@@ -26,7 +26,6 @@ from data.folder import layouts  # noqa: E402
 from runtime import files  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
-OTHER_LISTS = ('test.txt', 'valid.txt', 'validation.txt')
 NUM_MEASURED = 20  # images whose sizes decide which network is suggested
 
 
@@ -139,13 +138,8 @@ def check_folders(root, target, overwrite):
     if not os.path.isdir(root):
         raise UserError(f'{root}: ' + ('is a file, not a folder. Unpack it and name the folder.'
                                        if os.path.exists(root) else 'no such folder.'))
-    names = os.listdir(target) if os.path.isdir(target) else []
-    others = [name for name in names if name.lower() in OTHER_LISTS and 'val.txt' not in names]
-    remedy = 'Move it away, or write the lists elsewhere with --target.'
-    if others and 'train.txt' in names:
-        remedy = f'To use it with {others[0]} as the test list, rename {others[0]} to val.txt. ' \
-            'To have new lists, move it away or use --target.'
-    own = scripts.refuse_foreign_lists(target, remedy)
+    own = scripts.refuse_foreign_lists(
+        target, 'Move it away, or write the lists elsewhere with --target.')
     if own and not overwrite:
         raise UserError(f'{target}: {" and ".join(own)} exist already. Add --overwrite to replace '
                         'them.')
