@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 
 from data import image_format
-from data.image_format import HEADER_BYTES, JPEG, JPEG_END, PNG, PNG_END
+from data.image_format import JPEG, JPEG_END, PNG, PNG_END
 from data.scripts import first_names, make_folder, write_file
 from runtime.errors import UserError
 
@@ -145,65 +145,54 @@ def image_names(folder):
                   if image_format.is_image_file(os.path.join(folder, name)))
 
 
-def whole_start(path, size=None):
-    """Return the first HEADER_BYTES of a JPEG or PNG that has its end, and `size` bytes if given.
-
-    Returns b'' for any other file, a GIF too, and if there is none.
-    """
+def is_whole(path, size=None):
+    """Return whether a whole JPEG or PNG, of `size` bytes if given, is at `path`."""
     try:
         with open(path, 'rb', buffering=0) as file:
-            start = file.read(HEADER_BYTES)
+            start = file.read(len(PNG))
             length = file.seek(0, os.SEEK_END)
-            file.seek(max(0, length - 8))
+            file.seek(max(0, length - len(PNG_END)))
             end = file.read()
     except FileNotFoundError:
-        return b''
-    is_whole = start.startswith(JPEG) and end.endswith(JPEG_END) \
-        or start.startswith(PNG) and end.endswith(PNG_END)
-    return start if is_whole and size in (None, length) else b''
+        return False
+    return size in (None, length) and (start.startswith(JPEG) and end.endswith(JPEG_END)
+                                       or start == PNG and end == PNG_END)
 
 
-def check_file(root, path, bad, notes=None):
+def check_file(root, path, bad):
     """Look at the image file `root`/`path`, mostly at its ends only.
 
     Args:
         root, path: a folder and the image's path in it.
         bad: {path: where it came from and what is wrong}, gets it if it is not a usable image.
-        notes: a Counter that gets its image_notes otherwise, or None.
     """
     file_name, fault = os.path.join(root, path), None
     try:
-        data = whole_start(file_name)
-        if not data:
+        if not is_whole(file_name):
             with open(file_name, 'rb') as file:
-                data = file.read()
-            fault = image_format.image_fault(data)
+                fault = image_format.image_fault(file.read())
     except OSError as error:
         fault = error.strerror
     if fault:
         bad[path] = f'{file_name}: {fault}'
-    elif notes is not None:
-        notes.update(image_format.image_notes(data))
 
 
-def extract(member, root, folder, name, bad, notes=None):
+def extract(member, root, folder, name, bad):
     """Write a member to `root`/`folder`/`name`, unless an earlier run left it there whole.
 
-    What is not a usable image is not written. `bad` and `notes` are those of check_file. Raises
+    What is not a usable image is not written, but added to `bad` as in check_file. Raises
     UserError.
     """
     make_folder(root, folder)
     path = f'{root}/{folder}/{name}'
-    data = whole_start(path, member.size)
-    if not data:
-        data = member.read()
-        fault = image_format.image_fault(data)
-        if fault:
-            bad[f'{folder}/{name}'] = f'{member.where}: {fault}'
-            return
+    if is_whole(path, member.size):
+        return
+    data = member.read()
+    fault = image_format.image_fault(data)
+    if fault:
+        bad[f'{folder}/{name}'] = f'{member.where}: {fault}'
+    else:
         write_file(path, data, sync=False)
-    if notes is not None:
-        notes.update(image_format.image_notes(data))
 
 
 def report_bad_images(bad, skip):

@@ -146,25 +146,13 @@ def _exif_orientation(data):
     return None
 
 
-def print_notes(counts, total, write=print):
-    """Print one warning per note.
-
-    Args:
-        counts: {note: number of images}.
-        total: how many images were looked at.
-        write: function that takes a line.
-    """
-    for note in sorted(counts):
-        write(f'warning: {counts[note]} of {total} images {note}')
-
-
 def warn_of_files(files, sample=None, write=print):
     """Warn of what decoding ignores in image files; what cannot be read is passed over.
 
     Args:
         files: sequence of paths.
         sample: how many of them, evenly spread, are looked at; None for all.
-        write: as in print_notes.
+        write: function that takes a line.
     """
     if sample:
         files = files[::-(-len(files) // sample)]
@@ -174,4 +162,6 @@ def warn_of_files(files, sample=None, write=print):
             counts.update(image_notes(read_start(file)))
         except OSError:
             pass
-    print_notes(counts, f'{len(files)} sampled' if sample else len(files), write)
+    sampled = 'sampled ' if sample else ''
+    for note in sorted(counts):
+        write(f'warning: {counts[note]} of {len(files)} {sampled}images {note}')

@@ -30,7 +30,7 @@ def write_file(path, data, sync=True):
     """Write the bytes `data` to `path`. If that fails, `path` is as before and OSError is raised.
 
     With `sync` the file is on disk on return. A million images cannot each wait for the disk:
-    `write_lists` waits for all of them, and after a power cut `archives.whole_start` finds the
+    `write_lists` waits for all of them, and after a power cut `archives.is_whole` finds the
     incomplete ones.
     """
     folder, name = os.path.split(path)

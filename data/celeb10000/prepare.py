@@ -101,7 +101,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
                 progress.add()
         progress.print_line()
         chosen = choose(people, num_classes, min_images, seed)
-        wanted, bad, notes = set(chosen), {}, collections.Counter()
+        wanted, bad = set(chosen), {}
         progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
         for root, source, skip in zip(roots, sources, skips):
             if os.path.isdir(source):
@@ -109,13 +109,12 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             for person, name, member in images_in(source, root, skip, quiet=True):
                 if person in wanted:
                     if member:
-                        archives.extract(member, target, person, name, bad, notes)
+                        archives.extract(member, target, person, name, bad)
                     else:
-                        archives.check_file(target, f'{person}/{name}', bad, notes)
+                        archives.check_file(target, f'{person}/{name}', bad)
                     progress.add()
         progress.print_line()
         archives.report_bad_images(bad, skip_bad_images)
-        image_format.print_notes(notes, progress.done - len(bad))
         random = np.random.RandomState(seed)
         lists = [], []
         for label, person in enumerate(chosen):
@@ -124,6 +123,8 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             for part, drawn in zip(lists, (names[test_images:], names[:test_images])):
                 paths = [f'{person}/{name}' for name in sorted(drawn)]
                 part += [(path, label) for path in paths if path not in bad]
+        image_format.warn_of_files(
+            [os.path.join(target, path) for part in lists for path, _ in part])
         scripts.write_lists(target, *lists, classes=class_names(chosen))
     return lists
 

@@ -140,7 +140,7 @@ def prepare(source, target, per_class=PER_CLASS):
             paths = [f'{split}/{class_names[label]}/{index:05d}.png'
                      for index, label in enumerate(labels)]
             wanted = [index for index, path in enumerate(paths)
-                      if not archives.whole_start(os.path.join(target, path))]
+                      if not archives.is_whole(os.path.join(target, path))]
             archives.write_pngs(target, [paths[index] for index in wanted], images[wanted],
                                 progress.add)
             # By label, and within one in the published order.
