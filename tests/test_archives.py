@@ -184,7 +184,7 @@ def test_what_a_crash_left_short_is_written_again(tmp_path, member, half):
     assert (tmp_path / 'train' / 'n' / 'one.JPEG').read_bytes() == JPEG
 
 
-def test_file_that_is_no_picture_is_named(tmp_path):
+def test_file_that_is_no_image_is_named(tmp_path):
     bad = {}
     for name, data in (('one.JPEG', JPEG + b'camera notes'), ('two.JPEG', b'<html>')):
         write(tmp_path / name, data)

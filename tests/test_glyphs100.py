@@ -13,7 +13,7 @@ from data import archives, scripts
 from data.glyphs100 import prepare
 from runtime.errors import UserError
 
-# Licences that let pictures drawn with a font be distributed.
+# Licences that let images drawn with a font be distributed.
 LICENCES = {'OFL-1.1', 'Apache-2.0'}
 
 
@@ -72,9 +72,9 @@ def test_no_family_is_in_both_splits(arrays):
 
 
 @pytest.mark.parametrize('split', ['train', 'test'])
-def test_pictures_hold_whole_and_distinct_glyphs(arrays, split):
+def test_images_hold_whole_and_distinct_glyphs(arrays, split):
     ink = 255 - arrays[split + '_images'].astype(int)
-    assert (ink.max(axis=(2, 3)) > 48).all(), 'a blank picture'
+    assert (ink.max(axis=(2, 3)) > 48).all(), 'a blank image'
     border = np.concatenate([ink[..., 0, :], ink[..., -1, :], ink[..., 0], ink[..., -1]], axis=-1)
     assert border.max() < 32, 'a glyph is cut off'
     for typeface, glyphs in zip(arrays[split + '_typefaces'], ink):

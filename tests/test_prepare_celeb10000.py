@@ -151,7 +151,7 @@ def test_hidden_folders_hold_no_people(tmp_path):
         assert run([given], tmp_path / str(number)) == expected
 
 
-def test_a_link_that_leads_nowhere_is_a_bad_picture(tmp_path, capsys):
+def test_a_link_that_leads_nowhere_is_a_bad_image(tmp_path, capsys):
     source = faces(tmp_path / 'faces')
     chosen = sorted(people(run([source], tmp_path / 'images')))
     gone = tmp_path / 'faces' / chosen[0] / 'gone.jpg'
@@ -163,7 +163,7 @@ def test_a_link_that_leads_nowhere_is_a_bad_picture(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('bad, message', [(b'<html>', 'HTML'), (JPEG[:-9], 'cut off')])
-def test_face_that_is_no_picture(tmp_path, bad, message):
+def test_face_that_is_no_image(tmp_path, bad, message):
     source = faces(tmp_path / 'faces')
     chosen = sorted(people(run([source], tmp_path / 'images')))
     name = chosen[3] + '/0-FaceId-0.jpg'

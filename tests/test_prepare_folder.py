@@ -1,4 +1,4 @@
-"""data/folder/prepare.py on small folders of pictures, and its lists in the driver."""
+"""data/folder/prepare.py on small folders of images, and its lists in the driver."""
 
 import base64
 import errno
@@ -40,8 +40,8 @@ def read(folder):
     return [lines(folder / name) for name in scripts.LISTS]
 
 
-def test_lists_hold_every_picture_once_and_a_share_to_test_on(tmp_path):
-    write(tmp_path / 'Ant' / 'notes.txt', b'not a picture')
+def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path):
+    write(tmp_path / 'Ant' / 'notes.txt', b'not an image')
     write(tmp_path / '.cache' / 'x.jpg', JPEG)
     prepare.main([fill(tmp_path)])
     train, test, classes = read(tmp_path)
@@ -78,7 +78,7 @@ def test_small_classes_are_left_out_and_named(tmp_path, capsys):
     assert read(tmp_path)[2] == ['Ant', 'bee', 'cat', 'dog', 'fire engine']
 
 
-def test_pictures_below_a_class_folder_are_left_out_and_named(tmp_path, capsys):
+def test_images_below_a_class_folder_are_left_out_and_named(tmp_path, capsys):
     fill(tmp_path)
     fill(tmp_path / 'bee' / 'more', 3, ['2019'])
     prepare.main([str(tmp_path)])
@@ -97,7 +97,7 @@ def test_names_of_any_bytes_can_be_said(tmp_path):
     assert b'left out: caf\\udce9: 0 training and 1 test images' in ended.stdout
 
 
-def test_pictures_that_do_not_decode_are_all_named(tmp_path, capsys):
+def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     folder = fill(tmp_path)
     write(tmp_path / 'bee' / '03.jpg', JPEG[:60])
     write(tmp_path / 'cat' / '04.png', b'<html>')

@@ -24,7 +24,7 @@ TRAIN = {(wnid, '{}_{}.JPEG'.format(wnid, number)): numbered(JPEG, index * 100 +
 TRAIN['n02105855', 'n02105855_2933.JPEG'] = PNG
 TRAIN['n01440764', 'n01440764_10.JPEG'] = CMYK_JPEG
 TRAIN['n01443537', 'n01443537_2.JPEG'] = GRAY_JPEG
-VAL_CLASSES = [SYNSETS[index] for index in (3, 0, 2, 1, 1, 0, 3, 2)]  # of pictures 1, 2, ...
+VAL_CLASSES = [SYNSETS[index] for index in (3, 0, 2, 1, 1, 0, 3, 2)]  # of images 1, 2, ...
 VAL = {'ILSVRC2012_val_{:08d}.JPEG'.format(number): numbered(JPEG, 1000 + number)
        for number in range(1, len(VAL_CLASSES) + 1)}
 VAL_CLASS = dict(zip(sorted(VAL), VAL_CLASSES))
@@ -33,8 +33,8 @@ TRAIN_LIST = ['train/{}/{} {}'.format(wnid, name, SYNSETS.index(wnid))
               for wnid, name in sorted(TRAIN)]
 VAL_LIST = ['val/{}/{} {}'.format(wnid, name, SYNSETS.index(wnid))
             for wnid, name in sorted((wnid, name) for name, wnid in VAL_CLASS.items())]
-PICTURES = {'train/{}/{}'.format(*key): data for key, data in TRAIN.items()}
-PICTURES.update(('val/{}/{}'.format(VAL_CLASS[name], name), data) for name, data in VAL.items())
+IMAGES = {'train/{}/{}'.format(*key): data for key, data in TRAIN.items()}
+IMAGES.update(('val/{}/{}'.format(VAL_CLASS[name], name), data) for name, data in VAL.items())
 
 
 def meta_mat(counts=True):
@@ -63,8 +63,8 @@ def devkit(counts=True):
                 'ILSVRC2012_devkit_t12/evaluation/demo_eval.m': b'%'}, 'w:gz')
 
 
-def train_tar(pictures=TRAIN):
-    return tar({wnid + '.tar': tar({name: data for (owner, name), data in pictures.items()
+def train_tar(images=TRAIN):
+    return tar({wnid + '.tar': tar({name: data for (owner, name), data in images.items()
                                     if owner == wnid}) for wnid in reversed(SYNSETS)})
 
 
@@ -203,7 +203,7 @@ def lists(target):
             if os.path.exists(os.path.join(str(target), name))}
 
 
-def pictures(target):
+def image_bytes(target):
     return {path: data for path, (data, _, _) in tree(target).items()
             if not path.endswith('.txt')}
 
@@ -212,7 +212,7 @@ def check_complete(target):
     assert lines(target / 'train.txt') == TRAIN_LIST
     assert lines(target / 'val.txt') == VAL_LIST
     assert lines(target / 'classes.txt') == SYNSETS
-    assert pictures(target) == PICTURES
+    assert image_bytes(target) == IMAGES
 
 
 @pytest.mark.parametrize('give', GIVE)
@@ -229,7 +229,7 @@ def test_every_source_gives_the_same_images_and_lists_and_again_writes_no_image(
 
 @pytest.fixture(scope='module')
 def thousand(tmp_path_factory):
-    """A target of all 1,000 classes, one training and one validation picture each."""
+    """A target of all 1,000 classes, one training and one validation image each."""
     folder = tmp_path_factory.mktemp('thousand')
     synsets = prepare.read_synsets(prepare.SYNSETS)
     for wnid in synsets:
@@ -267,7 +267,7 @@ def test_imagenet100_random_is_the_start_of_the_class_order_of_imagenet1000(thou
 
 
 @pytest.mark.parametrize('name', sorted(prepare.SUBSETS))
-def test_subsets_are_lists_over_the_same_pictures(thousand, name):
+def test_subsets_are_lists_over_the_same_images(thousand, name):
     folder = thousand / name
     assert {split: os.readlink(str(folder / split)) for split in ('train', 'val')} == {
         'train': os.path.join('..', 'train'), 'val': os.path.join('..', 'val')}
@@ -286,7 +286,7 @@ def test_folders_are_linked_not_copied(tmp_path, give):
     assert tree(sources[0]) == before
 
 
-def test_nothing_but_pictures_and_lists_is_left(tmp_path):
+def test_nothing_but_images_and_lists_is_left(tmp_path):
     run(give_cls_loc_annotations_last(tmp_path / 'sources'), tmp_path / 'images')
     assert sorted(os.listdir(str(tmp_path / 'images'))) == [
         '.lock', '.prepared.json', 'classes.txt', 'train', 'train.txt', 'val', 'val.txt']
@@ -311,7 +311,7 @@ def test_interrupted_and_started_again(tmp_path, monkeypatch, give, stop_at):
     limit = None
     run(sources, target)
     check_complete(target)
-    assert len(set(written)) == len(written) == len(PICTURES)
+    assert len(set(written)) == len(written) == len(IMAGES)
 
 
 def test_archives_one_after_the_other(tmp_path):
@@ -333,7 +333,7 @@ def missing(tmp_path, sources, **options):
     return str(error.value)
 
 
-def test_missing_validation_picture_is_counted_by_class(tmp_path):
+def test_missing_validation_image_is_counted_by_class(tmp_path):
     sources = give_three_archives(tmp_path)
     name = 'ILSVRC2012_val_00000002.JPEG'
     write(sources[1], tar({key: data for key, data in VAL.items() if key != name}))
@@ -345,7 +345,7 @@ def test_missing_validation_picture_is_counted_by_class(tmp_path):
     assert '--allow_missing' in message
 
 
-def test_missing_pictures_can_be_allowed(tmp_path, capsys):
+def test_missing_images_can_be_allowed(tmp_path, capsys):
     sources = give_three_archives(tmp_path)
     write(sources[1], tar({name: data for name, data in VAL.items() if '2.JPEG' not in name}))
     run(sources, tmp_path / 'images', allow_missing=True)
@@ -391,7 +391,7 @@ def test_other_classes_are_left_out(tmp_path):
     for number, give in enumerate((give_cls_loc_annotations_last, give_three_archives)):
         target = str(tmp_path / str(number))
         prepare.prepare(give(tmp_path / 'sources'), target, synsets, None, 2)
-        assert {path.split('/')[1] for path in pictures(target)} == set(synsets)
+        assert {path.split('/')[1] for path in image_bytes(target)} == set(synsets)
         assert {line[-1] for line in lines(os.path.join(target, 'val.txt'))} == {'0', '1'}
 
 
@@ -473,10 +473,10 @@ def test_target_inside_a_folder_of_archives_is_no_source(tmp_path, monkeypatch):
     assert lines(os.path.join(target, 'train.txt')) == TRAIN_LIST
 
 
-def spoil(pictures_):
-    """Two pictures that are none: their names and what is wrong."""
+def spoil(images):
+    """Two images that are none: their names and what is wrong."""
     broken = {'n01443537_10.JPEG': b'oops', 'ILSVRC2012_val_00000003.JPEG': JPEG[:-9]}
-    return {key: broken.get(os.path.basename(key), data) for key, data in pictures_.items()}
+    return {key: broken.get(os.path.basename(key), data) for key, data in images.items()}
 
 
 def spoilt_archive(tmp_path, annotations_first):
@@ -486,7 +486,7 @@ def spoilt_archive(tmp_path, annotations_first):
 
 def spoilt_folder(tmp_path):
     folder = extracted(tmp_path / 'imagenet', '', class_folders=True)
-    for path, data in spoil(PICTURES).items():
+    for path, data in spoil(IMAGES).items():
         write(os.path.join(folder, path), data)
     return [folder]
 
@@ -494,7 +494,7 @@ def spoilt_folder(tmp_path):
 @pytest.mark.parametrize('give', [
     lambda path: spoilt_archive(path, True), lambda path: spoilt_archive(path, False),
     spoilt_folder], ids=['archive', 'annotations last', 'folder'])
-def test_all_bad_pictures_are_named_and_can_be_left_out(tmp_path, capsys, give):
+def test_all_bad_images_are_named_and_can_be_left_out(tmp_path, capsys, give):
     sources = give(tmp_path)
     with pytest.raises(UserError, match='bad images: 2 .*--skip_bad_images') as error:
         run(sources, tmp_path / 'images')
@@ -510,7 +510,7 @@ def test_all_bad_pictures_are_named_and_can_be_left_out(tmp_path, capsys, give):
             line for line in expected if 'n01443537_10.' not in line and '_00000003.' not in line]
 
 
-def test_pictures_that_stay_where_they_are_are_looked_at_too(tmp_path):
+def test_images_that_stay_where_they_are_are_looked_at_too(tmp_path):
     folder, = spoilt_folder(tmp_path)
     with pytest.raises(UserError, match='bad images: 2 '):
         run([folder], folder)
@@ -531,8 +531,8 @@ def test_truncated_archives(tmp_path, share):
         with pytest.raises(UserError, match='damaged or truncated'):
             run(sources, target)
         assert not lists(target)
-        for path, data in pictures(target).items():  # what is there is whole
-            assert data in PICTURES.values(), path
+        for path, data in image_bytes(target).items():  # what is there is whole
+            assert data in IMAGES.values(), path
 
 
 def test_bad_archive_loses_nothing(tmp_path):
