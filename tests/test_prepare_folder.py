@@ -40,10 +40,15 @@ def read(folder):
     return [lines(folder / name) for name in scripts.LISTS]
 
 
-def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path):
+def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, capsys):
     write(tmp_path / 'Ant' / 'notes.txt', b'not an image')
+    write(tmp_path / 'bee' / 'Thumbs.db', b'not an image')
     write(tmp_path / '.cache' / 'x.jpg', JPEG)
+    fill(tmp_path / 'bee' / 'more', 3, ['2019'])
     prepare.main([fill(tmp_path)])
+    said = capsys.readouterr().out
+    assert 'left out: bee/more/2019: 3 ' in said
+    assert 'skipped: 2 files that are not images: Ant/notes.txt, bee/Thumbs.db' in said
     train, test, classes = read(tmp_path)
     assert classes == CLASSES
     assert len(train) == 4 * 12 and len(test) == 4 * 3
@@ -76,15 +81,6 @@ def test_small_classes_are_left_out_and_named(tmp_path, capsys):
     assert read(tmp_path)[2] == CLASSES
     prepare.main([str(tmp_path), '--overwrite', '--min_images=4'])
     assert read(tmp_path)[2] == ['Ant', 'bee', 'cat', 'dog', 'fire engine']
-
-
-def test_images_below_a_class_folder_are_left_out_and_named(tmp_path, capsys):
-    fill(tmp_path)
-    fill(tmp_path / 'bee' / 'more', 3, ['2019'])
-    prepare.main([str(tmp_path)])
-    said = capsys.readouterr().out
-    assert 'left out: bee/more/2019: 3 ' in said
-    assert len(read(tmp_path)[0] + read(tmp_path)[1]) == 60
 
 
 def test_names_of_any_bytes_can_be_said(tmp_path):
@@ -299,15 +295,6 @@ def test_what_is_no_folder(tmp_path, monkeypatch, path, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=path + '.*' + words):
         prepare.main([path])
-
-
-def test_what_is_not_an_image_is_counted(tmp_path, undecoded, capsys):
-    fill(tmp_path)
-    write(tmp_path / 'Ant' / 'notes.txt', b'x')
-    write(tmp_path / 'bee' / 'Thumbs.db', b'x')
-    prepare.main([str(tmp_path)])
-    assert 'skipped: 2 files that are not images: Ant/notes.txt, bee/Thumbs.db' in (
-        capsys.readouterr().out)
 
 
 def test_one_pair_of_sides_whose_classes_differ(tmp_path, undecoded, capsys):
