@@ -5,11 +5,12 @@ import re
 import sys
 import threading
 
+import miniatures
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from data import archives, scripts
+from data import scripts
 from data.glyphs100 import prepare
 from runtime.errors import UserError
 
@@ -127,21 +128,11 @@ def test_second_call_does_no_work(written, monkeypatch):
     assert os.listdir(str(written.parent)) == [written.name]
 
 
-def test_interrupted_write_is_started_again(few, tmp_path, monkeypatch):
+def test_interrupted_write_is_started_again(few, tmp_path):
     target = tmp_path / 'deep' / 'images'
-    write, paths = archives.write_file, []
-
-    def interrupted(path, content, **options):
-        paths.append(path)
-        if len(paths) == 30:
-            raise KeyboardInterrupt
-        write(path, content, **options)
-
-    monkeypatch.setattr(archives, 'write_file', interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with miniatures.interrupted_after(30):
         prepare.write_images(str(target))
     assert not (target / 'train.txt').exists() and not (target / 'val.txt').exists()
-    monkeypatch.setattr(archives, 'write_file', write)
     assert prepare.write_images(str(target)) is True
     assert prepare.write_images(str(target)) is False
     assert not [path for path in snapshot(target) if path.endswith('.part')]

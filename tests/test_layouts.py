@@ -145,9 +145,10 @@ def test_cub_200_without_a_label_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('folder, labels', [
-    ('train', 'labels.csv'), ('train/train', 'labels.csv'), ('train', 'train/_classes.csv'), ('Train', 'train.csv'),
-    ('train_images', 'train.csv'), ('', 'labels.csv'), ('images', 'annotations/list.txt'),
-    ('jpg', 'imagelabels.mat'), ('data/images', 'data/meta.json')])
+    ('train', 'labels.csv'), ('train/train', 'labels.csv'), ('train', 'train/_classes.csv'),
+    ('Train', 'train.csv'), ('train_images', 'train.csv'), ('', 'labels.csv'),
+    ('images', 'annotations/list.txt'), ('jpg', 'imagelabels.mat'),
+    ('data/images', 'data/meta.json')])
 def test_flat_folder_is_refused_and_the_labels_named(tmp_path, folder, labels):
     flat(tmp_path / folder)
     if folder not in ('', 'images', 'jpg', 'data/images'):

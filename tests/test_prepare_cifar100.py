@@ -10,9 +10,8 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from miniatures import JPEG, lines, tar, tree, write, zipped
+from miniatures import JPEG, interrupted_after, lines, tar, tree, write, zipped
 
-from data import archives
 from data.cifar100 import prepare
 from runtime.errors import UserError
 
@@ -134,22 +133,13 @@ def test_class_folders_are_pointed_to_the_other_script(tmp_path):
         prepare.prepare(source, str(tmp_path / 'images'))
 
 
-def test_interrupted_and_started_again(tmp_path, monkeypatch):
+def test_interrupted_and_started_again(tmp_path):
     path = write(tmp_path / 'cifar.tar.gz', binary_archive())
     target = tmp_path / 'images'
-    written, write_file = [], archives.write_file
-
-    def interrupted(where, data, sync=True):
-        if len(written) == 70:
-            raise KeyboardInterrupt
-        write_file(where, data, sync)
-        written.append(where)
-    monkeypatch.setattr(archives, 'write_file', interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(70):
         prepare.prepare(path, str(target), PER_CLASS)
     before = tree(target)
     assert len(before) == 70 and not {'train.txt', 'val.txt'} & set(before)
-    monkeypatch.setattr(archives, 'write_file', write_file)
     prepare.prepare(path, str(target), PER_CLASS)
     after = tree(target)
     assert {name: after[name] for name in before} == before
