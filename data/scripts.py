@@ -195,10 +195,12 @@ def print_commands(lists, target, datasets):
     """
     print(f'{len(lists[0])} training and {len(lists[1])} test images, listed in '
           + os.path.join(target, 'train.txt and val.txt'))
-    python = sys.executable
+    python, script = sys.executable, os.path.join(ROOT, 'imagenet_main.py')
     if os.path.abspath(shutil.which('python') or '') == python:
         python = 'python'
-    command = f'{shlex.quote(python)} {shlex.quote(os.path.relpath(ROOT + "/imagenet_main.py"))}'
+    if os.path.samefile(ROOT, os.getcwd()):
+        script = 'imagenet_main.py'
+    command = f'{shlex.quote(python)} {shlex.quote(script)}'
     for dataset, folder in datasets.items():
         folder = os.path.join(target, folder).rstrip('/') or '/'
         print(f'next: {command} --dataset={dataset} --data_dir={shlex.quote(folder)}')

@@ -79,7 +79,7 @@ def _folder(path):
     return wnid, names[-1:] == ['val']
 
 
-def place(path):
+def image_place(path):
     """Return the split, class (None if the path does not tell) and name of an image.
 
     For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). Return None if the file at `path`, in
@@ -128,7 +128,7 @@ class Target:
         self._val_class = {os.path.splitext(name)[0]: wnid for wnid in synsets
                            for name in archives.image_names(os.path.join(path, 'val', wnid))}
 
-    def learn(self, path, read):
+    def learn_classes(self, path, read):
         """Learn classes from the file at `path`, if it has any; `read()` returns its bytes."""
         annotation = _ANNOTATION.search(path)
         if annotation:
@@ -159,16 +159,16 @@ class Target:
         for member in archives.members(archive):
             path = f'{archive}/{member.name}'
             refuse_tiny(path)
-            image = place(path)
+            image = image_place(path)
             if not image:
-                self.learn(path, member.read)
+                self.learn_classes(path, member.read)
                 continue
             folder = self.folder(*image)
             if folder:
                 archives.extract(member, self.path, folder, image[2], self.bad)
                 self.progress.add()
 
-    def walk(self, source):
+    def link_images(self, source):
         """Link to a folder's images and learn classes from it; return the archives in it.
 
         If the folder holds images, its archives are ignored, because the images came from them.
@@ -183,18 +183,18 @@ class Target:
             for name in names:
                 path = os.path.join(where, name)
                 refuse_tiny(path)
-                image = place(path)
+                image = image_place(path)
                 if image:
                     images.append((name, self.folder(*image), image[2]))
                 elif _ARCHIVE.search(name):
                     nested.append(path)
                 else:
-                    self.learn(path, pathlib.Path(path).read_bytes)
+                    self.learn_classes(path, pathlib.Path(path).read_bytes)
             has_images |= bool(images)
-            self._link(where, images)
+            self._link_folder(where, images)
         return [] if has_images else nested
 
-    def _link(self, where, images):
+    def _link_folder(self, where, images):
         """Link to the images in the folder `where`: one link if it holds a single known class.
 
         `images`: triples of name, folder under the target (None: not wanted), and name there.
@@ -276,25 +276,25 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
     """
     val_images = val_per_class * len(synsets)
     with scripts.target_folder(target):
-        made = Target(target, synsets, train_images and train_images + val_images)
+        images = Target(target, synsets, train_images and train_images + val_images)
         files = [source for source in sources if not os.path.isdir(source)]
         for source in sorted(set(sources).difference(files)):
-            files += made.walk(source)
+            files += images.link_images(source)
         # Smallest first, so that the development kit tells the classes of the validation images.
         for path in sorted(files, key=lambda path: (os.path.getsize(path), path)):
-            made.extract(path)
-        made.sort_waiting()
-        lists = {split: made.entries(split) for split in ('train', 'val')}
-        made.progress.print_line()
-        archives.report_bad_images(made.bad, skip_bad_images)
+            images.extract(path)
+        images.sort_waiting()
+        lists = {split: images.entries(split) for split in ('train', 'val')}
+        images.progress.print_line()
+        archives.report_bad_images(images.bad, skip_bad_images)
         faults = []
         for split, total, per_class in (('train', train_images, None),
                                         ('val', val_images, val_per_class)):
             # Count bad images as present. Linked ones are in the folder, extracted ones are not.
             paths = {path for path, _ in lists[split]}.union(
-                path for path in made.bad if path.startswith(split + '/'))
+                path for path in images.bad if path.startswith(split + '/'))
             faults.append(count_fault(split, paths, total, per_class, synsets))
-            lists[split] = [entry for entry in lists[split] if entry[0] not in made.bad]
+            lists[split] = [entry for entry in lists[split] if entry[0] not in images.bad]
         fault = '; '.join(filter(None, faults))
         if fault and not (allow_missing and all(lists.values())):
             raise UserError(f'{fault}. Add a source with these images (see '
