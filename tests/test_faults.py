@@ -63,7 +63,7 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
             ('runtime.results:write_results', 2, tiny_runs.KILL),  # right after the first record
             (AFTER_UPDATE, 4, tiny_runs.INTERRUPT),
             ('bic_layer:fit', 1, tiny_runs.KILL),  # between the stages
-            ('bic_layer:rows', 3, tiny_runs.TERMINATE),  # inside stage 2
+            ('bic_layer:stored_rows', 3, tiny_runs.TERMINATE),  # inside stage 2
             ('imagenet_main:evaluate', 1, tiny_runs.TERMINATE),  # after stage 2
             ('runtime.state:save_step', 1, tiny_runs.KILL)):
         result = tiny_runs.run(data, model, (where, count, how))
