@@ -70,14 +70,14 @@ def answers(folder, signature, name, values):
 
 def evaluation(exported, step, monkeypatch):
     """What the driver's evaluation says of the same images, its logits too."""
-    original = resnet_model.evaluate
+    original = resnet_model.image_metrics
 
     def with_logits(logits, labels, bias, num_new):
         corrected = bic_layer.correct(logits, *bias, num_new=num_new)
         return dict(original(logits, labels, bias, num_new), logits=corrected,
                     logits_uncorrected=logits, probabilities=tf.nn.softmax(corrected))
 
-    monkeypatch.setattr(resnet_model, 'evaluate', with_logits)
+    monkeypatch.setattr(resnet_model, 'image_metrics', with_logits)
     machine = types.SimpleNamespace(session_config=None, data_format='channels_last')
     prefix, = glob.glob(str(exported.model / '{}_classifier'.format(step) / '*-[1-9]*.index'))
     files = np.array([os.fsencode(path) for path in exported.files], object)
