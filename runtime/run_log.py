@@ -26,6 +26,9 @@ OPEN_EVENTS = 3  # the summary's, and those of the stages that may still be writ
 ADVICE = {errno.ENOSPC: 'Free some space', errno.EDQUOT: 'Free some space',
           errno.EACCES: 'Change its permissions', errno.EPERM: 'Change its permissions',
           errno.EROFS: 'Make it writable', errno.EMFILE: 'Raise the limit of open files'}
+# Warnings from before the log file is open.
+_early_warnings = logging.handlers.MemoryHandler(1000, flushLevel=logging.CRITICAL)
+_early_warnings.addFilter(lambda record: record.getMessage().startswith('warning: '))
 _events = {}  # folder -> the writer of its events
 _began = {'run': time.monotonic(), 'step': time.monotonic()}
 
@@ -76,10 +79,12 @@ def open_log(path):
     console.setLevel(logging.INFO)
     console.addFilter(lambda record: record.levelno < logging.ERROR)  # those go to stderr
     console.handleError = lambda record: None  # a run outlives its terminal
-    handlers = [console]
-    if path is not None:
+    if path is None:
+        _early_warnings.buffer.clear()
+        handlers = [console, _early_warnings]
+    else:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        handlers.append(_LogFile(path))
+        handlers = [console, _LogFile(path)]
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(message)s'))
         LOG.addHandler(handler)
@@ -174,12 +179,18 @@ def opening_lines(data_dir):
     LOG.info('command: %s', ' '.join(map(shlex.quote, [os.path.basename(sys.executable)]
                                          + sys.argv)))
     LOG.info('data: %s', data_dir)
+    for record in _early_warnings.buffer:  # they were on the console
+        _log_file().handle(record)
+
+
+def _log_file():
+    log_file, = [handler for handler in LOG.handlers if isinstance(handler, _LogFile)]
+    return log_file
 
 
 def finished_line():
     """Say how long this start of the run took, and how to get a report."""
-    log, = [handler.baseFilename for handler in LOG.handlers if isinstance(handler, _LogFile)]
-    paths = [os.path.join(ROOT, 'logs', 'report.py'), log]
+    paths = [os.path.join(ROOT, 'logs', 'report.py'), _log_file().baseFilename]
     short = [path if relative.startswith(os.pardir) else relative
              for path, relative in zip(paths, map(os.path.relpath, paths))]
     LOG.info('finished in %s; report: python %s', duration(time.monotonic() - _began['run']),
