@@ -104,16 +104,14 @@ def _loss(logits, labels, constants, beta, gamma):
     return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
 
 
-def fit(forward, validation, schedule, settings, directory, machine, progress):
+def fit(classifier, validation, schedule, settings, directory, machine, progress):
     """Run stage 2: train beta and gamma on the validation set, with the network frozen.
 
     Batches are unshuffled and repeat. With a frozen network their logits repeat, too, so each
     distinct batch goes through the network only once.
 
     Args:
-        forward: function that runs the network without training. Takes a function that makes a
-            tf.data.Dataset, the number of its images, and batch_norm='batch' or 'moving'. Returns
-            the arrays of compact_logits, as a dict.
+        classifier: the step's Frozen, whose passes compute resnet_model.predictions.
         validation: the step's validation Samples.
         schedule: the stage's Schedule.
         settings: an experiment's Settings.
@@ -136,7 +134,8 @@ def fit(forward, validation, schedule, settings, directory, machine, progress):
         return pipeline.periodic_dataset(files, validation.class_indices, settings, num_full,
                                          num_short, short_start, machine.num_parallel_calls)
 
-    stored = forward(dataset, num_full * schedule.batch_size + num_short, batch_norm=batch_norm)
+    stored = classifier.forward(dataset, num_full * schedule.batch_size + num_short,
+                                outputs='bias', batch_norm=batch_norm)
     beta, gamma = fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
                              progress.updated)
     progress.warn(warnings(stored, beta, gamma))

@@ -1,4 +1,4 @@
-"""ResNet v2, its training with distillation (stage 1), and its passes without training.
+"""ResNet v2, its loss with distillation (stage 1), and its outputs without training.
 
 The network follows "Identity Mappings in Deep Residual Networks" (He et al., 2016), built like
 TensorFlow's official ResNet for TF 1.x. Under the given scope, layers keep TensorFlow's automatic
@@ -11,10 +11,8 @@ import zlib
 import tensorflow.compat.v1 as tf
 
 import bic_layer
-from data import pipeline
-from runtime import frozen as frozen_lib
-from runtime import progress as progress_lib
 from runtime import replicas, training
+from runtime.frozen import Frozen
 
 BATCH_NORM_EPSILON = 1e-5
 # Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as in the
@@ -289,34 +287,6 @@ def spoken_terms(settings, step):
     return tuple(names.items())
 
 
-def train(directory, samples, batches, schedule, machine, progress, done, **params):
-    """Run stage 1: train `resnet/` from update `done` to the end of its schedule.
-
-    Args:
-        directory: folder of the stage's checkpoints and curves.
-        samples: the step's training Samples.
-        batches: the stage's Batches.
-        schedule: the stage's Schedule.
-        machine: the Machine.
-        progress: the Progress to report each update to.
-        done: number of updates already done; their checkpoint is the newest in `directory`.
-        params: 'settings', 'step', 'start', 'start_names', 'teacher_bias' for classifier_fn.
-    """
-    files, classes = samples.files, samples.class_indices
-
-    def input_fn():
-        return pipeline.training_dataset(
-            files, classes, batches, params['settings'], done, machine.num_parallel_calls,
-            machine.replicas)
-
-    training.train(
-        machine, classifier_fn, directory, input_fn, schedule.num_updates, params['settings'].seed,
-        [progress_lib.Hook(progress, spoken_terms(params['settings'], params['step']), done,
-                           machine.task is None)],
-        dict(params, schedule=schedule, data_format=machine.data_format,
-             num_replicas=machine.replicas.total))
-
-
 def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=None):
     """Compute what stage 2 or an evaluation needs from each image, without training.
 
@@ -341,9 +311,9 @@ def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=No
     return dict(image_metrics(logits, batch['class'], bias, settings.new(step)), features=features)
 
 
-def frozen(checkpoint, machine, settings, step):
+def frozen_classifier(checkpoint, machine, settings, step):
     """Return the Frozen classifier of `step`; its passes compute `predictions`."""
-    return frozen_lib.Frozen(checkpoint, machine.session_config, functools.partial(
+    return Frozen(checkpoint, machine.session_config, functools.partial(
         predictions, settings=settings, step=step, data_format=machine.data_format))
 
 

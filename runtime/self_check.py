@@ -179,10 +179,10 @@ def small_numbers(start, machine_, stage2=True):
     `start`: its checkpoint; `stage2`: whether beta and gamma are fitted, too.
     """
     parts = {'stage 1 without teacher': update_numbers(SMALL, 0, machine_)[0]}
-    with resnet_model.frozen(start, machine_, SMALL, STEP) as frozen:
+    with resnet_model.frozen_classifier(start, machine_, SMALL, STEP) as classifier:
         if stage2:
-            parts['stage 2'] = bias_numbers(frozen, machine_)
-        parts['evaluation'] = evaluation_numbers(frozen)
+            parts['stage 2'] = bias_numbers(classifier, machine_)
+        parts['evaluation'] = evaluation_numbers(classifier)
     return _named(parts)
 
 

@@ -34,7 +34,7 @@ def check_runtime(num_gpus, task):
             'TensorFlow 1.15 to 2.15, or train on one device.')
 
 
-def train(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):
+def run_updates(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):
     """Train up to update `max_steps`, which includes the updates before this start.
 
     Args:

@@ -81,7 +81,7 @@ def evaluation(exported, step, monkeypatch):
     machine = types.SimpleNamespace(session_config=None, data_format='channels_last')
     prefix, = glob.glob(str(exported.model / '{}_classifier'.format(step) / '*-[1-9]*.index'))
     files = np.array([os.fsencode(path) for path in exported.files], object)
-    with resnet_model.frozen(prefix.replace('.index', ''), machine, exported.settings,
+    with resnet_model.frozen_classifier(prefix.replace('.index', ''), machine, exported.settings,
                              step) as frozen:
         return frozen.forward(
             lambda: pipeline.evaluation_dataset(files, np.zeros(len(files), int),

@@ -71,7 +71,7 @@ def test_a_notice_of_preemption_saves_and_is_resumed(data, tmp_path, name):
     result = tiny_runs.run(data, model, (AFTER_UPDATE, 3, twice))
     assert result.status == 128 + getattr(signal, name)
     assert name in result.err.splitlines()[-1] and RESUME in result.err
-    again = tiny_runs.run(data, model, ('imagenet_main:evaluate', 1, tiny_runs.KILL))
+    again = tiny_runs.run(data, model, ('runtime.evaluation:evaluate_step', 1, tiny_runs.KILL))
     assert 'resuming step 1 at update 3 of 4' in again.out
 
 

@@ -262,7 +262,9 @@ MUTATIONS = (
         ('the pair of two steps before', 'state.bias_of(records[step - 1])',
          'state.bias_of(records[step - 2])', 'first_update'),
         ('no teacher correction at the third step', 'if step >= 2 and', 'if step >= 3 and',
-         'first_update'),
+         'first_update'))
+    + mutations_of(
+        'runtime/evaluation.py', 'imagenet_main',
         ('features of the first images for the last',
          "outputs['features'][-len(training.indices):]",
          "outputs['features'][:len(training.indices)]", 'exemplars')))
