@@ -341,7 +341,7 @@ def export(model_dir):
 def self_check(_):
     """--self_check: compute what this machine should compute, and compare."""
     from runtime import self_check as checker  # only on request: it uses all of the method
-    checker.run()
+    checker.run(FLAGS.num_gpus)
 
 
 # What to do instead of training, by the flag that asks for it. At most one may be given.
