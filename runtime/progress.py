@@ -233,7 +233,7 @@ class Hook(tf.train.SessionRunHook):
         if self._update is not None:
             # TensorFlow would return to its last checkpoint, but not to that checkpoint's images.
             raise UserError('TensorFlow lost its session, for example because a network file '
-                            f'system failed. {RESUME}')
+                            f'system failed. Fix this, then {RESUME}.')
         self._update = self._progress.update = session.run(self._global_step)
         if self._update != self._done:
             raise UserError(f'The session starts at update {self._update} and its input at '

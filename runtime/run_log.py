@@ -133,17 +133,17 @@ def failure(error):
         what = f'{error.filename}: ' if error.filename else ''
         advice = ADVICE.get(error.errno, 'Fix this')
         reason = str(error.strerror or error).rstrip('.')
-        return f'{what}{reason[:1].lower()}{reason[1:]}. {advice}, then r{RESUME[1:]}'
+        return f'{what}{reason[:1].lower()}{reason[1:]}. {advice}, then {RESUME}.'
     # Neither TensorFlow's stack nor the names of its nodes.
     text = getattr(error, 'message', None) or repr(error)
     line = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
                   r'|\{\{function_node \S+\}\}', '', text, flags=re.DOTALL)
     line = line.strip().split('\n')[0].rstrip('.')
     if re.search('No space left|quota exceeded', text):
-        return f'{line}. Free some space, then r{RESUME[1:]}'
+        return f'{line}. Free some space, then {RESUME}.'
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return _out_of_memory(f' ({line})')
-    return f'{line}. Fix this, then r{RESUME[1:]}'
+    return f'{line}. Fix this, then {RESUME}.'
 
 
 def _out_of_memory(details):

@@ -18,8 +18,8 @@ import tensorflow.compat.v1 as tf
 import bic_layer
 import resnet_model
 from data import pipeline
-from runtime import settings as settings_lib
 from runtime import LOG, machine, num_cores, training
+from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'self_check.json')

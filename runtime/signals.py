@@ -77,7 +77,7 @@ STOP = StopRequest()
 
 def stop_line(signal_number):
     """Return the last line of a run that a signal stopped."""
-    return f'Stopped by {signal.Signals(signal_number).name}. {RESUME}'
+    return f'Stopped by {signal.Signals(signal_number).name}. {RESUME.capitalize()}.'
 
 
 def _parse_flags(arguments):

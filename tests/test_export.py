@@ -252,9 +252,8 @@ def test_classify_as_json(exported, run_classify):
         expected['top5_probabilities'][0].tolist())
 
 
-def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_path, monkeypatch):
-    """One batch has none, one several, one nothing else; each is named, the others come out."""
-    monkeypatch.setattr(export_lib, 'BATCH_SIZE', 3)
+def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_path):
+    """Each is named, the others come out."""
     jpeg, png = FORMATS['rgb.jpg'], FORMATS['rgb.png']
     bad = {'cut.png': (png[:-20], 'cut off'), 'cut.jpg': (jpeg[:-60], 'cut off'),
            'page.jpg': (b'<html>', 'HTML or SVG'), 'empty.png': (b'', 'empty'),
@@ -279,16 +278,6 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
     whole = run_classify('--json', exported.exports, *good)[1]
     assert [json.loads(line)['top5'][0]['label'] for line in whole.splitlines()] == [
         image['top5'][0]['label'] for image in said if 'top5' in image]
-
-
-def test_classify_goes_on_after_a_batch_of_which_nothing_is_there(
-        exported, run_classify, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_lib, 'BATCH_SIZE', 2)
-    gone = [str(tmp_path / name) for name in ('a.jpg', 'b.jpg')]
-    status, out, err = run_classify(exported.exports, *gone + exported.files[:1])
-    assert status == 1 and out.splitlines()[0] == exported.files[0]
-    assert err.splitlines() == ['error: {}: No such file or directory'.format(path)
-                                for path in gone]
 
 
 @pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])

@@ -244,8 +244,8 @@ MUTATIONS = (
          'if False:\n        watched', 'as_one and 2'))
     + mutations_of(
         'runtime/export.py', 'export',
-        ('an export that corrects all classes', 'num_new=settings.new(finished.step)',
-         'num_new=settings.seen(finished.step)', 'drivers'),
+        ('an export that corrects all classes', 'num_new=settings.new(step)',
+         'num_new=settings.seen(step)', 'drivers'),
         ('an export on batch statistics', "images, settings, False, resnet_model.NETWORK",
          "images, settings, True, resnet_model.NETWORK", 'drivers'))
     + mutations_of(
