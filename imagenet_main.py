@@ -296,8 +296,8 @@ def train_and_evaluate(model_dir):
         run_worker(run)
         return
     with experiment.hold_model_dir(model_dir, run.settings, run.digests, FLAGS.overwrite,
-                                   FLAGS.keep_checkpoints, FLAGS.skip_bad_images,
-                                   FLAGS.log_file) as keeps_checkpoints:
+                                   FLAGS.keep_checkpoints,
+                                   FLAGS.skip_bad_images) as keeps_checkpoints:
         run.keeps_checkpoints = keeps_checkpoints
         run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
         run_log.opening_lines(run.data_dir)

@@ -25,9 +25,8 @@ _OWN_NAMES = re.compile(
     r'((experiment\.json|summary\.json|results\.csv|classes\.txt|'
     r'predictions_\d+\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)'
     r'(\.tmp)?|probe(\.tmp){1,2}|lock|run\.log|summary|\d+_(classifier|bias))$')
-# Options that experiment.json remembers, unless they are these. own_files: further paths in
-# model_dir, relative to it, that this program made.
-_OPTIONS = {'keep_checkpoints': False, 'skip_bad_images': False, 'own_files': []}
+# Options that experiment.json remembers, unless they are these.
+_OPTIONS = {'keep_checkpoints': False, 'skip_bad_images': False}
 _REMEDY = 'Use a folder that you can write.'
 
 
@@ -109,7 +108,7 @@ def _claim(model_dir, wanted, options, overwrite):
         return now
     if stored is not None and not overwrite:
         raise UserError(_other_experiment(model_dir, stored, wanted))
-    foreign = _first_foreign(model_dir, stored is not None, before['own_files'])
+    foreign = _first_foreign(model_dir, stored is not None)
     if foreign:  # even --overwrite deletes nothing of the user's
         raise UserError(f'--model_dir={model_dir} contains files that this program did not create '
                         f'({foreign}). Use an empty folder.')
@@ -128,6 +127,7 @@ def _read_claim(path):
     if not os.path.exists(path):
         return None, dict(_OPTIONS)
     stored = read_checked(path) or {}
+    stored.pop('own_files', None)  # from an earlier version
     options = {name: stored.pop(name, default) for name, default in _OPTIONS.items()}
     with contextlib.suppress(KeyError, TypeError):  # corrupt, or from another version
         stored['settings'] = _plain(Settings.from_dict(stored['settings']))
@@ -139,12 +139,11 @@ def _merge_options(path, before, options):
     if before['skip_bad_images'] and not options['skip_bad_images']:
         raise UserError(f'{path}: images were left out of this experiment. Add '
                         '--skip_bad_images.')
-    now = dict(options, own_files=sorted(set(before['own_files'] + options['own_files'])))
-    if now['keep_checkpoints'] is None:
-        now['keep_checkpoints'] = before['keep_checkpoints']
-    if before['keep_checkpoints'] and not now['keep_checkpoints']:
+    if options['keep_checkpoints'] is None:
+        return dict(options, keep_checkpoints=before['keep_checkpoints'])
+    if before['keep_checkpoints'] and not options['keep_checkpoints']:
         LOG.info('--nokeep_checkpoints: deleting the classifiers kept so far')
-    return now
+    return options
 
 
 def _write_claim(path, wanted, options):
@@ -156,24 +155,13 @@ def _names(model_dir):
     return [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
 
 
-def _first_foreign(model_dir, claimed, own_files):
+def _first_foreign(model_dir, claimed):
     """Return a name in `model_dir` that this program did not create; None if there is none.
 
-    Args:
-        claimed: bool, whether it contains an experiment. Without one nothing is ours.
-        own_files: as in _OPTIONS.
+    `claimed`: whether it contains an experiment. Without one nothing is ours.
     """
-    def is_own(path):
-        return any(path == own or path.startswith(own + os.sep) for own in own_files)
-
-    for name in _names(model_dir):
-        if claimed and _OWN_NAMES.match(name):
-            continue
-        inside = [os.path.relpath(os.path.join(folder, file), model_dir)
-                  for folder, _, names in os.walk(os.path.join(model_dir, name)) for file in names]
-        if not claimed or not all(map(is_own, inside or [name])):
-            return name
-    return None
+    return next((name for name in _names(model_dir)
+                 if not (claimed and _OWN_NAMES.match(name))), None)
 
 
 def _other_experiment(model_dir, stored, wanted):
@@ -193,27 +181,6 @@ def _other_experiment(model_dir, stored, wanted):
             'Use another --model_dir, or --overwrite to delete it.')
 
 
-def remember_file(model_dir, path):
-    """Note in experiment.json that the program made `path`, if that is inside `model_dir`.
-
-    Only such files, and those with the usual names, are deleted by --overwrite.
-    """
-    claim = os.path.join(model_dir, _EXPERIMENT)
-    stored = read_checked(claim) if has_begun(model_dir) else None
-    if stored is not None:
-        before = stored.get('own_files', [])
-        now = before + [own for own in _inside(model_dir, path) if own not in before]
-        if now != before:
-            write_checked(claim, dict(stored, own_files=now))
-
-
-def _inside(model_dir, path):
-    """Return [`path` relative to `model_dir`], or [] if it is not inside or has a usual name."""
-    relative = os.path.relpath(os.path.realpath(path), os.path.realpath(model_dir))
-    outside = relative.split(os.sep)[0] in (os.curdir, os.pardir)
-    return [] if outside or _OWN_NAMES.match(relative) else [relative]
-
-
 def check_writable(model_dir):
     """Raise UserError now if what a run does after hours of work would fail: replace files."""
     files.check_writable(model_dir, f'--model_dir={model_dir}', _REMEDY)
@@ -226,7 +193,7 @@ def check_writable(model_dir):
 
 @contextlib.contextmanager
 def hold_model_dir(model_dir, settings, digests, overwrite, keep_checkpoints=None,
-                   skip_bad_images=False, log_file=None):
+                   skip_bad_images=False):
     """Hold `model_dir` for one process; the experiment in it is the one described, or new.
 
     Args:
@@ -234,7 +201,6 @@ def hold_model_dir(model_dir, settings, digests, overwrite, keep_checkpoints=Non
         overwrite: bool, delete an experiment with other settings or lists.
         keep_checkpoints: bool, from now on; None: as before.
         skip_bad_images: bool, whether images may be left out; from then on they must be.
-        log_file: path of the log, or None for the usual one.
 
     Yields:
         bool, whether checkpoints are kept from now on.
@@ -256,11 +222,9 @@ def hold_model_dir(model_dir, settings, digests, overwrite, keep_checkpoints=Non
         except BlockingIOError:
             raise UserError(f'--model_dir={model_dir}: another process is running this experiment. '
                             'Wait for it, or use another --model_dir.') from None
-        own = [] if log_file is None or os.path.exists(log_file) else _inside(model_dir, log_file)
         try:
-            options = _claim(model_dir, identity(settings, digests), {
-                'keep_checkpoints': keep_checkpoints, 'skip_bad_images': skip_bad_images,
-                'own_files': own}, overwrite)
+            options = _claim(model_dir, identity(settings, digests), dict(
+                keep_checkpoints=keep_checkpoints, skip_bad_images=skip_bad_images), overwrite)
         except UserError:
             if lock_is_new:  # leave nothing in a folder of something else
                 delete(path)

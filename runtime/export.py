@@ -58,7 +58,6 @@ def write_export(model_dir):
     with files.refused_if_unwritable(f'--export_dir={FLAGS.export_dir}',
                                      'Use a folder that you can write.'):
         os.makedirs(FLAGS.export_dir, exist_ok=True)
-    experiment.remember_file(model_dir, folder)
     with tf.Graph().as_default(), cpu_session() as session:
         signatures, images = _inputs(settings)
         features, logits = resnet_model.network(images, settings, False, resnet_model.NETWORK,
