@@ -168,9 +168,9 @@ def tiny(tmp_path_factory):
     def watch(module, name):
         original = getattr(module, name)
 
-        def watched(run, step, *arguments):
+        def watched(run, step, *args, **kwargs):
             before = digests(found.model_dir, '*_classifier/*')
-            returned = original(run, step, *arguments)
+            returned = original(run, step, *args, **kwargs)
             found.around.append((name, step, before, digests(found.model_dir, '*_classifier/*')))
             return returned
         patch.setattr(module, name, watched)
