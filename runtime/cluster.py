@@ -74,18 +74,18 @@ def wait_for_experiment(model_dir, settings, digests, overwrite):
         UserError: the experiment there has other settings or lists.
     """
     LOG.info('worker: waiting for the chief in %s', model_dir)
-    path = os.path.join(model_dir, 'experiment.json')
     while True:
         STOP.check()
-        if os.path.exists(path):
+        if experiment.has_begun(model_dir):
             stored = experiment.read_experiment(model_dir)
-            there = experiment.identity(settings.from_dict(stored['settings']), stored['lists'])
-            different = experiment.differences(there, experiment.identity(settings, digests))
+            different = experiment.differences(
+                experiment.identity(settings.from_dict(stored['settings']), stored['lists']),
+                experiment.identity(settings, digests))
             if not different:
                 return
             if not overwrite:
-                raise UserError(f'{path}: this worker has other settings or lists: {different}. '
-                                'Start all processes with the same flags and lists.')
+                raise UserError(f'{model_dir}: this worker has other settings or lists: '
+                                f'{different}. Start all processes with the same flags and lists.')
         time.sleep(POLL_SECONDS)
 
 

@@ -147,13 +147,13 @@ def why_no_gpu():
 
 def unused_gpus():
     """Return a warning if there are GPUs, or CUDA_VISIBLE_DEVICES names some, that are not used."""
-    found = num_gpus()
+    num_found = num_gpus()
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible is None:
-        if os.path.isdir('/proc/driver/nvidia/gpus') and not found:
+        if os.path.isdir('/proc/driver/nvidia/gpus') and not num_found:
             return f'this machine has an NVIDIA GPU, TensorFlow uses none: {why_no_gpu()}'
-    elif found < len([name for name in visible.split(',') if name.strip() not in ('', '-1')]):
-        finds = f'{found} GPU(s)' if found else 'no GPU'
+    elif num_found < len([name for name in visible.split(',') if name.strip() not in ('', '-1')]):
+        finds = f'{num_found} GPU(s)' if num_found else 'no GPU'
         return f'CUDA_VISIBLE_DEVICES={visible}: TensorFlow finds {finds}: {why_no_gpu()}'
     return None
 
@@ -199,8 +199,8 @@ class Machine:
     def log_devices(self):
         """Log what computes, and why GPUs that could do not."""
         several = f', {self.replicas.total} replicas' if self.replicas.total > 1 else ''
-        LOG.info('TensorFlow %s on %s, %s%s', tf.__version__, devices(self.replicas),
-                 self.data_format, several)
+        LOG.info('TensorFlow %s on %s, %d threads, %s%s', tf.__version__, devices(self.replicas),
+                 FLAGS.intra_op_threads or num_cores(), self.data_format, several)
         unused = unused_gpus()
         if unused:
             LOG.info('warning: %s', unused)

@@ -624,7 +624,7 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
         image_size=12)
     assert found.status == 0, found.err
     lines = found.out.splitlines()
-    at = lines.index('TensorFlow {} on the CPU, channels_last'.format(tf.__version__))
+    at = lines.index(f'TensorFlow {tf.__version__} on the CPU, 1 threads, channels_last')
     assert lines[at + 1].startswith('warning: CUDA_VISIBLE_DEVICES=0: TensorFlow finds no GPU: ')
     early = lines[at + 2:at + 4]
     assert '--batch_norm_decay=0.9' in early[0] and '--train_epochs' in early[0]
