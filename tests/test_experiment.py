@@ -7,7 +7,7 @@ import os
 import pytest
 from made_checkpoints import damage, save_checkpoint
 
-from runtime import experiment, files, state
+from runtime import experiment, files, run_log, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
@@ -243,3 +243,15 @@ def test_a_folder_in_model_dir_of_another_user_is_refused_before_any_work(tmp_pa
         (tmp_path / '0_classifier').mkdir()
     monkeypatch.setattr(os, 'access', lambda path, _: False)
     refused(tmp_path, '0_classifier', 'permission')
+
+
+def test_a_warning_from_before_the_log_is_open_is_in_it_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_log.LOG, 'handlers', [])
+    run_log.open_log(None)
+    run_log.LOG.info('warning: no locks')
+    run_log.LOG.info('reading lists')
+    run_log.open_log(str(tmp_path / 'run.log'))
+    run_log.opening_lines('data')
+    text = (tmp_path / 'run.log').read_text()
+    assert text.count('warning: no locks') == 1 and 'reading lists' not in text
+    assert capsys.readouterr().out.count('warning: no locks') == 1
