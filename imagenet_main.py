@@ -77,7 +77,7 @@ def run_step(run, step, exemplars, teacher_bias):
 
     # The image sets.
     samples = run.samples(step, exemplars)
-    plan.log_counts(step, samples)
+    run_log.log_counts(step, [len(part.indices) for part in samples])
     training_samples, validation_samples, test_samples = samples
     classifier_schedule, bias_schedule = run.schedules(step, samples)
 
@@ -205,7 +205,7 @@ def run_experiment(run):
     results_lib.log_table(rows)
     LOG.info('\n'.join(measures.closing_lines(rows)))
     results_lib.write_summary(run.model_dir, measures.summary(rows))
-    run_log.finished_line()
+    run_log.log_end()
 
 
 def memory_and_teacher_bias(run, step, records):
@@ -277,7 +277,7 @@ def look_for_images(run):
         FLAGS.skip_bad_images or FLAGS.check_data or FLAGS.eval_only))
 
 
-def log_start(run):
+def log_run(run):
     """Log what the run computes on and starts from, and warnings of its images."""
     run.machine.log_devices()
     if run.pretrained and run.pretrained.note:
@@ -292,7 +292,7 @@ def train_and_evaluate(model_dir):
         look_for_images(run)  # a run that has begun found them then, and a finished one needs none
     if not run.machine.writes:
         cluster.wait_for_experiment(model_dir, run.settings, run.digests, FLAGS.overwrite)
-        log_start(run)
+        log_run(run)
         run_worker(run)
         return
     with experiment.hold_model_dir(model_dir, run.settings, run.digests, FLAGS.overwrite,
@@ -300,9 +300,9 @@ def train_and_evaluate(model_dir):
                                    FLAGS.skip_bad_images) as keeps_checkpoints:
         run.keeps_checkpoints = keeps_checkpoints
         run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
-        run_log.opening_lines(run.data_dir)
-        run_log.settings_line(run.settings, run.digests)
-        log_start(run)
+        run_log.log_start(run.data_dir)
+        run_log.log_settings(run.settings, run.digests)
+        log_run(run)
         run_experiment(run)
 
 
@@ -310,7 +310,7 @@ def open_run(model_dir, stored=None):
     """Return the Run of a command that does not train; `stored` as for read_run."""
     run = read_run(model_dir, stored)
     look_for_images(run)
-    log_start(run)
+    log_run(run)
     return run
 
 

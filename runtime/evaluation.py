@@ -65,7 +65,7 @@ def evaluate_checkpoints(run, own):
         else:
             bias = _authors_bias(run, step)
             counts = {name: len(part.indices) for name, part in zip(COUNTS, planned[step])}
-        run_log.counts_lines(step, *counts.values())
+        run_log.log_counts(step, counts.values())
         with resnet_model.frozen_classifier(checkpoint, run.machine, run.settings,
                                             step) as classifier:
             row, predicted, _ = evaluate_step(run, step, classifier, bias, planned[step],

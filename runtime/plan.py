@@ -60,11 +60,6 @@ class Run:
                                              bic_layer.EPOCHS_FACTOR)
 
 
-def log_counts(step, step_samples):
-    """Log the number of training, validation and test images of a step."""
-    run_log.counts_lines(step, *(len(part.indices) for part in step_samples))
-
-
 def make_plan(run, log_steps=False):
     """Plan all steps: set run.run_time, and warn of settings that cannot work.
 
@@ -75,8 +70,8 @@ def make_plan(run, log_steps=False):
         STOP.check()
         planned.append(run.schedules(step, step_samples))
         if log_steps:
-            log_counts(step, step_samples)
-            run_log.updates_line(*planned[-1])
+            run_log.log_counts(step, [len(part.indices) for part in step_samples])
+            run_log.log_updates(*planned[-1])
     run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
     run_log.warn(exemplar.memory_warnings(run.settings, run.split))
     run_log.warn(results.unequal_test_warnings(run.split))

@@ -114,7 +114,7 @@ def check_log(path, settings, digests):
         raise UserError(f'--log_file={path} is the log of another experiment. Use another file.')
 
 
-def last_line(line):
+def write_last_line(line):
     """Write the line that ends a program to stderr, and to the log if it is open."""
     if LOG.handlers:
         with contextlib.suppress(OSError, UserError):
@@ -170,7 +170,7 @@ def _revision():
     return VERSION
 
 
-def opening_lines(data_dir):
+def log_start(data_dir):
     """Say when, with which versions and how the run was started."""
     _began['run'] = time.monotonic()
     now = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M:%S %z')
@@ -188,7 +188,7 @@ def _log_file():
     return log_file
 
 
-def finished_line():
+def log_end():
     """Say how long this start of the run took, and how to get a report."""
     paths = [os.path.join(ROOT, 'logs', 'report.py'), _log_file().baseFilename]
     short = [path if relative.startswith(os.pardir) else relative
@@ -197,20 +197,20 @@ def finished_line():
              ' '.join(map(shlex.quote, short)))
 
 
-def settings_line(settings, digests):
+def log_settings(settings, digests):
     """The settings and the digests of the lists, as one JSON object in one line, for programs."""
     LOG.debug('settings: %s', json.dumps(dict(settings._asdict(), lists=digests)))
 
 
-def counts_lines(step, training, validation, test):
-    """The two lines that open a step, as in the authors' log."""
+def log_counts(step, counts):
+    """Open a step, as in the authors' log; `counts`: of training, validation and test images."""
     _began['step'] = time.monotonic()
     LOG.info('Batch of classes number %d arrives ...', step + 1)
     LOG.info('%s, #training: %d, #val: %d, #test: %d',
-             'first itera' if step == 0 else 'incremental iteras', training, validation, test)
+             'first itera' if step == 0 else 'incremental iteras', *counts)
 
 
-def updates_line(stage1, stage2):
+def log_updates(stage1, stage2):
     """Say how many updates the stages of a step have; `stage2` is None if there is none."""
     LOG.info('updates: %d of the classifier, %d of the bias correction', stage1.num_updates,
              stage2.num_updates if stage2 else 0)

@@ -251,7 +251,7 @@ def test_a_warning_from_before_the_log_is_open_is_in_it_once(tmp_path, monkeypat
     run_log.LOG.info('warning: no locks')
     run_log.LOG.info('reading lists')
     run_log.open_log(str(tmp_path / 'run.log'))
-    run_log.opening_lines('data')
+    run_log.log_start('data')
     text = (tmp_path / 'run.log').read_text()
     assert text.count('warning: no locks') == 1 and 'reading lists' not in text
     assert capsys.readouterr().out.count('warning: no locks') == 1

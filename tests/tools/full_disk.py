@@ -24,7 +24,7 @@ from kill_anywhere import compare  # noqa: E402
 
 SIZE = '48m'
 MOMENTS = (
-    ('runtime.experiment:_claim', 1), ('runtime.run_log:settings_line', 1),
+    ('runtime.experiment:_claim', 1), ('runtime.run_log:log_settings', 1),
     ('imagenet_main:train_classifier', 1), ('runtime.progress:Hook.after_run', 2),
     ('runtime.evaluation:evaluate_step', 1), ('exemplar:select', 1),
     ('runtime.results:write_curves', 1),
