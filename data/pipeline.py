@@ -5,12 +5,11 @@ follow from the seed, the step and the position in the stage. So a stage resumes
 the same images, and the size of its graph does not depend on the number of images.
 """
 
-import re
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data import preprocessing
+from runtime import run_log
 from runtime.machine import ONE, cpu_session
 
 EVALUATION_BATCH = 256  # keeps a GPU busy; results do not depend on it
@@ -192,10 +191,7 @@ def decoding_error(file):
             session.run(tf.image.decode_png(tf.read_file(file), channels=3))
             return ''
         except tf.errors.OpError as error:
-            text = error.message.split('\n')
-            # TensorFlow 2.15 writes "Graph execution error" and the node before the reason.
-            return next((line.split('}} ')[-1] for line in text if line and not re.match(
-                r'Graph execution|Detected at|Node:|\d+ root error', line)), 'unknown reason')
+            return run_log.op_error_reason(error)
 
 
 def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):

@@ -134,16 +134,19 @@ def failure(error):
         advice = ADVICE.get(error.errno, 'Fix this')
         reason = str(error.strerror or error).rstrip('.')
         return f'{what}{reason[:1].lower()}{reason[1:]}. {advice}, then {RESUME}.'
-    # Neither TensorFlow's stack nor the names of its nodes.
-    text = getattr(error, 'message', None) or repr(error)
-    line = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
-                  r'|\{\{function_node \S+\}\}', '', text, flags=re.DOTALL)
-    line = line.strip().split('\n')[0].rstrip('.')
-    if re.search('No space left|quota exceeded', text):
+    line = op_error_reason(error)
+    if re.search('No space left|quota exceeded', error.message or ''):
         return f'{line}. Free some space, then {RESUME}.'
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return _out_of_memory(f' ({line})')
     return f'{line}. Fix this, then {RESUME}.'
+
+
+def op_error_reason(error):
+    """Return the reason of an OpError in one line, without TensorFlow's stack and node names."""
+    text = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
+                  r'|\{\{function_node \S+\}\}', '', error.message or repr(error), flags=re.DOTALL)
+    return text.strip().split('\n')[0].rstrip('.')
 
 
 def _out_of_memory(details):
