@@ -19,7 +19,6 @@ import bic_layer
 import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline
-from runtime import export as export_lib
 from runtime import results as results_lib
 from runtime import settings as settings_lib
 from logs import measures
@@ -29,6 +28,7 @@ from runtime import (
     cluster,
     evaluation,
     experiment,
+    export,
     machine,
     plan,
     progress,
@@ -53,7 +53,7 @@ flags.DEFINE_bool('dry_run', False, 'Print the images and updates of each step a
                   'then exit.')
 flags.DEFINE_bool('eval_only', False, 'Evaluate the checkpoints in --model_dir, which may come '
                   'from the authors\' code, then exit.')
-for module in (settings_lib, checks, export_lib, machine, checkpoints, experiment, state, run_log,
+for module in (settings_lib, checks, export, machine, checkpoints, experiment, state, run_log,
                progress, results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
 
@@ -333,11 +333,6 @@ def eval_only(model_dir):
     evaluation.evaluate_checkpoints(open_run(model_dir, stored), own=stored is not None)
 
 
-def export(model_dir):
-    """--export_dir: write a finished step as a SavedModel."""
-    export_lib.write_export(model_dir)
-
-
 def self_check(_):
     """--self_check: compute what this machine should compute, and compare."""
     from runtime import self_check as checker  # only on request: it uses all of the method
@@ -346,7 +341,7 @@ def self_check(_):
 
 # What to do instead of training, by the flag that asks for it. At most one may be given.
 MODES = {'dry_run': dry_run, 'check_data': check_data, 'eval_only': eval_only,
-         'export_dir': export, 'self_check': self_check}
+         'export_dir': export.write_export, 'self_check': self_check}
 
 
 def main(_):
