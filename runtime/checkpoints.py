@@ -157,12 +157,9 @@ def finished(directory, updates):
 
 
 def check_shapes(prefix, shapes, name):
-    """Raise UserError unless a checkpoint belongs to a network with these variables.
+    """Raise UserError, which begins with `name`, unless a checkpoint has these variables.
 
-    Args:
-        prefix: of the checkpoint.
-        shapes: {name: list of int} of the variables.
-        name: what the message calls the checkpoint.
+    `shapes`: {name: list of int}.
     """
     stored = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     wrong = [f'{variable} is {stored.get(variable, "missing")} there and {shape} here'
@@ -174,11 +171,7 @@ def check_shapes(prefix, shapes, name):
 
 
 def pretrained(path, shapes):
-    """Return the Pretrained of the checkpoint that --pretrained names.
-
-    Args:
-        path: as given, a prefix or a folder.
-        shapes: {name: list of int} of the variables that start from it.
+    """Return the Pretrained of --pretrained=`path`; `shapes`: {name: list of int} of the network.
 
     Raises:
         UserError: it is missing or damaged, or variables of other layers than the last are
@@ -202,10 +195,7 @@ def prune(model_dir, num_finished, keeps):
     Of the rest, the checkpoint of the last update stays: exemplars, beta and gamma belong to it, so
     no step could start from an earlier one. Event files stay.
 
-    Args:
-        model_dir: the folder of the experiment.
-        num_finished: number of finished steps.
-        keeps: bool, whether the classifiers of all of them stay.
+    `keeps`: whether the classifiers of all finished steps stay.
     """
     for step in range(num_finished):
         directory = classifier_dir(model_dir, step)

@@ -66,12 +66,7 @@ def announced(task):
 def wait_for_experiment(model_dir, settings, digests, overwrite):
     """Wait, as a worker, until the chief has made `model_dir` the experiment described.
 
-    Args:
-        settings, digests: as for experiment.identity.
-        overwrite: bool, whether the chief will replace another experiment found there.
-
-    Raises:
-        UserError: the experiment there has other settings or lists.
+    Raises UserError if the experiment there is another one and --overwrite does not replace it.
     """
     LOG.info('worker: waiting for the chief in %s', model_dir)
     while True:

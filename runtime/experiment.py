@@ -90,13 +90,8 @@ def check_lists(stored, digests, model_dir, data_dir):
 def _claim(model_dir, wanted, options, overwrite):
     """Make `model_dir` the experiment `wanted`; raise UserError if it belongs to anything else.
 
-    Args:
-        wanted: an identity.
-        options: as in _OPTIONS. keep_checkpoints may be None: as before.
-        overwrite: bool, whether another experiment is deleted.
-
-    Returns:
-        The options from now on.
+    `options`: as in _OPTIONS; keep_checkpoints may be None: as before. `overwrite`: whether another
+    experiment is deleted. Returns the options from now on.
     """
     path = os.path.join(model_dir, _EXPERIMENT)
     delete(path + '.tmp')  # of a process killed while it wrote

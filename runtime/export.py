@@ -119,15 +119,10 @@ def _inputs(settings):
 
 
 def _answers(logits, labels, names):
-    """Return the probabilities of each image and its five likeliest classes.
+    """Return {name: tensor}: the probabilities of each image and its five likeliest classes.
 
-    Args:
-        logits: float32 [batch, seen classes], corrected.
-        labels, names: of each class of the experiment (int, str).
-
-    Returns:
-        A dict: 'probabilities', float32 [batch, seen classes]; 'top5_probabilities', 'top5_labels'
-        (int64) and 'top5_names' (string, the label if a class has no name) [batch, 5 or all seen].
+    'probabilities', float32 [batch, seen classes], as `logits`, which are corrected;
+    'top5_probabilities', 'top5_labels' (int64), 'top5_names' (string) [batch, 5 or all seen].
     """
     probabilities = tf.nn.softmax(logits)
     top, classes = tf.nn.top_k(probabilities, min(5, int(logits.shape[1])))
@@ -139,12 +134,7 @@ def _answers(logits, labels, names):
 def _write_saved_model(session, folder, classes, signatures, outputs):
     """Write the session's network as a SavedModel whose name appears once it is complete.
 
-    Args:
-        session: a tf.Session with all variables.
-        folder: of the SavedModel.
-        classes: the file to copy into it.
-        signatures: as returned by `_inputs`.
-        outputs: {name: tensor [batch, ...]}, the same for all signatures.
+    `classes`: the file to copy into it. All `signatures` have the same `outputs`.
     """
     parent, version = os.path.split(folder)
     # TF Serving ignores names that are not numbers.

@@ -46,12 +46,9 @@ class RunTime:
         self._seconds += seconds
 
     def left(self, step, images_left, seconds_left):
-        """Return the seconds left in this step and in the whole run (None if not yet known).
+        """Return the seconds left in `step` and in the whole run (None if not yet known).
 
-        Args:
-            step: counted from 0.
-            images_left: images left in stage 1.
-            seconds_left: seconds left in another stage.
+        `images_left`: in stage 1; `seconds_left`: in another stage.
         """
         if self._began is None:
             return seconds_left, None
