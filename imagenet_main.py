@@ -56,6 +56,8 @@ flags.DEFINE_bool('eval_only', False, 'Evaluate the checkpoints in --model_dir, 
 for module in (settings_lib, checks, export, machine, checkpoints, experiment, state, run_log,
                progress, results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
+for flag in map(FLAGS.__getitem__, FLAGS):  # absl quotes defaults; the texts of settings do not
+    flag.default_as_str = (flag.default_as_str or '').strip("'") or None
 
 
 # -- one step ----------------------------------------------------------------------------------
