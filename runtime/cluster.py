@@ -79,8 +79,9 @@ def wait_for_experiment(model_dir, settings, digests, overwrite):
             if not different:
                 return
             if not overwrite:
-                raise UserError(f'{model_dir}: this worker has other settings or lists: '
-                                f'{different}. Start all processes with the same flags and lists.')
+                raise UserError(f'{model_dir}/experiment.json: this worker has other settings or '
+                                f'lists: {different}. Start all processes with the same flags and '
+                                'lists.')
         time.sleep(POLL_SECONDS)
 
 
