@@ -139,9 +139,9 @@ def why_no_gpu():
     # from TensorFlow 2.16 on also 'I0000 00:00:1795938597.382889   29014 file.cc:31] Could not ...'
     lines = re.findall(r'^(?:[-\d]+ [\d:.]+: [A-Z]|[A-Z]\d+ [\d:.]+ +\d+) \S+\] (.*)$', said,
                        re.MULTILINE)
-    reasons = [line for line in lines if re.search(
-        r'ould not (load|find cuda)|dlopen|cuInit|driver|gnoring visible', line)]
-    return '; '.join(sorted(set(reasons), key=reasons.index)) or (
+    reasons = dict.fromkeys(line for line in lines if re.search(
+        r'ould not (load|find cuda)|dlopen|cuInit|driver|gnoring visible', line))  # each once
+    return '; '.join(reasons) or (
         'TensorFlow gives no reason; TF_CPP_MIN_LOG_LEVEL=0 shows all that it says')
 
 
@@ -162,8 +162,8 @@ def devices(replicas):
     """Return what this process trains on: 'GPU 0 (Tesla V100-SXM2-16GB)', 'the CPU'."""
     gpus = gpu_descriptions()[:replicas.local]
     if gpus:
-        return ', '.join('GPU {} ({})'.format(i, re.sub('.*name: |,.*', '', description))
-                         for i, description in enumerate(gpus))
+        names = [re.sub('.*name: |,.*', '', description) for description in gpus]
+        return ', '.join(f'GPU {i} ({name})' for i, name in enumerate(names))
     return 'the CPU' if replicas.local == 1 else f'{replicas.local} parts of the CPU'
 
 
