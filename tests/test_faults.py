@@ -63,8 +63,8 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
             ('runtime.results:write_results', 2, tiny_runs.KILL),  # right after the first record
             (AFTER_UPDATE, 4, tiny_runs.INTERRUPT),
             ('bic_layer:fit', 1, tiny_runs.KILL),  # between the stages
-            ('bic_layer:rows', 3, tiny_runs.TERMINATE),  # inside stage 2
-            ('imagenet_main:evaluate', 1, tiny_runs.TERMINATE),  # after stage 2
+            ('bic_layer:stored_rows', 3, tiny_runs.TERMINATE),  # inside stage 2
+            ('runtime.evaluation:evaluate_step', 1, tiny_runs.TERMINATE),  # after stage 2
             ('runtime.state:save_step', 1, tiny_runs.KILL)):
         result = tiny_runs.run(data, model, (where, count, how))
         log += result.out
@@ -137,7 +137,7 @@ def test_a_folder_lost_during_a_run_is_said_and_not_created_again(data, tmp_path
 def test_a_log_that_was_deleted_is_made_anew(data, tmp_path):
     model, log = tmp_path / 'model', tmp_path / 'model.log'
     result = tiny_runs.run(data, model, (AFTER_UPDATE, 3, 'os.remove({!r})'.format(str(log))),
-                           ('imagenet_main:evaluate', 1, tiny_runs.TERMINATE))
+                           ('runtime.evaluation:evaluate_step', 1, tiny_runs.TERMINATE))
     assert result.status == 143
     lines = result.out.splitlines(True)
     rest = next(i for i, line in enumerate(lines) if 'update 3 of 4' in line)

@@ -70,8 +70,8 @@ def test_a_notice_of_preemption_saves_and_is_resumed(data, tmp_path, name):
     twice = f'os.kill(os.getpid(), signal.{name})\n' * 2
     result = tiny_runs.run(data, model, (AFTER_UPDATE, 3, twice))
     assert result.status == 128 + getattr(signal, name)
-    assert name in result.err.splitlines()[-1] and RESUME in result.err
-    again = tiny_runs.run(data, model, ('imagenet_main:evaluate', 1, tiny_runs.KILL))
+    assert name in result.err.splitlines()[-1] and RESUME.capitalize() in result.err
+    again = tiny_runs.run(data, model, ('runtime.evaluation:evaluate_step', 1, tiny_runs.KILL))
     assert 'resuming step 1 at update 3 of 4' in again.out
 
 
@@ -85,7 +85,7 @@ def test_what_ends_a_run_stands_in_the_log_when_the_terminal_is_gone(data, tmp_p
     result = tiny_runs.run(data, tmp_path / 'model', (
         AFTER_UPDATE, 3, 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n' + tiny_runs.TERMINATE))
     assert result.status == 143
-    assert f'Stopped by SIGTERM. {RESUME}' in (tmp_path / 'model.log').read_text()
+    assert f'Stopped by SIGTERM. {RESUME.capitalize()}' in (tmp_path / 'model.log').read_text()
 
 
 def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):

@@ -39,8 +39,8 @@ def _pass(files, classes, settings, step, bias, checkpoint, teacher):
         features = _next(files, classes, settings)
         _, logits = resnet_model.network(features['image'], settings, False, resnet_model.NETWORK,
                                          'channels_last')
-        found = resnet_model.evaluate(logits[:, :settings.seen(step)], features['class'], bias,
-                                      settings.new(step))
+        found = resnet_model.image_metrics(logits[:, :settings.seen(step)], features['class'],
+                                           bias, settings.new(step))
         wanted, restored = [found['top5']], tf.global_variables()
         if teacher:
             wanted.append(resnet_model.network(features['image'], settings, False,

@@ -102,7 +102,7 @@ def _row(options, num_images, target):
     measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet100']._replace(image_size=SIDE)
     schedule = settings_lib.schedule(settings, num_images, bic_layer.EPOCHS_FACTOR)
-    batches = bic_layer.batches(schedule)
+    num_distinct, num_short = bic_layer.distinct_batches(schedule)
     stream = np.random.RandomState(0)
     images = stream.standard_normal([num_images, SIDE, SIDE, 3]).astype(np.float32) * 60
     classes = np.arange(num_images, dtype=np.int32) % settings.seen(STEP)
@@ -117,7 +117,7 @@ def _row(options, num_images, target):
         update_seconds, batch_seconds = measure.best(
             [lambda: update(0), following], TURNS, time.process_time)
         stored = following()
-    rows = batches.num_distinct * settings.batch_size + batches.num_short
+    rows = num_distinct * settings.batch_size + num_short
     stored = {name: np.resize(value, (rows,) + value.shape[1:]) for name, value in stored.items()}
     fit = measure.best([lambda: bic_layer.fit_logits(
         stored, schedule, 'batch', os.path.join(options.folder, 'bias'))], 3, time.process_time)[0]
@@ -126,7 +126,7 @@ def _row(options, num_images, target):
     loops = update_seconds * num_images * schedule.epochs / settings.batch_size
     return measure.Row(
         'stage 2, {:,} images: {:,} updates, {} distinct batches, fit {}'.format(
-            num_images, schedule.num_updates, batches.num_distinct + (batches.num_short > 0),
+            num_images, schedule.num_updates, num_distinct + (num_short > 0),
             measure.seconds_text(fit)),
         measure.seconds_text(loops), measure.seconds_text(ours), loops / ours, target)
 

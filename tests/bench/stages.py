@@ -22,7 +22,7 @@ import bic_layer  # noqa: E402
 import exemplar  # noqa: E402
 import imagenet_main as main  # noqa: E402
 from data import lists  # noqa: E402
-from runtime import checkpoints, progress, results, signals, state  # noqa: E402
+from runtime import checkpoints, evaluation, progress, results, signals, state  # noqa: E402
 
 UPDATES = 'stage 1: updates'
 FIRST_UPDATE = 'stage 1: first update (graph optimized, pipeline filled)'
@@ -75,14 +75,14 @@ def install():
             (main, 'train_classifier', GRAPH),
             (main, 'fit_bias', 'stage 2: network on its distinct batches'),
             (bic_layer, 'fit_logits', 'stage 2: beta and gamma'),
-            (main, 'evaluate', 'evaluation and features'),
+            (evaluation, 'evaluate_step', 'evaluation and features'),
             (exemplar, 'select', 'herding'),
             (state, 'save_step', 'records, results, summaries'),
             (state, 'write_array', 'records, results, summaries'),
             (results, 'write_results', 'records, results, summaries'),
             (results, 'write_curves', 'records, results, summaries'),
             (tf.train.Saver, 'save', 'checkpoints: saved'),
-            (checkpoints, 'latest', 'checkpoints: read back')):
+            (checkpoints, 'recover_latest', 'checkpoints: read back')):
         stages.wrap(owner, name, stage)
     run_step = main.run_step
 
