@@ -19,7 +19,6 @@ from runtime import settings as settings_lib
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'bench')
 sys.path.insert(0, BENCH)
 
-import evaluation  # noqa: E402
 import herding  # noqa: E402
 import images as images_bench  # noqa: E402
 import measure  # noqa: E402
@@ -130,24 +129,8 @@ def test_the_graph_does_not_grow_with_the_images(session):
     assert start_up.graph_bytes(20000, True) > 10 * start_up.graph_bytes(20, True)
 
 
-def test_evaluation_in_one_pass(session, photos, checkpoint):
-    settings = SETTINGS._replace(num_classes=10, num_increments=2)
-    with tf.Graph().as_default(), tf.Session() as other:  # of 10 classes
-        resnet_model.network(tf.zeros([1, 8, 8, 3]), settings, False, resnet_model.NETWORK,
-                             'channels_last')
-        other.run(tf.global_variables_initializer())
-        checkpoint = tf.train.Saver().save(other, checkpoint + '10')
-    # So large a gamma puts the five new classes on top, whatever the weights.
-    given = (photos, np.arange(10), 4, settings, STEP, (1., 1000.), checkpoint)
-    found = evaluation.ours(*given)
-    assert found == pytest.approx(evaluation.plain(*given, teacher=False))
-    assert found['val_top5'] == 0
-    assert found['top5'] == pytest.approx(5 / 6)
-
-
 def test_each_row_is_known_by_name_and_printed(capsys):
     names = list(run_bench.rows_of_modules())
-    assert {'herding', 'stage2', 'images', 'start-up', 'evaluation', 'update-224', 'step',
-            'archives'} <= set(names)
+    assert {'herding', 'stage2', 'images', 'start-up', 'update-224'} <= set(names)
     run_bench.show(measure.Row('item', '2 s', '1 s', 2., '>= 2'))
     assert capsys.readouterr().out == '| item | 2 s | 1 s | 2 | >= 2 |\n'

@@ -1,13 +1,9 @@
 """Whole runs: a tiny experiment recomputed in NumPy from what it left on disk, and dry runs."""
-import csv
 import glob
-import hashlib
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import oracles
@@ -17,6 +13,7 @@ import tensorflow.compat.v1 as tf
 import tiny_runs
 from absl import flags
 from absl.testing import flagsaver
+from made_checkpoints import read_checkpoint
 
 import bic_layer
 import imagenet_main
@@ -26,7 +23,6 @@ from runtime import checkpoints, machine, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images per class held out; 9, then 4 exemplars
 SIZES = [M] * G
 FLAGS = [
@@ -56,14 +52,6 @@ def run_driver(arguments):
             signal.signal(number, handler)
 
 
-def checkpoint(directory, update=None):
-    """All variables of a checkpoint by name: the last one, or that of an update."""
-    prefix = tf.train.latest_checkpoint(directory) if update is None else os.path.join(
-        directory, 'model.ckpt-{}'.format(update))
-    reader = tf.train.load_checkpoint(prefix)
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
 def network_of(values, scope='resnet/'):
     return {name[len(scope):]: value for name, value in values.items()
             if name.startswith(scope) and 'Momentum' not in name}
@@ -75,11 +63,12 @@ def assert_same(found, expected):
         assert found[name].tobytes() == value.tobytes(), name
 
 
-def digests(folder, pattern):
+def classifier_files(model_dir):
+    """Return {path of a file of a classifier: its bytes}."""
     found = {}
-    for path in sorted(glob.glob(os.path.join(folder, pattern))):
+    for path in glob.glob(os.path.join(model_dir, '*_classifier', '*')):
         with open(path, 'rb') as file:
-            found[path] = hashlib.sha256(file.read()).hexdigest()
+            found[path] = file.read()
     return found
 
 
@@ -94,8 +83,8 @@ class Tiny:
         self.begin = np.cumsum([0] + sizes)  # class that each group begins with
         self.counts = oracles.counts(sizes, P, R)
         if order:
-            (folder / 'order.txt').write_text(''.join('{}\n'.format(label) for label in order))
-            self.flags.append('--class_order={}'.format(folder / 'order.txt'))
+            (folder / 'order.txt').write_text('\n'.join(map(str, order)))
+            self.flags.append(f'--class_order={folder / "order.txt"}')
         stream = np.random.RandomState(0)
         patterns = stream.uniform(0, 255, (C, 8, 8, 3))
         self.pixels, self.train, self.test = {}, [], []
@@ -103,7 +92,7 @@ class Tiny:
                                    ('test', self.test, [5, 4, 6, 5, 5, 7])):
             for label, size in enumerate(sizes):
                 for i in range(size):
-                    path = '{}/{}/{}.png'.format(name, label, i)
+                    path = f'{name}/{label}/{i}.png'
                     noisy = 0.35 * patterns[label] + 0.65 * stream.uniform(0, 255, (8, 8, 3))
                     self.pixels[path] = noisy.astype(np.uint8)
                     lines.append((path, label))
@@ -126,7 +115,9 @@ class Tiny:
                              '--log_file=' + log]
 
     def classifier(self, step, update=None):
-        return checkpoint(os.path.join(self.model_dir, '{}_classifier'.format(step)), update)
+        """Return all variables after an update of stage 1, or after its last one."""
+        folder = os.path.join(self.model_dir, f'{step}_classifier')
+        return read_checkpoint(folder if update is None else f'{folder}/model.ckpt-{update}')
 
     def images(self, paths):
         return np.array([oracles.standardise(self.pixels[path]) for path in paths])
@@ -156,39 +147,26 @@ class Tiny:
         return by_class
 
     def results(self):
-        with open(os.path.join(self.model_dir, 'results.csv')) as file:
-            return list(csv.DictReader(file))
+        return tiny_runs.rows(self.model_dir)
 
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory):
     found = Tiny(tmp_path_factory.mktemp('tiny'))
-    patch = pytest.MonkeyPatch()
 
     def watch(name, original):
         def watched(run, step, *arguments):
-            before = digests(found.model_dir, '*_classifier/*')
+            before = classifier_files(found.model_dir)
             returned = original(run, step, *arguments)
-            found.around.append((name, step, before, digests(found.model_dir, '*_classifier/*')))
+            found.around.append((name, step, before, classifier_files(found.model_dir)))
             return returned
         patch.setattr(imagenet_main, name, watched)
 
-    watch('fit_bias', imagenet_main.fit_bias)
-    watch('evaluate', imagenet_main.evaluate)
-    patch.setattr(checkpoints, 'prune', lambda *_: None)  # the weights before the first update
-    # Beside it a second run, as a user starts it.
-    again = subprocess.Popen(
-        [sys.executable, os.path.join(ROOT, 'imagenet_main.py')] + found.arguments(
-            str(found.folder / 'again'), str(found.folder / 'again.log')),
-        stdout=subprocess.DEVNULL)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        watch('fit_bias', imagenet_main.fit_bias)
+        watch('evaluate', imagenet_main.evaluate)
+        patch.setattr(checkpoints, 'prune', lambda *_: None)  # the weights before the first update
         run_driver(found.arguments(found.model_dir, found.log))
-        assert again.wait(timeout=600) == 0
-    finally:
-        patch.undo()
-        if again.poll() is None:
-            again.kill()
-            again.wait()
     return found
 
 
@@ -219,9 +197,9 @@ def test_counts_of_the_run(either):
     with open(either.log) as file:
         lines = file.read().splitlines()
     for step, row in enumerate(counts):
-        at = lines.index('Batch of classes number {} arrives ...'.format(step + 1))
-        assert lines[at + 1] == '{}, #training: {}, #val: {}, #test: {}'.format(
-            'incremental iteras' if step else 'first itera', *row)
+        at = lines.index(f'Batch of classes number {step + 1} arrives ...')
+        opening = 'incremental iteras' if step else 'first itera'
+        assert lines[at + 1] == opening + ', #training: %d, #val: %d, #test: %d' % row
 
 
 def test_the_report_finds_all_results_in_the_log(tiny):
@@ -242,7 +220,7 @@ def test_first_update_of_each_step(either, session, step):
     This network is on batch statistics, the teacher on its moving ones and, from the third step on,
     corrected with the beta and gamma of the step before.
     """
-    directory = os.path.join(either.model_dir, '{}_classifier'.format(step))
+    directory = os.path.join(either.model_dir, f'{step}_classifier')
     before = either.classifier(step, 0)
     by_class = either.training_set(step)
     old, seen = either.begin[step:step + 2]
@@ -259,7 +237,7 @@ def test_first_update_of_each_step(either, session, step):
     if step:
         teacher = oracles.forward(images, before, 'cifar', 8, False, 'store_resnet')[1]
     if step >= 2:
-        bias = bic_layer.load(os.path.join(either.model_dir, '{}_bias'.format(step - 1)))
+        bias = bic_layer.load(os.path.join(either.model_dir, f'{step - 1}_bias'))
         assert abs(bias[0] - 1) > 1e-3
     expected = oracles.classifier_loss(student, teacher, batch_labels, either.sizes[:step + 1],
                                        bias)
@@ -268,7 +246,7 @@ def test_first_update_of_each_step(either, session, step):
         if re.match(r'resnet/(conv2d|dense)[^/]*/(kernel|bias)$', name))
     # TensorFlow's own event file, with the graph, is not flushed and has no process id in its name.
     logged = {value.tag: value.simple_value
-              for events in glob.glob(os.path.join(directory, 'events.*.{}'.format(os.getpid())))
+              for events in glob.glob(os.path.join(directory, f'events.*.{os.getpid()}'))
               for event in tf.train.summary_iterator(events)
               for value in event.summary.value if event.step == 1}
     assert logged['losses/total'] == pytest.approx(expected + decay, rel=1e-4)
@@ -308,9 +286,9 @@ def test_nothing_but_stage_1_changes_the_classifier(tiny):
     assert [(name, step) for name, step, _, _ in tiny.around] == [
         ('evaluate', 0), ('fit_bias', 1), ('evaluate', 1), ('fit_bias', 2), ('evaluate', 2)]
     for _, step, before, after in tiny.around:
-        assert after == before and any('{}_classifier'.format(step) in path for path in before)
+        assert after == before and any(f'{step}_classifier' in path for path in before)
     for step in range(1, G):
-        values = checkpoint(os.path.join(tiny.model_dir, '{}_bias'.format(step)))
+        values = read_checkpoint(os.path.join(tiny.model_dir, f'{step}_bias'))
         assert {name for name in values if 'Momentum' not in name} == {
             'bias_opt/beta', 'bias_opt/gamma', 'global_step'}
     assert not os.path.exists(os.path.join(tiny.model_dir, '0_bias'))
@@ -328,7 +306,7 @@ def test_stage_2_is_plain_training(either, step):
     row = either.results()[step]
     assert (float(row['beta']), float(row['gamma'])) == (
         pytest.approx(beta, rel=1e-4), pytest.approx(gamma, rel=1e-4))
-    assert bic_layer.load(os.path.join(either.model_dir, '{}_bias'.format(step))) == (
+    assert bic_layer.load(os.path.join(either.model_dir, f'{step}_bias')) == (
         float(row['beta']), float(row['gamma']))
 
 
@@ -361,13 +339,12 @@ def test_metrics_of_each_step(either, step):
             continue
         for suffix, values in (('', corrected), ('_before', logits)):
             predicted = values.argmax(axis=1)
-            groups = np.load(os.path.join(either.model_dir, 'group_accuracy{}.npy'.format(suffix)))
+            groups = np.load(os.path.join(either.model_dir, f'group_accuracy{suffix}.npy'))
             for group in range(step + 1):
                 own = (either.begin[group] <= classes) & (classes < either.begin[group + 1])
                 assert groups[step, group] == pytest.approx(np.mean((predicted == classes)[own]))
             assert np.isnan(groups[step, step + 1:]).all()
-            matrix = np.load(os.path.join(either.model_dir, 'confusion{}_{}.npy'.format(
-                suffix, step + 1)))
+            matrix = np.load(os.path.join(either.model_dir, f'confusion{suffix}_{step + 1}.npy'))
             assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
                                         for j in range(seen)] for i in range(seen)]
 
@@ -389,27 +366,6 @@ def test_exemplars_of_each_step(either, step):
         assert len(own) == min(count, len(by_class[c]))
 
 
-def figures(path):
-    """The lines of a log without what a clock decided."""
-    with open(path) as file:
-        text = file.read()
-    text = re.sub(r'(, \d+ images/s)?, step left .*|( took|^finished in) \d.*', '', text,
-                  flags=re.MULTILINE)
-    _, command, *lines = text.splitlines()  # the first one says when the run was started
-    assert command.startswith('command: ')
-    return lines
-
-
-def test_same_seed_same_figures(tiny):
-    """On one thread, in another process and folder."""
-    log = str(tiny.folder / 'again.log')
-    assert figures(log) == figures(tiny.log)
-    assert len([line for line in figures(log) if line.startswith('progress: ')]) > 50
-    with open(str(tiny.folder / 'again' / 'results.csv')) as again:
-        with open(os.path.join(tiny.model_dir, 'results.csv')) as first:
-            assert again.read() == first.read()
-
-
 # -- checkpoints of the authors' code ---------------------------------------------------------
 
 
@@ -423,7 +379,7 @@ def write_original(model_dir, step, weights, bias, shape):
                     tf.get_variable(name + '/Momentum', initializer=value * 0 + 1)
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, os.path.join(
-            model_dir, '{}_classifier'.format(step), 'model.ckpt'), 5700)
+            model_dir, f'{step}_classifier', 'model.ckpt'), 5700)
     if step:
         with tf.Graph().as_default(), tf.Session() as session:
             for name, value in zip(('beta', 'gamma'), bias):
@@ -431,7 +387,7 @@ def write_original(model_dir, step, weights, bias, shape):
                                 initializer=np.full(shape, value, np.float32))
             session.run(tf.global_variables_initializer())
             tf.train.Saver().save(session, os.path.join(
-                model_dir, '{}_bias'.format(step), 'model.ckpt'), 400)
+                model_dir, f'{step}_bias', 'model.ckpt'), 400)
 
 
 def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
@@ -451,7 +407,7 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
                                        ('validation', tiny.validation_set(step))):
             expected, _, _ = accuracies(tiny, step, weights, bias, paths, classes)
             found = [line for line in lines
-                     if line.startswith('{}: step {} of 3'.format(name, step + 1))]
+                     if line.startswith(f'{name}: step {step + 1} of 3')]
             if name == 'validation' and step == 0:
                 assert found == []
                 continue
@@ -459,7 +415,7 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
             for k, *percents in re.findall(
                     r'top-([15]) ([\d.]+)% \(([\d.]+)% uncorrected\)', found[0]):
                 for suffix, percent in zip(('', '_before'), percents):
-                    logged['top{}{}'.format(k, suffix)] = float(percent) / 100
+                    logged[f'top{k}{suffix}'] = float(percent) / 100
             if step < 2:  # fewer than six classes
                 expected = {key: value for key, value in expected.items() if 'top5' not in key}
             assert logged == {key: pytest.approx(value, abs=6e-5, rel=1e-4)
@@ -529,7 +485,7 @@ def test_the_class_order_is_the_experiments(unequal, tmp_path, capsys):
     files = {}
     for name, order in (('same', ORDER), ('other', [0, 3] + ORDER[2:])):
         (tmp_path / name).write_text('\n'.join(map(str, order)))
-        files[name] = '--class_order={}'.format(tmp_path / name)
+        files[name] = f'--class_order={tmp_path / name}'
     for arguments in ([], [files['same']]):
         found = evaluated(unequal, unequal.model_dir, capsys, *arguments)
         assert [line for line in found if line.startswith('test')] == tested != []
@@ -621,15 +577,14 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
         image_size=12)
     assert found.status == 0, found.err
     lines = found.out.splitlines()
-    at = lines.index('TensorFlow {} on the CPU, channels_last'.format(tf.__version__))
+    at = lines.index(f'TensorFlow {tf.__version__} on the CPU, channels_last')
     assert lines[at + 1].startswith('warning: CUDA_VISIBLE_DEVICES=0: TensorFlow finds no GPU: ')
     early = lines[at + 2:at + 4]
     assert '--batch_norm_decay=0.9' in early[0] and '--train_epochs' in early[0]
     assert ' beta and gamma' in early[1] and '--train_epochs=10' in early[1]
-    with open(str(tmp_path / 'model' / 'results.csv')) as file:
-        beta = float(list(csv.DictReader(file))[1]['beta'])
+    beta = float(tiny_runs.rows(tmp_path / 'model')[1]['beta'])
     fit = [i for i, line in enumerate(lines) if ', bias correction, ' in line][-1]
-    assert lines[fit + 1].startswith('warning: step 2 of 2: beta is {:g} (gamma '.format(beta))
+    assert lines[fit + 1].startswith(f'warning: step 2 of 2: beta is {beta:g} (gamma ')
     dry = tiny_runs.run(data, tmp_path / 'none', dry_run=True, image_size=12)
     assert [line for line in dry.out.splitlines() if line.startswith('warning')] == early
 
@@ -675,9 +630,9 @@ def dry_run(folder, capsys, *arguments):
 def test_the_published_columns(tmp_path, capsys, dataset):
     """From class sizes that the table implies: what is not exemplars is the new group."""
     m = 10 if dataset == 'imagenet100' else 100
-    sizes = []
+    sizes, stored = [], oracles.counts([m] * 10, 20, '0.1')
     for step, total in enumerate(TRAINING_SAMPLES[dataset]):
-        old = step * m * oracles.stored_count('0.1', 10, 20, step - 1) if step else 0
+        old = step * m * stored[step - 1].chosen if step else 0
         group = total - old + 20 * m  # and what is held out
         sizes += [group // m + (i < group % m) for i in range(m)]
     assert 732 <= min(sizes) and max(sizes) <= 1300  # as ILSVRC's classes are
@@ -692,7 +647,7 @@ def test_the_published_columns(tmp_path, capsys, dataset):
 def test_samples_of_cifar(tmp_path, capsys, increments):
     write_lists(tmp_path, [500] * 100, [100] * 100)
     found = dry_run(tmp_path, capsys, '--dataset=cifar100',
-                    '--num_increments={}'.format(increments))
+                    f'--num_increments={increments}')
     assert found == oracles.sample_counts(
         [500] * 100, [100] * 100, [100 // increments] * increments, 20, '0.1')
     if increments == 5:  # 10 of a class are held out, 90 stored at first

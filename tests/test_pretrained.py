@@ -12,7 +12,7 @@ import tiny_runs
 from runtime import pretrained
 from runtime.errors import UserError
 
-FLAGS = {'train_epochs': 1, 'num_increments': 1, 'log_file': None}
+FLAGS = {'train_epochs': 1, 'num_increments': 1, 'log_file': None, 'shallow': False}
 AFTER_UPDATE_2 = 'runtime.progress:Progress.updated', 2, tiny_runs.TERMINATE
 
 

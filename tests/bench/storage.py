@@ -83,15 +83,16 @@ def main(folder):
     with tempfile.TemporaryDirectory(dir=folder) as work:
         files = write(work)
         ways = [('training pipeline', through_pipeline)] + [
-            ('bytes alone, {} at once'.format(readers),
+            (f'bytes alone, {readers} at once',
              functools.partial(bytes_alone, readers=readers)) for readers in READERS]
         through_pipeline(files[:64])  # TensorFlow's one-off work
-        print('| {} files of {:.0f} KB, images/s | cold | warm |\n| --- | --- | --- |'.format(
-            len(files), sum(map(read, files)) / len(files) / 1000))
+        kilobytes = sum(map(read, files)) / len(files) / 1000
+        print(f'| {len(files)} files of {kilobytes:.0f} KB, images/s | cold | warm |\n'
+              '| --- | --- | --- |')
         for name, seconds in ways:
             forget(files)
-            print('| {} | {:.0f} | {:.0f} |'.format(
-                name, *(len(files) / seconds(files) for _ in range(2))), flush=True)
+            cold, warm = (len(files) / seconds(files) for _ in range(2))
+            print(f'| {name} | {cold:.0f} | {warm:.0f} |', flush=True)
 
 
 if __name__ == '__main__':

@@ -107,7 +107,7 @@ def _row(options, name, target):
     schedule = settings_lib.schedule(settings, len(files))
     loops, driver = [], []
     for turn in range(TURNS):
-        model_dir = os.path.join(options.folder, name + '_run{}'.format(turn))
+        model_dir = os.path.join(options.folder, name + f'_run{turn}')
         start = first_checkpoint(settings, main.checkpoints.classifier_dir(model_dir, STEP - 1))
         run = types.SimpleNamespace(
             settings=settings, model_dir=model_dir, data_dir=options.folder, machine=machine,
@@ -117,9 +117,9 @@ def _row(options, name, target):
     # As if both cores did nothing else.
     loop, ours = (min(seconds) / num_cores() for seconds in (loops, driver))
     return measure.Row(
-        'training update, ResNet-18 with distillation, {0}x{0}, batch {1}, files of {2}x{3}'.format(
-            size, batch, width, height),
-        '{:.1f} images/s'.format(batch / loop), '{:.1f} images/s'.format(batch / ours),
+        f'training update, ResNet-18 with distillation, {size}x{size}, batch {batch}, files of '
+        f'{width}x{height}',
+        f'{batch / loop:.1f} images/s', f'{batch / ours:.1f} images/s',
         loop / ours, target)
 
 

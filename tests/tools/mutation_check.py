@@ -80,10 +80,9 @@ MUTATIONS = (
          'math.floor(_per_class(settings, settings.seen(step))', 'counts'),
         ('v_t: as if groups were equal', 'math.floor(_per_class(settings, settings.old(step))',
          'math.floor(_per_class(settings, max(1, settings.num_classes * step '
-         '// settings.num_steps))',
-         'unequal'),
+         '// settings.num_steps))', 'counts'),
         ('a growing memory as large as a fixed one', " if settings.memory == 'fixed' else classes",
-         '', 'unequal'),
+         '', 'counts'),
         ('exemplars used: floor for ceiling', '- validation_images(settings, step)',
          '- validation_images(settings, step) - (_per_class(settings, settings.old(step))[0] % 1 '
          '> 0)', 'counts'),
@@ -235,13 +234,13 @@ MUTATIONS = (
     + mutations_of(
         'runtime/replicas.py', 'replicas',
         ('replicas: fillers in the loss', 'tf.reduce_sum(values * counts)',
-         'tf.reduce_sum(values)', 'as_one and 4'),
+         'tf.reduce_sum(values)', 'as_one'),
         ('replicas: the last batch as long as all', 'batch = tf.minimum(',
-         'batch = tf.maximum(', 'as_one and 2'))
+         'batch = tf.maximum(', 'as_one'))
     + mutations_of(
         'resnet_model.py', 'replicas',
         ('replicas: losses logged of the first alone', "if params.get('num_replicas', 1) > 1:",
-         'if False:', 'as_one and 2'))
+         'if False:', 'as_one'))
     + mutations_of(
         'runtime/export.py', 'export',
         ('an export that corrects all classes', 'num_new=settings.new(finished.step)',
