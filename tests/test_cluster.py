@@ -13,8 +13,8 @@ from runtime import checkpoints, cluster, state, training
 from runtime.errors import UserError
 
 # Groups of 3 and 1 classes.
-SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'keep_checkpoints': True, 'first_classes': 3,
-            'num_increments': 1}
+SETTINGS = {'train_epochs': 3, 'lr_boundaries': '2', 'keep_checkpoints': True, 'first_classes': 3,
+            'num_increments': 1, 'shallow': False}
 HANGS = 600  # seconds: a job that takes longer waits for something that never comes
 
 
@@ -76,30 +76,34 @@ def test_two_processes_make_one_table_one_log_one_state(whole):
                 if 'tmp' in name or 'cluster' in name]
 
 
-def test_two_machines_train_as_two_devices_of_one(data, whole, tmp_path):
-    """The second step, from the same first one on: sessions before it leave nothing behind."""
-    model = str(tmp_path / 'model')
-    shutil.copytree(str(whole[0]), model, ignore=shutil.ignore_patterns('1_*'))
-    tiny_runs.run(data, model, num_gpus=2, cpu_replicas=True, status=0, **SETTINGS)
-    found = [read_checkpoint(os.path.join(str(folder), '1_classifier'))
-             for folder in (model, whole[0])]
-    assert set(found[0]) == set(found[1])
-    for name, value in found[0].items():
-        np.testing.assert_allclose(value, found[1][name], rtol=1e-5, atol=1e-5, err_msg=name)
-
-
-def test_a_stop_reaches_all_and_all_resume_to_the_same_end(data, whole, tmp_path):
-    """The signal goes to one process; both end after the same update and save it."""
+@pytest.fixture
+def first_step(whole, tmp_path):
+    """A copy of the model_dir as it was after the first step."""
     model = tmp_path / 'model'
-    results = run_pair(data, model, (AFTER_UPDATE, 3, TERMINATE))
+    shutil.copytree(str(whole[0]), str(model), ignore=shutil.ignore_patterns('1_*'))
+    return model
+
+
+def test_two_machines_train_as_two_devices_of_one(data, whole, first_step):
+    """The second step, from the same first one on: sessions before it leave nothing behind."""
+    tiny_runs.run(data, first_step, num_gpus=2, cpu_replicas=True, status=0, **SETTINGS)
+    found, expected = (read_checkpoint(model / '1_classifier') for model in (first_step, whole[0]))
+    assert set(found) == set(expected)
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_a_stop_reaches_all_and_all_resume_to_the_same_end(data, whole, first_step):
+    """The signal goes to one process; both end after the same update and save it."""
+    results = run_pair(data, first_step, (AFTER_UPDATE, 3, TERMINATE))
     assert [result.status for result in results] == [TERMINATED] * 2, results
     # Asked for after update 3, told to all with update 4.
     assert checkpoints.num_updates(
-        checkpoints.find_latest(checkpoints.classifier_dir(str(model), 0))) == 4
-    results = run_pair(data, model)
+        checkpoints.find_latest(checkpoints.classifier_dir(str(first_step), 1))) == 4
+    results = run_pair(data, first_step)
     assert [result.status for result in results] == [0, 0], results
-    assert 'resuming step 1 at update 4 of' in results[0].out
-    assert tiny_runs.final_state(model) == tiny_runs.final_state(whole[0])
+    assert 'resuming step 2 at update 4 of' in results[0].out
+    assert tiny_runs.final_state(first_step) == tiny_runs.final_state(whole[0])
 
 
 @pytest.mark.parametrize('flags, names', [

@@ -23,29 +23,31 @@ from runtime import checkpoints, machine, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
-C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images per class held out; 9, then 4 exemplars
-SIZES = [M] * G
+C, G, P, R = 6, 3, 4, '0.25'
+# A large first group, a small last one, and a given order. 2 images per class are held out, of
+# which the last step takes 1; there are 6, then 3 exemplars per class.
+SIZES, ORDER = [3, 2, 1], [3, 0, 5, 1, 4, 2]
+BEGIN = np.cumsum([0] + SIZES)  # class that each group begins with
 FLAGS = [
-    '--dataset=folder', '--num_classes=6', '--num_increments=3', '--memory_per_class=4',
-    '--val_share=0.25', '--image_size=8', '--preprocessing=cifar', '--network=cifar',
-    '--resnet_size=8', '--train_epochs=5', '--batch_size=8', '--learning_rate=1.6',
-    '--lr_boundaries=3,4', '--batch_norm_decay=0.9', '--num_parallel_calls=1',
-    '--intra_op_threads=1', '--inter_op_threads=1', '--keep_checkpoints', '--progress_every=1']
+    '--dataset=folder', '--num_classes=6', '--first_classes=3', '--classes_per_increment=2',
+    '--memory_per_class=4', '--val_share=0.25', '--image_size=8', '--preprocessing=cifar',
+    '--network=cifar', '--resnet_size=8', '--train_epochs=5', '--batch_size=8',
+    '--learning_rate=1.6', '--lr_boundaries=3,4', '--batch_norm_decay=0.9',
+    '--num_parallel_calls=1', '--intra_op_threads=1', '--inter_op_threads=1', '--keep_checkpoints',
+    '--progress_every=1']
 RATE = 1.6 * 8 / 256
-# The same with a large first group, a small last one, and an order of their own: 2 images per class
-# held out, of which the last step takes 1; 6, then 3 exemplars.
-UNEQUAL_SIZES, ORDER = [3, 2, 1], [3, 0, 5, 1, 4, 2]
-UNEQUAL_FLAGS = [flag for flag in FLAGS if 'num_increments' not in flag] + [
-    '--first_classes=3', '--classes_per_increment=2']
 
 
 def run_driver(arguments):
-    """imagenet_main.main in this process; flags and signal handlers are as before afterwards."""
+    """Call imagenet_main.main; flags and signal handlers are as before afterwards."""
     saved = flagsaver.save_flag_values()
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
-        flags.FLAGS(['imagenet_main.py'] + arguments)
-        imagenet_main.main(None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(machine, 'session_config',
+                          tiny_runs.without_optimizer(machine.session_config))
+            flags.FLAGS(['imagenet_main.py'] + arguments)
+            imagenet_main.main(None)
     finally:
         flagsaver.restore_flag_values(saved)
         for number, handler in handlers:
@@ -63,28 +65,21 @@ def assert_same(found, expected):
         assert found[name].tobytes() == value.tobytes(), name
 
 
-def classifier_files(model_dir):
-    """Return {path of a file of a classifier: its bytes}."""
+def checkpoint_files(model_dir):
+    """Return {path of a file of a classifier's checkpoint: its bytes}."""
     found = {}
-    for path in glob.glob(os.path.join(model_dir, '*_classifier', '*')):
+    for path in glob.glob(os.path.join(model_dir, '*_classifier', '[cm]*')):
         with open(path, 'rb') as file:
             found[path] = file.read()
     return found
 
 
 class Tiny:
-    """A data set of six classes, its split by the oracle, and one run over it.
+    """A data set of six classes, its split by the oracle, and one run over it."""
 
-    `sizes`: classes of each group; `order`: the class order, None where it is the seed's.
-    """
-
-    def __init__(self, folder, flags=FLAGS, sizes=SIZES, order=None):
-        self.flags, self.sizes = list(flags), sizes
-        self.begin = np.cumsum([0] + sizes)  # class that each group begins with
-        self.counts = oracles.counts(sizes, P, R)
-        if order:
-            (folder / 'order.txt').write_text('\n'.join(map(str, order)))
-            self.flags.append(f'--class_order={folder / "order.txt"}')
+    def __init__(self, folder):
+        self.counts = oracles.counts(SIZES, P, R)
+        (folder / 'order.txt').write_text('\n'.join(map(str, ORDER)))
         stream = np.random.RandomState(0)
         patterns = stream.uniform(0, 255, (C, 8, 8, 3))
         self.pixels, self.train, self.test = {}, [], []
@@ -99,20 +94,18 @@ class Tiny:
             stream.shuffle(lines)
         self.data_dir = photographs.write_folder(folder / 'data', self.pixels, self.train,
                                                  self.test)
-        self.folder, self.model_dir = folder, str(folder / 'model')
-        self.log = str(folder / 'run.log')
+        self.folder, self.model_dir, self.log = folder, str(folder / 'model'), str(folder / 'log')
         self.training, self.pools = oracles.split(self.train, C, self.counts[0].validation,
-                                                  given_order=order)
-        self.order = order or oracles.class_order(C)[0]
+                                                  given_order=ORDER)
         self.settings = settings_lib.Settings(
-            'folder', C, G, P, float(R), 8, 'cifar', network='cifar', resnet_size=8,
+            'folder', C, 2, P, float(R), 8, 'cifar', network='cifar', resnet_size=8,
             train_epochs=5, batch_size=8, learning_rate=1.6, lr_boundaries=(3., 4.),
             batch_norm_decay=0.9)
         self.around = []  # (what ran, step, the classifiers' files before, and after)
 
     def arguments(self, model_dir, log):
-        return self.flags + ['--data_dir=' + self.data_dir, '--model_dir=' + model_dir,
-                             '--log_file=' + log]
+        return FLAGS + [f'--class_order={self.folder}/order.txt', f'--data_dir={self.data_dir}',
+                        f'--model_dir={model_dir}', f'--log_file={log}']
 
     def classifier(self, step, update=None):
         """Return all variables after an update of stage 1, or after its last one."""
@@ -127,19 +120,19 @@ class Tiny:
         paths, classes = [], []
         for group in range(step + 1):
             for path, label in self.test:
-                if self.begin[group] <= self.order.index(label) < self.begin[group + 1]:
+                if BEGIN[group] <= ORDER.index(label) < BEGIN[group + 1]:
                     paths.append(path)
-                    classes.append(self.order.index(label))
+                    classes.append(ORDER.index(label))
         return paths, np.array(classes)
 
     def validation_set(self, step):
-        count, seen = self.counts[step].validation, self.begin[step + 1]
+        count, seen = self.counts[step].validation, BEGIN[step + 1]
         paths = [path for pool in self.pools[:seen] for path in pool[:count]]
         return paths, np.repeat(np.arange(seen), count)
 
     def training_set(self, step):
         """By class, what the step trains on; exemplars as the step before stored them."""
-        old, seen = self.begin[step:step + 2]
+        old, seen = BEGIN[step:step + 2]
         by_class = {c: self.training[c] for c in range(old, seen)}
         if step:
             stored = state.finished_steps(self.model_dir)[step - 1]['exemplars']
@@ -156,9 +149,9 @@ def tiny(tmp_path_factory):
 
     def watch(name, original):
         def watched(run, step, *arguments):
-            before = classifier_files(found.model_dir)
+            before = checkpoint_files(found.model_dir)
             returned = original(run, step, *arguments)
-            found.around.append((name, step, before, classifier_files(found.model_dir)))
+            found.around.append((name, step, before, checkpoint_files(found.model_dir)))
             return returned
         patch.setattr(imagenet_main, name, watched)
 
@@ -170,31 +163,17 @@ def tiny(tmp_path_factory):
     return found
 
 
-@pytest.fixture(scope='module')
-def unequal(tmp_path_factory):
-    found = Tiny(tmp_path_factory.mktemp('unequal'), UNEQUAL_FLAGS, UNEQUAL_SIZES, ORDER)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, 'prune', lambda *_: None)
-        run_driver(found.arguments(found.model_dir, found.log))
-    return found
-
-
-@pytest.fixture(params=['tiny', 'unequal'])
-def either(request):
-    return request.getfixturevalue(request.param)
-
-
 # -- what a run did, recomputed ---------------------------------------------------------------
 
 
-def test_counts_of_the_run(either):
+def test_counts_of_the_run(tiny):
     sizes, test_sizes = [
-        [sum(1 for _, label in lines if label == wanted) for wanted in either.order]
-        for lines in (either.train, either.test)]
-    counts = oracles.sample_counts(sizes, test_sizes, either.sizes, P, R)
+        [sum(1 for _, label in lines if label == wanted) for wanted in ORDER]
+        for lines in (tiny.train, tiny.test)]
+    counts = oracles.sample_counts(sizes, test_sizes, SIZES, P, R)
     assert [tuple(int(row[name]) for name in ('training_samples', 'val_samples', 'test_samples'))
-            for row in either.results()] == counts
-    with open(either.log) as file:
+            for row in tiny.results()] == counts
+    with open(tiny.log) as file:
         lines = file.read().splitlines()
     for step, row in enumerate(counts):
         at = lines.index(f'Batch of classes number {step + 1} arrives ...')
@@ -214,32 +193,32 @@ def test_the_report_finds_all_results_in_the_log(tiny):
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_first_update_of_each_step(either, session, step):
+def test_first_update_of_each_step(tiny, session, step):
     """Its loss, from the weights before it and the very images of its batch.
 
     This network is on batch statistics, the teacher on its moving ones and, from the third step on,
     corrected with the beta and gamma of the step before.
     """
-    directory = os.path.join(either.model_dir, f'{step}_classifier')
-    before = either.classifier(step, 0)
-    by_class = either.training_set(step)
-    old, seen = either.begin[step:step + 2]
+    directory = os.path.join(tiny.model_dir, f'{step}_classifier')
+    before = tiny.classifier(step, 0)
+    by_class = tiny.training_set(step)
+    old, seen = BEGIN[step:step + 2]
     classes = list(range(old, seen)) + list(range(old))
     paths = [path for c in classes for path in by_class[c]]
     labels = np.concatenate([[c] * len(by_class[c]) for c in classes])
-    files = np.array([os.path.join(either.data_dir, path).encode() for path in paths], object)
-    schedule = settings_lib.schedule(either.settings, len(paths))
+    files = np.array([os.path.join(tiny.data_dir, path).encode() for path in paths], object)
+    schedule = settings_lib.schedule(tiny.settings, len(paths))
     batches = pipeline.Batches(schedule, [1993, step])
     images, batch_labels = session.run(tf.data.make_one_shot_iterator(pipeline.training_dataset(
-        files, labels, batches, either.settings, 0, 1)).get_next())
+        files, labels, batches, tiny.settings, 0, 1)).get_next())
     student = oracles.forward(images, before, 'cifar', 8, True)[1]
     teacher = bias = None
     if step:
         teacher = oracles.forward(images, before, 'cifar', 8, False, 'store_resnet')[1]
     if step >= 2:
-        bias = bic_layer.load(os.path.join(either.model_dir, f'{step - 1}_bias'))
+        bias = bic_layer.load(os.path.join(tiny.model_dir, f'{step - 1}_bias'))
         assert abs(bias[0] - 1) > 1e-3
-    expected = oracles.classifier_loss(student, teacher, batch_labels, either.sizes[:step + 1],
+    expected = oracles.classifier_loss(student, teacher, batch_labels, SIZES[:step + 1],
                                        bias)
     decay = 1e-4 * C / seen * sum(
         (value.astype(np.float64) ** 2).sum() / 2 for name, value in before.items()
@@ -254,7 +233,7 @@ def test_first_update_of_each_step(either, session, step):
     assert logged['losses/xe'] == pytest.approx(oracles.cross_entropy(
         student[:, :seen], batch_labels), rel=1e-4)
     assert logged['monitors/lr'] == pytest.approx(RATE)
-    assert int(either.classifier(step)['global_step']) == schedule.num_updates
+    assert int(tiny.classifier(step)['global_step']) == schedule.num_updates
 
 
 @pytest.mark.parametrize('step', range(1, G))
@@ -295,25 +274,25 @@ def test_nothing_but_stage_1_changes_the_classifier(tiny):
 
 
 @pytest.mark.parametrize('step', range(1, G))
-def test_stage_2_is_plain_training(either, step):
+def test_stage_2_is_plain_training(tiny, step):
     """On the held-out images, in order, batch statistics and all, over epoch borders."""
-    paths, classes = either.validation_set(step)
-    images, weights = either.images(paths), either.classifier(step)
+    paths, classes = tiny.validation_set(step)
+    images, weights = tiny.images(paths), tiny.classifier(step)
     beta, gamma, _ = oracles.train_bias(
         lambda chosen: oracles.forward(images[chosen], weights, 'cifar', 8, True)[1][
-            :, :either.begin[step + 1]],
-        classes, 8, 5, (3, 4), RATE, either.begin[step])
-    row = either.results()[step]
+            :, :BEGIN[step + 1]],
+        classes, 8, 5, (3, 4), RATE, BEGIN[step])
+    row = tiny.results()[step]
     assert (float(row['beta']), float(row['gamma'])) == (
         pytest.approx(beta, rel=1e-4), pytest.approx(gamma, rel=1e-4))
-    assert bic_layer.load(os.path.join(either.model_dir, f'{step}_bias')) == (
+    assert bic_layer.load(os.path.join(tiny.model_dir, f'{step}_bias')) == (
         float(row['beta']), float(row['gamma']))
 
 
-def accuracies(either, step, weights, bias, paths, classes):
-    logits = oracles.forward(either.images(paths), weights, 'cifar', 8, False)[1][
-        :, :either.begin[step + 1]]
-    corrected = oracles.correct(logits, bias[0], bias[1], either.begin[step])
+def accuracies(tiny, step, weights, bias, paths, classes):
+    logits = oracles.forward(tiny.images(paths), weights, 'cifar', 8, False)[1][
+        :, :BEGIN[step + 1]]
+    corrected = oracles.correct(logits, bias[0], bias[1], BEGIN[step])
     return {'top5': oracles.top_k(corrected, classes, 5), 'top1': oracles.top_k(corrected, classes,
                                                                                1),
             'top5_before': oracles.top_k(logits, classes, 5),
@@ -322,16 +301,16 @@ def accuracies(either, step, weights, bias, paths, classes):
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_metrics_of_each_step(either, step):
-    row = either.results()[step]
-    bias, seen = (float(row['beta']), float(row['gamma'])), either.begin[step + 1]
+def test_metrics_of_each_step(tiny, step):
+    row = tiny.results()[step]
+    bias, seen = (float(row['beta']), float(row['gamma'])), BEGIN[step + 1]
     assert step or bias == (1, 0)
-    for prefix, (paths, classes) in (('', either.test_set(step)),
-                                     ('val_', either.validation_set(step))):
+    for prefix, (paths, classes) in (('', tiny.test_set(step)),
+                                     ('val_', tiny.validation_set(step))):
         if step == 0 and prefix:
             assert row['val_top5'] == row['val_top1_before'] == ''
             continue
-        expected, corrected, logits = accuracies(either, step, either.classifier(step), bias, paths,
+        expected, corrected, logits = accuracies(tiny, step, tiny.classifier(step), bias, paths,
                                                  classes)
         for name, value in expected.items():
             assert float(row[prefix + name]) == pytest.approx(value, rel=1e-4), prefix + name
@@ -339,29 +318,29 @@ def test_metrics_of_each_step(either, step):
             continue
         for suffix, values in (('', corrected), ('_before', logits)):
             predicted = values.argmax(axis=1)
-            groups = np.load(os.path.join(either.model_dir, f'group_accuracy{suffix}.npy'))
+            groups = np.load(os.path.join(tiny.model_dir, f'group_accuracy{suffix}.npy'))
             for group in range(step + 1):
-                own = (either.begin[group] <= classes) & (classes < either.begin[group + 1])
+                own = (BEGIN[group] <= classes) & (classes < BEGIN[group + 1])
                 assert groups[step, group] == pytest.approx(np.mean((predicted == classes)[own]))
             assert np.isnan(groups[step, step + 1:]).all()
-            matrix = np.load(os.path.join(either.model_dir, f'confusion{suffix}_{step + 1}.npy'))
+            matrix = np.load(os.path.join(tiny.model_dir, f'confusion{suffix}_{step + 1}.npy'))
             assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
                                         for j in range(seen)] for i in range(seen)]
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_exemplars_of_each_step(either, step):
+def test_exemplars_of_each_step(tiny, step):
     """Herded on this step's classifier from this step's images, old classes from exemplars."""
-    stored = state.finished_steps(either.model_dir)[step]['exemplars']
+    stored = state.finished_steps(tiny.model_dir)[step]['exemplars']
     if step == G - 1:
         assert not any(stored)
         return
-    count = either.counts[step].chosen
-    by_class = either.training_set(step)
-    weights = either.classifier(step)
-    assert len(stored) == either.begin[step + 1]
+    count = tiny.counts[step].chosen
+    by_class = tiny.training_set(step)
+    weights = tiny.classifier(step)
+    assert len(stored) == BEGIN[step + 1]
     for c, own in enumerate(stored):
-        features = oracles.forward(either.images(by_class[c]), weights, 'cifar', 8, False)[0]
+        features = oracles.forward(tiny.images(by_class[c]), weights, 'cifar', 8, False)[0]
         assert own == [by_class[c][i] for i in oracles.herd(features, count)]
         assert len(own) == min(count, len(by_class[c]))
 
@@ -461,7 +440,7 @@ def test_eval_only_takes_the_settings_from_the_experiment(tiny, capsys):
 
 
 @pytest.mark.parametrize('flag', [
-    '--seed=5', '--preprocessing=vgg', '--num_increments=2', '--dataset=cifar100',
+    '--seed=5', '--preprocessing=vgg', '--first_classes=2', '--dataset=cifar100',
     '--lr_boundaries=3,5', '--norandom_flip', '--train_epochs=7'])
 def test_eval_only_refuses_a_flag_that_contradicts_the_experiment(tiny, capsys, flag):
     with pytest.raises(UserError) as error:
@@ -478,30 +457,30 @@ def test_eval_only_refuses_other_lists(tiny, tmp_path, capsys):
         evaluated(tiny, tiny.model_dir, capsys, data_dir=str(tmp_path))
 
 
-def test_the_class_order_is_the_experiments(unequal, tmp_path, capsys):
+def test_the_class_order_is_the_experiments(tiny, tmp_path, capsys):
     """--eval_only has it from there; the same one goes on, from any file; another is refused."""
-    with open(unequal.log) as file:
+    with open(tiny.log) as file:
         tested = [line for line in file.read().splitlines() if line.startswith('test')]
     files = {}
     for name, order in (('same', ORDER), ('other', [0, 3] + ORDER[2:])):
         (tmp_path / name).write_text('\n'.join(map(str, order)))
         files[name] = f'--class_order={tmp_path / name}'
     for arguments in ([], [files['same']]):
-        found = evaluated(unequal, unequal.model_dir, capsys, *arguments)
+        found = evaluated(tiny, tiny.model_dir, capsys, *arguments)
         assert [line for line in found if line.startswith('test')] == tested != []
     with pytest.raises(UserError) as error:
-        evaluated(unequal, unequal.model_dir, capsys, files['other'])
+        evaluated(tiny, tiny.model_dir, capsys, files['other'])
     assert str(error.value).startswith(files['other'])
     assert 'class_order is (3, 0, 5, 1, 4, 2)' in str(error.value)
     model_dir, log = str(tmp_path / 'model'), str(tmp_path / 'log')
-    shutil.copytree(unequal.model_dir, model_dir, ignore=shutil.ignore_patterns('2_*'))
+    shutil.copytree(tiny.model_dir, model_dir, ignore=shutil.ignore_patterns('2_*'))
     with pytest.raises(UserError) as error:
-        run_driver(unequal.arguments(model_dir, log) + [files['other']])
+        run_driver(tiny.arguments(model_dir, log) + [files['other']])
     assert 'class_order: [3, 0, 5, 1, 4, 2] there' in str(
         error.value)
-    run_driver(unequal.arguments(model_dir, log) + [files['same']])
+    run_driver(tiny.arguments(model_dir, log) + [files['same']])
     with open(os.path.join(model_dir, 'results.csv')) as again:
-        with open(os.path.join(unequal.model_dir, 'results.csv')) as first:
+        with open(os.path.join(tiny.model_dir, 'results.csv')) as first:
             assert again.read() == first.read()
 
 
