@@ -18,7 +18,7 @@ from made_checkpoints import read_checkpoint
 import bic_layer
 import imagenet_main
 from data import checks, pipeline
-from logs import log_reader
+from logs import log_reader, published
 from runtime import checkpoints, machine, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
@@ -570,23 +570,13 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
 
 # -- the published tables ---------------------------------------------------------------------
 
-TRAINING_SAMPLES = {
-    'imagenet100': [12800, 14417, 14600, 14600, 14600, 14441, 14600, 14620, 14331, 14566],
-    'imagenet1000': [126856, 144159, 144505, 144301, 143776, 145238, 143391, 144418, 143277,
-                     143046]}
-VAL_SAMPLES = {'imagenet100': [200, 400, 300, 240, 250, 240, 210, 160, 180, 200],
-               'imagenet1000': [2000, 4000, 3000, 2400, 2500, 2400, 2100, 1600, 1800, 2000]}
-TEST_SAMPLES = {'imagenet100': [500 * i for i in range(1, 11)],
-                'imagenet1000': [5000 * i for i in range(1, 11)]}
-
 
 def write_lists(folder, train_sizes, test_sizes):
     """List files with these sizes of the classes in the order in which they arrive."""
     order = oracles.class_order(len(train_sizes))[0]
     for name, sizes in (('train.txt', train_sizes), ('val.txt', test_sizes)):
         (folder / name).write_text(''.join(
-            '{0}_{1} {0}\n'.format(order[c], i) for c, size in enumerate(sizes)
-            for i in range(size)))
+            f'{label}_{i} {label}\n' for label, size in zip(order, sizes) for i in range(size)))
 
 
 def dry_run(folder, capsys, *arguments):
@@ -609,43 +599,40 @@ def dry_run(folder, capsys, *arguments):
 def test_the_published_columns(tmp_path, capsys, dataset):
     """From class sizes that the table implies: what is not exemplars is the new group."""
     m = 10 if dataset == 'imagenet100' else 100
+    rows = [tuple(row[name] for name in log_reader.COUNTS) for row in published.table(dataset)]
     sizes, stored = [], oracles.counts([m] * 10, 20, '0.1')
-    for step, total in enumerate(TRAINING_SAMPLES[dataset]):
+    for step, (total, _, _) in enumerate(rows):
         old = step * m * stored[step - 1].chosen if step else 0
         group = total - old + 20 * m  # and what is held out
         sizes += [group // m + (i < group % m) for i in range(m)]
     assert 732 <= min(sizes) and max(sizes) <= 1300  # as ILSVRC's classes are
     write_lists(tmp_path, sizes, [50] * 10 * m)
     found = dry_run(tmp_path, capsys, '--dataset=' + dataset)
-    assert found == list(zip(TRAINING_SAMPLES[dataset], VAL_SAMPLES[dataset],
-                             TEST_SAMPLES[dataset]))
+    assert found == rows
     assert found == oracles.sample_counts(sizes, [50] * 10 * m, [m] * 10, 20, '0.1')
 
 
-@pytest.mark.parametrize('increments', [2, 5, 10, 20])
-def test_samples_of_cifar(tmp_path, capsys, increments):
+@pytest.mark.parametrize('arguments, sizes, first_steps', [
+    (['--num_increments=2'], [50] * 2, []),
+    # 10 of a class are held out, 90 stored at first.
+    (['--num_increments=5'], [20] * 5, [(20 * 490, 200, 2000), (20 * 490 + 20 * 90, 400, 4000)]),
+    (['--num_increments=10'], [10] * 10, []), (['--num_increments=20'], [5] * 20, []),
+    # 4 of a class are held out, 36 stored at first; with a growing memory 2 and 18 all along.
+    (['--first_classes=50', '--num_increments=5'], [50] + [10] * 5,
+     [(50 * 496, 200, 5000), (10 * 496 + 50 * 36, 60 * 4, 6000)]),
+    (['--first_classes=50', '--num_increments=5', '--memory=growing'], [50] + [10] * 5,
+     [(50 * 498, 100, 5000), (10 * 498 + 50 * 18, 60 * 2, 6000)]),
+    (['--first_classes=50', '--num_increments=10'], [50] + [5] * 10, []),
+    (['--first_classes=50', '--num_increments=10', '--memory=growing'], [50] + [5] * 10, []),
+    (['--first_classes=50', '--classes_per_increment=20'], [50, 20, 20, 10], []),
+    (['--first_classes=50', '--classes_per_increment=20', '--memory=growing'], [50, 20, 20, 10],
+     [])])
+def test_samples_of_cifar(tmp_path, capsys, arguments, sizes, first_steps):
     write_lists(tmp_path, [500] * 100, [100] * 100)
-    found = dry_run(tmp_path, capsys, '--dataset=cifar100',
-                    f'--num_increments={increments}')
-    assert found == oracles.sample_counts(
-        [500] * 100, [100] * 100, [100 // increments] * increments, 20, '0.1')
-    if increments == 5:  # 10 of a class are held out, 90 stored at first
-        assert found[:2] == [(20 * 490, 200, 2000), (20 * 490 + 20 * 90, 400, 4000)]
-
-
-@pytest.mark.parametrize('groups, sizes', [
-    (['--num_increments=5'], [50] + [10] * 5), (['--num_increments=10'], [50] + [5] * 10),
-    (['--classes_per_increment=20'], [50, 20, 20, 10])])
-@pytest.mark.parametrize('memory', ['fixed', 'growing'])
-def test_samples_of_b50(tmp_path, capsys, groups, sizes, memory):
-    write_lists(tmp_path, [500] * 100, [100] * 100)
-    found = dry_run(tmp_path, capsys, '--dataset=cifar100', '--first_classes=50',
-                    '--memory=' + memory, *groups)
+    found = dry_run(tmp_path, capsys, '--dataset=cifar100', *arguments)
+    memory = 'growing' if '--memory=growing' in arguments else 'fixed'
     assert found == oracles.sample_counts([500] * 100, [100] * 100, sizes, 20, '0.1', memory)
-    if len(sizes) == 6:  # 4 of a class are held out, 36 stored at first; 2 and 18 all along
-        assert found[:2] == {
-            'fixed': [(50 * 496, 200, 5000), (10 * 496 + 50 * 36, 60 * 4, 6000)],
-            'growing': [(50 * 498, 100, 5000), (10 * 498 + 50 * 18, 60 * 2, 6000)]}[memory]
+    assert found[:len(first_steps)] == first_steps
 
 
 def test_samples_of_celeb(tmp_path, capsys):

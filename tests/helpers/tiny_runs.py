@@ -203,13 +203,12 @@ def without_optimizer(session_config):
     return config
 
 
-def _make_cheap(shallow, optimized):
+def _make_cheap(shallow):
     import resnet_model
     from runtime import machine
 
     network = resnet_model.network
-    if not optimized:
-        machine.session_config = without_optimizer(machine.session_config)
+    machine.session_config = without_optimizer(machine.session_config)
     if shallow:
         resnet_model.network = lambda images, settings, *args: network(
             images, settings._replace(network='cifar', resnet_size=2), *args)
@@ -224,7 +223,7 @@ def _child(request):
     from runtime import cluster, signals
     status = 1
     try:
-        _make_cheap(request['shallow'], optimized=request['tf_config'] is not None)
+        _make_cheap(request['shallow'])
         for fault in request['faults']:
             _install(*fault)
         sys.argv = ['imagenet_main.py'] + request['flags']
