@@ -32,8 +32,7 @@ class Exported:
         self.data = tiny_runs.make_folder(folder / 'data')
         (folder / 'data' / 'classes.txt').write_text('\n'.join(NAMES), encoding='utf-8')
         self.model, self.exports = folder / 'model', folder / 'exports'
-        result = tiny_runs.run(self.data, self.model, preprocessing='vgg', keep_checkpoints=True,
-                               shallow=False)
+        result = tiny_runs.run(self.data, self.model, preprocessing='vgg', keep_checkpoints=True)
         assert result.status == 0, result.err
         self.said = [export(self.model, self.exports, export_step=step) for step in (None, 1)]
         self.files = sorted(glob.glob(os.path.join(self.data, 'val', '*')))
@@ -52,8 +51,13 @@ class Exported:
 def export(model, exports, *faults, **flags):
     """Exports with no flag of the experiment, on a machine without its images."""
     none = dict.fromkeys(set(tiny_runs.FLAGS) - {'intra_op_threads', 'inter_op_threads'})
-    return tiny_runs.run('gone', model, *faults, **dict(
-        none, export_dir=exports, shallow=False, **flags))
+    return tiny_runs.run('gone', model, *faults, **dict(none, export_dir=exports, **flags))
+
+
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """The network of the runs in this process, too."""
+    monkeypatch.setattr(resnet_model, 'network', tiny_runs.shallow_network(resnet_model.network))
 
 
 @pytest.fixture(scope='module')

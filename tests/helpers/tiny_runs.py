@@ -203,15 +203,19 @@ def without_optimizer(session_config):
     return config
 
 
+def shallow_network(network):
+    """Wrap resnet_model.network: a network of CIFAR's family without its blocks."""
+    return lambda images, settings, *args, **kwargs: network(
+        images, settings._replace(network='cifar', resnet_size=2), *args, **kwargs)
+
+
 def _make_cheap(shallow):
     import resnet_model
     from runtime import machine
 
-    network = resnet_model.network
     machine.session_config = without_optimizer(machine.session_config)
     if shallow:
-        resnet_model.network = lambda images, settings, *args: network(
-            images, settings._replace(network='cifar', resnet_size=2), *args)
+        resnet_model.network = shallow_network(resnet_model.network)
 
 
 def _child(request):
