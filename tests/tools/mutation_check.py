@@ -275,13 +275,13 @@ def copy_tree(folder):
     return target
 
 
-def run_tests(tree, tests, names, stop=True):
+def run_tests(tree, tests, names):
     """Run tests; return pytest's exit status: 0 all passed, 1 some failed, others no verdict."""
-    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', tests, '-k', names]
+    command = [sys.executable, '-m', 'pytest', '-qx', '-p', 'no:cacheprovider', tests, '-k', names]
     # No compiled files: after two changes within a second, Python could take an outdated one.
     environment = dict(os.environ, PYTHONDONTWRITEBYTECODE='1')
     try:
-        return subprocess.run(command + ['-x'] * stop, cwd=tree, env=environment,
+        return subprocess.run(command, cwd=tree, env=environment,
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, timeout=TEST_LIMIT).returncode
     except subprocess.TimeoutExpired:
