@@ -12,11 +12,10 @@ import stat
 import sys
 import tarfile
 import zipfile
-import zlib
 
 from data import image_format
-from data.image_format import HEADER_BYTES, JPEG, JPEG_END, PNG, PNG_END
-from data.scripts import make_folder, some, write_file
+from data.image_format import JPEG, JPEG_END, PNG, PNG_END
+from data.scripts import first_names, make_folder, write_file
 from runtime.errors import UserError
 
 
@@ -24,9 +23,9 @@ class _Header(tarfile.TarInfo):
     """Report a bad or missing header as damage, where tarfile takes it for the end."""
 
     @classmethod
-    def frombuf(cls, buf, encoding, errors):
+    def fromtarfile(cls, archive):
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # the end mark
             raise
         except tarfile.HeaderError as error:
@@ -35,35 +34,31 @@ class _Header(tarfile.TarInfo):
 
 @contextlib.contextmanager
 def _reading(where):
-    """Turn what the readers raise for a damaged archive into a UserError that names it."""
+    """Turn what is raised for a damaged archive into a UserError that names it."""
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
-            IndexError, OverflowError, MemoryError, RuntimeError) as error:
+    except Exception as error:  # from tarfile, zipfile, zlib, and Python itself
+        reason = str(error).split('\n')[0].rstrip(':')
         raise UserError(f'{where}: damaged or truncated, or not a .tar, .tar.gz or .zip archive '
-                        f'({error}). Download it again.') from None
+                        f'({reason}). Download it again.') from None
 
 
-class Member:
-    """A file inside an archive: its `name`, the path in there, and its `size` in bytes.
+class Member(collections.namedtuple('Member', ['where', 'name', 'size', 'file'])):
+    """A file inside an archive. It can be read only until the next member is asked for.
 
-    It can be read only until the next member is asked for. The name of a file in a tar inside a tar
-    begins with that of the inner one: `n01440764.tar/n01440764_10026.JPEG`.
+    where: archive and name, for messages. name: path in the archive; for a tar inside a tar it
+    begins with that of the inner one, as in `n01440764.tar/n01440764_10026.JPEG`. size: in bytes.
     """
 
-    def __init__(self, archive, name, size, file):
-        self.name = name
-        self.size = size
-        self.where = f'{os.path.basename(archive)}: {name}'  # for messages
-        self._file = file
+    __slots__ = ()
 
     def read(self):
         """Return its bytes. Raises UserError."""
         with _reading(self.where):
-            data = self._file.read()
+            data = self.file.read()
             if len(data) != self.size:
                 raise EOFError('it ends too early')
-        return data
+            return data
 
 
 def members(path, quiet=False):
@@ -74,20 +69,19 @@ def members(path, quiet=False):
     """
     skipped = []
     with open(path, 'rb') as file, _reading(path):
-        is_zip = file.read(4) == b'PK\3\4'
-        file.seek(0)
-        for name, size, opened in (_in_zip if is_zip else _in_tar)(file):
+        read_files = _zip_files if file.peek(4).startswith(b'PK\3\4') else _tar_files
+        for name, size, opened in read_files(file):
             name = name.lstrip('/')
             if opened is None or '..' in name.split('/') or re.search(r'[\x00-\x1f\x7f\\]', name):
                 skipped.append(repr(name))
             else:
-                yield Member(path, name, size, opened)
+                yield Member(f'{os.path.basename(path)}: {name}', name, size, opened)
     if skipped and not quiet:
         print(f'warning: {path}: skipped {len(skipped)} members that are links or devices, or have '
-              f'unsafe names ({some(skipped, 3)}).', file=sys.stderr)
+              f'unsafe names ({first_names(skipped, 3)}).', file=sys.stderr)
 
 
-def _in_tar(file, prefix=''):
+def _tar_files(file, prefix=''):
     """Yield (name, size, open file or None) of what is in a tar, except folders."""
     tar = tarfile.open(fileobj=file, tarinfo=_Header, encoding='utf-8')
     for info in iter(tar.next, None):
@@ -96,14 +90,14 @@ def _in_tar(file, prefix=''):
             raise ValueError('negative size')
         opened = tar.extractfile(info) if info.isfile() else None
         if opened and info.name.endswith('.tar'):
-            yield from _in_tar(opened, prefix + info.name + '/')
+            yield from _tar_files(opened, prefix + info.name + '/')
         elif not info.isdir():
             yield prefix + info.name, info.size, opened
     while not prefix and tar.fileobj.read(1 << 20):
         pass  # a checksum follows what is compressed
 
 
-def _in_zip(file):
+def _zip_files(file):
     """Do the same for a zip. Some Windows programs write backslashes between folders."""
     archive = zipfile.ZipFile(file)
     for info in archive.infolist():
@@ -124,15 +118,14 @@ def walk_once(top, skip=()):
         top: path of a folder.
         skip: paths of folders that are left out too.
     """
-    seen = {_identity(folder) for folder in skip if os.path.isdir(folder)}
+    visited = {os.path.realpath(folder) for folder in skip}
     waiting = [top]
     for start in waiting:
         for where, folders, names in os.walk(start, onerror=_print_error):
-            identity = _identity(where)
-            if identity in seen:
+            if os.path.realpath(where) in visited:
                 folders.clear()
                 continue
-            seen.add(identity)
+            visited.add(os.path.realpath(where))
             folders[:] = sorted(name for name in folders if name[0] != '.')
             # After everything else: a folder is found under its own name if it has one here.
             waiting += [path for path in (os.path.join(where, name) for name in folders)
@@ -140,102 +133,81 @@ def walk_once(top, skip=()):
             yield where, folders, sorted(names)
 
 
-def _identity(folder):
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
 def _print_error(error):
     print(f'warning: {error.filename}: {error.strerror}. Skipped.', file=sys.stderr)
 
 
-def pictures(folder):
+def image_names(folder):
     """Return the names of the images in a folder, sorted by code point; [] if it does not exist."""
-    try:
-        return sorted(name for name in os.listdir(folder)
-                      if image_format.is_image_file(os.path.join(folder, name)))
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.isdir(folder):
         return []
+    return sorted(name for name in os.listdir(folder)
+                  if image_format.is_image_file(os.path.join(folder, name)))
 
 
-def whole_start(path, size=None):
-    """Return the first HEADER_BYTES of a JPEG or PNG that has its end, and `size` bytes if given.
-
-    Returns b'' for any other file, a GIF too, and if there is none.
-    """
+def is_whole(path, size=None):
+    """Return whether a whole JPEG or PNG, of `size` bytes if given, is at `path`."""
     try:
         with open(path, 'rb', buffering=0) as file:
-            start = file.read(HEADER_BYTES)
-            found = file.seek(0, os.SEEK_END)
-            file.seek(max(0, found - 8))
-            rest = file.read()
+            start = file.read(len(PNG))
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - len(PNG_END)))
+            end = file.read()
     except FileNotFoundError:
-        return b''
-    is_whole = start.startswith(JPEG) and rest.endswith(JPEG_END) \
-        or start.startswith(PNG) and rest.endswith(PNG_END)
-    return start if is_whole and size in (None, found) else b''
+        return False
+    return size in (None, length) and (start.startswith(JPEG) and end.endswith(JPEG_END)
+                                       or start == PNG and end == PNG_END)
 
 
-def is_there(path, size=None):
-    """Return whether a whole JPEG or PNG, of `size` bytes if given, is at `path`."""
-    return bool(whole_start(path, size))
-
-
-def check_file(root, path, bad, notes=None):
+def check_file(root, path, bad):
     """Look at the image file `root`/`path`, mostly at its ends only.
 
     Args:
         root, path: a folder and the image's path in it.
         bad: {path: where it came from and what is wrong}, gets it if it is not a usable image.
-        notes: a Counter that gets its image_notes otherwise, or None.
     """
     file_name, fault = os.path.join(root, path), None
     try:
-        data = whole_start(file_name)
-        if not data:
+        if not is_whole(file_name):
             with open(file_name, 'rb') as file:
-                data = file.read()
-            fault = image_format.image_fault(data)
+                fault = image_format.image_fault(file.read())
     except OSError as error:
         fault = error.strerror
     if fault:
         bad[path] = f'{file_name}: {fault}'
-    elif notes is not None:
-        notes.update(image_format.image_notes(data))
 
 
-def extract(member, root, folder, name, bad, notes=None):
+def extract(member, root, folder, name, bad):
     """Write a member to `root`/`folder`/`name`, unless an earlier run left it there whole.
 
-    What is not a usable image is not written. `bad` and `notes` are those of check_file. Raises
+    What is not a usable image is not written, but added to `bad` as in check_file. Raises
     UserError.
     """
     make_folder(root, folder)
     path = f'{root}/{folder}/{name}'
-    data = whole_start(path, member.size)
-    if not data:
-        data = member.read()
-        fault = image_format.image_fault(data)
-        if fault:
-            bad[f'{folder}/{name}'] = f'{member.where}: {fault}'
-            return
+    if is_whole(path, member.size):
+        return
+    data = member.read()
+    fault = image_format.image_fault(data)
+    if fault:
+        bad[f'{folder}/{name}'] = f'{member.where}: {fault}'
+    else:
         write_file(path, data, sync=False)
-    if notes is not None:
-        notes.update(image_format.image_notes(data))
 
 
-def refuse_bad(bad, skip):
+def report_bad_images(bad, skip):
     """Name all bad images, {path: where and what is wrong}. Raises UserError unless to `skip` them.
     """
+    if not bad:
+        return
     for path in sorted(bad):
         print(f'bad image: {bad[path]}', file=sys.stderr)
     kinds = collections.Counter(fault.rsplit(': ', 1)[-1].split(' (')[0] for fault in bad.values())
     counts = ', '.join(f'{kinds[kind]} {kind}' for kind in sorted(kinds))
-    if bad and not skip:
+    if not skip:
         raise UserError(f'bad images: {len(bad)} ({counts}; the first: {min(bad.values())}). '
                         'Fix, replace or remove them, or use --skip_bad_images.')
-    if bad:
-        print(f'left out: {len(bad)} images ({counts})', file=sys.stderr)
+    print(f'left out: {len(bad)} images ({counts})', file=sys.stderr)
 
 
 def write_pngs(root, paths, images, watch=lambda: None):
@@ -243,11 +215,10 @@ def write_pngs(root, paths, images, watch=lambda: None):
 
     `watch` is called after each.
     """
-    import runtime.environment  # noqa: F401, I001 (before TensorFlow, which not all scripts need)
-    import runtime.quiet_import  # noqa: F401
+    import runtime.quiet_import  # noqa: F401, I001 (not all scripts need TensorFlow)
     import tensorflow.compat.v1 as tf
-    config = tf.ConfigProto(device_count={'GPU': 0})  # a GPU may be busy with training
-    with tf.Graph().as_default(), tf.Session(config=config) as session:
+    from runtime.machine import cpu_session
+    with tf.Graph().as_default(), cpu_session() as session:
         pixels = tf.placeholder(tf.uint8, images.shape[1:])
         encode = session.make_callable(tf.image.encode_png(pixels), [pixels])
         for path, image in zip(paths, images):

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import itertools
 import os
 import re
 
@@ -22,7 +21,6 @@ flags.DEFINE_bool('skip_bad_images', False, 'Leave out images that do not decode
                   'which. Later starts need it again.')
 
 NUM_PROBES = 5  # images per list that are looked for before a run begins
-MAX_SUBFOLDERS = 2000  # searched for an image that is not where its list says
 MAX_LINES = 20  # bad images that --check_data names per reason
 # What TensorFlow raises if it cannot read or decode an image. GPUs fail with other errors.
 IMAGE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError,
@@ -58,6 +56,8 @@ def _missing_image(image_list, index, all_missing):
     if os.path.islink(file):
         return (f'{subject} is a link to {os.fsdecode(os.readlink(file))}, which does not exist. '
                 'Restore the linked image, or prepare the data again.')
+    if re.match(rb'\w\w+:/', path):  # gs://, s3://; C:/ is a disk
+        return f'{subject}: remote paths are not supported. Copy the images to a disk.'
     try:
         os.stat(file)
         fact = 'is not a file'
@@ -65,14 +65,11 @@ def _missing_image(image_list, index, all_missing):
         fact = 'does not exist'
     except OSError as error:
         fact = f'cannot be read ({error.strerror})'
-    if re.match(rb'\w\w+:/', path):  # gs://, s3://; C:/ is a disk
-        return f'{subject} {fact}. Remote paths are not supported. Copy the images to a disk.'
     fact += f'. Paths are relative to the folder of the list, {folder}.'
     if not all_missing:
         return f'{subject} {fact} Restore it, take it out of the list, or use --skip_bad_images.'
     if b'\\' in path:
         fact += ' The path uses backslashes.'
-        path = path.replace(b'\\', b'/')
     place = _place_nearby(os.fsencode(image_list.path), path)
     if place is not None:
         fact += f' A file of this name exists as {os.fsdecode(place)}.'
@@ -82,44 +79,15 @@ def _missing_image(image_list, index, all_missing):
 def _place_nearby(list_file, path):
     """Where else a file of a listed name is: a path relative to the list's folder, or None."""
     folder, list_name = os.path.split(list_file)
-    parts = [part for part in path.split(b'/') if part]
-    # Written for another root: /old/disk/train/a.png or images/train/a.png for train/a.png.
-    shorter = [b'/'.join(parts[count:]) for count in range(len(parts))]
-    # Written for a folder below or above: a.png for train/a.png or ../a.png.
-    above_or_below = [os.path.join(parent, rest) for rest in (shorter[0], shorter[-1])
-                      for parent in [*_subfolders(folder, list_name), b'..']]
-    for place in [path, *shorter, *above_or_below]:
-        if os.path.isfile(os.path.join(folder, place)):
-            return place
-    return _place_of_other_spelling(folder, path)
-
-
-def _subfolders(folder, list_name):
-    """Names of some subfolders: the list's own first (val for val.txt), then the usual ones."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in itertools.islice(entries, MAX_SUBFOLDERS)
-                 if entry.is_dir()]
-    own, usual = os.path.splitext(list_name)[0], (b'images', b'test', b'train', b'val')
-    return sorted(names, key=lambda name: (name != own, name not in usual, name))
-
-
-def _place_of_other_spelling(folder, path):
-    """An image of the same name in other capitals or with another suffix; None if there is none."""
-    place, parts = b'', path.split(b'/')
-    for part in parts:
-        try:
-            names = os.listdir(os.path.join(folder, place))
-        except OSError:
-            return None
-        same = [name for name in names if name == part] or sorted(
-            name for name in names if name.lower() == part.lower())
-        if not same and part is parts[-1]:
-            stem = os.path.splitext(part)[0].lower()
-            same = sorted(name for name in names if os.path.splitext(name)[0].lower() == stem)
-        if not same:
-            return None
-        place = os.path.join(place, same[0])
-    return place
+    parts = [part for part in path.replace(b'\\', b'/').split(b'/') if part]
+    own_name = os.path.splitext(list_name)[0]
+    # The list may have been written for another disk, or for a folder below or above.
+    for subfolder in (b'', own_name, b'images', b'train', b'val', b'test', b'..'):
+        for first in range(len(parts)):
+            place = os.path.join(subfolder, *parts[first:])
+            if os.path.isfile(os.path.join(folder, place)):
+                return place
+    return None
 
 
 # -- whether they decode -----------------------------------------------------------------------
@@ -136,7 +104,7 @@ def why_bad(file):
     return fault or f'does not decode ({pipeline.decoding_error(file)})'
 
 
-def bad_images(files, num_parallel_calls, what, max_lines=None):
+def log_bad_images(files, num_parallel_calls, what, max_lines=None):
     """Log the files that do not decode; return their positions in `files`.
 
     Args:
@@ -164,36 +132,31 @@ def check_data(split, num_parallel_calls):
     for image_list in (split.train_list, split.test_list):
         image_format.warn_of_files(image_list.files(everything), write=LOG.info)
     files = np.concatenate([split.train_list.files(everything), split.test_list.files(everything)])
-    bad = bad_images(files, num_parallel_calls, 'check', MAX_LINES)
+    bad = log_bad_images(files, num_parallel_calls, 'check', MAX_LINES)
     if bad:
         raise UserError(f'{len(bad)} of {len(files)} images do not decode. Replace them, take them '
                         'out of the lists, or use --skip_bad_images.')
 
 
 def leave_out_bad_images(run, num_groups):
-    """With --skip_bad_images: take what does not decode of the first groups out of run.split."""
-    if FLAGS.skip_bad_images:
-        run.split = without_bad_images(run.split, run.settings.groups[:num_groups + 1],
-                                       run.machine.num_parallel_calls)
+    """With --skip_bad_images: take what does not decode of the first groups out of run.split.
 
-
-def without_bad_images(split, groups, num_parallel_calls):
-    """Return the Split without the bad images of the groups that have not been checked yet.
-
-    `groups`: the first class of each group to check, and the end of the last.
+    Groups that have been checked are not checked again.
     """
-    for group in range(split.checked_groups, len(groups) - 1):
+    split, groups = run.split, run.settings.groups
+    for group in range(split.checked_groups, num_groups) if FLAGS.skip_bad_images else ():
         classes = slice(groups[group], groups[group + 1])
         train = np.concatenate(split.train[classes] + split.validation[classes])
         test = np.concatenate(split.test[classes])
         files = np.concatenate([split.train_list.files(train), split.test_list.files(test)])
-        bad = np.array(bad_images(files, num_parallel_calls, f'check of group {group + 1}'),
-                       np.int64)
+        bad = np.array(log_bad_images(files, run.machine.num_parallel_calls,
+                                      f'check of group {group + 1}'), np.int64)
         if len(bad):
             LOG.info('left out: %d of %d images', len(bad), len(files))
         split = lists.without(split, train[bad[bad < len(train)]],
                               test[bad[bad >= len(train)] - len(train)])
-    return split._replace(checked_groups=len(groups) - 1)
+        split = split._replace(checked_groups=group + 1)
+    run.split = split
 
 
 # -- whether they are used as they should be ---------------------------------------------------

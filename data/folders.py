@@ -1,4 +1,4 @@
-"""Finds the folder with the images and lists of a data set."""
+"""Find the folder with the images and lists of a data set."""
 
 import os
 import re
@@ -30,7 +30,7 @@ _MEANING = {lists.TRAIN_LIST: 'the training list', lists.TEST_LIST: 'the test li
 def find(dataset, data_dir):
     """Return the data folder: `data_dir`, or the data set's own if that is None.
 
-    Raises UserError, with what to do, if the lists are not there.
+    Raises UserError, with what to do, if the lists do not exist.
     """
     if data_dir is None:
         if dataset not in DATA_DIRS:
@@ -40,7 +40,7 @@ def find(dataset, data_dir):
             glyphs100.write_images(data_dir)
     if not os.path.isdir(data_dir):
         fault = 'is a file, not a folder' if os.path.exists(data_dir) else 'no such folder'
-        raise UserError(f'{data_dir}: {fault}. {_way_out(dataset, data_dir)}')
+        raise UserError(f'{data_dir}: {fault}. {_advice(dataset, data_dir)}')
     missing = [name for name in _OTHER_NAMES if not os.path.isfile(os.path.join(data_dir, name))]
     if missing:
         what = ' and '.join(f'no {name} ({_MEANING[name]})' for name in missing)
@@ -50,18 +50,18 @@ def find(dataset, data_dir):
         hints = [_rename(others[name][0], name) for name in missing if others[name]]
         if not hints and len(missing) == 1 and dataset == 'folder':
             hints = ['Write it with one `relative/path label` per line, or move the other list '
-                     f'away. {_way_out(dataset, data_dir)}']
-        raise UserError(f'{data_dir}: {what}. {" ".join(hints) or _way_out(dataset, data_dir)}')
+                     f'away. {_advice(dataset, data_dir)}']
+        raise UserError(f'{data_dir}: {what}. {" ".join(hints) or _advice(dataset, data_dir)}')
     return data_dir
 
 
 def _rename(other, name):
     if other.lower().endswith(('.csv', '.tsv')):
-        return f'{other} is there: write {name} from it, one `relative/path label` per line.'
-    return f'{other} is there: rename it to {name}.'
+        return f'{other} exists: write {name} from it, one `relative/path label` per line.'
+    return f'{other} exists: rename it to {name}.'
 
 
-def _way_out(dataset, data_dir):
+def _advice(dataset, data_dir):
     if dataset == 'glyphs100':
         return 'Omit --data_dir: the images are embedded.'
     if dataset in DATA_DIRS:

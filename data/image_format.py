@@ -13,16 +13,10 @@ _IMAGE_NAME = re.compile(
 JPEG, PNG, GIF = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF8'
 JPEG_END, PNG_END = b'\xff\xd9', b'IEND\xaeB`\x82'
 HEADER_BYTES = 1 << 12  # as much of a file as image_notes needs, unless it has long metadata
-# Offset, the bytes there, the name.
-_OTHER_FORMATS = (
-    (8, b'WEBP', 'WebP image'), (0, b'BM', 'BMP image'), (0, b'II*\0', 'TIFF image'),
-    (0, b'MM\0*', 'TIFF image'), (4, b'ftypavi', 'AVIF image'), (4, b'ftyphe', 'HEIC image'),
-    (4, b'ftypmif1', 'HEIC or AVIF image'), (4, b'ftyp', 'video'),
-    (0, b'\0\0\0\x0cjP  ', 'JPEG 2000 image'), (0, b'\xff\x4f\xff\x51', 'JPEG 2000 image'),
-    (0, b'\0\0\0\x0cJXL ', 'JPEG XL image'), (0, b'\xff\x0a', 'JPEG XL image'))
-_CONVERT = ' (convert it to JPEG or PNG)'
-# JPEG frame types that no decoder of TensorFlow reads: lossless and hierarchical ones.
-_UNREADABLE_FRAMES = (0xc3, 0xc5, 0xc6, 0xc7, 0xcb, 0xcd, 0xce, 0xcf)
+_OTHER_FORMATS = {  # their first bytes
+    'WebP': rb'RIFF.{4}WEBP', 'BMP': rb'BM.{4}\0{4}', 'TIFF': rb'II\*\0|MM\0\*',
+    'AVIF': rb'.{4}ftypavi', 'HEIC': rb'.{4}ftyp(he|mif1)', 'JPEG 2000': rb'\0\0\0\x0cjP  ',
+    'JPEG XL': rb'\0\0\0\x0cJXL |\xff\x0a'}
 
 # Notes: what decoding ignores. Text follows '3 of 120 images '.
 TRANSPARENCY = 'have transparency, which is ignored. Flatten them first.'
@@ -38,14 +32,24 @@ def is_image_name(name):
 
 
 def is_image_file(path):
-    """Return whether a file is an image by its name or, failing that, by its first bytes."""
+    """Return whether a file is an image by its name or, failing that, by its first bytes.
+
+    Images of unusable formats count. Hidden files do not.
+    """
     name = os.path.basename(path)
     if is_image_name(name) or name[0] == '.':
         return name[0] != '.'
     try:
-        return os.path.isfile(path) and read_start(path, 8).startswith((JPEG, PNG, GIF))
+        start = read_start(path, 12) if os.path.isfile(path) else b''
     except OSError:
         return False
+    return start.startswith((JPEG, PNG, GIF)) or _other_format(start) is not None
+
+
+def _other_format(data):
+    """Return the name of an image format that cannot be used; None for anything else."""
+    return next((name for name, start in _OTHER_FORMATS.items()
+                 if re.match(start, data, re.DOTALL)), None)
 
 
 def read_start(path, count=HEADER_BYTES):
@@ -59,38 +63,45 @@ def image_fault(data):
 
     Looks at the frame only, so that a million images take seconds; --check_data decodes them.
     """
-    if not data:
-        return 'empty'
     if data.startswith(JPEG):
-        for marker, payload in _jpeg_segments(data):
-            if 0xc0 <= marker <= 0xcf and marker not in (0xc4, 0xc8, 0xcc) and payload:
-                if payload[0] != 8:
-                    return f'JPEG image of {payload[0]} bits per channel{_CONVERT}'
-                if marker in _UNREADABLE_FRAMES:
-                    return f'lossless or hierarchical JPEG image{_CONVERT}'
         # Search behind the last scan: a thumbnail, which comes before, has an end mark too.
         last_scan = data.rfind(b'\xff\xda')
         return None if last_scan >= 0 and data.find(JPEG_END, last_scan) >= 0 else 'cut off'
     if data.startswith(PNG):
         return None if data.find(PNG_END, max(0, data.rfind(b'IHDR'))) >= 0 else 'cut off'
     if data.startswith(GIF):
-        frames, is_whole, _ = _gif_structure(data)
+        frames, is_whole = _gif_structure(data)
         if not frames or not is_whole:
             return 'cut off'
         return None if frames == 1 else f'animated GIF ({frames} frames, save one as JPEG or PNG)'
-    return _other_format(data)
+    if data[:1000].lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'<'):
+        return 'HTML or SVG text'
+    other = _other_format(data)
+    if other:
+        return f'{other} image (convert it to JPEG or PNG)'
+    return 'not JPEG, PNG or GIF' if data else 'empty'
 
 
-def _other_format(data):
-    text = data[:1000].lstrip(b'\xef\xbb\xbf \t\r\n').lower()
-    if text.startswith(b'<'):
-        return f'SVG image{_CONVERT}' if b'<svg' in text else 'HTML or SVG text'
-    for offset, begin, name in _OTHER_FORMATS:
-        if data.startswith(begin, offset):
-            if name == 'WebP image' and data[12:16] == b'VP8X' and data[20] & 2:
-                return 'animated WebP image (save one frame as JPEG or PNG)'
-            return name + _CONVERT
-    return 'not JPEG, PNG or GIF'
+def _gif_structure(data):
+    """Return a GIF's number of frames, and whether its end is there."""
+    def after_color_table(offset, flags):
+        return offset + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+
+    frames = 0
+    try:
+        offset = after_color_table(13, data[10])
+        while data[offset] in b'!,':
+            if data[offset] == ord(','):
+                frames += 1
+                offset = after_color_table(offset + 10, data[offset + 9]) + 1
+            else:
+                offset += 2
+            while data[offset]:  # blocks, each after its length
+                offset += 1 + data[offset]
+            offset += 1
+    except IndexError:
+        return frames, False
+    return frames, b';' in data[offset:]
 
 
 def image_notes(data):
@@ -99,74 +110,31 @@ def image_notes(data):
     Args:
         data: the bytes of a JPEG, PNG or GIF, or the first HEADER_BYTES of them.
     """
-    if data.startswith(JPEG):
-        return {ROTATION for marker, payload in _jpeg_segments(data)
-                if marker == 0xe1 and _exif_orientation(payload) in range(2, 9)}
     notes = set()
-    if data.startswith(GIF) and _gif_structure(data)[2]:
-        notes.add(TRANSPARENCY)
+    if data.startswith(JPEG) and _exif_orientation(data) in range(2, 9):
+        notes.add(ROTATION)
     if data.startswith(PNG):
-        for kind, payload in _png_chunks(data):
-            if kind == b'IHDR' and payload[8:9] == b'\x10':
-                notes.add(DEPTH)
-            if kind == b'tRNS' or kind == b'IHDR' and payload[9:10] in (b'\4', b'\6'):
-                notes.add(TRANSPARENCY)
-            if kind == b'acTL':
-                notes.add(ANIMATION)
+        chunks = data[:data.find(b'IDAT')]  # those before the pixels
+        bit_depth, color_type = data[24:25], data[25:26]
+        if bit_depth == b'\x10':
+            notes.add(DEPTH)
+        if color_type in (b'\4', b'\6') or b'tRNS' in chunks:
+            notes.add(TRANSPARENCY)
+        if b'acTL' in chunks:
+            notes.add(ANIMATION)
+    if data.startswith(GIF):
+        control = re.search(rb'!\xf9\x04(.)', data, re.DOTALL)
+        if control and control.group(1)[0] & 1:
+            notes.add(TRANSPARENCY)
     return notes
 
 
-def print_notes(counts, total, write=print):
-    """Print one warning per note.
-
-    Args:
-        counts: {note: number of images}.
-        total: how many images were looked at.
-        write: function that takes a line.
-    """
-    for note in sorted(counts):
-        write(f'warning: {counts[note]} of {total} images {note}')
-
-
-def warn_of_files(files, sample=None, write=print):
-    """Warn of what decoding ignores in image files; what cannot be read is passed over.
-
-    Args:
-        files: sequence of paths.
-        sample: how many of them, evenly spread, are looked at; None for all.
-        write: as in print_notes.
-    """
-    if sample:
-        files = files[::-(-len(files) // sample)]
-    counts = collections.Counter()
-    for file in files:
-        try:
-            counts.update(image_notes(read_start(file)))
-        except OSError:
-            pass
-    print_notes(counts, f'{len(files)} sampled' if sample else len(files), write)
-
-
-def _jpeg_segments(data):
-    """Yield (marker, payload) of a JPEG's segments up to its first scan."""
-    offset = data.find(b'\xff', 2)
-    while 0 <= offset <= len(data) - 4:
-        marker = data[offset + 1]
-        if marker in (0x00, 0xff) or 0xd0 <= marker <= 0xd9:  # stray bytes, or nothing inside
-            offset = data.find(b'\xff', offset + 1)
-            continue
-        end = offset + 2 + int.from_bytes(data[offset + 2:offset + 4], 'big')
-        yield marker, data[offset + 4:end]
-        if marker == 0xda:
-            return
-        offset = data.find(b'\xff', end)
-
-
-def _exif_orientation(payload):
-    """Return the orientation, 1 to 8, in a JPEG's APP1 segment; None if it has none."""
-    if not payload.startswith(b'Exif\0\0'):
+def _exif_orientation(data):
+    """Return the orientation, 1 to 8, in a JPEG's EXIF data; None if it has none."""
+    exif = re.search(rb'\xff\xe1..Exif\0\0', data, re.DOTALL)
+    if not exif:
         return None
-    tiff = payload[6:]
+    tiff = data[exif.end():]
     order = 'big' if tiff.startswith(b'MM') else 'little'
 
     def number(start, count):
@@ -178,33 +146,22 @@ def _exif_orientation(payload):
     return None
 
 
-def _png_chunks(data):
-    """Yield (type, payload) of a PNG's chunks before its pixels."""
-    offset = len(PNG)
-    while data[offset + 4:offset + 8] not in (b'', b'IDAT'):
-        end = offset + 8 + int.from_bytes(data[offset:offset + 4], 'big')
-        yield data[offset + 4:offset + 8], data[offset + 8:end]
-        offset = end + 4  # a checksum follows
+def warn_of_files(files, sample=None, write=print):
+    """Warn of what decoding ignores in image files; what cannot be read is passed over.
 
-
-def _gif_structure(data):
-    """Return a GIF's number of frames, whether its end is there, whether it has transparency."""
-    def after_color_table(offset, flags):
-        return offset + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-
-    frames, has_transparency = 0, False
-    try:
-        offset = after_color_table(13, data[10])
-        while data[offset] in b'!,':
-            if data[offset] == ord(','):
-                frames += 1
-                offset = after_color_table(offset + 10, data[offset + 9]) + 1
-            else:
-                has_transparency |= data[offset + 1] == 0xf9 and bool(data[offset + 3] & 1)
-                offset += 2
-            while data[offset]:  # blocks, each after its length
-                offset += 1 + data[offset]
-            offset += 1
-    except IndexError:
-        return frames, False, has_transparency
-    return frames, b';' in data[offset:], has_transparency
+    Args:
+        files: sequence of paths.
+        sample: how many of them, evenly spread, are looked at; None for all.
+        write: function that takes a line.
+    """
+    if sample:
+        files = files[::-(-len(files) // sample)]
+    counts = collections.Counter()
+    for file in files:
+        try:
+            counts.update(image_notes(read_start(file)))
+        except OSError:
+            pass
+    sampled = 'sampled ' if sample else ''
+    for note in sorted(counts):
+        write(f'warning: {counts[note]} of {len(files)} {sampled}images {note}')

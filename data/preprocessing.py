@@ -208,7 +208,7 @@ def training_image(contents, uniform, settings):
     """
     flip = uniform[3] < 0.5 if settings.random_flip else None
     crop = (_vgg_training_crop if settings.preprocessing == 'vgg' else _cifar_training_crop)
-    return normalised(crop(contents, uniform, flip, settings), settings)
+    return normalized(crop(contents, uniform, flip, settings), settings)
 
 
 def evaluation_crop(contents, settings):
@@ -227,7 +227,7 @@ def evaluation_crop(contents, settings):
     return tf.cast(_cifar_image(contents, settings.image_size), tf.float32)
 
 
-def normalised(crop, settings):
+def normalized(crop, settings):
     """Turn a crop into the network's input; both are float32 [image_size, image_size, 3]."""
     if settings.preprocessing == 'vgg':
         return _minus_means(crop, settings.image_size)
@@ -236,4 +236,4 @@ def normalised(crop, settings):
 
 def evaluation_image(contents, settings):
     """Preprocess an image for all passes except training: float32 [image_size, image_size, 3]."""
-    return normalised(evaluation_crop(contents, settings), settings)
+    return normalized(evaluation_crop(contents, settings), settings)

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import ctypes
 import datetime
 import fcntl
 import functools
@@ -30,41 +29,39 @@ RECORD = '.prepared.json'
 def write_file(path, data, sync=True):
     """Write the bytes `data` to `path`. If that fails, `path` is as before and OSError is raised.
 
-    With `sync` the file is on disk on return. A million images cannot each wait for the disk: they
-    are written without it, `write_lists` waits for all of them, and after a power cut
-    `archives.is_there` finds the incomplete ones.
+    With `sync` the file is on disk on return. A million images cannot each wait for the disk:
+    `write_lists` waits for all of them, and after a power cut `archives.is_whole` finds the
+    incomplete ones.
     """
     folder, name = os.path.split(path)
-    files.write(path, data, os.path.join(folder, '.{}.part'.format(name)), sync)
+    files.write(path, data, os.path.join(folder, f'.{name}.part'), sync)
 
 
-def written_lists(folder):
+def _recorded_digests(folder):
     """Return {name: SHA-256 digests of its contents} of the lists this program wrote here."""
     path = os.path.join(folder, RECORD)
     try:
         with open(path, encoding='utf-8') as file:
-            return {name: list(digests) for name, digests in json.load(file).items()}
+            return json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, AttributeError, TypeError):
+    except ValueError:
         raise UserError(f'{path}: damaged record of the lists written here. Move it and the lists '
                         'away.') from None
 
 
-def refuse_foreign_lists(folder, way_out='Move it away, then rerun.'):
+def refuse_foreign_lists(folder, remedy='Move it away, then rerun.'):
     """Raise UserError if a list in `folder` was not written by this program, or edited since.
 
     Returns the names of the lists that this program wrote.
     """
-    written, own = written_lists(folder), []
-    for name in LISTS:
+    recorded = _recorded_digests(folder)
+    own = [name for name in LISTS if os.path.lexists(os.path.join(folder, name))]
+    for name in own:
         path = os.path.join(folder, name)
-        if os.path.lexists(path):
-            if not (os.path.isfile(path) and _digest(path) in written.get(name, ())):
-                raise UserError(
-                    f'{path} was written by someone else or by an older version of this script and '
-                    f'is never overwritten. {way_out}')
-            own.append(name)
+        if not os.path.isfile(path) or _digest(path) not in recorded.get(name, ()):
+            raise UserError(f'{path} was written by someone else or by an older version of this '
+                            f'script and is never overwritten. {remedy}')
     return own
 
 
@@ -76,7 +73,7 @@ def _digest(path):
 def write_lists(folder, train, test, classes=None):
     """Write train.txt, val.txt (the test list) and classes.txt, after all images are on disk.
 
-    Lists that are there are replaced only if an earlier call wrote them: RECORD has their digests.
+    Existing lists are replaced only if an earlier call wrote them: RECORD has their digests.
 
     Args:
         train, test: lists of (path, label). A path is relative to `folder`, or absolute.
@@ -90,55 +87,35 @@ def write_lists(folder, train, test, classes=None):
     for name in classes or ():
         if re.search(r'[\r\n\ud800-\udfff]', name):
             raise UserError(f'{name!r}: classes.txt cannot hold this class name. Rename it.')
-    refuse_foreign_lists(folder)
+    own = refuse_foreign_lists(folder)
     lines = {'train.txt': [f'{path} {label}' for path, label in train],
              'val.txt': [f'{path} {label}' for path, label in test]}
     if classes:
         lines['classes.txt'] = classes
     contents = {name: ''.join(f'{line}\n' for line in lines[name]).encode() for name in lines}
-    _flush_images(folder, [path for path, _ in train + test])
-    # The record comes first: stopped in between, a list is still known as this program's.
-    written = written_lists(folder)
+    os.sync()  # waits for the images
+    # The record comes first: after an interruption, both old and new lists are this program's.
+    recorded = _recorded_digests(folder)
     for name, content in contents.items():
-        path = os.path.join(folder, name)
-        kept = [_digest(path)] if os.path.lexists(path) else []
-        written[name] = sorted({hashlib.sha256(content).hexdigest(), *kept})
-    write_file(os.path.join(folder, RECORD), (json.dumps(written, indent=1) + '\n').encode())
+        recorded[name] = [hashlib.sha256(content).hexdigest()]
+        if name in own:
+            recorded[name].append(_digest(os.path.join(folder, name)))
+    write_file(os.path.join(folder, RECORD), (json.dumps(recorded, indent=1) + '\n').encode())
     for name in sorted(contents):
         write_file(os.path.join(folder, name), contents[name])
     with contextlib.suppress(OSError):  # some file systems cannot sync a folder
         files.flush(folder)
 
 
-def _flush_images(folder, paths):
-    """Wait until the images written under `folder` are on disk.
-
-    syncfs flushes that one file system. Where there is none (macOS), each file is synced.
-    """
-    try:
-        syncfs = ctypes.CDLL(None).syncfs
-    except (AttributeError, OSError):
-        for path in paths:
-            if not os.path.isabs(path):
-                with contextlib.suppress(OSError):
-                    files.flush(os.path.join(folder, path))
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        syncfs(opened)
-    finally:
-        os.close(opened)
-
-
-def check_writable(folder, way_out):
-    """Make `folder` and raise UserError, which ends in `way_out`, if files cannot be made there."""
+def check_writable(folder, remedy):
+    """Make `folder` and raise UserError, which ends in `remedy`, if files cannot be made there."""
     try:
         os.makedirs(folder, exist_ok=True)
         # Permissions do not tell: root may write anywhere except on a read-only file system.
         with tempfile.NamedTemporaryFile(dir=folder, prefix='.', suffix='.part'):
             pass
     except OSError as error:
-        raise UserError(f'{folder}: cannot be written ({error.strerror}). {way_out}') from None
+        raise UserError(f'{folder}: cannot be written ({error.strerror}). {remedy}') from None
 
 
 @functools.lru_cache(maxsize=1024)  # a million images are in a few folders
@@ -163,74 +140,74 @@ def link(source, root, path):
 
 
 class Progress:
-    """Says every ten seconds how far it is: `images: 12000 of 90000, 231/s, 0:05:37 left`."""
+    """Print a line every ten seconds: `images: 12000 of 90000, 231/s, 0:05:37 left`."""
 
     def __init__(self, what, total=None):
         self.what, self.total, self.done = what, total, 0
-        self._started = self._said = time.monotonic()
+        self._started = self._last_line = time.monotonic()
 
     def add(self):
-        """Counts one."""
+        """Count one more."""
         self.done += 1
-        if time.monotonic() - self._said >= 10:
-            self.say()
+        if time.monotonic() - self._last_line >= 10:
+            self.print_line()
 
-    def say(self):
-        """Prints the line."""
-        self._said = time.monotonic()
-        rate = self.done / max(self._said - self._started, 1e-6)
-        of = left = ''
+    def print_line(self):
+        """Print the line now."""
+        self._last_line = time.monotonic()
+        rate = self.done / max(self._last_line - self._started, 1e-6)
+        total = left = ''
         if self.total and self.done:
-            seconds = max(0, self.total - self.done) / rate
-            of = ' of {}'.format(self.total)
-            left = ', {} left'.format(datetime.timedelta(seconds=int(seconds)))
-        print('{}: {}{}, {:.0f}/s{}'.format(self.what, self.done, of, rate, left), flush=True)
+            seconds = int(max(0, self.total - self.done) / rate)
+            total, left = f' of {self.total}', f', {datetime.timedelta(seconds=seconds)} left'
+        print(f'{self.what}: {self.done}{total}, {rate:.0f}/s{left}', flush=True)
 
 
-def some(names, count=5):
-    """The first of a list of names, for a message: `a, b, c and 7 more`."""
-    more = ' and {} more'.format(len(names) - count) if len(names) > count else ''
+def first_names(names, count=5):
+    """Return the first of a list of names, for a message: `a, b, c and 7 more`."""
+    more = f' and {len(names) - count} more' if len(names) > count else ''
     return ', '.join(names[:count]) + more
 
 
-def increments(num_classes, most=10):
-    """(how many, flag) of the most groups of classes, `most` or fewer; the last may be smaller."""
-    most = max(2, min(most, num_classes // 2))
-    groups = max(count for count in range(1, most + 1) if num_classes % count == 0)
-    if groups > 1:
-        return groups, '--num_increments={}'.format(groups)
-    size = math.ceil(num_classes / most)  # no number of equal groups fits
-    return math.ceil(num_classes / size), '--classes_per_increment={}'.format(size)
+def increments(num_classes, max_groups=10):
+    """Return (number of groups of classes, the flag for it): the most up to `max_groups`.
 
-
-def say_done(lists, target, datasets):
-    """Say how much was prepared, and print a command for each data set in the target.
-
-    `lists`: the training and the test list. `datasets`: {--dataset and the flags it needs: folder
-    under the target}.
+    If no number of equal groups fits, the last is smaller. Two classes are one group, because a
+    group of one has nothing to learn.
     """
-    print('{} training and {} test images, listed in {}'.format(
-        len(lists[0]), len(lists[1]), os.path.join(target, 'train.txt and val.txt')))
-    for dataset, folder in datasets.items():
-        print('next: {} --dataset={} --data_dir={}'.format(
-            _driver(), dataset, shlex.quote(os.path.join(target, folder).rstrip('/') or '/')))
+    if num_classes <= 2:
+        return 1, '--num_increments=1'
+    max_groups = max(2, min(max_groups, num_classes // 2))
+    groups = max(count for count in range(1, max_groups + 1) if num_classes % count == 0)
+    if groups > 1:
+        return groups, f'--num_increments={groups}'
+    size = math.ceil(num_classes / max_groups)
+    return math.ceil(num_classes / size), f'--classes_per_increment={size}'
 
 
-def _driver():
-    """The command that starts training, with this Python, from the current folder."""
-    script = 'imagenet_main.py'
-    if os.path.realpath(os.getcwd()) != os.path.realpath(ROOT):
-        script = os.path.join(ROOT, script)
-    python = sys.executable
+def print_commands(lists, target, datasets):
+    """Print how much was prepared, and a training command for each data set in the target.
+
+    Args:
+        lists: the training and the test list.
+        target: a folder.
+        datasets: {--dataset and the flags it needs: folder under the target}.
+    """
+    print(f'{len(lists[0])} training and {len(lists[1])} test images, listed in '
+          + os.path.join(target, 'train.txt and val.txt'))
+    python, script = sys.executable, os.path.join(ROOT, 'imagenet_main.py')
     if os.path.abspath(shutil.which('python') or '') == python:
         python = 'python'
-    elif python.startswith(os.getcwd() + os.sep):
-        python = os.path.relpath(python)
-    return ' '.join(map(shlex.quote, (python, script)))
+    if os.path.samefile(ROOT, os.getcwd()):
+        script = 'imagenet_main.py'
+    command = f'{shlex.quote(python)} {shlex.quote(script)}'
+    for dataset, folder in datasets.items():
+        folder = os.path.join(target, folder).rstrip('/') or '/'
+        print(f'next: {command} --dataset={dataset} --data_dir={shlex.quote(folder)}')
 
 
-def flags(description, target=None):
-    """A parser with --skip_bad_images and, where there is a default `target`, that and sources."""
+def argument_parser(description, target=None):
+    """Return a parser with --skip_bad_images and, given a default `target`, that and sources."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--skip_bad_images', action='store_true',
@@ -243,13 +220,13 @@ def flags(description, target=None):
 
 
 @contextlib.contextmanager
-def target_folder(path, lock='.lock', way_out='Choose another --target.'):
+def target_folder(path, lock='.lock', remedy='Choose another --target.'):
     """Make the target folder and wait for other runs there. `lock` is the name of the lock file.
 
-    Raises UserError, which ends in `way_out`, if the folder cannot be written or holds
+    Raises UserError, which ends in `remedy`, if the folder cannot be written or holds
     lists that are not this program's.
     """
-    check_writable(path, way_out)
+    check_writable(path, remedy)
     with open(os.path.join(path, lock), 'a') as file:
         try:
             try:
@@ -280,4 +257,4 @@ def run(main):
     except UserError as error:
         sys.exit(f'error: {error}')
     except OSError as error:
-        sys.exit('error: {}: {}'.format(error.filename or 'input/output', error.strerror or error))
+        sys.exit(f'error: {error.filename or "input/output"}: {error.strerror or error}')

@@ -137,7 +137,7 @@ def _inputs(settings):
         crops = tf.map_fn(lambda contents: preprocessing.evaluation_crop(contents, settings),
                           image_bytes, tf.float32)
         crops = tf.placeholder_with_default(crops, [None, side, side, 3], 'images')
-        images = tf.map_fn(lambda crop: preprocessing.normalised(crop, settings), crops)
+        images = tf.map_fn(lambda crop: preprocessing.normalized(crop, settings), crops)
     return {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: {'image_bytes': image_bytes},
             'images': {'images': crops}}, images
 

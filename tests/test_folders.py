@@ -32,17 +32,17 @@ def test_a_missing_folder_is_not_called_a_missing_list(tmp_path):
 
 
 @pytest.mark.parametrize('dataset', ['folder', 'imagenet100'])
-@pytest.mark.parametrize('there, missing, action', [
+@pytest.mark.parametrize('other, missing, action', [
     ('test.txt', 'val.txt', 'rename it'), ('Validation.TXT', 'val.txt', 'rename it'),
     ('test_list.txt', 'val.txt', 'rename it'), ('valid.csv', 'val.txt', 'path label'),
     ('Train.txt', 'train.txt', 'rename it'), ('train.lst', 'train.txt', 'rename it')])
-def test_a_list_under_another_name_is_named(tmp_path, dataset, there, missing, action):
-    for name in {'train.txt', 'val.txt', there} - {missing}:
+def test_a_list_under_another_name_is_named(tmp_path, dataset, other, missing, action):
+    for name in {'train.txt', 'val.txt', other} - {missing}:
         (tmp_path / name).write_text('a.png 0')
     with pytest.raises(UserError) as error:
         folders.find(dataset, str(tmp_path))
     assert f'no {missing}' in str(error.value)
-    assert re.search(f'{there} is there: .*{action}', str(error.value))
+    assert re.search(f'{other} exists: .*{action}', str(error.value))
     assert 'prepare.py' not in str(error.value)  # it would make other lists
 
 

@@ -84,35 +84,6 @@ def test_a_given_class_order_replaces_the_streams(tmp_path):
         images.tolist() for images in lists.split(files[0], files[1], 12, 3, 1993).train]
 
 
-def test_validation_images_are_never_trained_on(tmp_path):
-    train = mixed_lines(20, np.random.RandomState(1))
-    _, training, validation, _ = make_split(tmp_path, train, train, 20, 5)
-    for c in range(20):
-        assert len(validation[c]) == 5 and not set(training[c]) & set(validation[c])
-    assert sorted(sum(training + validation, [])) == sorted(path for path, _ in train)
-
-
-def test_same_list_same_split(tmp_path):
-    train = mixed_lines(20, np.random.RandomState(2))
-    first = make_split(tmp_path, train, train, 20, 4)[1:]
-    assert make_split(tmp_path, train, train, 20, 4)[1:] == first
-    assert make_split(tmp_path, train, train, 20, 4, seed=1)[1:] != first
-    swapped = [train[1], train[0]] + train[2:]
-    if train[0][1] != train[1][1]:  # only the order within a class matters
-        assert make_split(tmp_path, swapped, train, 20, 4)[1:3] == first[:2]
-
-
-def test_a_longer_class_leaves_earlier_classes_alone(tmp_path):
-    train = mixed_lines(20, np.random.RandomState(3))
-    order = oracles.class_order(20)[0]
-    _, before, pools, _ = make_split(tmp_path, train, train, 20, 4)
-    changed = train + [('more/{}.png'.format(i), order[12]) for i in range(5)]
-    _, after, pools_after, _ = make_split(tmp_path, changed, train, 20, 4)
-    assert after[:12] == before[:12] and pools_after[:12] == pools[:12]
-    assert len(after[12]) == len(before[12]) + 5
-    assert after[13:] != before[13:]  # the stream went on from another place
-
-
 def test_stored_exemplars_are_found_again(tmp_path):
     train = mixed_lines(6, np.random.RandomState(4))
     found, training, _, _ = make_split(tmp_path, train, train, 6, 4)

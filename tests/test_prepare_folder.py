@@ -1,4 +1,4 @@
-"""data/folder/prepare.py on small folders of pictures, and its lists in the driver."""
+"""data/folder/prepare.py on small folders of images, and its lists in the driver."""
 
 import base64
 import errno
@@ -40,10 +40,15 @@ def read(folder):
     return [lines(folder / name) for name in scripts.LISTS]
 
 
-def test_lists_hold_every_picture_once_and_a_share_to_test_on(tmp_path):
-    write(tmp_path / 'Ant' / 'notes.txt', b'not a picture')
+def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, capsys):
+    write(tmp_path / 'Ant' / 'notes.txt', b'not an image')
+    write(tmp_path / 'bee' / 'Thumbs.db', b'not an image')
     write(tmp_path / '.cache' / 'x.jpg', JPEG)
+    fill(tmp_path / 'bee' / 'more', 3, ['2019'])
     prepare.main([fill(tmp_path)])
+    said = capsys.readouterr().out
+    assert 'left out: bee/more/2019: 3 ' in said
+    assert 'skipped: 2 files that are not images: Ant/notes.txt, bee/Thumbs.db' in said
     train, test, classes = read(tmp_path)
     assert classes == CLASSES
     assert len(train) == 4 * 12 and len(test) == 4 * 3
@@ -68,15 +73,6 @@ def test_same_seed_same_lists_and_none_is_overwritten_unasked(tmp_path):
     assert len(read(tmp_path)[1]) == 4 * 4 and read(tmp_path)[2] == CLASSES
 
 
-def test_train_and_val_folders_stay_as_they_are(tmp_path):
-    fill(tmp_path / 'train')
-    fill(tmp_path / 'val', 2)
-    prepare.main([str(tmp_path)])
-    train, test, _ = read(tmp_path)
-    assert {line.split('/')[0] for line in train} == {'train'} and len(train) == 60
-    assert {line.split('/')[0] for line in test} == {'val'} and len(test) == 8
-
-
 def test_small_classes_are_left_out_and_named(tmp_path, capsys):
     fill(tmp_path)
     fill(tmp_path, 5, ['dog'])
@@ -85,15 +81,6 @@ def test_small_classes_are_left_out_and_named(tmp_path, capsys):
     assert read(tmp_path)[2] == CLASSES
     prepare.main([str(tmp_path), '--overwrite', '--min_images=4'])
     assert read(tmp_path)[2] == ['Ant', 'bee', 'cat', 'dog', 'fire engine']
-
-
-def test_pictures_below_a_class_folder_are_left_out_and_named(tmp_path, capsys):
-    fill(tmp_path)
-    fill(tmp_path / 'bee' / 'more', 3, ['2019'])
-    prepare.main([str(tmp_path)])
-    said = capsys.readouterr().out
-    assert 'left out: bee/more/2019: 3 ' in said
-    assert len(read(tmp_path)[0] + read(tmp_path)[1]) == 60
 
 
 def test_names_of_any_bytes_can_be_said(tmp_path):
@@ -106,7 +93,7 @@ def test_names_of_any_bytes_can_be_said(tmp_path):
     assert b'left out: caf\\udce9: 0 training and 1 test images' in ended.stdout
 
 
-def test_pictures_that_do_not_decode_are_all_named(tmp_path, capsys):
+def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     folder = fill(tmp_path)
     write(tmp_path / 'bee' / '03.jpg', JPEG[:60])
     write(tmp_path / 'cat' / '04.png', b'<html>')
@@ -124,7 +111,7 @@ def test_pictures_that_do_not_decode_are_all_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize('make, flags, message', [
-    (lambda path: fill(path), ['--test_share=1'], '--test_share=1.0 must lie'),
+    (lambda path: fill(path), ['--test_share=1'], '--test_share=1.0 must be'),
     (lambda path: fill(path), ['--seed=-1'], '--seed=-1 must be'),
     (lambda path: fill(path, classes=[' cats', 'dogs']), [], "(?i)' cats/.*rename it"),
     (lambda path: fill(path, classes=['one']), [], '1 classes .*at least 2'),
@@ -135,24 +122,57 @@ def test_other_mistakes(tmp_path, make, flags, message):
     assert not (tmp_path / 'train.txt').exists()
 
 
-def test_driver_takes_the_command_that_is_printed(tmp_path, capsys):
-    fill(tmp_path / 'my images', 30)
-    prepare.main([str(tmp_path / 'my images')])
-    command = capsys.readouterr().out.split('next: ')[1]
-    planned = subprocess.run(
-        shlex.split(command) + ['--dry_run'], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
-    assert planned.returncode == 0, planned.stderr
-    assert '#test: 24\n' in planned.stdout and 'warning' not in planned.stdout
+def printed_flags(said):
+    """The flags of the command that the script printed, {name: value}."""
+    return dict(flag[2:].split('=') for flag in shlex.split(said.split('next: ')[1])
+                if flag.startswith('--'))
 
 
-@pytest.mark.parametrize('num_classes, fewest', [(2, 8), (3, 8), (7, 10), (20, 9), (100, 500)])
-def test_suggested_flags_hold_a_quarter_of_a_class_out_at_most(num_classes, fewest):
-    given = dict(flag.lstrip('-').split('=') for flag in prepare.suggested(
-        num_classes, fewest).split())
-    settings = settings_lib.override(settings_lib.DATASETS['folder'], **{
-        name: float(value) if '.' in value else int(value) for name, value in given.items()})
+def plan(said):
+    """Run the printed command with --dry_run; return what it prints."""
+    planned = subprocess.run(shlex.split(said.split('next: ')[1]) + ['--dry_run'], cwd=ROOT,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             universal_newlines=True)
+    assert planned.returncode == 0, planned.stdout
+    return planned.stdout
+
+
+@pytest.mark.parametrize('classes', [CLASSES, CLASSES[:2]])
+def test_driver_takes_the_command_that_is_printed(tmp_path, capsys, classes):
+    prepare.main([fill(tmp_path / 'my images', 30, classes)])
+    said = capsys.readouterr().out
+    flags = printed_flags(said)
+    assert flags['image_size'] == '16' and flags['network'] == flags['preprocessing'] == 'cifar'
+    planned = plan(said)
+    assert f'#test: {6 * len(classes)}\n' in planned and 'warning' not in planned
+
+
+@pytest.mark.parametrize('sizes, expected', [
+    ([(32, 32)] * 3, {'image_size': 32, 'preprocessing': 'cifar', 'network': 'cifar',
+                      'resnet_size': 32}),
+    ([(48, 64), (64, 48)], {'image_size': 64, 'network': 'cifar'}),
+    ([(96, 96), (64, 64)], {'image_size': 112}), ([(375, 500), (500, 375)], {})])
+def test_suggested_network_suits_the_size_of_the_images(sizes, expected):
+    settings = suggested_settings(10, 100, sizes)
+    default = settings_lib.DATASETS['folder']
+    for name in ('image_size', 'network', 'preprocessing', 'resnet_size'):
+        if name in expected or not expected:
+            assert getattr(settings, name) == expected.get(name, getattr(default, name))
+
+
+def suggested_settings(num_classes, fewest, sizes):
+    values = {}
+    for flag in prepare.suggested_flags(num_classes, fewest, sizes).split():
+        name, value = flag[2:].split('=')
+        values[name] = value if value.isalpha() else float(value) if '.' in value else int(value)
+    settings = settings_lib.override(settings_lib.DATASETS['folder'], **values)
     settings_lib.check_settings(settings)
+    return settings
+
+
+@pytest.mark.parametrize('num_classes, fewest', [(3, 8), (7, 10), (20, 9), (100, 500)])
+def test_suggested_flags_hold_a_quarter_of_a_class_out_at_most(num_classes, fewest):
+    settings = suggested_settings(num_classes, fewest, [(300, 300)])
     exemplar.check_memory(settings)
     assert settings.num_steps > 1
     assert exemplar.validation_pool(settings) <= fewest / 4
@@ -161,7 +181,7 @@ def test_suggested_flags_hold_a_quarter_of_a_class_out_at_most(num_classes, fewe
 @pytest.fixture
 def undecoded(monkeypatch):
     """Without TensorFlow's decoding, which takes a second."""
-    monkeypatch.setattr(prepare, 'bad_images', lambda root, paths: {})
+    monkeypatch.setattr(prepare, 'undecodable_images', lambda root, paths: {})
 
 
 def test_split_of_folders_without_copies(tmp_path, undecoded):
@@ -209,7 +229,6 @@ def test_copies_in_both_lists_and_under_two_labels_are_counted(tmp_path, undecod
 @pytest.mark.parametrize('names, emptied, words', [
     (range(12), None, []), (range(12), 3, ['move', "'4' has label 3, not 4"]),
     (range(1, 13), None, ['label 0 is the class folder 1']),
-    ([f'class_{number}' for number in range(1, 11)], None, ["label 1 is 'class_10'"]),
     (['x1y', 'x10', 'x2'], None, [])])
 def test_labels_unlike_the_names_are_said(tmp_path, undecoded, capsys, names, emptied, words):
     names = list(map(str, names))
@@ -241,14 +260,6 @@ def test_lists_of_others_are_never_overwritten(tmp_path, undecoded, name, by):
     assert (tmp_path / name).read_bytes() == kept
 
 
-def test_lists_for_another_program_are_named(tmp_path, undecoded):
-    fill(tmp_path)
-    write(tmp_path / 'train.txt', b'Ant/00.jpg 0\n')
-    write(tmp_path / 'test.txt', b'Ant/01.jpg 0\n')
-    with pytest.raises(UserError, match='train.txt .*rename test.txt to val.txt'):
-        prepare.main([str(tmp_path), '--overwrite'])
-
-
 def test_target_holds_lists_with_absolute_paths(tmp_path, capsys):
     folder = fill(tmp_path / 'my images', 30)
     before = sorted(os.listdir(folder))
@@ -257,10 +268,7 @@ def test_target_holds_lists_with_absolute_paths(tmp_path, capsys):
     train, test, classes = read(tmp_path / 'my lists')
     assert classes == CLASSES and len(train + test) == 120
     assert all(line.startswith(folder + '/') for line in train + test)
-    command = capsys.readouterr().out.split('next: ')[1]
-    planned = subprocess.run(shlex.split(command) + ['--dry_run'], cwd=ROOT, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, universal_newlines=True)
-    assert planned.returncode == 0 and '#test: 24\n' in planned.stdout, planned.stdout
+    assert '#test: 24\n' in plan(capsys.readouterr().out)
 
 
 def test_the_target_may_be_the_folder_itself(tmp_path, undecoded, monkeypatch):
@@ -287,15 +295,6 @@ def test_what_is_no_folder(tmp_path, monkeypatch, path, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=path + '.*' + words):
         prepare.main([path])
-
-
-def test_what_is_not_an_image_is_counted(tmp_path, undecoded, capsys):
-    fill(tmp_path)
-    write(tmp_path / 'Ant' / 'notes.txt', b'x')
-    write(tmp_path / 'bee' / 'Thumbs.db', b'x')
-    prepare.main([str(tmp_path)])
-    assert 'skipped: 2 files that are not images: Ant/notes.txt, bee/Thumbs.db' in (
-        capsys.readouterr().out)
 
 
 def test_one_pair_of_sides_whose_classes_differ(tmp_path, undecoded, capsys):

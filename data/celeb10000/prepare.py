@@ -89,20 +89,19 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
                         f'{min_images} at least {test_images + 1}.')
     for source in sources:
         os.stat(source)  # fail early if one is missing
-    by_real_path = {os.path.realpath(path): path for path in list(sources) + [target]}
-    skips = [[path for real, path in by_real_path.items() if real != os.path.realpath(source)]
-             for source in sources]
     roots = ['faces'] + [f'faces{number}' for number in range(2, len(sources) + 1)]
     with scripts.target_folder(target):
+        skips = [[path for path in [*sources, target] if not os.path.samefile(path, source)]
+                 for source in sources]
         people = collections.defaultdict(set)
         progress = scripts.Progress('names read')
         for root, source, skip in zip(roots, sources, skips):
             for person, name, _ in images_in(source, root, skip):
                 people[person].add(name)
                 progress.add()
-        progress.say()
+        progress.print_line()
         chosen = choose(people, num_classes, min_images, seed)
-        wanted, bad, notes = set(chosen), {}, collections.Counter()
+        wanted, bad = set(chosen), {}
         progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
         for root, source, skip in zip(roots, sources, skips):
             if os.path.isdir(source):
@@ -110,13 +109,12 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             for person, name, member in images_in(source, root, skip, quiet=True):
                 if person in wanted:
                     if member:
-                        archives.extract(member, target, person, name, bad, notes)
+                        archives.extract(member, target, person, name, bad)
                     else:
-                        archives.check_file(target, f'{person}/{name}', bad, notes)
+                        archives.check_file(target, f'{person}/{name}', bad)
                     progress.add()
-        progress.say()
-        archives.refuse_bad(bad, skip_bad_images)
-        image_format.print_notes(notes, progress.done - len(bad))
+        progress.print_line()
+        archives.report_bad_images(bad, skip_bad_images)
         random = np.random.RandomState(seed)
         lists = [], []
         for label, person in enumerate(chosen):
@@ -125,12 +123,14 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             for part, drawn in zip(lists, (names[test_images:], names[:test_images])):
                 paths = [f'{person}/{name}' for name in sorted(drawn)]
                 part += [(path, label) for path in paths if path not in bad]
+        image_format.warn_of_files(
+            [os.path.join(target, path) for part in lists for path, _ in part])
         scripts.write_lists(target, *lists, classes=class_names(chosen))
     return lists
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__, IMAGES)
+    parser = scripts.argument_parser(__doc__, IMAGES)
     parser.add_argument('--num_classes', type=int, default=NUM_CLASSES, metavar='N',
                         help='how many people to choose (default: %(default)s)')
     parser.add_argument('--min_images', type=int, default=MIN_IMAGES, metavar='N',
@@ -141,7 +141,7 @@ def main(argv=None):
     if args.num_classes != NUM_CLASSES:
         _, groups = scripts.increments(args.num_classes)
         dataset += f' --num_classes={args.num_classes} {groups}'
-    scripts.say_done(lists, args.target, {dataset: ''})
+    scripts.print_commands(lists, args.target, {dataset: ''})
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ import argparse
 import io
 import os
 import pickle
-import re
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -30,7 +29,7 @@ FINE_NAMES = os.path.join(HERE, 'fine_label_names.txt')
 NUM_CLASSES = 100
 PER_CLASS = {'train': 500, 'test': 100}  # as published
 RECORD = 2 + 3 * 32 * 32  # bytes: coarse label, fine label, one plane per color
-FILES = ('meta', 'train', 'test', 'fine_label_names.txt', 'train.bin', 'test.bin')
+FILES = ('train', 'test', 'train.bin', 'test.bin')
 
 
 class BatchUnpickler(pickle.Unpickler):
@@ -45,82 +44,60 @@ class BatchUnpickler(pickle.Unpickler):
         return known[module, name]
 
 
-def batch_of(images, labels):
-    """Return images, uint8 [n, 32, 32, 3], and labels, int64 [n], after a check of the labels."""
-    labels = np.asarray(labels, np.int64)
-    if labels.shape != (len(images),) or not np.isin(labels, np.arange(NUM_CLASSES)).all():
-        raise ValueError('expected one label from 0 to 99 per image')
-    return images, labels
+def read_batch(name, data):
+    """Read one of FILES: images, uint8 [n, 32, 32, 3], and fine labels, int64 [n].
 
-
-def from_planes(pixels):
-    """Return [n, 3072] pixels, one plane per color, as images."""
-    return np.asarray(pixels, np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-
-
-def contents(name, data):
-    """Return what one of FILES holds: {'names', 'train', 'test'} or part of it."""
-    if name == 'fine_label_names.txt':
-        return {'names': data.decode('ascii').split()}
+    Raises any Exception if `data` is not such a file.
+    """
     if name.endswith('.bin'):
         records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
-        return {name[:-len('.bin')]: batch_of(from_planes(records[:, 2:]), records[:, 1])}
-    batch = BatchUnpickler(io.BytesIO(data), encoding='latin1').load()  # Python 2 wrote it
-    if name == 'meta':
-        return {'names': batch['fine_label_names']}
-    return {name: batch_of(from_planes(batch['data']), batch['fine_labels'])}
-
-
-def files_in(source):
-    """Yield (where, name, bytes) of those FILES that an archive or a folder has."""
-    if os.path.isdir(source):
-        for where, folders, names in archives.walk_once(source):
-            if where != source:
-                folders.clear()  # one level down is enough
-            for name in sorted(set(names).intersection(FILES)):
-                path = os.path.join(where, name)
-                with open(path, 'rb') as file:
-                    yield path, name, file.read()
+        pixels, labels = records[:, 2:], records[:, 1]
     else:
+        batch = BatchUnpickler(io.BytesIO(data), encoding='latin1').load()  # Python 2 wrote it
+        pixels, labels = batch['data'], batch['fine_labels']
+    labels = np.asarray(labels, np.int64)
+    planes = np.asarray(pixels, np.uint8).reshape(-1, 3, 32, 32)
+    if labels.shape != (len(planes),) or not np.isin(labels, np.arange(NUM_CLASSES)).all():
+        raise ValueError('expected one label from 0 to 99 per image')
+    return planes.transpose(0, 2, 3, 1), labels
+
+
+def batch_files(source):
+    """Yield (where, name, bytes) of those FILES that an archive has, or a folder or one below."""
+    if not os.path.isdir(source):
         for member in archives.members(source):
             name = os.path.basename(member.name)
             if name in FILES:
                 yield member.where, name, member.read()
+        return
+    for folder in [source] + sorted(entry.path for entry in os.scandir(source) if entry.is_dir()):
+        for name in FILES:
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                with open(path, 'rb') as file:
+                    yield path, name, file.read()
 
 
 def read(source):
-    """Read an archive or folder: {'names': of the classes, 'train', 'test': (images, labels)}.
+    """Read an archive or folder: {'train', 'test': (images, labels)} as in read_batch.
 
-    Images are uint8 [n, 32, 32, 3], labels int64 [n], the fine ones. Raises UserError.
+    Raises UserError.
     """
-    found = {'names': read_fine_names()}
-    for where, name, data in files_in(source):
+    batches = {}
+    for where, name, data in batch_files(source):
         try:
-            found.update(contents(name, data))
+            batches[name.split('.')[0]] = read_batch(name, data)
         except Exception as error:  # a damaged pickle fails in every way there is
             reason = str(error).split('\n')[0]
             raise UserError(f'{where}: not the file of CIFAR-100 with that name '
                             f'({type(error).__name__}: {reason}). Download it again.') from None
-    missing = ' and '.join(sorted({'train', 'test'}.difference(found)))
-    if missing and os.path.isdir(os.path.join(source, 'train')):
-        raise UserError(f'{source}: a folder of class folders. Run: python data/folder/prepare.py '
-                        f'{source}')
+    missing = ' and '.join(sorted({'train', 'test'}.difference(batches)))
     if missing:
         raise UserError(f'{source}: has no file of CIFAR-100 named {missing} or ending in .bin. '
                         'Expected cifar-100-python.tar.gz, cifar-100-binary.tar.gz, a folder or '
                         'zip of the same files, or nothing, to download it. For class folders of '
-                        'images, unpack them and run data/folder/prepare.py.')
-    # They name folders.
-    if len(set(found['names'])) != NUM_CLASSES or not all(
-            re.match('[a-z_]{1,40}$', str(name)) for name in found['names']):
-        raise UserError(f'{source}: does not name the 100 classes')
-    return found
-
-
-def read_fine_names():
-    """Return the published names of the 100 classes, in label order."""
-    with open(FINE_NAMES, encoding='ascii') as file:
-        return file.read().split()
+                        f'images, run: python data/folder/prepare.py {source}')
+    return batches
 
 
 def download():
@@ -133,9 +110,8 @@ def download():
         raise UserError(f'CIFAR-100 cannot be downloaded ({reason}). Download '
                         'cifar-100-python.tar.gz on another machine and run: python '
                         'data/cifar100/prepare.py cifar-100-python.tar.gz') from None
-    return {'names': read_fine_names(), **{
-        split: batch_of(images, np.ravel(labels))
-        for split, (images, labels) in zip(PER_CLASS, batches)}}
+    return {split: (images, np.ravel(labels))
+            for split, (images, labels) in zip(PER_CLASS, batches)}
 
 
 def prepare(source, target, per_class=PER_CLASS):
@@ -147,30 +123,31 @@ def prepare(source, target, per_class=PER_CLASS):
 
     Raises UserError, naming the file; no list is written then.
     """
-    found, lists = read(source) if source else download(), []
+    batches, lists = read(source) if source else download(), []
     for split, count in per_class.items():
-        counts = np.bincount(found[split][1], minlength=NUM_CLASSES)
+        counts = np.bincount(batches[split][1], minlength=NUM_CLASSES)
         if (counts != count).any():
             wrong = np.argmax(counts != count)
             raise UserError(
                 f'{source or "download"}: {split}: {counts.sum()} of {count * NUM_CLASSES} images. '
                 f'Class {wrong} has {counts[wrong]} of {count}.')
-    import runtime.quiet_import  # noqa: F401 (refuses a TensorFlow that cannot work)
+    with open(FINE_NAMES, encoding='ascii') as file:
+        class_names = file.read().split()
     with scripts.target_folder(target):
         progress = scripts.Progress('images written')
         for split in per_class:
-            images, labels = found[split]
-            paths = [f'{split}/{found["names"][label]}/{index:05d}.png'
+            images, labels = batches[split]
+            paths = [f'{split}/{class_names[label]}/{index:05d}.png'
                      for index, label in enumerate(labels)]
             wanted = [index for index, path in enumerate(paths)
-                      if not archives.is_there(os.path.join(target, path))]
+                      if not archives.is_whole(os.path.join(target, path))]
             archives.write_pngs(target, [paths[index] for index in wanted], images[wanted],
                                 progress.add)
             # By label, and within one in the published order.
             lists.append([(paths[index], labels[index])
                           for index in np.argsort(labels, kind='stable')])
-        progress.say()
-        scripts.write_lists(target, *lists, classes=found['names'])
+        progress.print_line()
+        scripts.write_lists(target, *lists, classes=class_names)
     return lists
 
 
@@ -181,7 +158,7 @@ def main(argv=None):
     parser.add_argument('source', nargs='?', metavar='SOURCE',
                         help='an archive or an unpacked folder (default: download it)')
     args = parser.parse_args(argv)
-    scripts.say_done(prepare(args.source, args.target), args.target, {'cifar100': ''})
+    scripts.print_commands(prepare(args.source, args.target), args.target, {'cifar100': ''})
 
 
 if __name__ == '__main__':

@@ -1,7 +1,6 @@
 """Finds the classes in a folder of images, in the layouts that people download or export."""
 
 import collections
-import functools
 import os
 import re
 
@@ -20,38 +19,93 @@ CUB_FILES = ('images.txt', 'image_class_labels.txt', 'train_test_split.txt', 'cl
 _LABEL_FILE = re.compile(r'.*\.(csv|tsv|txt|jsonl?|xml|mat|xlsx?|parquet)$', re.IGNORECASE)
 _PACKED_FILE = re.compile(r'.*\.(zip|tar|t?gz|tgz|rar|7z|parquet|tfrecords?|npz|npy|h5|bin)$',
                           re.IGNORECASE)
-# First bytes of image files, those of formats that are not read included: they are then named.
-_SIGNATURES = re.compile(rb'\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*|....ftyp(heic|'
-                         rb'heix|mif1|avif)', re.DOTALL)
 
-Listing = collections.namedtuple('Listing', ['images', 'others', 'folders'])  # sorted names
 # train, test: {class name: sorted image paths relative to the root}. test is None if the images
 # have no split yet. The classes are in the order of their labels.
 Classes = collections.namedtuple('Classes', ['train', 'test'])
 
 
-def is_image(path):
-    """Whether a file has the content or the name of an image."""
-    try:
-        with open(path, 'rb', buffering=0) as file:
-            if _SIGNATURES.match(file.read(12)):
-                return True
-    except OSError:  # such as a broken link: named later if it should be an image
-        pass
-    return image_format.is_image_name(os.path.basename(path))
-
-
-def natural_key(name):
-    """Sorts numbers in names by value: a2 before a10."""
-    return [int(part) if part.isdigit() else part
-            for part in re.split(r'(\d+)', name, flags=re.ASCII)]
-
-
 def label_order(names):
-    """Class names in the order of their labels: all numbers by value, anything else as text."""
+    """Return class names in the order of their labels: all numbers by value, others as text."""
     if all(re.fullmatch(r'\d{1,18}', name, re.ASCII) for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
+
+
+class Folder:
+    """A folder and all that is in it, sorted by name, except hidden folders and circular links.
+
+    path: relative to the root, '' for the root. images, others: names of files. folders: Folders.
+
+    Args:
+        root: path of the root.
+        path: as above.
+        parent: Folder, None for the root.
+        notes: list that gets a line for each link that is left out.
+    """
+
+    def __init__(self, root, path, parent, notes):
+        self.path, self.parent = path, parent
+        self.name = os.path.basename(path)
+        self.images, self.others, names, links = [], [], [], []
+        self._real_path = os.path.realpath(os.path.join(root, path))
+        with os.scandir(self._real_path) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir():
+                    if entry.name[0] != '.' and entry.name.lower() not in JUNK:
+                        (links if entry.is_symlink() else names).append(entry.name)
+                elif (entry.is_file() or entry.is_symlink()) \
+                        and image_format.is_image_file(entry.path):
+                    self.images.append(entry.name)
+                else:
+                    self.others.append(entry.name)
+        read_anyway = [os.path.join(self._real_path, name) for name in names] + [
+            folder._real_path for folder in self.with_parents()]
+        for name in links:
+            leads_to = os.path.realpath(os.path.join(self._real_path, name))
+            if any(os.path.commonpath([leads_to, other]) == leads_to for other in read_anyway):
+                notes.append(f'left out: {os.path.join(path, name)}: a link to a folder that is '
+                             'read anyway')
+            else:
+                names.append(name)
+        self.folders = [Folder(root, os.path.join(path, name), self, notes)
+                        for name in sorted(names)]
+        self.folders_with_images = [folder for folder in self.folders if folder.has_images]
+
+    @property
+    def has_images(self):
+        """Whether there are images in the folder or below."""
+        return bool(self.images or self.folders_with_images)
+
+    def with_parents(self):
+        """Return this folder and those above it, up to the root."""
+        return [self] + (self.parent.with_parents() if self.parent else [])
+
+    def all_below(self):
+        """Return all folders below this one."""
+        return [below for folder in self.folders for below in [folder, *folder.all_below()]]
+
+    def inner(self):
+        """Return this folder, or the one inside that holds the folders of the classes or sides."""
+        if self.images or len(self.folders_with_images) != 1:
+            return self
+        only, = self.folders_with_images
+        is_side = only.name.lower() in TRAIN_NAMES + TEST_NAMES
+        return self if is_side or only.images else only.inner()
+
+    def image_folder(self):
+        """Return this folder, or its only one with images if named such as images/ or test/."""
+        if not self.images and len(self.folders_with_images) == 1:
+            only, = self.folders_with_images
+            if only.images and only.name.lower() in (*IMAGE_FOLDERS, *TRAIN_NAMES, *TEST_NAMES,
+                                                     self.name.lower()):
+                return only
+        return self
+
+    def is_flat(self):
+        """Return whether images lie here, or in one folder such as images/, without classes."""
+        own = self.inner().image_folder()
+        return bool(own.images) and not own.folders_with_images
 
 
 class Layout:
@@ -64,255 +118,177 @@ class Layout:
     def __init__(self, root, class_depth=1):
         self.root, self.class_depth = root, class_depth
         self.notes, self.skipped = [], []
-        self.listing = functools.lru_cache(maxsize=None)(self._listing)
-        self.has_images = functools.lru_cache(maxsize=None)(self._has_images)
+        self._tree = Folder(root, '', None, self.notes)
 
     def read(self):
         """Return the Classes. Raises UserError if the layout is not one that is read."""
-        base = self._inner_folder('')
-        for folder in _with_parents(base):
-            if set(CUB_FILES) <= set(self.listing(folder).others):
+        base = self._tree.inner()
+        for folder in base.with_parents():
+            if set(CUB_FILES) <= set(folder.others):
                 return self._read_cub(folder)
-        names = [name for name in self.listing(base).folders
-                 if self.has_images(os.path.join(base, name))]
-        sides = _sides(names)
-        if not sides:
-            self._refuse_flat(base)
-            unused = [name for name in self._label_files(base)
-                      if re.search('train|test|split', os.path.basename(name).lower())
-                      and name not in scripts.LISTS]
-            if unused:
-                self.notes.append(f'not used: {scripts.some(unused, 3)}')
-            return Classes(self._classes(base), None)
-        return self._read_sides(base, names, sides)
+        sides = _sides(base.folders_with_images)
+        if sides:
+            return self._read_sides(base, sides)
+        self._refuse_flat(base)
+        unused = [path for path in self._label_files() if path not in scripts.LISTS
+                  and re.search('train|test|split', os.path.basename(path).lower())]
+        if unused:
+            self.notes.append(f'not used: {scripts.first_names(unused, 3)}')
+        return Classes(self._classes(base), None)
 
-    def _read_sides(self, base, names, sides):
-        """The Classes of a folder with a training and perhaps a test folder."""
-        train_sides = [name for name in sides if sides[name] == 'train']
-        path = functools.partial(os.path.join, base)
-        others = [name for name in names if name not in sides]
-        if len(train_sides) != 1:
-            found = f'{len(train_sides)} training folders ({", ".join(train_sides)})'
-            if not train_sides:
-                found = f'{", ".join(sides)} but no train folder'
-            self._refuse(base, f'{found}. Keep one folder named train for training and one named '
-                         'val for testing, each with one folder per class')
-        train_side, = train_sides
-        if self._is_flat(path(train_side)):
-            if others:
-                self._refuse(base, f'{train_side} next to class folders such as {others[0]}. '
-                             f'train, val and test are never classes: move the class folders into '
-                             f'{path("train")}, or rename {train_side}')
-            self._refuse_flat(path(train_side))
-        train = self._classes(path(train_side))
-        candidates = sorted((name for name in sides if name != train_side),
-                            key=lambda name: _rank(sides[name]))
-        used, test = None, None
-        for name in candidates:
-            test = sides[name] in TEST_NAMES and self._labeled(path(name))
-            if test:
-                used = name
-                break
-            self.notes.append(f'{path(name)}: its images have no labels.')
-        text = f'Using {path(train_side)} for training'
-        if used:
-            text += f' and {path(used)} for testing'
-        unused = [path(name) for name in candidates + others if name != used]
+    def _read_sides(self, base, sides):
+        """Return the Classes of a folder with a training and perhaps a test folder.
+
+        `sides`: {Folder: side}.
+        """
+        names = ', '.join(folder.name for folder in sides)
+        train_folders = [folder for folder in sides if sides[folder] == 'train']
+        if len(train_folders) != 1:
+            self._refuse(base, f'{names} but {len(train_folders) or "no"} train folder'
+                         f'{"s" * bool(train_folders)}. Keep one folder named train for training '
+                         'and one named val for testing, each with one folder per class')
+        train_folder, = train_folders
+        classes = [folder.path for folder in base.folders_with_images if folder not in sides]
+        if train_folder.is_flat():
+            if classes:
+                self._refuse(base, f'{train_folder.name} next to class folders such as '
+                             f'{classes[0]}. train, val and test are never classes: move the class '
+                             f'folders into {os.path.join(base.path, "train")}, or rename '
+                             f'{train_folder.name}')
+            self._refuse_flat(train_folder)
+        train, test, unused = self._classes(train_folder), None, []
+        text = f'Using {train_folder.path} for training'
+        rank = (*TEST_NAMES, 'unlabeled').index
+        for folder in sorted(set(sides) - {train_folder},
+                             key=lambda folder: (rank(sides[folder]), folder.name)):
+            labeled = None
+            if test is None and sides[folder] in TEST_NAMES:
+                labeled = self._labeled(folder)
+                if not labeled:
+                    self.notes.append(f'{folder.path}: its images have no labels.')
+            if labeled:
+                test = labeled
+                text += f' and {folder.path} for testing'
+            else:
+                unused.append(folder.path)
+        unused += classes
         if unused:
             text += f'; {", ".join(unused)} {"is" if len(unused) == 1 else "are"} not used'
         self.notes.append(text + '.')
-        if used and not set(train).intersection(test):
-            self._refuse(base, 'no class in both {} ({}) and {} ({}). Give the class folders the '
-                         'same names'.format(train_side, scripts.some(list(train), 3),
-                                             used, scripts.some(list(test), 3)))
-        return Classes(train, test if used else None)
+        if test is not None and not set(train).intersection(test):
+            self._refuse(base, f'no class in both the training folder '
+                         f'({scripts.first_names(list(train), 3)}) and the test folder '
+                         f'({scripts.first_names(list(test), 3)}). Give the class folders the same '
+                         'names')
+        return Classes(train, test)
 
     def _labeled(self, side):
-        """The images by class of a test folder; None if it has no labels."""
-        if not self._is_flat(side):
+        """Return the images by class of a test folder; None if it has no labels."""
+        if not side.is_flat():
             return self._classes(side)
-        if ANNOTATIONS not in self.listing(side).others:
+        if ANNOTATIONS not in side.others:
             return None
-        folder = self._flat_folder(side)
-        there, classes = set(self.listing(folder).images), collections.defaultdict(list)
-        path = os.path.join(side, ANNOTATIONS)
-        for line in self._lines(path):
-            name, wnid = (line.split('\t') + [''])[:2]
-            if name in there and wnid:
-                there.remove(name)
-                classes[wnid].append(os.path.join(folder, name))
-        self.notes.append(f'Labels of {side} are from {path}.')
-        if there:
-            self.notes.append(f'left out: {len(there)} images in {folder} that {path} does not '
-                              f'name, such as {min(there)}')
-        return {name: sorted(classes[name]) for name in label_order(classes)}
+        path, folder = os.path.join(side.path, ANNOTATIONS), side.image_folder()
+        rows = [(line.split('\t') + [''])[:2] for line in self._lines(path)]
+        wnid_of = {name: wnid for name, wnid in rows if wnid}
+        classes, unnamed = collections.defaultdict(list), []
+        for name in folder.images:
+            own = classes[wnid_of[name]] if name in wnid_of else unnamed
+            own.append(os.path.join(folder.path, name))
+        self.notes.append(f'Labels of {side.path} are from {path}.')
+        if unnamed:
+            self.notes.append(f'left out: {len(unnamed)} images that {path} does not name, such '
+                              f'as {unnamed[0]}')
+        return {name: classes[name] for name in label_order(classes)}
 
     def _read_cub(self, folder):
-        """The Classes of CUB-200-2011 and data sets with the same files."""
+        """Return the Classes of CUB-200-2011 and data sets with the same files."""
         tables = []
         for name in CUB_FILES:
-            path = os.path.join(folder, name)
-            rows = [line.split(None, 1) for line in self._lines(path)]
+            rows = [line.split(None, 1) for line in self._lines(os.path.join(folder.path, name))]
             if any(len(row) != 2 for row in rows):
                 self._refuse(folder, f'{name} with lines that are not "ID value". Restore it')
             tables.append(dict(rows))
         images, labels, is_training, names = tables
-        train, test = ({name: [] for name in names.values()} for _ in range(2))
+        sides = {'1': {name: [] for name in names.values()},
+                 '0': {name: [] for name in names.values()}}
         for image, path in images.items():
-            if labels.get(image) not in names or is_training.get(image) not in ('0', '1'):
+            if labels.get(image) not in names or is_training.get(image) not in sides:
                 self._refuse(folder, f'{CUB_FILES[0]}, but no label and split for image {image}. '
                              'Restore the files')
-            side = train if is_training[image] == '1' else test
-            side[names[labels[image]]].append(os.path.join(folder, 'images', path))
-        self.notes.append('Split and labels are from {}.'.format(', '.join(
-            os.path.join(folder, name) for name in CUB_FILES)))
-        return Classes(*({name: sorted(side[name]) for name in names.values()}
-                         for side in (train, test)))
+            side = sides[is_training[image]]
+            side[names[labels[image]]].append(os.path.join(folder.path, 'images', path))
+        self.notes.append('Split and labels are from '
+                          + ', '.join(os.path.join(folder.path, name) for name in CUB_FILES) + '.')
+        return Classes(*({name: sorted(paths) for name, paths in side.items()}
+                         for side in sides.values()))
 
     def _classes(self, side):
-        """{class: sorted image paths} of the class folders in `side`, empty ones included."""
-        base = self._inner_folder(side)
-        names = list(self.listing(base).folders)
+        """Return {class: sorted image paths} of the class folders in `side`, empty ones included.
+        """
+        base = side.inner()
+        folders = base.folders
         for _ in range(self.class_depth - 1):
-            names = [os.path.join(name, inner) for name in names
-                     for inner in self.listing(os.path.join(base, name)).folders]
+            folders = [inner for folder in folders for inner in folder.folders]
+        by_name = {os.path.relpath(folder.path, base.path): folder for folder in folders}
         classes, nested = {}, []
-        for name in label_order(names):
-            path = os.path.join(base, name)
-            own = self._flat_folder(path)
-            classes[name] = [os.path.join(own, image) for image in self.listing(own).images]
-            self.skipped += [os.path.join(folder, other) for folder in sorted({path, own})
-                             for other in self.listing(folder).others]
-            if own == path and not classes[name] and self.has_images(path):
-                nested.append(path)
-            for inner in self._folders_below(own):
-                if self.listing(inner).images and classes[name]:
-                    self.notes.append(f'left out: {inner}: {len(self.listing(inner).images)} images'
-                                      ' in a folder below that of a class')
+        for name in label_order(by_name):
+            folder = by_name[name]
+            own = folder.image_folder()
+            classes[name] = [os.path.join(own.path, image) for image in own.images]
+            self.skipped += [os.path.join(where.path, other)
+                             for where in ([folder] if own is folder else [folder, own])
+                             for other in where.others]
+            if folder.has_images and not own.images:
+                nested.append(folder)
+            for below in own.all_below() if own.images else ():
+                if below.images:
+                    self.notes.append(f'left out: {below.path}: {len(below.images)} images in a '
+                                      'folder below that of a class')
         if nested:
             self._refuse_nested(base, nested)
-        outside = self.listing(base).images
-        if outside and classes:
-            self.notes.append(f'left out: {len(outside)} images outside the class folders, such as '
-                              f'{os.path.join(base, outside[0])}')
+        if base.images and classes:
+            self.notes.append(f'left out: {len(base.images)} images outside the class folders, '
+                              f'such as {os.path.join(base.path, base.images[0])}')
         return classes
 
     def _refuse_nested(self, base, nested):
-        inner = [name for name in self.listing(nested[0]).folders
-                 if self.has_images(os.path.join(nested[0], name))]
-        found = f'images only in folders below {scripts.some(nested, 3)}, such as ' \
-            f'{os.path.join(nested[0], inner[0])}'
+        names = scripts.first_names([folder.path for folder in nested], 3)
+        inner = nested[0].folders_with_images
+        text = f'images only in folders below {names}, such as {inner[0].path}'
         if _sides(inner):
-            self._refuse(base, f'{found}. Name the folder that holds train and val, or, if these '
+            self._refuse(base, f'{text}. Name the folder that holds train and val, or, if these '
                          'are classes, move them into train/CLASS and val/CLASS')
-        self._refuse(base, f'{found}. If those are the classes, add --class_depth='
+        self._refuse(base, f'{text}. If those are the classes, add --class_depth='
                      f'{self.class_depth + 1}. Otherwise move the images up into the class folders')
 
-    def _refuse_flat(self, path):
-        """Raise UserError if the images in `path` have no class folders, or there are none."""
-        if not self.has_images(path):
-            packed = [name for name in self.listing(path).others if _PACKED_FILE.match(name)]
+    def _refuse_flat(self, folder):
+        """Raise UserError if the images of a folder have no class folders, or there are none."""
+        if not folder.has_images:
+            packed = [name for name in folder.others if _PACKED_FILE.match(name)]
             if packed:
-                self._refuse(path, f'no images, but {scripts.some(packed, 3)}. Unpack it, or see '
-                             'the prepare.py of the other data sets')
-            self._refuse(path, 'no images. Put them into one folder per class')
-        if not self._is_flat(path):
-            return
-        labels = self._label_files(path)
-        where = f'Labels may be in {scripts.some(labels, 3)}. ' if labels else ''
-        self._refuse(path, 'images that are not in one folder per class. {}Write train.txt and '
-                     'val.txt (the test list) with one `relative/path label` per line, labels from '
-                     '0, or sort the images into {}'.format(
-                         where, os.path.join(self.root, path, 'CLASS')))
+                self._refuse(folder, f'no images, but {scripts.first_names(packed, 3)}. Unpack it, '
+                             'or see the prepare.py of the other data sets')
+            self._refuse(folder, 'no images. Put them into one folder per class')
+        if folder.is_flat():
+            labels = scripts.first_names(self._label_files(), 3)
+            where = f'Labels may be in {labels}. ' if labels else ''
+            self._refuse(folder, f'images that are not in one folder per class. {where}Write '
+                         'train.txt and val.txt (the test list) with one `relative/path label` per '
+                         'line, labels from 0, or sort the images into '
+                         + os.path.join(self.root, folder.path, 'CLASS'))
 
-    def _label_files(self, path):
-        """Files that may hold the labels of the images in `path`, likely ones first."""
-        folders = set(_with_parents(path))
-        for parent in list(folders):
-            folders.update(os.path.join(parent, name) for name in self.listing(parent).folders
-                           if not self.has_images(os.path.join(parent, name)))
-        found = [os.path.join(folder, name) for folder in folders
-                 for name in self.listing(folder).others if _LABEL_FILE.match(name)]
-        return sorted(found, key=lambda name: (
-            not re.search('label|class|train|annot|meta', name.lower()), name.count(os.sep), name))
+    def _label_files(self):
+        """Return paths of files that may hold the labels of images, likely ones first."""
+        paths = [os.path.join(folder.path, name)
+                 for folder in [self._tree, *self._tree.all_below()]
+                 for name in folder.others if _LABEL_FILE.match(name)]
+        return sorted(paths, key=lambda path: (
+            not re.search('label|class|train|annot|meta', path.lower()), path.count(os.sep), path))
 
-    def _refuse(self, path, found):
-        where = os.path.join(self.root, path) if path else self.root
-        raise UserError(f'{where}: found {found}. See data/folder/README.md for the layouts.')
-
-    def _is_flat(self, path):
-        """Whether images lie in `path`, or in one folder such as images/ in it, without classes."""
-        base = self._inner_folder(path)
-        own = self._flat_folder(base)
-        return bool(self.listing(own).images) and not any(
-            self.has_images(os.path.join(own, name)) for name in self.listing(own).folders)
-
-    def _flat_folder(self, path):
-        """`path`, or its only folder with images if that has a name such as images/ or test/."""
-        inner = [name for name in self.listing(path).folders
-                 if self.has_images(os.path.join(path, name))]
-        if (not self.listing(path).images and len(inner) == 1
-                and inner[0].lower() in (*IMAGE_FOLDERS, *TRAIN_NAMES, *TEST_NAMES,
-                                         os.path.basename(path).lower())
-                and self.listing(os.path.join(path, inner[0])).images):
-            return os.path.join(path, inner[0])
-        return path
-
-    def _inner_folder(self, path):
-        """`path`, or the folder inside that holds the folders of the classes or sides."""
-        while not self.listing(path).images:
-            inner = [name for name in self.listing(path).folders
-                     if self.has_images(os.path.join(path, name))]
-            if (len(inner) != 1 or inner[0].lower() in TRAIN_NAMES + TEST_NAMES
-                    or self.listing(os.path.join(path, inner[0])).images):
-                break
-            path = os.path.join(path, inner[0])
-        return path
-
-    def _folders_below(self, path):
-        seen = set()
-        waiting = [os.path.join(path, name) for name in self.listing(path).folders]
-        while waiting:
-            path = waiting.pop(0)
-            real = os.path.realpath(os.path.join(self.root, path))
-            if real not in seen:
-                seen.add(real)
-                yield path
-                waiting += [os.path.join(path, name) for name in self.listing(path).folders]
-
-    def _has_images(self, path):
-        return bool(self.listing(path).images) or any(
-            self.listing(inner).images for inner in self._folders_below(path))
-
-    def _listing(self, path):
-        """The Listing of a folder, without what is hidden and without links that lead back."""
-        images, others, folders, links = [], [], [], []
-        with os.scandir(os.path.join(self.root, path)) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_dir():
-                    if entry.name[0] != '.' and entry.name.lower() not in JUNK:
-                        (links if entry.is_symlink() else folders).append(entry.name)
-                elif entry.name[0] != '.' and (entry.is_file() or entry.is_symlink()) \
-                        and is_image(entry.path):
-                    images.append(entry.name)
-                else:
-                    others.append(entry.name)
-        for name in links:
-            if self._leads_back(path, name, folders):
-                self.notes.append(f'left out: {os.path.join(path, name)}: a link to a folder that '
-                                  'is read anyway')
-            else:
-                folders.append(name)
-        return Listing(images, others, sorted(folders))
-
-    def _leads_back(self, path, name, siblings):
-        """Whether a link leads to a folder on the way to it, or above, or to one next to it."""
-        real = os.path.realpath(os.path.join(self.root, path, name))
-        above = [os.path.realpath(os.path.join(self.root, folder))
-                 for folder in _with_parents(path)]
-        beside = [os.path.realpath(os.path.join(self.root, path, sibling)) for sibling in siblings]
-        return real in beside or any((folder + os.sep).startswith(real.rstrip(os.sep) + os.sep)
-                                     for folder in above)
+    def _refuse(self, folder, text):
+        where = os.path.join(self.root, folder.path).rstrip(os.sep)
+        raise UserError(f'{where}: found {text}. See data/folder/README.md for the layouts.')
 
     def _lines(self, path):
         with open(os.path.join(self.root, path), encoding='utf-8-sig',
@@ -320,29 +296,20 @@ class Layout:
             return [line for line in file.read().splitlines() if line.strip()]
 
 
-def _with_parents(path):
-    """'a/b' -> ['', 'a', 'a/b']."""
-    parts = path.split(os.sep) if path else []
-    return [os.path.join('', *parts[:count]) for count in range(len(parts) + 1)]
-
-
-def _sides(names):
-    """{folder: 'train', a name of TEST_NAMES or 'unlabeled'} of the folders that are sides."""
-    exact = {name: _side([name.lower()]) for name in names}
-    exact = {name: side for name, side in exact.items() if side}
+def _sides(folders):
+    """Return {Folder: 'train', a name of TEST_NAMES or 'unlabeled'} of those that are sides."""
+    exact = {folder: _side([folder.name.lower()]) for folder in folders}
+    exact = {folder: side for folder, side in exact.items() if side}
     if set(exact.values()) - {'unlabeled'}:
         return exact
     # As in seg_train and seg_test, but a class may be called test_tube: only if all are so.
-    loose = {name: _side(re.split('[^a-z]+', name.lower())) for name in names}
+    loose = {folder: _side(re.split('[^a-z]+', folder.name.lower())) for folder in folders}
     return loose if all(loose.values()) and 'train' in loose.values() else {}
 
 
 def _side(words):
+    """Return the side that a folder with these words in its name is; None for a class."""
     if set(words).intersection(TRAIN_NAMES):
         return 'train'
-    found = [name for name in TEST_NAMES if name in words]
-    return found[0] if found else 'unlabeled' * bool(set(words).intersection(UNLABELED_NAMES))
-
-
-def _rank(side):
-    return TEST_NAMES.index(side) if side in TEST_NAMES else len(TEST_NAMES)
+    unlabeled = 'unlabeled' if set(words).intersection(UNLABELED_NAMES) else None
+    return next((name for name in TEST_NAMES if name in words), unlabeled)

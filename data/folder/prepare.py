@@ -10,7 +10,6 @@ classes.txt are written into DIR or --target. README.md has more layouts.
 import collections
 import hashlib
 import os
-import re
 import sys
 
 if not __package__:  # run as a script
@@ -27,25 +26,31 @@ from data.folder import layouts  # noqa: E402
 from runtime import files  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
-OTHER_LISTS = ('test.txt', 'valid.txt', 'validation.txt')
+NUM_MEASURED = 20  # images whose sizes decide which network is suggested
 
 
-def identical_images(root, paths):
+def undecodable_images(root, paths):
+    """Decode all images; return {path: what is wrong} of those that do not decode."""
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    progress = scripts.Progress('images decoded', len(paths))
+    full_paths = [os.path.join(root, path) for path in paths]
+    bad = {paths[index]: f'{full_paths[index]}: {checks.why_bad(full_paths[index])}'
+           for index in pipeline.bad_images(list(map(os.fsencode, full_paths)), None,
+                                            lambda done: progress.add())}
+    progress.print_line()
+    return bad
+
+
+def digests_of_copies(root, paths):
     """Return {path: a digest} of the images that may have a copy: those of equal size."""
     by_size = collections.defaultdict(list)
     for path in paths:
-        try:
-            by_size[os.path.getsize(os.path.join(root, path))].append(path)
-        except OSError:  # such as a broken link, which is named as a bad image
-            pass
+        by_size[os.path.getsize(os.path.join(root, path))].append(path)
     digests = {}
     for same_size in by_size.values():
         for path in same_size if len(same_size) > 1 else ():
-            try:
-                with open(os.path.join(root, path), 'rb') as file:
-                    digests[path] = hashlib.sha256(file.read()).digest()
-            except OSError:
-                pass
+            with open(os.path.join(root, path), 'rb') as file:
+                digests[path] = hashlib.sha256(file.read()).digest()
     return digests
 
 
@@ -73,52 +78,58 @@ def split(classes, test_share, seed, digests):
 
 def warn_of_copies(lists, digests):
     """Print how many identical images are in both lists or under several labels."""
-    train, test = ({digests.get(path, path) for path, _ in part} for part in lists)
-    both = [path for path, _ in lists[1] if digests.get(path, path) in train & test]
+    train, test = ([(digests.get(path, path), path, label) for path, label in part]
+                   for part in lists)
+    labels = collections.defaultdict(set)
+    for digest, _, label in train + test:
+        labels[digest].add(label)
+    in_train = {digest for digest, _, _ in train}
+    both = [path for digest, path, _ in test if digest in in_train]
+    several = [path for digest, path, _ in train + test if len(labels[digest]) > 1]
     if both:
         print(f'warning: {len(both)} test images are identical to training images, such as '
               f'{both[0]}. Remove one of the copies.')
-    labels = collections.defaultdict(set)
-    for path, label in lists[0] + lists[1]:
-        labels[digests.get(path, path)].add(label)
-    several = [path for path, _ in lists[0] + lists[1] if len(labels[digests.get(path, path)]) > 1]
     if several:
         print(f'warning: {len(several)} images have an identical copy under another label, such as '
               f'{several[0]}. Remove the wrong copies.')
 
 
-def say_labels(classes, left_out):
+def print_unexpected_labels(classes, left_out):
     """Print where labels are not what the names of the class folders suggest."""
     order = layouts.label_order(classes + left_out)
-    moved = next((label for label, name in enumerate(classes) if order[label] != name), None)
-    if moved is not None:
-        name = classes[moved]
-        print(f'warning: labels after a left-out class move: {name!r} has label {moved}, '
-              f'not {order.index(name)}. See classes.txt.')
-    if all(name.isdigit() for name in classes):
-        unlike = [label for label, name in enumerate(classes) if int(name) != label]
-        if unlike:
-            print(f'note: label {unlike[0]} is the class folder {classes[unlike[0]]}. Labels count '
-                  'from 0 without gaps: see classes.txt.')
-    elif len({re.sub(r'\d+', '#', name) for name in classes}) == 1:  # such as a1, a2, a10
-        by_number = sorted(classes, key=layouts.natural_key)
-        name = next((name for name, other in zip(classes, by_number) if name != other), None)
-        if name is None:
+    for label, name in enumerate(classes):
+        if order[label] != name:
+            print(f'warning: labels after a left-out class move: {name!r} has label {label}, '
+                  f'not {order.index(name)}. See classes.txt.')
             return
-        print(f'note: labels follow the names as text: label {classes.index(name)} is {name!r}. '
-              'See classes.txt.')
+    for label, name in enumerate(classes if all(name.isdigit() for name in classes) else ()):
+        if int(name) != label:
+            print(f'note: label {label} is the class folder {name}. Labels count from 0 without '
+                  'gaps: see classes.txt.')
+            return
 
 
-def suggested(num_classes, fewest):
-    """Flags for a small data set whose classes have at least `fewest` training images.
+def suggested_flags(num_classes, fewest, sizes):
+    """Return flags for a small data set.
 
     With r = 0.2 and P = 5, a class has one image for the bias correction at the last step. The
     number of groups G is such that a class has its G*P exemplars and images held out.
+
+    Args:
+        num_classes: C.
+        fewest: the number of training images that each class has at least.
+        sizes: (height, width) of some images, in pixels.
     """
     groups, text = scripts.increments(num_classes, min(10, fewest // 5))
     memory = 5 * min(4, max(1, fewest // 5 // groups))
-    return '--num_classes={} {} --memory_per_class={} --val_share=0.2 --batch_size=32 ' \
-        '--batch_norm_decay=0.9'.format(num_classes, text, memory)
+    text = f'--num_classes={num_classes} {text} --memory_per_class={memory} --val_share=0.2 ' \
+        '--batch_size=32 --batch_norm_decay=0.9'
+    largest = max(8, *map(max, sizes))
+    if largest <= 64:
+        text += f' --image_size={largest} --preprocessing=cifar --network=cifar --resnet_size=32'
+    elif np.median([min(size) for size in sizes]) <= 128:
+        text += ' --image_size=112'  # from a shorter side of 128
+    return text
 
 
 def check_folders(root, target, overwrite):
@@ -127,21 +138,17 @@ def check_folders(root, target, overwrite):
     if not os.path.isdir(root):
         raise UserError(f'{root}: ' + ('is a file, not a folder. Unpack it and name the folder.'
                                        if os.path.exists(root) else 'no such folder.'))
-    names = os.listdir(target) if os.path.isdir(target) else []
-    others = [name for name in names if name.lower() in OTHER_LISTS and 'val.txt' not in names]
-    way_out = 'Move it away, or write the lists elsewhere with --target.'
-    if others and 'train.txt' in names:
-        way_out = f'To use it with {others[0]} as the test list, rename {others[0]} to val.txt. ' \
-            'To have new lists, move it away or use --target.'
-    own = scripts.refuse_foreign_lists(target, way_out)
+    own = scripts.refuse_foreign_lists(
+        target, 'Move it away, or write the lists elsewhere with --target.')
     if own and not overwrite:
         raise UserError(f'{target}: {" and ".join(own)} exist already. Add --overwrite to replace '
                         'them.')
     scripts.check_writable(target, 'Write the lists to another folder with --target=FOLDER.')
 
 
-def main(argv=None):
-    parser = scripts.flags(__doc__)
+def parse_arguments(argv):
+    """Return the parsed command line. Raises UserError if a value is out of range."""
+    parser = scripts.argument_parser(__doc__)
     parser.add_argument('folder', metavar='DIR', help='the folder of the class folders')
     parser.add_argument('--target', metavar='FOLDER', help='folder for the lists, with absolute '
                         'paths in them, for images on a read-only disk (default: DIR)')
@@ -155,60 +162,57 @@ def main(argv=None):
     parser.add_argument('--overwrite', action='store_true',
                         help='replace lists that this script wrote; no other file is touched')
     args = parser.parse_args(argv)
-    if not 0 < args.test_share < 1:
-        raise UserError(f'--test_share={args.test_share} must lie between 0 and 1.')
-    if not 0 <= args.seed < 2 ** 32:
-        raise UserError(f'--seed={args.seed} must be at least 0 and less than 2^32.')
-    if args.class_depth < 1:
-        raise UserError(f'--class_depth={args.class_depth} must be at least 1.')
+    for name, is_valid, expected in (
+            ('test_share', 0 < args.test_share < 1, 'between 0 and 1'),
+            ('seed', 0 <= args.seed < 2 ** 32, 'at least 0 and less than 2^32'),
+            ('class_depth', args.class_depth >= 1, 'at least 1')):
+        if not is_valid:
+            raise UserError(f'--{name}={getattr(args, name)} must be {expected}.')
+    return args
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
     root, target = args.folder, args.target or args.folder
     check_folders(root, target, args.overwrite)
-    prefix = '' if os.path.samefile(root, target) else os.path.abspath(root)
     layout = layouts.Layout(root, args.class_depth)
     train, test = layout.read()
-    print('\n'.join(layout.notes + [''] * bool(layout.notes)), end='')
+    for note in layout.notes:
+        print(note)
     if layout.skipped:
         print(f'skipped: {len(layout.skipped)} files that are not images: '
-              f'{scripts.some(sorted(layout.skipped), 3)}')
+              f'{scripts.first_names(sorted(layout.skipped), 3)}')
     paths = [path for side in (train, test or {}) for own in side.values() for path in own]
-    digests = identical_images(root, paths)
+    bad = undecodable_images(root, paths)
+    archives.report_bad_images(bad, args.skip_bad_images)
+    good = [path for path in paths if path not in bad]
+    image_format.warn_of_files([os.path.join(root, path) for path in good])
+    digests = digests_of_copies(root, good)
     if test is None:
         train, test = split(train, args.test_share, args.seed, digests)
-    bad = bad_images(root, paths)
-    archives.refuse_bad(bad, args.skip_bad_images)
-    image_format.warn_of_files([os.path.join(root, path) for path in paths if path not in bad])
     train, test = ({name: [path for path in side[name] if path not in bad] for name in side}
                    for side in (train, test))
     classes = [name for name in train
                if len(train[name]) >= max(1, args.min_images) and test.get(name)]
     left_out = sorted(set(train).union(test).difference(classes))
     for name in left_out:
-        print('left out: {}: {} training and {} test images'.format(
-            name, len(train.get(name, ())), len(test.get(name, ()))))
+        print(f'left out: {name}: {len(train.get(name, ()))} training and '
+              f'{len(test.get(name, ()))} test images')
     if len(classes) < 2:
         raise UserError(f'{root}: {len(classes)} classes with at least {args.min_images} training '
                         'images and one test image, but at least 2 are needed. See --min_images '
                         'and the layouts in data/folder/README.md.')
-    say_labels(classes, [name for name in left_out if name in train])
-    entries = [[(path, label) for label, name in enumerate(classes) for path in side[name]]
-               for side in (train, test)]
-    warn_of_copies(entries, digests)
-    lists = [[(os.path.join(prefix, path), label) for path, label in side] for side in entries]
+    print_unexpected_labels(classes, [name for name in left_out if name in train])
+    lists = [[(path, label) for label, name in enumerate(classes) for path in side[name]]
+             for side in (train, test)]
+    warn_of_copies(lists, digests)
+    sizes = [pipeline.sides(os.fsencode(os.path.join(root, path)))
+             for path, _ in lists[0][::-(-len(lists[0]) // NUM_MEASURED)]]
+    prefix = '' if os.path.samefile(root, target) else os.path.abspath(root)
+    lists = [[(os.path.join(prefix, path), label) for path, label in part] for part in lists]
     scripts.write_lists(target, *lists, classes=classes)
-    scripts.say_done(lists, target, {'folder ' + suggested(
-        len(classes), min(len(train[name]) for name in classes)): ''})
-
-
-def bad_images(root, paths):
-    """Decode all images; return {path: what is wrong} of those that do not decode."""
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    progress = scripts.Progress('images decoded', len(paths))
-    full_paths = [os.path.join(root, path) for path in paths]
-    bad = {paths[index]: f'{full_paths[index]}: {checks.why_bad(full_paths[index])}'
-           for index in pipeline.bad_images(list(map(os.fsencode, full_paths)), None,
-                                            lambda done: progress.add())}
-    progress.say()
-    return bad
+    flags = suggested_flags(len(classes), min(len(train[name]) for name in classes), sizes)
+    scripts.print_commands(lists, target, {f'folder {flags}': ''})
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Writes the embedded data set glyphs100 as images, or remakes it from the typefaces.
+"""Write the embedded data set glyphs100 as images, or remake it from the typefaces.
 
     python data/glyphs100/prepare.py [TARGET]       # images and lists, as the training reads them
     python data/glyphs100/prepare.py --fonts DIR    # glyphs100.npz, from the fonts in DIR
@@ -45,49 +45,48 @@ MARKER = 'glyphs100.sha256'
 
 
 def load():
-    """Reads the archive; raises UserError if it is missing or damaged.
+    """Read the archive.
 
-    Returns:
-        {'characters': int32 [100] code points in ascending order; class i is the i-th,
-         'train_images', 'test_images': uint8 [typefaces, 100, 32, 32], dark on light,
-         'train_typefaces', 'test_typefaces': str [typefaces], sorted}.
+    Returns {'characters': int32 [100] code points in ascending order; class i is the i-th,
+    'train_images', 'test_images': uint8 [typefaces, 100, 32, 32], dark on light,
+    'train_typefaces', 'test_typefaces': str [typefaces], sorted}. Raises UserError.
     """
     try:
         with np.load(ARCHIVE, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except Exception as e:  # A damaged zip raises one of zipfile's, zlib's, NumPy's or the OS's.
-        raise UserError(f'{ARCHIVE}: cannot be read ({e}). Restore it from the repository.') from e
+    except Exception as error:  # from zipfile, zlib, NumPy or the file system
+        raise UserError(f'{ARCHIVE}: cannot be read ({error}). Restore it from the repository.'
+                        ) from None
 
 
 def write_images(target=IMAGES):
-    """Writes the data set as PNG files and lists, unless they are there already.
+    """Write the data set as PNG files and lists, unless an earlier call did.
 
-    Under target: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),
+    Under `target`: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),
     classes.txt with the character of each label, and at last train.txt and val.txt. Of processes
     that do this at the same time one writes and the others wait.
 
-    Returns True if the images were written, False if they were there already. Raises UserError
-    where target holds something else or the archive is unreadable, OSError of the file system.
+    Returns whether the images were written. Raises UserError if `target` holds something else or
+    the archive is unreadable, OSError from the file system.
     """
     marker = os.path.join(target, MARKER)
     if os.path.isdir(target) and os.listdir(target) and not os.path.exists(marker):
-        raise UserError('%s: holds something other than the glyphs100 images; move it away or '
-                        'name another folder' % target)
-    with open(ARCHIVE, 'rb') as f:
-        digest = hashlib.sha256(f.read()).hexdigest()
+        raise UserError(f'{target}: holds something other than the glyphs100 images. Move it away '
+                        'or name another folder.')
+    with open(ARCHIVE, 'rb') as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
     if _is_complete(target, digest):
         return False
     arrays = load()
-    import runtime.quiet_import  # noqa: F401 (refuses a TensorFlow that cannot work)
     with scripts.target_folder(
             target, MARKER, 'Write the images to another FOLDER with python '
             'data/glyphs100/prepare.py FOLDER and train with --data_dir=FOLDER.'):
-        if _is_complete(target, digest):  # Another process was faster.
+        if _is_complete(target, digest):  # another process was faster
             return False
         lists = []
         for split, part in (('train', 'train'), ('val', 'test')):
             # 'U+0041': on some file systems a and A are one.
-            entries = [('%s/U+%04X/%s.png' % (split, character, typeface), label)
+            entries = [(f'{split}/U+{character:04X}/{typeface}.png', label)
                        for label, character in enumerate(arrays['characters'])
                        for typeface in arrays[part + '_typefaces']]
             images = arrays[part + '_images'].transpose(1, 0, 2, 3).reshape(-1, SIDE, SIDE, 1)
@@ -99,12 +98,12 @@ def write_images(target=IMAGES):
 
 
 def _is_complete(target, digest):
-    """Whether target came from this archive and has lost none of its files since."""
+    """Return whether `target` came from this archive and has lost none of its files since."""
     try:
         lines = []
         for name in (MARKER, 'train.txt', 'val.txt'):
-            with open(os.path.join(target, name), encoding='utf-8') as f:
-                lines += f.read().splitlines()
+            with open(os.path.join(target, name), encoding='utf-8') as file:
+                lines += file.read().splitlines()
     except (OSError, ValueError):  # ValueError: not text
         return False
     return lines[:1] == [digest] and all(
@@ -112,43 +111,46 @@ def _is_complete(target, digest):
 
 
 def read_typefaces():
-    """The rows of typefaces.csv, as dictionaries."""
-    with open(TYPEFACES, newline='') as f:
-        return list(csv.DictReader(f))
+    """Return the rows of typefaces.csv, as dictionaries."""
+    with open(TYPEFACES, newline='') as file:
+        return list(csv.DictReader(file))
 
 
 def make_archive(fonts):
-    """Draws every character in every typeface of the list and writes the archive.
+    """Draw every character in every typeface of the list and write the archive.
 
     `fonts` is the folder that holds node_modules/ with the packages of typefaces.csv. Raises
     UserError if Pillow is missing, OSError if a font is.
     """
     try:
         import PIL  # noqa: F401
-    except ImportError as e:
-        raise UserError('--fonts needs Pillow. Run `pip install pillow`.') from e
+    except ImportError:
+        raise UserError('--fonts needs Pillow. Run `pip install pillow`.') from None
     arrays = {'characters': np.array([ord(c) for c in CHARACTERS], np.int32)}
     for split in ('train', 'test'):
         rows = [row for row in read_typefaces() if row['split'] == split]
         arrays[split + '_typefaces'] = np.array([row['typeface'] for row in rows])
         arrays[split + '_images'] = np.stack([_draw_typeface(os.path.join(
-            fonts, 'node_modules', row['package'], 'files', row['typeface']
-            + '-latin-400-normal.woff')) for row in rows])
-    former = load()
-    same = all(np.array_equal(former[name], arrays[name]) for name in arrays)
+            fonts, 'node_modules', row['package'], 'files',
+            row['typeface'] + '-latin-400-normal.woff')) for row in rows])
+    previous = load()
+    is_same = all(np.array_equal(previous[name], arrays[name]) for name in arrays)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     scripts.write_file(ARCHIVE, content.getvalue())
-    print('%s: %s' % (ARCHIVE, 'the same images as before' if same else 'new images'))
+    print(f'{ARCHIVE}: {"the same images as before" if is_same else "new images"}')
 
 
 def _draw_typeface(path):
-    """uint8 [100, 32, 32]: the characters of one font, dark on light, at one size and baseline."""
+    """Draw the characters of one font at one size and baseline.
+
+    Returns uint8 [100, 32, 32], dark on light.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     def font(size):
-        with open(path, 'rb') as f:
-            return ImageFont.truetype(f, size, layout_engine=ImageFont.Layout.BASIC)
+        with open(path, 'rb') as file:
+            return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
 
     # Extents in em, from the origin on the baseline; a glyph is centered by its advance width.
     em = 1000
@@ -174,7 +176,7 @@ def _draw_typeface(path):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description='Writes the embedded data set as images.')
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('target', nargs='?', default=IMAGES,
                         help='folder for the images (default: %(default)s)')
     parser.add_argument('--fonts', metavar='DIR',
@@ -183,8 +185,8 @@ def main(argv=None):
     if args.fonts is not None:
         make_archive(args.fonts)
     else:
-        print('%s: %s' % (args.target,
-                          'written' if write_images(args.target) else 'there already'))
+        is_new = write_images(args.target)
+        print(f'{args.target}: {"written" if is_new else "complete already"}')
 
 
 if __name__ == '__main__':

@@ -62,16 +62,13 @@ def read_meta(data, path):
 
 def read_synsets(path):
     """Read WordNet ids, one per line, and return them sorted. Raises UserError."""
-    synsets = set()
     with open(path, encoding='utf-8', errors='replace') as file:
-        for number, line in enumerate(file, 1):
-            if not re.match(WNID + r'\s', line + '\n'):
-                raise UserError(f'{path}, line {number}: {line.strip()!r} is not a WordNet id. '
-                                'Expected one such as n01440764.')
-            synsets.add(line.split()[0])
-    if not synsets:
-        raise UserError(f'{path}: the file has no WordNet id. Expected one per line.')
-    return sorted(synsets)
+        lines = file.read().splitlines() or ['']
+    for number, line in enumerate(lines, 1):
+        if not re.match(WNID + r'(\s|$)', line):
+            raise UserError(f'{path}, line {number}: {line.strip()!r} is not a WordNet id. '
+                            'Expected one such as n01440764.')
+    return sorted({line.split()[0] for line in lines})
 
 
 @functools.lru_cache(maxsize=16)  # a million images are in a few folders
@@ -82,7 +79,7 @@ def _folder(path):
     return wnid, names[-1:] == ['val']
 
 
-def place(path):
+def image_place(path):
     """Return the split, class (None if the path does not tell) and name of an image.
 
     For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). Return None if the file at `path`, in
@@ -104,15 +101,13 @@ def place(path):
     return ('train', wnid, name) if wnid else None
 
 
-def refuse_tiny(source, path):
-    """Raise UserError if the file at `path` in a source belongs to Tiny ImageNet."""
+def refuse_tiny(path):
+    """Raise UserError if the file at `path`, in a folder or archive, belongs to Tiny ImageNet."""
     if _TINY.search(path):
         folder = re.split('/(?:train|val)/', path)[0]
-        command = 'Unpack it, then run: python data/folder/prepare.py FOLDER'
-        if os.path.isdir(source):
-            command = f'Run: python data/folder/prepare.py {folder}'
-        raise UserError(f'{source}: this is Tiny ImageNet (train/nXXXXXXXX/images/, '
-                        f'val_annotations.txt), not ImageNet. {command}')
+        raise UserError(f'{folder}: this is Tiny ImageNet (train/nXXXXXXXX/images/, '
+                        'val_annotations.txt), not ImageNet. Unpack it, then run: '
+                        'python data/folder/prepare.py FOLDER')
 
 
 class Target:
@@ -131,9 +126,9 @@ class Target:
         self._kit_classes = {}  # ILSVRC2012_ID -> WordNet id
         # Name without suffix -> WordNet id. An earlier run may have sorted some images.
         self._val_class = {os.path.splitext(name)[0]: wnid for wnid in synsets
-                           for name in archives.pictures(os.path.join(path, 'val', wnid))}
+                           for name in archives.image_names(os.path.join(path, 'val', wnid))}
 
-    def learn(self, path, read):
+    def learn_classes(self, path, read):
         """Learn classes from the file at `path`, if it has any; `read()` returns its bytes."""
         annotation = _ANNOTATION.search(path)
         if annotation:
@@ -163,43 +158,43 @@ class Target:
         """Extract an archive's images and learn classes from it. Raises UserError."""
         for member in archives.members(archive):
             path = f'{archive}/{member.name}'
-            refuse_tiny(archive, path)
-            image = place(path)
+            refuse_tiny(path)
+            image = image_place(path)
             if not image:
-                self.learn(path, member.read)
+                self.learn_classes(path, member.read)
                 continue
             folder = self.folder(*image)
             if folder:
                 archives.extract(member, self.path, folder, image[2], self.bad)
                 self.progress.add()
 
-    def walk(self, source):
+    def link_images(self, source):
         """Link to a folder's images and learn classes from it; return the archives in it.
 
         If the folder holds images, its archives are ignored, because the images came from them.
         Raises UserError.
         """
         nested, has_images = [], False
-        in_place = _is_below(source, self.path)
+        source, target = (os.path.realpath(path) for path in (source, self.path))
+        in_place = os.path.commonpath([source, target]) == target
         self._in_place |= in_place
-        for where, _, names in archives.walk_once(os.path.realpath(source),
-                                                  () if in_place else [self.path]):
+        for where, _, names in archives.walk_once(source, () if in_place else [target]):
             images = []  # (name, folder under the target, name there)
             for name in names:
                 path = os.path.join(where, name)
-                refuse_tiny(source, path)
-                image = place(path)
+                refuse_tiny(path)
+                image = image_place(path)
                 if image:
                     images.append((name, self.folder(*image), image[2]))
                 elif _ARCHIVE.search(name):
                     nested.append(path)
                 else:
-                    self.learn(path, pathlib.Path(path).read_bytes)
+                    self.learn_classes(path, pathlib.Path(path).read_bytes)
             has_images |= bool(images)
-            self._link(where, images)
+            self._link_folder(where, images)
         return [] if has_images else nested
 
-    def _link(self, where, images):
+    def _link_folder(self, where, images):
         """Link to the images in the folder `where`: one link if it holds a single known class.
 
         `images`: triples of name, folder under the target (None: not wanted), and name there.
@@ -217,7 +212,7 @@ class Target:
         """Move the validation images in WAITING to their classes. Raises UserError."""
         waiting = os.path.join(self.path, WAITING)
         unknown = []
-        for name in archives.pictures(waiting):
+        for name in archives.image_names(waiting):
             folder = self.folder('val', None, name)
             if folder == WAITING:
                 unknown.append(name)
@@ -227,7 +222,7 @@ class Target:
         if unknown:
             raise UserError(
                 f'val: the class of {len(unknown)} images is not known '
-                f'({scripts.some(unknown, 2)}). Add ILSVRC2012_devkit_t12.tar.gz or the '
+                f'({scripts.first_names(unknown, 2)}). Add ILSVRC2012_devkit_t12.tar.gz or the '
                 'Annotations folder to the command. Finished work is kept.')
         shutil.rmtree(waiting, ignore_errors=True)
         for path in [path for path in self.bad if path.startswith(WAITING)]:
@@ -242,7 +237,7 @@ class Target:
         entries = []
         for wnid, label in self.labels.items():
             folder = os.path.join(self.path, split, wnid)
-            for name in archives.pictures(folder):
+            for name in archives.image_names(folder):
                 entry = f'{split}/{wnid}/{name}'
                 entries.append((entry, label))
                 if self._in_place or os.path.islink(folder) or os.path.islink(
@@ -252,24 +247,18 @@ class Target:
         return entries
 
 
-def _is_below(folder, other):
-    """Return whether a folder is `other` or is inside it."""
-    folder, other = (os.path.join(os.path.realpath(path), '') for path in (folder, other))
-    return folder.startswith(other)
-
-
 def count_fault(split, paths, total, per_class, synsets):
     """Describe how a split's numbers of images differ from `total` and `per_class`; '' if equal.
 
     Both may be None, but a class without images is always a fault. `paths` are under the target.
     """
-    have = collections.Counter(path.split('/')[1] for path in paths)
-    wrong = [f'{wnid} has {have[wnid]}' for wnid in synsets
-             if have[wnid] != (per_class or have[wnid] or None)]
+    counts = collections.Counter(path.split('/')[1] for path in paths)
+    wrong = [f'{wnid} has {counts[wnid]}' for wnid in synsets
+             if counts[wnid] != (per_class or counts[wnid] or None)]
     if not wrong and total in (None, len(paths)):
         return ''
     return f'{split}: {len(paths)} of {total or "all"} images' + (
-        f', missing or too many: {scripts.some(wrong)}' if paths and wrong else '')
+        f', missing or too many: {scripts.first_names(wrong)}' if paths and wrong else '')
 
 
 def prepare(sources, target, synsets, train_images, val_per_class, allow_missing=False,
@@ -287,26 +276,26 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
     """
     val_images = val_per_class * len(synsets)
     with scripts.target_folder(target):
-        made = Target(target, synsets, train_images and train_images + val_images)
+        images = Target(target, synsets, train_images and train_images + val_images)
         files = [source for source in sources if not os.path.isdir(source)]
         for source in sorted(set(sources).difference(files)):
-            files += made.walk(source)
+            files += images.link_images(source)
         # Smallest first, so that the development kit tells the classes of the validation images.
         for path in sorted(files, key=lambda path: (os.path.getsize(path), path)):
-            made.extract(path)
-        made.sort_waiting()
-        lists = {split: made.entries(split) for split in ('train', 'val')}
-        made.progress.say()
-        archives.refuse_bad(made.bad, skip_bad_images)
+            images.extract(path)
+        images.sort_waiting()
+        lists = {split: images.entries(split) for split in ('train', 'val')}
+        images.progress.print_line()
+        archives.report_bad_images(images.bad, skip_bad_images)
         faults = []
         for split, total, per_class in (('train', train_images, None),
                                         ('val', val_images, val_per_class)):
             # Count bad images as present. Linked ones are in the folder, extracted ones are not.
             paths = {path for path, _ in lists[split]}.union(
-                path for path in made.bad if path.startswith(split + '/'))
-            faults += filter(None, [count_fault(split, paths, total, per_class, synsets)])
-            lists[split] = [entry for entry in lists[split] if entry[0] not in made.bad]
-        fault = '; '.join(faults)
+                path for path in images.bad if path.startswith(split + '/'))
+            faults.append(count_fault(split, paths, total, per_class, synsets))
+            lists[split] = [entry for entry in lists[split] if entry[0] not in images.bad]
+        fault = '; '.join(filter(None, faults))
         if fault and not (allow_missing and all(lists.values())):
             raise UserError(f'{fault}. Add a source with these images (see '
                             'data/imagenet/README.md) to this command, or prepare it next: '
@@ -315,19 +304,18 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             print(f'warning: {fault}', file=sys.stderr)
         for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():
             folder = os.path.join(target, name)
-            labels = sorted(labels)
-            rank_of = {label: rank for rank, label in enumerate(labels)}
+            rank_of = {label: rank for rank, label in enumerate(sorted(labels))}
             for split in lists:
                 scripts.link(os.path.join('..', split), folder, split)
             scripts.write_lists(folder, *([(path, rank_of[label]) for path, label in entries
                                            if label in rank_of] for entries in lists.values()),
-                                classes=[synsets[label] for label in labels])
+                                classes=[synsets[label] for label in rank_of])
         scripts.write_lists(target, *lists.values(), classes=synsets)
     return lists['train'], lists['val']
 
 
 def main(argv=None):
-    parser = scripts.flags(__doc__, IMAGES)
+    parser = scripts.argument_parser(__doc__, IMAGES)
     parser.add_argument('--synsets', default=SYNSETS, metavar='FILE',
                         help='the WordNet ids to prepare, one per line (default: all 1,000)')
     parser.add_argument('--allow_missing', action='store_true',
@@ -341,7 +329,7 @@ def main(argv=None):
     if not is_whole:
         _, groups = scripts.increments(len(synsets))
         datasets = {f'folder --num_classes={len(synsets)} {groups}': ''}
-    scripts.say_done(lists, args.target, datasets)
+    scripts.print_commands(lists, args.target, datasets)
 
 
 if __name__ == '__main__':

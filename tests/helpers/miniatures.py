@@ -1,10 +1,16 @@
 """Small images and archives of them, for the tests of the prepare scripts."""
 
 import base64
+import contextlib
 import io
 import os
 import tarfile
 import zipfile
+from unittest import mock
+
+import pytest
+
+from data import archives
 
 JPEG = base64.b64decode(  # 16x12, RGB
     '''/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4
@@ -87,3 +93,18 @@ def lines(path):
     """Return the lines of a file, without the part after the last line break."""
     with open(str(path)) as file:
         return file.read().split('\n')[:-1]
+
+
+@contextlib.contextmanager
+def interrupted_after(count):
+    """Within it, a prepare script is interrupted after it has written `count` images."""
+    written, write_file = [], archives.write_file
+
+    def write_until_interrupted(path, data, **options):
+        if len(written) == count:
+            raise KeyboardInterrupt
+        write_file(path, data, **options)
+        written.append(path)
+    with mock.patch.object(archives, 'write_file', write_until_interrupted), \
+            pytest.raises(KeyboardInterrupt):
+        yield
