@@ -2,12 +2,16 @@
 #   experiment NAME FLAG...    start or resume a run; copy its log to NAME.log once it is finished
 #   tables FLAG...             write results.md and figure.png from the logs in the folder and any
 #                              others named
-#   one NAME                   write NAME.md and NAME.png of one run, with its confusion matrices
+#   one NAME                   write NAME.md and NAME.png of one run, with its confusion matrices,
+#                              and these alone as NAME_confusion.png
+# `run.sh report` trains nothing: it writes tables and figures again, from the logs in the folder and
+# the confusion matrices in logs/runs/<experiment>/NAME.
 # Paths are relative to the repository. The committed logs were made with TensorFlow 2.15.1
 # (PYTHON=.venv-tf2/bin/python) on an x86 processor with AVX-512. With one thread, a run gives the
 # same results every time. On two cores, two such runs at once are faster than one after the other
 # with two threads each.
 export LC_ALL=C  # the order of *.log
+command=${1:-}
 folder=logs/$(basename "$(cd "$(dirname "$0")" && pwd)")
 runs=logs/runs/${folder#logs/}
 cd "$(dirname "$0")/../.."
@@ -19,6 +23,7 @@ python=${PYTHON:-.venv/bin/python}
 }
 
 experiment() {
+    [ "$command" != report ] || return 0
     name=$1
     shift
     "$python" imagenet_main.py --model_dir="$runs/$name" --log_file="$runs/$name.log" \
@@ -27,15 +32,17 @@ experiment() {
 }
 
 tables() {
-    report results figure "$folder"/*.log "$@"
+    report results --plot="$folder/figure.png" "$folder"/*.log "$@"
 }
 
 one() {
-    report "$1" "$1" "$folder/$1.log" --model_dir="$runs/$1"
+    report "$1" --plot="$folder/$1.png" --plot_confusion="$folder/$1_confusion.png" \
+        --model_dir="$runs/$1" "$folder/$1.log"
 }
 
-report() {  # name of the tables, name of the figure, then arguments of report.py
-    tables=$folder/$1.md figure=$folder/$2.png
-    shift 2
-    "$python" logs/report.py "$@" --plot "$figure" >"$tables.part" && mv "$tables.part" "$tables"
+report() {  # name of the tables, then arguments of report.py
+    tables=$folder/$1.md
+    shift
+    "$python" logs/report.py "$@" >"$tables.part" || { rm "$tables.part"; return 1; }
+    mv "$tables.part" "$tables"
 }

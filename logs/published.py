@@ -2,21 +2,18 @@
 
 import csv
 import functools
-import json
 import os
 
 from runtime.settings import DATASETS, override
 
-SETS = ('imagenet100', 'imagenet1000')
-# Column of a report -> column of the tables.
+# Column of a report -> column of imagenet100.csv and imagenet1000.csv.
 COLUMNS = {'paper_top5': 'top5_paper', 'published_top5': 'top5_published_run',
-           'published_top5_before': 'top5_before_correction', 'published_beta': 'beta',
+           'published_top5_before': 'top5_uncorrected', 'published_beta': 'beta',
            'published_gamma': 'gamma'}
 
-# (set, step, column) of the published value that the authors' log contradicts.
-DOUBTFUL = ('imagenet1000', 10, 'published_top5_before')
-FOOTNOTE = ('¹ As published. It repeats the digits of that step\'s β; the authors\' log has '
-            '65.91 there.')
+IMAGENET1000_NOTE = (
+    'The uncorrected value of step 10, 63.34, is as published. It repeats the digits of that '
+    'step\'s β; the\nauthors\' log has 65.91 there.')
 
 # The setting `dataset` -> data_set in published.csv.
 DATA_SETS = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 ids)',
@@ -36,25 +33,28 @@ def _read_csv(name):
 
 @functools.lru_cache(maxsize=None)
 def table(name):
-    """Return the published results of a set in SETS: a list of {column: number}, one per step.
+    """Return the results of 'imagenet100' or 'imagenet1000': one {column: number} per step.
 
     Accuracies are fractions of 1 (in the file, percent). A missing value is None.
     """
-    return [{column: _value(column, value) for column, value in row.items()}
+    return [{column: _number(column, text) for column, text in row.items()}
             for row in _read_csv(name + '.csv')]
 
 
-def _value(column, value):
-    number = json.loads(value or 'null')
-    return round(number / 100, 6) if value and column.startswith('top5') else number
+def _number(column, text):
+    if not text:
+        return None
+    if column.startswith('top5'):
+        return round(float(text) / 100, 6)
+    return float(text) if '.' in text else int(text)
 
 
 def published_set(settings):
-    """Return 'imagenet100' or 'imagenet1000' if comparable with the authors' run, else None.
+    """Return the name of the `table` that an experiment is comparable with, else None.
 
-    An experiment is comparable if its data set, groups and exemplar memory are the same.
+    It has the same data set, groups and exemplar memory.
     """
-    if settings is None or settings.dataset not in SETS:
+    if settings.dataset not in ('imagenet100', 'imagenet1000'):
         return None
     same = all(getattr(settings, part) == getattr(DATASETS[settings.dataset], part)
                for part in ('groups', 'memory', 'memory_per_class'))
@@ -65,7 +65,7 @@ def protocol(settings):
     """Return the name in published.csv of an experiment's groups and memory."""
     if settings.num_steps == 1:
         return _groups_text(settings)
-    return f'{_groups_text(settings)}; {_memory_text(settings)}'
+    return f'{_groups_text(settings)}; {memory_text(settings)}'
 
 
 def _groups_text(settings):
@@ -77,7 +77,8 @@ def _groups_text(settings):
     return f'{sizes[0]} classes then {len(sizes) - 1} steps of {sizes[1]}'
 
 
-def _memory_text(settings):
+def memory_text(settings):
+    """Return the name in published.csv of an experiment's exemplar memory."""
     if settings.memory == 'growing':
         return f'{settings.memory_per_class} exemplars per class'
     return f'{settings.memory_per_class * settings.num_classes} exemplars'
@@ -85,10 +86,8 @@ def _memory_text(settings):
 
 def length(settings):
     """Return, for example, '25 of 250 epochs' if the published results have others, else None."""
-    if settings is None or settings.dataset not in DATA_SETS:
-        return None
     epochs = DATASETS[settings.dataset].train_epochs
-    if settings.train_epochs == epochs:
+    if settings.dataset not in DATA_SETS or settings.train_epochs == epochs:
         return None
     if settings.train_epochs < epochs:
         return f'{settings.train_epochs} of {epochs} epochs'
@@ -97,7 +96,7 @@ def length(settings):
 
 def usual(settings):
     """Return the data set's settings, with rate boundaries that follow from the run's epochs."""
-    defaults = DATASETS.get(settings.dataset, DATASETS['folder'])
+    defaults = DATASETS[settings.dataset]
     return override(defaults, train_epochs=settings.train_epochs)._replace(
         train_epochs=defaults.train_epochs)
 
@@ -110,10 +109,8 @@ def like(settings):
 
 def results(settings):
     """Return the rows of published.csv for the protocol of an experiment, as dicts."""
-    if settings is None:
-        return []
     names = [protocol(settings)]
-    if _memory_text(settings) == USUAL_MEMORY:
+    if memory_text(settings) == USUAL_MEMORY:
         names.append(_groups_text(settings))
     return [row for row in _read_csv('published.csv')
             if row['data_set'] == DATA_SETS.get(settings.dataset) and row['protocol'] in names]

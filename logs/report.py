@@ -6,8 +6,7 @@
     python logs/report.py LOG... --csv | --json         one row per step; all results
     python logs/report.py LOG --plot FILE.png           accuracy, β and γ, confusion matrices
 
-Logs may be complete or cut off: see logs/log_reader.py. Notes on unreadable lines go to the error
-stream.
+Logs may be complete or cut off. Notes on lines that cannot be read go to the error stream.
 """
 
 import argparse
@@ -24,84 +23,72 @@ import runtime.environment  # noqa: F401, I001 (says which packages are missing)
 from logs import log_reader, measures, published, tables
 from runtime import files
 from runtime.errors import UserError
+from runtime.settings import Settings
 from runtime.state import LOG_FILE
 
 PLOT_FORMATS = ('.png', '.pdf', '.svg')
 
 
-def summarise(run, number=1, count=1):
+def summarize(run, number=1, count=1):
     """Return the results of run `number` of the `count` runs in a log, as a dict (see --json)."""
+    which = f', run {number} of {count}' if count > 1 else ''
+    title = run.log + which
     set_name = published.published_set(run.settings)
-    rows = dict(enumerate(published.table(set_name) if set_name else [], 1))
     steps = []
     for step, results in sorted(run.steps.items()):
-        row = rows.get(step, {})
-        figures = {'step': step, 'classes': results.get('classes', row.get('classes'))}
-        figures.update((column, results.get(column))
-                       for column in log_reader.FIELDS + log_reader.GROUPS)
-        figures.update((column, row.get(key)) for column, key in published.COLUMNS.items())
-        steps.append(measures.without_trivial_top5(figures))
+        row = {'step': step}
+        for column in ('classes',) + log_reader.FIELDS + log_reader.GROUPS:
+            row[column] = results.get(column)
+        authors = published.table(set_name)[step - 1] if set_name else {}
+        row.update((column, authors.get(key)) for column, key in published.COLUMNS.items())
+        steps.append(measures.without_trivial_top5(row))
     measures.add_old_new(steps)
-    last = max((step for step, results in run.steps.items() if {'top1', 'top5'} & set(results)),
-               default=0)
-    num_steps = run.settings.num_steps if run.settings else None
+    last, num_steps = max(run.steps, default=0), run.settings.num_steps
     notes = list(run.notes)
-    if not run.settings:
-        notes.append('no settings line, so the data set and the number of steps are unknown')
     missing = [str(step) for step in range(1, last) if step not in run.steps]
     if missing:
         notes.append(f'no results of step {", ".join(missing)}')
-    if num_steps and last != num_steps:
+    if last != num_steps:
         notes.append(f'{last or "none"} of {num_steps} steps finished')
-    folder, name = os.path.split(os.path.abspath(run.log))
-    model_dir = None
-    if name == LOG_FILE:  # the default name, in the run's model_dir
-        model_dir = folder if number == count else None
-        folder, name = os.path.split(folder)
-    which = f', run {number} of {count}' if count > 1 else ''
+    folder, name = os.path.split(run.log)
     return {
-        'log': run.log, 'run': number, 'runs_in_log': count, 'title': run.log + which,
-        'name': re.sub(r'\.log$', '', name) + which, 'path': os.path.join(folder, name),
-        'model_dir': model_dir,
-        'dataset': run.settings.dataset if run.settings else None, 'num_steps': num_steps,
-        'settings': run.settings, 'lists': run.lists, 'published': set_name, 'steps': steps,
-        'last_finished_step': last, 'published_results': published.results(run.settings),
-        'first_top5_step': measures.first_top5_step(steps),
-        'measures': measures.compute_measures(
-            [figures for figures in steps if figures['step'] <= last]),
-        'notes': notes}
+        'log': run.log, 'run': number, 'num_runs': 1, 'title': title,
+        'name': re.sub(rf'/{LOG_FILE}$|\.log$', '', run.log) + which,
+        'model_dir': folder or '.' if name == LOG_FILE and number == count else None,
+        'dataset': run.settings.dataset, 'num_steps': num_steps, 'settings': run.settings,
+        'lists': run.lists, 'published': set_name, 'steps': steps, 'last_finished_step': last,
+        'published_results': published.results(run.settings),
+        'measures': measures.compute_measures(steps),
+        'notes': [f'{title}: {note}' for note in notes]}
 
 
 def as_csv(summaries):
     """Return CSV text with one row per step; accuracies are fractions, as in results.csv."""
-    columns = ['log', 'run', 'step', 'classes'] + list(
-        log_reader.FIELDS + tuple(published.COLUMNS) + measures.OLD_NEW)
-    if any('num_runs' in summary for summary in summaries):
-        measured = log_reader.FIELDS[len(log_reader.COUNTS):] + measures.OLD_NEW
-        columns += [column + measures.SPREAD for column in measured]
+    rows = [dict({'log': summary['log'], 'run': summary['run']}, **row)
+            for summary in summaries for row in summary['steps']]
+    columns = dict.fromkeys(name for row in rows for name in row if name not in log_reader.GROUPS)
     content = io.StringIO()
     writer = csv.DictWriter(content, columns, extrasaction='ignore', lineterminator='\n')
     writer.writeheader()
-    for summary in summaries:
-        for figures in summary['steps']:
-            writer.writerow(dict(figures, log=summary['log'], run=summary['run']))
+    writer.writerows(rows)
     return content.getvalue().rstrip('\n')
 
 
 def as_json(summaries):
     """Return JSON text with all results."""
-    return json.dumps({'runs': [
-        dict(summary, settings=summary['settings']._asdict() if summary['settings'] else {})
-        for summary in summaries]}, indent=1, ensure_ascii=False)
+    return json.dumps({'runs': [dict(summary, settings=summary['settings']._asdict())
+                                for summary in summaries]}, indent=1, ensure_ascii=False)
+
+
+def _plot_file(path):
+    if not path.lower().endswith(PLOT_FORMATS):
+        raise argparse.ArgumentTypeError(f'{path} must end in {", ".join(PLOT_FORMATS)}')
+    return path
 
 
 def _parse_flags(arguments):
     parser = argparse.ArgumentParser(
         prog='report.py', description=__doc__.split('\n')[0], allow_abbrev=False)
-
-    def refuse(message):
-        raise UserError(f'{message} (see --help)')
-    parser.error = refuse
     parser.add_argument('logs', nargs='+', metavar='LOG')
     together = parser.add_mutually_exclusive_group()
     together.add_argument('--aggregate', action='store_true', help='mean and standard deviation '
@@ -113,65 +100,81 @@ def _parse_flags(arguments):
     form.add_argument('--json', action='store_true', help='print all results')
     parser.add_argument('--label', action='append', metavar='NAME', help='name of a run or method '
                         'in tables and plots; give one per run or method, in the order of the logs')
-    parser.add_argument('--title', help='title of the report and of the plot')
+    parser.add_argument('--title', help='title of the report and of the plots')
     parser.add_argument('--reference', metavar='CSV', help='results of the authors\' code on the '
                         'same lists, as in logs/photographs/authors_code.csv, to append')
-    parser.add_argument('--plot', metavar='FILE', help='also write plots to FILE, a .png, .pdf or '
-                        '.svg: accuracy, beta and gamma, accuracy by group, confusion matrices')
-    parser.add_argument('--model_dir', metavar='DIR',
-                        help='folder with the confusion matrices of the log\'s last run, for '
-                        '--plot (default: the folder of a run.log)')
+    parser.add_argument('--plot', metavar='FILE', type=_plot_file, help='also write a plot to '
+                        'FILE, a .png, .pdf or .svg: accuracy, beta and gamma and, of a single '
+                        'run, accuracy by group and confusion matrices')
+    parser.add_argument('--plot_against', metavar='SETTING', choices=Settings._fields,
+                        help='x axis of --plot, for example val_share: one line per method and '
+                        'exemplar memory')
+    parser.add_argument('--plot_confusion', metavar='FILE', type=_plot_file,
+                        help='also write a plot of the confusion matrices of a single run')
+    parser.add_argument('--model_dir', metavar='DIR', help='folder with the confusion matrices of '
+                        'a single run (default: the folder of a run.log)')
     files.check_arguments(sys.argv[1:] if arguments is None else list(arguments))
-    flags = parser.parse_args(arguments)
-    if flags.plot and os.path.splitext(flags.plot)[1].lower() not in PLOT_FORMATS:
-        refuse(f'--plot {flags.plot}: the file name must end in {", ".join(PLOT_FORMATS)}')
-    if flags.model_dir and (len(flags.logs) > 1 or not os.path.isdir(flags.model_dir)):
-        refuse(f'--model_dir {flags.model_dir}: must be the folder of one log')
-    if flags.model_dir and (flags.aggregate or flags.compare or not flags.plot):
-        refuse('--model_dir is for the --plot of one run')
-    return flags
+    return parser.parse_args(arguments)
+
+
+def _write_plots(flags, summaries):
+    try:
+        from logs import plots
+    except ImportError as error:
+        raise UserError(f'--plot needs matplotlib ({error}). Run: '
+                        'make setup ARGS=requirements/plot.txt') from None
+    summaries = [summary for summary in summaries if summary['steps']]
+    if not summaries:
+        raise UserError(f'{flags.logs[0]}: no finished step to plot.')
+    if flags.model_dir or flags.plot_confusion:
+        if len(summaries) > 1 or not plots.read_confusions(summaries[0]):
+            raise UserError(f'{flags.model_dir or "The folder of the log"}: no confusion matrices '
+                            f'of the last step of {flags.logs[0]}. Pass one log and, with '
+                            f'--model_dir, the folder of its run.')
+    if flags.plot and flags.plot_against:
+        plots.write(flags.plot, plots.draw_against(summaries, flags.plot_against, flags.title))
+    elif flags.plot:
+        plots.write(flags.plot, plots.draw_runs(summaries, flags.title))
+    if flags.plot_confusion:
+        plots.write(flags.plot_confusion, plots.draw_confusions(summaries[0], flags.title))
 
 
 def report(arguments):
     """Make the report for the command line; return (text for stdout, notes)."""
     flags = _parse_flags(arguments)
-    summaries = []
+    each = []
     for log in flags.logs:
         runs = log_reader.read(log)
-        summaries += [summarise(run, number, len(runs)) for number, run in enumerate(runs, 1)]
-        summaries[-1]['model_dir'] = flags.model_dir or summaries[-1]['model_dir']
-    each = summaries
-    if flags.aggregate:
-        summaries = [measures.aggregate(summaries)]
-    elif flags.compare:
-        summaries = list(map(measures.average_runs, measures.group_runs(summaries)))
+        each += [summarize(run, number, len(runs)) for number, run in enumerate(runs, 1)]
+    each[-1]['model_dir'] = flags.model_dir or each[-1]['model_dir']
+    summaries = each
+    if flags.aggregate or flags.compare:
+        groups = measures.group_runs(each)
+        if flags.aggregate and len(groups) > 1:
+            other = groups[1][0]
+            settings = ', '.join(f'{name} ({", ".join(dict.fromkeys(values))})' for name, values
+                                 in measures.differences(groups[0] + [other]).items())
+            raise UserError(f'Cannot average {other["log"]} with the logs before it: they differ '
+                            f'in {settings}. Leave it out.')
+        summaries = list(map(measures.average_runs, groups))
     if flags.label and len(flags.label) != len(summaries):
         raise UserError(f'--label is given {len(flags.label)} times for {len(summaries)} runs or '
                         'methods. Give one per run or method, in the order of the tables.')
     for summary, label in zip(summaries, flags.label or ()):
         summary['label'] = label
-    if flags.plot:
-        try:
-            from logs import plots
-        except ImportError as error:
-            raise UserError(f'--plot needs matplotlib ({error}). Run: '
-                            'make setup ARGS=requirements/plot.txt') from None
-        if flags.model_dir and not plots.read_confusions(summaries[-1]):
-            raise UserError(f'--model_dir {flags.model_dir}: no confusion matrices of the last '
-                            f'step of {flags.logs[0]}. Pass the model_dir of that run.')
-        plots.write(flags.plot, summaries, flags.compare, flags.title)
+    if flags.plot or flags.plot_confusion:
+        _write_plots(flags, summaries)
     if flags.json:
         text = as_json(summaries)
     elif flags.csv:
         text = as_csv(summaries)
     elif flags.compare:
-        text = tables.comparison(summaries, flags.title)
+        text = tables.compare(summaries, flags.title)
     else:
-        text = '\n\n'.join(tables.of_run(summary, flags.title) for summary in summaries)
+        text = '\n\n'.join(tables.describe(summary, flags.title) for summary in summaries)
     if flags.reference and not (flags.csv or flags.json):
-        text += '\n\n' + tables.reference(flags.reference, each)
-    return text, [f'{summary["title"]}: {note}'
-                  for summary in summaries for note in summary['notes']]
+        text += '\n\n' + tables.compare_with_authors(flags.reference, each)
+    return text, [note for summary in summaries for note in summary['notes']]
 
 
 def main(arguments=None):

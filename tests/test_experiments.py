@@ -1,4 +1,5 @@
-"""The scripts that make the experiments in logs/ again."""
+"""The scripts that repeat the experiments in logs/."""
+
 import glob
 import os
 import shutil
@@ -15,7 +16,7 @@ from runtime import settings as settings_lib
 LOGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'logs')
 EXPERIMENTS = [name for name in sorted(os.listdir(LOGS))
                if os.path.exists(os.path.join(LOGS, name, 'run.sh'))]
-# In Python's place: notes the flags of each run, and lays a log where it is to be.
+# In place of Python: records the flags of each run, and writes a log.
 PYTHON = """#!/bin/sh
 case $1 in imagenet_main.py) ;; *) exit ;; esac
 echo "$@" >>"$RUNS"
@@ -25,18 +26,19 @@ done
 """
 
 
-def runs_of(name, folder):
-    """{name of a run: its flags}, in order, as logs/<name>/run.sh asks for them."""
+def run_script(name, folder, *arguments, **environment):
+    """Run logs/<name>/run.sh in a copy; return {name of a run: its flags}, in order."""
     shutil.copytree(os.path.join(LOGS, name), str(folder / 'logs' / name),
                     ignore=shutil.ignore_patterns('*.log', '*.md', '*.png'))
     shutil.copy(os.path.join(LOGS, 'experiment.sh'), str(folder / 'logs'))
     (folder / 'logs' / 'runs' / name).mkdir(parents=True)
     (folder / 'python').write_text(PYTHON)
     (folder / 'python').chmod(0o755)
+    (folder / 'all').touch()
     subprocess.check_call(
-        ['sh', str(folder / 'logs' / name / 'run.sh')],
+        ['sh', str(folder / 'logs' / name / 'run.sh')] + list(arguments),
         env=dict(os.environ, PYTHON=str(folder / 'python'), RUNS=str(folder / 'all'),
-                 DATA=str(folder)))
+                 **environment))
     lines = [line.split() for line in (folder / 'all').read_text().splitlines()]
     return {os.path.basename(next(flag for flag in line if flag.startswith('--model_dir='))): line
             for line in lines}
@@ -49,14 +51,19 @@ def settings_of(line):
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
-def test_each_run_is_one_that_can_be_made_and_the_logs_beside_it_are_of_it(name, tmp_path):
-    runs = runs_of(name, tmp_path)
+def test_each_run_is_valid_and_the_committed_logs_belong_to_it(name, tmp_path):
+    runs = run_script(name, tmp_path, DATA=str(tmp_path))
     assert runs
     for line in runs.values():
         exemplar.check_memory(settings_of(line))
-    laid = {path.name for path in (tmp_path / 'logs' / name).glob('*.log')}
-    assert laid == {run + '.log' for run in runs}
+    written = {path.name for path in (tmp_path / 'logs' / name).glob('*.log')}
+    assert written == {run + '.log' for run in runs}
     for path in glob.glob(os.path.join(glob.escape(os.path.join(LOGS, name)), '*.log')):
         run, = log_reader.read(path)
-        asked = settings_of(runs[os.path.basename(path)[:-len('.log')]])
-        assert run.settings == asked, path
+        assert run.settings == settings_of(runs[os.path.basename(path)[:-len('.log')]]), path
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_tables_and_figures_are_written_again_without_training(name, tmp_path):
+    assert not run_script(name, tmp_path, 'report')
+    assert (tmp_path / 'logs' / name / 'results.md').exists()

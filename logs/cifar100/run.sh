@@ -6,14 +6,10 @@
 set -eu
 . "$(dirname "$0")/../experiment.sh"
 
-for method in bic baseline2 baseline1 upper; do
-    case $method in
-        bic) flags=--num_increments=5 ;;
-        baseline2) flags='--num_increments=5 --nobias_correction' ;;
-        baseline1) flags='--num_increments=5 --nobias_correction --nodistillation' ;;
-        upper) flags=--num_increments=1 ;;
-    esac
-    experiment $method --dataset=cifar100 --train_epochs=25 --keep_checkpoints $flags
-done
+flags='--dataset=cifar100 --train_epochs=25 --keep_checkpoints'
+experiment bic $flags --num_increments=5
+experiment baseline2 $flags --num_increments=5 --nobias_correction
+experiment baseline1 $flags --num_increments=5 --nobias_correction --nodistillation
+experiment upper $flags --num_increments=1
 tables --compare --title='The paper'\''s ablation on CIFAR-100, ResNet-32'
 one bic

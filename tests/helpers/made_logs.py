@@ -18,7 +18,7 @@ def published_log(name, steps=10):
         lines.append('result: ' + json.dumps(dict(
             {column: row[column] for column in ('classes', 'beta', 'gamma', 'training_samples',
                                                 'val_samples', 'test_samples')},
-            step=step, top5=row['top5_published_run'], top5_before=row['top5_before_correction'])))
+            step=step, top5=row['top5_published_run'], top5_before=row['top5_uncorrected'])))
     return '\n'.join(lines) + '\n'
 
 
