@@ -11,7 +11,6 @@ code, not from the paper's equations: the penalty on gamma, and batch norm on ba
 this stage.
 """
 
-import collections
 import os
 
 import numpy as np
@@ -67,38 +66,35 @@ def compact_logits(logits, labels, num_new):
     }
 
 
-# The batches of stage 2, unshuffled and across epoch borders: num_full batches of batch_size, then
-# one of num_short images (none if 0). Only the first num_distinct full batches differ.
-Batches = collections.namedtuple('Batches', ['num_images', 'batch_size', 'num_full', 'num_distinct',
-                                             'num_short'])
+def distinct_batches(schedule):
+    """Return (number of distinct full batches of stage 2, size of its short last batch or 0).
 
-
-def batches(schedule):
-    """Return the Batches of a stage-2 Schedule; they repeat every lcm(images, batch)/batch."""
+    Batches are unshuffled and cross epoch borders, so they repeat every lcm(images, batch) / batch.
+    """
     num_full, num_short = divmod(schedule.num_images * schedule.epochs, schedule.batch_size)
     period = schedule.num_images // np.gcd(schedule.num_images, schedule.batch_size)
-    return Batches(schedule.num_images, schedule.batch_size, num_full, min(period, num_full),
-                   num_short)
+    return min(period, num_full), num_short
 
 
-def rows(plan, update, batch_norm):
+def stored_rows(schedule, update, batch_norm):
     """Return the rows of the stored logits that belong to batch `update`: int64 array [batch].
 
     With batch norm on 'batch' statistics (the authors' code, not in the paper) an image's logits
-    depend on its batch, so the stored rows are all distinct batches in order, then the short one.
-    With 'moving' statistics each image is stored once.
+    depend on its batch, so the stored rows are the distinct full batches, then the short one. With
+    'moving' statistics each image is stored once.
 
     Args:
-        plan: the stage's Batches.
+        schedule: the stage's Schedule.
         update: counted from 0.
         batch_norm: 'batch' or 'moving'.
     """
-    is_full = update < plan.num_full
-    size = plan.batch_size if is_full else plan.num_short
+    first = update * schedule.batch_size
+    size = min(schedule.batch_size, schedule.num_images * schedule.epochs - first)
     if batch_norm == 'moving':
-        return (update * plan.batch_size + np.arange(size)) % plan.num_images
-    stored_batch = update % plan.num_distinct if is_full else plan.num_distinct
-    return stored_batch * plan.batch_size + np.arange(size)
+        return (first + np.arange(size)) % schedule.num_images
+    num_distinct, _ = distinct_batches(schedule)
+    stored_batch = update % num_distinct if size == schedule.batch_size else num_distinct
+    return stored_batch * schedule.batch_size + np.arange(size)
 
 
 def _loss(logits, labels, constants, beta, gamma):
@@ -108,16 +104,14 @@ def _loss(logits, labels, constants, beta, gamma):
     return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
 
 
-def fit(forward, validation, schedule, settings, directory, machine, progress):
+def fit(classifier, validation, schedule, settings, directory, machine, progress):
     """Run stage 2: train beta and gamma on the validation set, with the network frozen.
 
     Batches are unshuffled and repeat. With a frozen network their logits repeat, too, so each
     distinct batch goes through the network only once.
 
     Args:
-        forward: function that runs the network without training. Takes a function that makes a
-            tf.data.Dataset, the number of its images, and batch_norm='batch' or 'moving'. Returns
-            the arrays of compact_logits, as a dict.
+        classifier: the step's Frozen, whose passes compute resnet_model.predictions.
         validation: the step's validation Samples.
         schedule: the stage's Schedule.
         settings: an experiment's Settings.
@@ -129,19 +123,19 @@ def fit(forward, validation, schedule, settings, directory, machine, progress):
         (beta, gamma), floats.
     """
     files, batch_norm = validation.files, settings.bias_batch_norm
-    plan = batches(schedule)
     if batch_norm == 'batch':
-        num_full, num_short = plan.num_distinct, plan.num_short
-        short_start = plan.num_full * schedule.batch_size
+        num_full, num_short = distinct_batches(schedule)
+        short_start = len(files) * schedule.epochs - num_short
     else:  # each image once
         num_full, num_short = divmod(len(files), schedule.batch_size)
-        short_start = num_full * schedule.batch_size
+        short_start = len(files) - num_short
 
     def dataset():
         return pipeline.periodic_dataset(files, validation.class_indices, settings, num_full,
                                          num_short, short_start, machine.num_parallel_calls)
 
-    stored = forward(dataset, num_full * schedule.batch_size + num_short, batch_norm=batch_norm)
+    stored = classifier.forward(dataset, num_full * schedule.batch_size + num_short,
+                                outputs='bias', batch_norm=batch_norm)
     beta, gamma = fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
                              progress.updated)
     progress.warn(warnings(stored, beta, gamma))
@@ -152,7 +146,7 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
     """Train beta and gamma on stored logits.
 
     Args:
-        stored: dict of arrays as compact_logits returns them, in the order that `rows` expects.
+        stored: dict of arrays as compact_logits returns them, in the order of `stored_rows`.
         schedule: the stage's Schedule.
         batch_norm: the statistics behind the logits, 'batch' or 'moving'.
         directory: folder for the checkpoint with the two variables.
@@ -165,7 +159,6 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
     Raises:
         Stopped: between two updates, if a stop was requested.
     """
-    plan = batches(schedule)
     with tf.Graph().as_default(), tf.Session(config=session_config) as session:
         logits = tf.placeholder(tf.float32, [None, stored['logits'].shape[1]])
         labels = tf.placeholder(tf.int32, [None])
@@ -179,12 +172,12 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
         train_op = optimizer.minimize(loss, global_step, var_list=[beta, gamma])
         session.run(tf.global_variables_initializer())
         for update in range(schedule.num_updates):
-            chosen = rows(plan, update, batch_norm)
+            rows = stored_rows(schedule, update, batch_norm)
             loss_value, _ = session.run([loss, train_op], {
                 learning_rate: schedule.learning_rate(update),
-                logits: stored['logits'][chosen],
-                labels: stored['label'][chosen],
-                constants: stored['constant'][chosen]})
+                logits: stored['logits'][rows],
+                labels: stored['label'][rows],
+                constants: stored['constant'][rows]})
             STOP.check()
             if updated is not None:
                 updated(update + 1, loss_value)
@@ -193,7 +186,7 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
         return tuple(float(value[0]) for value in session.run([beta, gamma]))
 
 
-def cross_entropy(stored, beta, gamma):
+def mean_cross_entropy(stored, beta, gamma):
     """Return the mean cross-entropy over all stored logits; `stored` as for fit_logits."""
     total = 0.
     for start in range(0, len(stored['label']), 1024):  # a float64 copy of all would be large
@@ -213,8 +206,8 @@ def warnings(stored, beta, gamma):
     if not low <= beta <= high:
         yield (f'beta is {beta:g} (gamma {gamma:g}), outside the usual {low:g} to {high:g}. Lower '
                '--learning_rate, or raise --val_share for more validation images.')
-    uncorrected = cross_entropy(stored, 1., 0.)
-    corrected = cross_entropy(stored, beta, gamma)
+    uncorrected = mean_cross_entropy(stored, 1., 0.)
+    corrected = mean_cross_entropy(stored, beta, gamma)
     if not corrected <= uncorrected + 1e-4:  # the four decimals of the log
         yield (f'the validation cross-entropy is {corrected:.4f} with the correction and '
                f'{uncorrected:.4f} without. Lower --learning_rate, or use --nobias_correction.')

@@ -1,4 +1,4 @@
-"""ResNet v2, its training with distillation (stage 1), and its passes without training.
+"""ResNet v2, its loss with distillation (stage 1), and its outputs without training.
 
 The network follows "Identity Mappings in Deep Residual Networks" (He et al., 2016), built like
 TensorFlow's official ResNet for TF 1.x. Under the given scope, layers keep TensorFlow's automatic
@@ -11,10 +11,8 @@ import zlib
 import tensorflow.compat.v1 as tf
 
 import bic_layer
-from data import pipeline
-from runtime import frozen as frozen_lib
-from runtime import progress as progress_lib
 from runtime import replicas, training
+from runtime.frozen import Frozen
 
 BATCH_NORM_EPSILON = 1e-5
 # Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as in the
@@ -180,6 +178,51 @@ def variable_shapes(settings):
         return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
 
 
+def has_teacher(settings, step):
+    """Return whether `step` distills from the classifier of the step before."""
+    return step > 0 and settings.distillation
+
+
+def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
+                    mean=tf.reduce_mean):
+    """Build both networks and the loss of stage 1 (section 3).
+
+    lambda * KD + (1 - lambda) * CE + weight decay, with lambda = n_t / s_t, the old classes over
+    the seen ones. Without a teacher CE + weight decay.
+
+    Args:
+        images: float32 [batch, size, size, 3].
+        labels: int32 classes [batch].
+        settings: an experiment's Settings.
+        step: t, counted from 0.
+        teacher_bias: (beta, gamma) of step t-1, or None.
+        data_format: 'channels_first' or 'channels_last'.
+        mean: function from values [batch] to their mean.
+
+    Returns:
+        (logits, losses): float32 [batch, seen classes], and a scalar for each name of WATCHED that
+        begins with 'losses/'.
+    """
+    old, seen = settings.old(step), settings.seen(step)
+    _, logits = network(images, settings, True, NETWORK, data_format)
+    logits = logits[:, :seen]  # unseen classes are in no loss
+    ce = cross_entropy(labels, logits, mean)
+    wd = weight_decay(settings, step)
+    if has_teacher(settings, step):
+        _, teacher_logits = network(images, settings, False, STORED_NETWORK, data_format)
+        teacher_logits = teacher_logits[:, :old]
+        if teacher_bias is not None:  # t >= 2: correct the group of step t-1
+            teacher_logits = bic_layer.correct(teacher_logits, *teacher_bias,
+                                               num_new=settings.new(step - 1))
+        kd = distillation(teacher_logits, logits[:, :old], settings.temperature, mean)
+        share = old / seen  # lambda
+        loss = share * kd + (1 - share) * ce + wd
+    else:
+        kd = tf.constant(0.)
+        loss = ce + wd
+    return logits, {'losses/total': loss, 'losses/xe': ce, 'losses/kd': kd, 'losses/wd': wd}
+
+
 def classifier_fn(features, labels, mode, params):
     """Build stage 1 of step t: the model_fn of its training loop.
 
@@ -197,101 +240,51 @@ def classifier_fn(features, labels, mode, params):
     Returns:
         A tf.estimator.EstimatorSpec, or its replacement (training.estimator_spec).
     """
-    if params.get('num_replicas', 1) == 1:
-        return _classifier(features, labels, params, tf.reduce_mean)
-    mean = replicas.share_of_mean(labels, params['schedule'], params['num_replicas'])
-    with tf.variable_creator_scope(replicas.mirrored_statistics):
-        return _classifier(features, tf.maximum(labels, 0), params, mean)
-
-
-def _classifier(features, labels, params, mean):
-    """Build stage 1 (section 3); `mean`: function from values [images] to their batch mean."""
     settings, step, schedule = params['settings'], params['step'], params['schedule']
-    old, seen = settings.old(step), settings.seen(step)
-    teacher = step > 0 and settings.distillation
-
-    _, logits = network(features, settings, True, NETWORK, params['data_format'])
-    logits = logits[:, :seen]  # unseen classes are in no loss
-    ce = cross_entropy(labels, logits, mean)
-    wd = weight_decay(settings, step)
-    if teacher:
-        _, teacher_logits = network(features, settings, False, STORED_NETWORK,
-                                    params['data_format'])
-        teacher_logits = teacher_logits[:, :old]
-        if params['teacher_bias'] is not None:  # t >= 2: correct the group of step t-1
-            teacher_logits = bic_layer.correct(teacher_logits, *params['teacher_bias'],
-                                               num_new=settings.new(step - 1))
-        kd = distillation(teacher_logits, logits[:, :old], settings.temperature, mean)
-        share = old / seen  # lambda, section 3
-        loss = share * kd + (1 - share) * ce + wd
-    else:
-        kd = tf.constant(0.)
-        loss = ce + wd
+    num_replicas, mean = params.get('num_replicas', 1), tf.reduce_mean
+    if num_replicas > 1:
+        mean = replicas.share_of_mean(labels, schedule, num_replicas)
+        labels = tf.maximum(labels, 0)  # fillers, which `mean` leaves out
+    with tf.variable_creator_scope(replicas.mirrored_statistics):
+        logits, losses = classifier_loss(features, labels, settings, step, params['teacher_bias'],
+                                         params['data_format'], mean)
     if params['start'] is not None:
-        _start_from(params['start'], teacher, params.get('start_names'))
+        _start_from(params['start'], has_teacher(settings, step), params.get('start_names'))
 
     global_step = tf.train.get_or_create_global_step()
     learning_rate = tf.train.piecewise_constant(
         tf.cast(global_step, tf.int32), schedule.boundaries,
         schedule.rates) if schedule.boundaries else tf.constant(schedule.rates[0])
     optimizer = tf.train.MomentumOptimizer(learning_rate, MOMENTUM)
-    trained = tf.trainable_variables(NETWORK + '/')
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):  # moving statistics
-        train_op = optimizer.minimize(loss, global_step, var_list=trained)
+        train_op = optimizer.minimize(losses['losses/total'], global_step,
+                                      var_list=tf.trainable_variables(NETWORK + '/'))
 
+    predicted = tf.argmax(logits, axis=1, output_type=tf.int32)  # before this update
+    watched = dict(losses)
+    watched['monitors/accuracy'] = mean(tf.cast(tf.equal(predicted, labels), tf.float32))
     # 1 if this process was asked to stop. All processes stop after the same update.
-    stop = tf.placeholder_with_default(0., [], 'stop')
-    predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
-    accuracy = mean(tf.cast(tf.equal(predicted, labels), tf.float32))  # before this update
-    watched = [loss, ce, kd, wd, accuracy, stop]
-    if params.get('num_replicas', 1) > 1:
-        watched = replicas.mean_of_all(watched)
+    watched['stop'] = tf.placeholder_with_default(0., [], 'stop')
+    if num_replicas > 1:
+        watched = dict(zip(watched, replicas.mean_of_all(list(watched.values()))))
+    watched['monitors/lr'] = learning_rate
     # Fetched with every update. To TensorFlow, occasional extra fetches such as summaries would be
     # another graph, and its first run takes seconds.
-    for (name, _), value in zip(WATCHED + (('stop', ''), ('monitors/lr', '')),
-                                watched + [learning_rate]):
+    for name, value in watched.items():
         tf.identity(value, 'watched/' + name)
-    return training.estimator_spec(loss, train_op)
+    return training.estimator_spec(losses['losses/total'], train_op)
 
 
 def spoken_terms(settings, step):
     """Return WATCHED with names that spell out the loss of `step` as a sum in the log line."""
     names = dict(WATCHED)
     share = settings.old(step) / settings.seen(step)  # lambda, section 3
-    if step and settings.distillation:
+    if has_teacher(settings, step):
         names.update({'losses/xe': f'= {1 - share:.4g} · CE', 'losses/kd': f'+ {share:.4g} · KD'})
     else:
         names.update({'losses/xe': '= CE', 'losses/kd': None})
     names['losses/wd'] = '+ WD'
     return tuple(names.items())
-
-
-def train(directory, samples, batches, schedule, machine, progress, done, **params):
-    """Run stage 1: train `resnet/` from update `done` to the end of its schedule.
-
-    Args:
-        directory: folder of the stage's checkpoints and curves.
-        samples: the step's training Samples.
-        batches: the stage's Batches.
-        schedule: the stage's Schedule.
-        machine: the Machine.
-        progress: the Progress to report each update to.
-        done: number of updates already done; their checkpoint is the newest in `directory`.
-        params: 'settings', 'step', 'start', 'start_names', 'teacher_bias' for classifier_fn.
-    """
-    files, classes = samples.files, samples.class_indices
-
-    def input_fn():
-        return pipeline.training_dataset(
-            files, classes, batches, params['settings'], done, machine.num_parallel_calls,
-            machine.replicas)
-
-    training.train(
-        machine, classifier_fn, directory, input_fn, schedule.num_updates, params['settings'].seed,
-        [progress_lib.Hook(progress, spoken_terms(params['settings'], params['step']), done,
-                           machine.task is None)],
-        dict(params, schedule=schedule, data_format=machine.data_format,
-             num_replicas=machine.replicas.total))
 
 
 def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=None):
@@ -308,23 +301,23 @@ def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=No
 
     Returns:
         A dict of tensors [batch, ...]: those of bic_layer.compact_logits ('bias'), or 'features'
-        and those of `evaluate` ('evaluation').
+        and those of `image_metrics` ('evaluation').
     """
     features, logits = network(batch['image'], settings, batch_norm == 'batch', NETWORK,
                                data_format, tf.AUTO_REUSE)
     logits = logits[:, :settings.seen(step)]
     if outputs == 'bias':
         return bic_layer.compact_logits(logits, batch['class'], settings.new(step))
-    return dict(evaluate(logits, batch['class'], bias, settings.new(step)), features=features)
+    return dict(image_metrics(logits, batch['class'], bias, settings.new(step)), features=features)
 
 
-def frozen(checkpoint, machine, settings, step):
+def frozen_classifier(checkpoint, machine, settings, step):
     """Return the Frozen classifier of `step`; its passes compute `predictions`."""
-    return frozen_lib.Frozen(checkpoint, machine.session_config, functools.partial(
+    return Frozen(checkpoint, machine.session_config, functools.partial(
         predictions, settings=settings, step=step, data_format=machine.data_format))
 
 
-def evaluate(logits, labels, bias, num_new):
+def image_metrics(logits, labels, bias, num_new):
     """Compute each image's contribution to the metrics, with the correction and without.
 
     Args:

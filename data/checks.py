@@ -11,7 +11,7 @@ from absl import flags
 
 from data import image_format, lists, pipeline
 from runtime import LOG, progress
-from runtime.errors import GO_ON, UserError
+from runtime.errors import RESUME, UserError
 from runtime.signals import STOP
 
 FLAGS = flags.FLAGS
@@ -217,7 +217,7 @@ def around_stage(run, files_in_flight):
             if not gone:
                 raise
             raise UserError(f'{gone.group(1)}: its folder was deleted during the run. Restore it '
-                            f'if you can, then {GO_ON}.') from None
+                            f'if you can, then {RESUME}.') from None
         raise _cause(error, files_in_flight, run.data_dir,
                      run.machine.num_parallel_calls) from error
     STOP.check()
@@ -248,12 +248,12 @@ def no_nan(cross_entropy, files, checkpoint):
 def _cause(error, files_in_flight, data_dir, num_parallel_calls):
     """What to raise for a failed TensorFlow operation: a UserError if the data is the cause."""
     if not os.path.isdir(data_dir):
-        return UserError(f'{data_dir}: the data folder is gone. Restore it, then {GO_ON}.')
+        return UserError(f'{data_dir}: the data folder is gone. Restore it, then {RESUME}.')
     bad = isinstance(error, IMAGE_ERRORS) and pipeline.bad_images(
         files_in_flight(), num_parallel_calls, stop_at_first=True)
     if not bad:
         return error
     file = files_in_flight()[bad[0]]
-    advice = (f'It will be left out if you {GO_ON}.' if FLAGS.skip_bad_images else
-              f'Replace it or add --skip_bad_images, then {GO_ON}.')
+    advice = (f'It will be left out if you {RESUME}.' if FLAGS.skip_bad_images else
+              f'Replace it or add --skip_bad_images, then {RESUME}.')
     return UserError(f'{os.fsdecode(file)}: cannot be read as an image ({why_bad(file)}). {advice}')

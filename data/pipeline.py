@@ -5,12 +5,11 @@ follow from the seed, the step and the position in the stage. So a stage resumes
 the same images, and the size of its graph does not depend on the number of images.
 """
 
-import re
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from data import preprocessing
+from runtime import run_log
 from runtime.machine import ONE, cpu_session
 
 EVALUATION_BATCH = 256  # keeps a GPU busy; results do not depend on it
@@ -83,14 +82,15 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         If the short last batch has no image for a replica, the replica gets one of its images with
         class FILLER, because batch norm needs at least one.
     """
-    def load(file, label, position):
+    def load(file, class_index, position):
         uniform = tf.random.stateless_uniform([4], seed=tf.stack([batches.crop_seed, position]))
         # Draw before reading: waking another thread would cost more than the draw.
         with tf.control_dependencies([uniform]):
             contents = tf.read_file(file)
-        return preprocessing.training_image(contents, uniform, settings), tf.cast(label, tf.int32)
+        image = preprocessing.training_image(contents, uniform, settings)
+        return image, tf.cast(class_index, tf.int32)
 
-    def shares(updates, begin, end):
+    def images(updates, begin, end):
         """Return images `begin` ... `end-1` of each batch, one element per image."""
         def generate():
             for update in updates:
@@ -101,18 +101,20 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
             generate, (tf.string, tf.int64, tf.int64), ([None], [None], [None]))
         return _map(dataset.apply(tf.data.experimental.unbatch()), load, num_parallel_calls)
 
-    begin = replicas.bounds(settings.batch_size, replicas.here[0])[0]
-    end = replicas.bounds(settings.batch_size, replicas.here[-1])[1]
-    # Full batches have equal shares. A short last batch is divided separately, replica by replica.
-    num_equal = batches.num_full if replicas.total > 1 else batches.num_updates
-    dataset = shares(range(start_update, num_equal), begin, end).batch(
-        settings.batch_size // replicas.total)
-    for replica in replicas.here if num_equal < batches.num_updates else ():
+    # Full batches are divided into equal shares. Those of this process follow each other.
+    share = settings.batch_size // replicas.total
+    dataset = images(range(start_update, batches.num_full), share * replicas.here.start,
+                     share * replicas.here.stop).batch(share)
+    # The short batch is divided replica by replica.
+    short_update = range(max(start_update, batches.num_full), batches.num_updates)
+    for replica in replicas.here if batches.num_short else ():
         begin, end = replicas.bounds(batches.num_short, replica)
-        share = shares([num_equal], begin, max(end, begin + 1)).batch(max(end - begin, 1))
-        if begin == end:
-            share = _map(share, lambda image, label: (image, tf.fill(tf.shape(label), FILLER)), 1)
-        dataset = dataset.concatenate(share)
+        if begin < end:
+            last = images(short_update, begin, end).batch(end - begin)
+        else:
+            last = _map(images(short_update, begin, begin + 1).batch(1),
+                        lambda image, label: (image, tf.fill(tf.shape(label), FILLER)), 1)
+        dataset = dataset.concatenate(last)
     return dataset.prefetch(2)
 
 
@@ -189,10 +191,7 @@ def decoding_error(file):
             session.run(tf.image.decode_png(tf.read_file(file), channels=3))
             return ''
         except tf.errors.OpError as error:
-            text = error.message.split('\n')
-            # TensorFlow 2.15 writes "Graph execution error" and the node before the reason.
-            return next((line.split('}} ')[-1] for line in text if line and not re.match(
-                r'Graph execution|Detected at|Node:|\d+ root error', line)), 'unknown reason')
+            return run_log.op_error_reason(error)
 
 
 def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):

@@ -5,6 +5,7 @@ Messages number steps from 1, as the log does; the names of folders and function
 
 import contextlib
 import glob
+import inspect
 import itertools
 import os
 import re
@@ -24,12 +25,12 @@ flags.DEFINE_integer('checkpoint_secs', 600, 'Seconds between two checkpoints of
 
 def classifier_dir(model_dir, step):
     """Return the folder of the checkpoints of stage 1 of `step`."""
-    return os.path.join(model_dir, '{}_classifier'.format(step))
+    return os.path.join(model_dir, f'{step}_classifier')
 
 
 def bias_dir(model_dir, step):
     """Return the folder in which stage 2 of `step` stores beta and gamma."""
-    return os.path.join(model_dir, '{}_bias'.format(step))
+    return os.path.join(model_dir, f'{step}_bias')
 
 
 def _readable(prefix):
@@ -63,7 +64,7 @@ class Flush(tf.train.CheckpointSaverListener):
         self._directory = directory
 
     def after_save(self, session, global_step_value):
-        prefix = os.path.join(self._directory, 'model.ckpt-{}'.format(global_step_value))
+        prefix = os.path.join(self._directory, f'model.ckpt-{global_step_value}')
         for path in glob.glob(glob.escape(prefix) + '.*'):
             files.flush(path)
         files.flush(self._directory)
@@ -71,8 +72,11 @@ class Flush(tf.train.CheckpointSaverListener):
 
 def saver_hook(directory):
     """Return the hook that saves the checkpoints of a stage, each of them flushed."""
+    options = {}
+    if 'save_graph_def' in inspect.signature(tf.train.CheckpointSaverHook).parameters:
+        options['save_graph_def'] = False  # megabytes per stage that nothing reads
     return tf.train.CheckpointSaverHook(directory, FLAGS.checkpoint_secs,
-                                        listeners=[Flush(directory)])
+                                        listeners=[Flush(directory)], **options)
 
 
 def num_updates(prefix):
@@ -153,12 +157,9 @@ def finished(directory, updates):
 
 
 def check_shapes(prefix, shapes, name):
-    """Raise UserError unless a checkpoint belongs to a network with these variables.
+    """Raise UserError, which begins with `name`, unless a checkpoint has these variables.
 
-    Args:
-        prefix: of the checkpoint.
-        shapes: {name: list of int} of the variables.
-        name: what the message calls the checkpoint.
+    `shapes`: {name: list of int}.
     """
     stored = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     wrong = [f'{variable} is {stored.get(variable, "missing")} there and {shape} here'
@@ -170,11 +171,7 @@ def check_shapes(prefix, shapes, name):
 
 
 def pretrained(path, shapes):
-    """Return the Pretrained of the checkpoint that --pretrained names.
-
-    Args:
-        path: as given, a prefix or a folder.
-        shapes: {name: list of int} of the variables that start from it.
+    """Return the Pretrained of --pretrained=`path`; `shapes`: {name: list of int} of the network.
 
     Raises:
         UserError: it is missing or damaged, or variables of other layers than the last are
@@ -184,12 +181,12 @@ def pretrained(path, shapes):
     if not _readable(prefix):
         raise UserError(f'--pretrained={path}: {prefix} is damaged or holds weights that are not '
                         'finite. Name another checkpoint.')
-    found = pretrained_lib.match_variables(
+    matched = pretrained_lib.match_variables(
         prefix, tf.train.load_checkpoint(prefix).get_variable_to_shape_map(), shapes,
         f'--pretrained={path}')
-    check_shapes(prefix, {name: shapes[here] for name, here in found.names.items()},
+    check_shapes(prefix, {name: shapes[here] for name, here in matched.names.items()},
                  f'--pretrained={path}')
-    return found
+    return matched
 
 
 def prune(model_dir, num_finished, keeps):
@@ -198,10 +195,7 @@ def prune(model_dir, num_finished, keeps):
     Of the rest, the checkpoint of the last update stays: exemplars, beta and gamma belong to it, so
     no step could start from an earlier one. Event files stay.
 
-    Args:
-        model_dir: the folder of the experiment.
-        num_finished: number of finished steps.
-        keeps: bool, whether the classifiers of all of them stay.
+    `keeps`: whether the classifiers of all finished steps stay.
     """
     for step in range(num_finished):
         directory = classifier_dir(model_dir, step)
@@ -210,6 +204,7 @@ def prune(model_dir, num_finished, keeps):
         else:
             unused = [os.path.join(glob.escape(directory), name)
                       for name in ('model.ckpt-*', 'checkpoint')]
-        found = itertools.chain.from_iterable(map(glob.glob, unused))
-        for path in sorted(found, key=lambda name: name.endswith('.index')):  # found again by that
+        paths = itertools.chain.from_iterable(map(glob.glob, unused))
+        # The index last: after a kill, it still tells that there is something to delete.
+        for path in sorted(paths, key=lambda path: path.endswith('.index')):
             state.delete(path)

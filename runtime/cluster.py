@@ -66,26 +66,22 @@ def announced(task):
 def wait_for_experiment(model_dir, settings, digests, overwrite):
     """Wait, as a worker, until the chief has made `model_dir` the experiment described.
 
-    Args:
-        settings, digests: as for experiment.identity.
-        overwrite: bool, whether the chief will replace another experiment found there.
-
-    Raises:
-        UserError: the experiment there has other settings or lists.
+    Raises UserError if the experiment there is another one and --overwrite does not replace it.
     """
     LOG.info('worker: waiting for the chief in %s', model_dir)
-    path = os.path.join(model_dir, 'experiment.json')
     while True:
         STOP.check()
-        if os.path.exists(path):
+        if experiment.has_begun(model_dir):
             stored = experiment.read_experiment(model_dir)
-            there = experiment.identity(settings.from_dict(stored['settings']), stored['lists'])
-            different = experiment.differences(there, experiment.identity(settings, digests))
+            different = experiment.differences(
+                experiment.identity(settings.from_dict(stored['settings']), stored['lists']),
+                experiment.identity(settings, digests))
             if not different:
                 return
             if not overwrite:
-                raise UserError(f'{path}: this worker has other settings or lists: {different}. '
-                                'Start all processes with the same flags and lists.')
+                raise UserError(f'{model_dir}/experiment.json: this worker has other settings or '
+                                f'lists: {different}. Start all processes with the same flags and '
+                                'lists.')
         time.sleep(POLL_SECONDS)
 
 

@@ -1,7 +1,6 @@
 """The exception for a user's mistake, with the advice that many messages end in."""
 
-RESUME = 'Rerun the same command to resume.'
-GO_ON = 'rerun the same command to resume'  # the same inside a sentence
+RESUME = 'rerun the same command to resume'
 
 
 class UserError(Exception):

@@ -9,6 +9,7 @@ from absl import flags
 
 from runtime import LOG, files
 from runtime.errors import UserError
+from runtime.settings import Settings
 from runtime.state import delete, read_checked, write_checked
 
 flags.DEFINE_bool('overwrite', False,
@@ -20,14 +21,13 @@ flags.DEFINE_bool('keep_checkpoints', None, 'Keep the classifier of every step, 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
-_PROBE = 'probe.tmp'
 _OWN_NAMES = re.compile(
     r'((experiment\.json|summary\.json|results\.csv|classes\.txt|'
     r'predictions_\d+\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)'
     r'(\.tmp)?|probe(\.tmp){1,2}|lock|run\.log|summary|\d+_(classifier|bias))$')
-_OWN_FILES = 'own_files'  # other paths in model_dir that this program made, in experiment.json
-# What _decide returns.
-NEW, SAME, OTHER, FOREIGN = 'new', 'same', 'other', 'foreign'
+# Options that experiment.json remembers, unless they are these.
+_OPTIONS = {'keep_checkpoints': False, 'skip_bad_images': False}
+_REMEDY = 'Use a folder that you can write.'
 
 
 def _plain(settings):
@@ -39,16 +39,21 @@ def identity(settings, digests):
     return {'state_version': VERSION, 'settings': _plain(settings), 'lists': digests}
 
 
-def differences(there, now):
+def differences(stored, wanted):
     """Return 'seed: 1 there, 2 now; ...' for two identities (nested dicts)."""
-    found = []
-    for name in sorted(set(there) | set(now)):
-        old, new = there.get(name), now.get(name)
+    texts = []
+    for name in sorted(set(stored) | set(wanted)):
+        old, new = stored.get(name), wanted.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            found.append(differences(old, new))
+            texts.append(differences(old, new))
         elif old != new:
-            found.append(f'{name}: {str(old)[:40]} there, {str(new)[:40]} now')
-    return '; '.join(filter(None, found))
+            texts.append(f'{name}: {str(old)[:40]} there, {str(new)[:40]} now')
+    return '; '.join(filter(None, texts))
+
+
+def has_begun(model_dir):
+    """Return whether `model_dir` contains an experiment."""
+    return os.path.exists(os.path.join(model_dir, _EXPERIMENT))
 
 
 def read_experiment(model_dir):
@@ -60,53 +65,46 @@ def read_experiment(model_dir):
     path = os.path.join(model_dir, _EXPERIMENT)
     if not os.path.isdir(model_dir):
         raise UserError(f'--model_dir={model_dir}: no such folder.')
-    if not os.path.exists(path):
+    if not has_begun(model_dir):
         return None
-    found = read_checked(path)
-    if found is None:
+    stored = read_checked(path)
+    if stored is None:
         raise UserError(f'{path} is corrupt. Restore it from a backup, or use another '
                         '--model_dir.')
-    if found.get('state_version') != VERSION:
+    if stored.get('state_version') != VERSION:
         raise UserError(f'{path} was written by an incompatible version (state version '
-                        f'{found.get("state_version")}). Use that version, or another --model_dir.')
-    return found
+                        f'{stored.get("state_version")}). Use that version, or another '
+                        '--model_dir.')
+    return stored
 
 
-def check_lists(found, digests, model_dir, data_dir):
+def check_lists(stored, digests, model_dir, data_dir):
     """Raise UserError if an experiment was made with other list files."""
-    if found['lists'] != digests:
+    if stored['lists'] != digests:
         raise UserError(
             f'--data_dir={data_dir}: the lists are not those of the experiment in '
-            f'--model_dir={model_dir} ({differences(found["lists"], digests)}). Use its lists: '
+            f'--model_dir={model_dir} ({differences(stored["lists"], digests)}). Use its lists: '
             'the classes and images of an experiment are fixed at its start.')
 
 
-def _claim(model_dir, settings, digests, overwrite, options, lock_is_new):
-    """Make `model_dir` this experiment's; raise UserError if it belongs to anything else.
+def _claim(model_dir, wanted, options, overwrite):
+    """Make `model_dir` the experiment `wanted`; raise UserError if it belongs to anything else.
 
-    Args:
-        options: {'keep_checkpoints': bool or None, 'skip_bad_images': bool,
-            _OWN_FILES: list of paths relative to model_dir}.
-        lock_is_new: bool, whether this start created the lock file.
-
-    Returns:
-        The options from now on.
+    `options`: as in _OPTIONS; keep_checkpoints may be None: as before. `overwrite`: whether another
+    experiment is deleted. Returns the options from now on.
     """
-    path, wanted = os.path.join(model_dir, _EXPERIMENT), identity(settings, digests)
+    path = os.path.join(model_dir, _EXPERIMENT)
     delete(path + '.tmp')  # of a process killed while it wrote
-    stored, before = _read_claimed(path, settings, options)
-    foreign = _first_foreign(model_dir, stored is not None, before[_OWN_FILES])
-    decision = _decide(stored, wanted, foreign)
-    if decision == SAME:
+    stored, before = _read_claim(path)
+    if stored == wanted:
         now = _merge_options(path, before, options)
         if now != before:
             _write_claim(path, wanted, now)
         return now
-    if decision == OTHER and not overwrite:
-        raise UserError(_other_experiment(model_dir, stored, wanted, settings))
+    if stored is not None and not overwrite:
+        raise UserError(_other_experiment(model_dir, stored, wanted))
+    foreign = _first_foreign(model_dir, stored is not None)
     if foreign:  # even --overwrite deletes nothing of the user's
-        if lock_is_new and decision == FOREIGN:
-            delete(os.path.join(model_dir, _LOCK))
         raise UserError(f'--model_dir={model_dir} contains files that this program did not create '
                         f'({foreign}). Use an empty folder.')
     for name in _names(model_dir):
@@ -116,31 +114,19 @@ def _claim(model_dir, settings, digests, overwrite, options, lock_is_new):
     return now
 
 
-def _decide(stored, wanted, foreign):
-    """Return what model_dir is to the experiment `wanted`: NEW, SAME, OTHER or FOREIGN.
+def _read_claim(path):
+    """Return (identity, options) in experiment.json; the identity is {} if it is corrupt.
 
-    Args:
-        stored: the identity found there, {} if its file is corrupt, None if there is none.
-        wanted: this experiment's identity.
-        foreign: a file that this program did not create, or None.
+    Without the file the identity is None.
     """
-    if stored == wanted:
-        return SAME
-    if stored is not None:
-        return OTHER
-    return FOREIGN if foreign else NEW
-
-
-def _read_claimed(path, settings, options):
-    """Return (stored, options): as in _decide; the options stored with it."""
-    stored, before = None, {}
-    if os.path.exists(path):
-        stored = read_checked(path) or {}
-        before = {name: stored.pop(name) for name in options if name in stored}
-        with contextlib.suppress(KeyError, TypeError):  # corrupt; of a later version
-            stored['settings'] = _plain(settings.from_dict(stored['settings']))
-    return stored, dict({'keep_checkpoints': False, 'skip_bad_images': False, _OWN_FILES: []},
-                        **before)
+    if not os.path.exists(path):
+        return None, dict(_OPTIONS)
+    stored = read_checked(path) or {}
+    stored.pop('own_files', None)  # from an earlier version
+    options = {name: stored.pop(name, default) for name, default in _OPTIONS.items()}
+    with contextlib.suppress(KeyError, TypeError):  # corrupt, or from another version
+        stored['settings'] = _plain(Settings.from_dict(stored['settings']))
+    return stored, options
 
 
 def _merge_options(path, before, options):
@@ -148,11 +134,11 @@ def _merge_options(path, before, options):
     if before['skip_bad_images'] and not options['skip_bad_images']:
         raise UserError(f'{path}: images were left out of this experiment. Add '
                         '--skip_bad_images.')
-    now = {name: before[name] if value is None else value for name, value in options.items()}
-    now[_OWN_FILES] = sorted(set(before[_OWN_FILES]).union(now[_OWN_FILES]))
-    if before['keep_checkpoints'] and not now['keep_checkpoints']:
+    if options['keep_checkpoints'] is None:
+        return dict(options, keep_checkpoints=before['keep_checkpoints'])
+    if before['keep_checkpoints'] and not options['keep_checkpoints']:
         LOG.info('--nokeep_checkpoints: deleting the classifiers kept so far')
-    return now
+    return options
 
 
 def _write_claim(path, wanted, options):
@@ -164,95 +150,35 @@ def _names(model_dir):
     return [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
 
 
-def _first_foreign(model_dir, claimed, own_files):
+def _first_foreign(model_dir, claimed):
     """Return a name in `model_dir` that this program did not create; None if there is none.
 
-    Args:
-        claimed: bool, whether an experiment is there. Without one nothing is ours.
-        own_files: relative paths that the program created besides its usual names.
+    `claimed`: whether it contains an experiment. Without one nothing is ours.
     """
-    for name in _names(model_dir):
-        if claimed and _OWN_NAMES.match(name):
-            continue
-        found = [os.path.relpath(os.path.join(folder, file), model_dir)
-                 for folder, _, names in os.walk(os.path.join(model_dir, name)) for file in names]
-        if not claimed or not all(_is_in(file, own_files) for file in found or [name]):
-            return name
-    return None
+    return next((name for name in _names(model_dir)
+                 if not (claimed and _OWN_NAMES.match(name))), None)
 
 
-def _is_in(path, own_files):
-    return any(path == own or path.startswith(own + os.sep) for own in own_files)
-
-
-def _other_experiment(model_dir, stored, wanted, settings):
+def _other_experiment(model_dir, stored, wanted):
     """Return the message that refuses a different experiment; it says what --overwrite deletes."""
     steps = sum(bool(re.match(r'\d+_step\.json$', name)) for name in os.listdir(model_dir))
     if not stored:
         return (f'{os.path.join(model_dir, _EXPERIMENT)} is corrupt. Restore it from a backup, or '
                 f'use another --model_dir. (--overwrite would delete {steps} finished steps.)')
     different = differences(stored, wanted)
-    total = None
     with contextlib.suppress(KeyError, TypeError, ValueError):
-        total = settings.from_dict(stored['settings']).num_steps
-    if steps == total:
-        return (f'--model_dir={model_dir} contains a finished experiment with other settings '
-                f'({different}). Use another --model_dir. (--overwrite would delete its results.)')
+        if steps == Settings.from_dict(stored['settings']).num_steps:
+            return (f'--model_dir={model_dir} contains a finished experiment with other settings '
+                    f'({different}). Use another --model_dir. (--overwrite would delete its '
+                    'results.)')
     done = f', with {steps} finished steps' if steps else ''
     return (f'--model_dir={model_dir} already contains a different experiment ({different}){done}. '
             'Use another --model_dir, or --overwrite to delete it.')
 
 
-def remember_file(model_dir, path):
-    """Note in experiment.json that the program made `path`, if that is inside `model_dir`.
-
-    Only such files, and those with the usual names, are deleted by --overwrite.
-    """
-    own, claim = _inside(model_dir, path), os.path.join(model_dir, _EXPERIMENT)
-    found = read_checked(claim) if own and os.path.exists(claim) else None
-    if found is not None and own[0] not in found.get(_OWN_FILES, []):
-        write_checked(claim, dict(found, **{_OWN_FILES: found.get(_OWN_FILES, []) + own}))
-
-
-def _inside(model_dir, path):
-    """Return [`path` relative to `model_dir`], or [] if it is not inside or has a usual name."""
-    relative = os.path.relpath(os.path.realpath(path), os.path.realpath(model_dir))
-    outside = relative.split(os.sep)[0] in (os.curdir, os.pardir)
-    return [] if outside or _OWN_NAMES.match(relative) else [relative]
-
-
-def _open_lock(model_dir):
-    """Create the folder if it is missing; return (lock file, open; whether it is new).
-
-    Raises:
-        UserError: the folder cannot be created or written.
-    """
-    files.check_path(model_dir, f'--model_dir={model_dir}')
-    path = os.path.join(model_dir, _LOCK)
-    try:
-        os.makedirs(model_dir, exist_ok=True)
-        try:
-            return open(path, 'x'), True
-        except FileExistsError:
-            return open(path, 'a'), False
-    except OSError as error:
-        raise UserError(_not_writable(model_dir, error.filename or path, error)) from None
-
-
-def _not_writable(model_dir, path, error):
-    return (f'--model_dir={model_dir}: cannot write {path} ({error.strerror}). Use a folder that '
-            'you can write.')
-
-
 def check_writable(model_dir):
     """Raise UserError now if what a run does after hours of work would fail: replace files."""
-    path = os.path.join(model_dir, _PROBE)
-    try:
-        for content in (b'', b'replaced'):
-            files.write(path, content, path + '.tmp')
-        os.remove(path)
-    except OSError as error:
-        raise UserError(_not_writable(model_dir, path, error)) from None
+    files.check_writable(model_dir, f'--model_dir={model_dir}', _REMEDY)
     for name in filter(_OWN_NAMES.match, os.listdir(model_dir)):
         path = os.path.join(model_dir, name)
         if os.path.isdir(path) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -262,7 +188,7 @@ def check_writable(model_dir):
 
 @contextlib.contextmanager
 def hold_model_dir(model_dir, settings, digests, overwrite, keep_checkpoints=None,
-                   skip_bad_images=False, log_file=None):
+                   skip_bad_images=False):
     """Hold `model_dir` for one process; the experiment in it is the one described, or new.
 
     Args:
@@ -270,7 +196,6 @@ def hold_model_dir(model_dir, settings, digests, overwrite, keep_checkpoints=Non
         overwrite: bool, delete an experiment with other settings or lists.
         keep_checkpoints: bool, from now on; None: as before.
         skip_bad_images: bool, whether images may be left out; from then on they must be.
-        log_file: path of the log, or None for the usual one.
 
     Yields:
         bool, whether checkpoints are kept from now on.
@@ -278,19 +203,27 @@ def hold_model_dir(model_dir, settings, digests, overwrite, keep_checkpoints=Non
     Raises:
         UserError: the folder belongs to something else, is in use, or cannot be written.
     """
-    lock, lock_is_new = _open_lock(model_dir)
+    files.check_path(model_dir, f'--model_dir={model_dir}')
+    path = os.path.join(model_dir, _LOCK)
+    lock_is_new = not os.path.exists(path)
+    with files.refused_if_unwritable(f'--model_dir={model_dir}', _REMEDY):
+        os.makedirs(model_dir, exist_ok=True)
+        lock = open(path, 'a')
     with lock:
         try:
             if not files.lock(lock):
                 LOG.info('warning: %s: this file system has no locks. Make sure that no other '
-                         'process uses this --model_dir.', lock.name)
+                         'process uses this --model_dir.', path)
         except BlockingIOError:
             raise UserError(f'--model_dir={model_dir}: another process is running this experiment. '
                             'Wait for it, or use another --model_dir.') from None
-        own = [] if log_file is None or os.path.exists(log_file) else _inside(model_dir, log_file)
-        options = _claim(model_dir, settings, digests, overwrite, {
-            'keep_checkpoints': keep_checkpoints, 'skip_bad_images': skip_bad_images,
-            _OWN_FILES: own}, lock_is_new)
+        try:
+            options = _claim(model_dir, identity(settings, digests), dict(
+                keep_checkpoints=keep_checkpoints, skip_bad_images=skip_bad_images), overwrite)
+        except UserError:
+            if lock_is_new:  # leave nothing in a folder of something else
+                delete(path)
+            raise
         check_writable(model_dir)
         _remove_leftovers(model_dir)
         yield options['keep_checkpoints']

@@ -4,7 +4,6 @@
     DIR/<version>/assets.extra/classes.txt       label and name of each class index
 """
 
-import collections
 import csv
 import os
 import shutil
@@ -25,18 +24,10 @@ FLAGS = flags.FLAGS
 run_log.define_path('export_dir', 'Write a finished step of the experiment in --model_dir as a '
                     'SavedModel into a folder <step> of this folder, then exit. Needs no images.')
 flags.DEFINE_integer('export_step', None, 'Step to export, counted from 1. (default: the '
-                     'last finished)',
-                     lower_bound=1)
+                     'last finished)', lower_bound=1)
 flags.register_multi_flags_validator(
     ['export_dir', 'export_step'], lambda given: given['export_dir'] or not given['export_step'],
     '--export_step needs --export_dir')
-
-BATCH_SIZE = 32  # images that are classified at once
-
-# step: t, counted from 0. checkpoint: prefix of its classifier's. bias: (beta, gamma). labels,
-# names: of each class of the experiment (int, str). classes: the file that these are from.
-Finished = collections.namedtuple('Finished', ['step', 'checkpoint', 'bias', 'labels', 'names',
-                                               'classes'])
 
 
 def write_export(model_dir):
@@ -48,47 +39,49 @@ def write_export(model_dir):
         UserError: the step is not finished, its checkpoint is gone, it is exported already, or the
             folder cannot be written.
     """
-    settings = _stored_settings(model_dir)
-    finished = _find_finished(model_dir, settings.num_classes)
-    _create_export_dir(model_dir, finished)
-    with tf.Graph().as_default(), cpu_session() as session:
-        signatures, images = _inputs(settings)
-        features, logits = resnet_model.network(images, settings, False, resnet_model.NETWORK,
-                                                'channels_last')
-        logits = logits[:, :settings.seen(finished.step)]
-        corrected = bic_layer.correct(logits, *finished.bias, num_new=settings.new(finished.step))
-        tf.train.Saver().restore(session, finished.checkpoint)
-        _write_saved_model(session, finished, signatures, dict(
-            _answers(corrected, finished), features=features, logits=corrected,
-            logits_uncorrected=logits))
-
-
-def _stored_settings(model_dir):
-    """Return the Settings of the experiment in `model_dir`, which flags may not contradict."""
     stored = experiment.read_experiment(model_dir)
     if stored is None:
         raise UserError(f'--model_dir={model_dir}: no experiment of this program. Use the folder '
                         f'of a run.')
-    return settings_lib.stored_settings(FLAGS, stored)
-
-
-def _find_finished(model_dir, num_classes):
-    """Return the Finished step of the experiment in `model_dir` that the flags ask for."""
-    records = state.finished_steps(model_dir)
-    if not records:
-        raise UserError(f'--model_dir={model_dir}: no step is finished. Rerun the training command '
-                        f'to finish one.')
-    if (FLAGS.export_step or 1) > len(records):
-        raise UserError(f'--export_step={FLAGS.export_step} is not finished. Use a step from 1 to '
-                        f'{len(records)}.')
-    step = (FLAGS.export_step or len(records)) - 1
+    settings = settings_lib.stored_settings(FLAGS, stored)
+    step, bias = _finished_step(model_dir)
     checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(model_dir, step))
     if checkpoint is None:
         raise UserError(f'--model_dir={model_dir}: no checkpoint of step {step + 1}. Only runs '
                         f'with --keep_checkpoints keep those of earlier steps.')
     classes = os.path.join(model_dir, 'classes.txt')
-    labels, names = _read_classes(classes, num_classes)
-    return Finished(step, checkpoint, state.bias_of(records[step]), labels, names, classes)
+    labels, names = _read_classes(classes, settings.num_classes)
+    folder = os.path.join(FLAGS.export_dir, str(step + 1))
+    if os.path.lexists(folder):
+        raise UserError(f'{folder} already exists. Use another --export_dir.')
+    files.check_path(FLAGS.export_dir, f'--export_dir={FLAGS.export_dir}')
+    with files.refused_if_unwritable(f'--export_dir={FLAGS.export_dir}',
+                                     'Use a folder that you can write.'):
+        os.makedirs(FLAGS.export_dir, exist_ok=True)
+    with tf.Graph().as_default(), cpu_session() as session:
+        signatures, images = _inputs(settings)
+        features, logits = resnet_model.network(images, settings, False, resnet_model.NETWORK,
+                                                'channels_last')
+        logits = logits[:, :settings.seen(step)]
+        corrected = bic_layer.correct(logits, *bias, num_new=settings.new(step))
+        tf.train.Saver().restore(session, checkpoint)
+        _write_saved_model(session, folder, classes, signatures, dict(
+            _answers(corrected, labels, names), features=features, logits=corrected,
+            logits_uncorrected=logits))
+    LOG.info('exported: step %d, %d classes: %s', step + 1, settings.seen(step), folder)
+
+
+def _finished_step(model_dir):
+    """Return (step, (beta, gamma)) of the finished step that --export_step asks for."""
+    records = state.finished_steps(model_dir)
+    if not records:
+        raise UserError(f'--model_dir={model_dir}: no step is finished. Rerun the training command '
+                        f'to finish one.')
+    number = FLAGS.export_step or len(records)
+    if number > len(records):
+        raise UserError(f'--export_step={number} is not finished. Use a step from 1 to '
+                        f'{len(records)}.')
+    return number - 1, state.bias_of(records[number - 1])
 
 
 def _read_classes(path, num_classes):
@@ -104,23 +97,6 @@ def _read_classes(path, num_classes):
         raise UserError(f'{path} is missing or corrupt. Rerun the training command to write it '
                         f'again.') from None
     return labels, names
-
-
-def _version_dir(finished):
-    """Return the folder that a step is exported to."""
-    return os.path.join(FLAGS.export_dir, str(finished.step + 1))
-
-
-def _create_export_dir(model_dir, finished):
-    if os.path.lexists(_version_dir(finished)):
-        raise UserError(f'{_version_dir(finished)} already exists. Use another --export_dir.')
-    files.check_path(FLAGS.export_dir, f'--export_dir={FLAGS.export_dir}')
-    try:
-        os.makedirs(FLAGS.export_dir, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'--export_dir={FLAGS.export_dir}: cannot create this folder '
-                        f'({error.strerror}). Use a folder that you can write.') from None
-    experiment.remember_file(model_dir, _version_dir(finished))
 
 
 def _inputs(settings):
@@ -142,36 +118,27 @@ def _inputs(settings):
             'images': {'images': crops}}, images
 
 
-def _answers(logits, finished):
-    """Return the probabilities of each image and its five likeliest classes.
+def _answers(logits, labels, names):
+    """Return {name: tensor}: the probabilities of each image and its five likeliest classes.
 
-    Args:
-        logits: float32 [batch, seen classes], corrected.
-        finished: the Finished step.
-
-    Returns:
-        A dict: 'probabilities', float32 [batch, seen classes]; 'top5_probabilities', 'top5_labels'
-        (int64) and 'top5_names' (string, the label if a class has no name) [batch, 5 or all seen].
+    'probabilities', float32 [batch, seen classes], as `logits`, which are corrected;
+    'top5_probabilities', 'top5_labels' (int64), 'top5_names' (string) [batch, 5 or all seen].
     """
     probabilities = tf.nn.softmax(logits)
     top, classes = tf.nn.top_k(probabilities, min(5, int(logits.shape[1])))
     return {'probabilities': probabilities, 'top5_probabilities': top,
-            'top5_labels': tf.gather(tf.constant(finished.labels, tf.int64), classes),
-            'top5_names': tf.gather(tf.constant(finished.names), classes)}
+            'top5_labels': tf.gather(tf.constant(labels, tf.int64), classes),
+            'top5_names': tf.gather(tf.constant(names), classes)}
 
 
-def _write_saved_model(session, finished, signatures, outputs):
+def _write_saved_model(session, folder, classes, signatures, outputs):
     """Write the session's network as a SavedModel whose name appears once it is complete.
 
-    Args:
-        session: a tf.Session with all variables.
-        finished: the Finished step.
-        signatures: as returned by `_inputs`.
-        outputs: {name: tensor [batch, ...]}, the same for all signatures.
+    `classes`: the file to copy into it. All `signatures` have the same `outputs`.
     """
-    path = _version_dir(finished)
+    parent, version = os.path.split(folder)
     # TF Serving ignores names that are not numbers.
-    temporary = os.path.join(FLAGS.export_dir, f'temp-{finished.step + 1}-{os.getpid()}')
+    temporary = os.path.join(parent, f'temp-{version}-{os.getpid()}')
     try:
         builder = tf.saved_model.Builder(temporary)
         builder.add_meta_graph_and_variables(
@@ -180,19 +147,17 @@ def _write_saved_model(session, finished, signatures, outputs):
              for name, inputs in signatures.items()}, strip_default_attrs=True)
         builder.save()
         os.mkdir(os.path.join(temporary, 'assets.extra'))
-        shutil.copy(finished.classes, os.path.join(temporary, 'assets.extra'))
-        for folder, _, names in os.walk(temporary):
+        shutil.copy(classes, os.path.join(temporary, 'assets.extra'))
+        for inside, _, names in os.walk(temporary):
             for name in names + ['']:
-                files.flush(os.path.join(folder, name))
-        os.rename(temporary, path)
+                files.flush(os.path.join(inside, name))
+        os.rename(temporary, folder)
     finally:
         state.delete(temporary)
-    files.flush(FLAGS.export_dir)
-    LOG.info('exported: step %d, %d classes: %s', finished.step + 1,
-             int(outputs['probabilities'].shape[1]), path)
+    files.flush(parent)
 
 
-# Using an export
+# -- using an export --------------------------------------------------------------------------
 
 
 def find_version(export_dir):
@@ -248,33 +213,16 @@ def classify_images(classifier, paths):
         (path, top5, None) with (label, name, probability) of the likeliest classes, best first; or
         (path, None, reason) if the image cannot be read.
     """
-    for first in range(0, len(paths), BATCH_SIZE):
-        batch = paths[first:first + BATCH_SIZE]
-        contents, reasons = {}, {}
-        for path in batch:
-            try:
-                with open(path, 'rb') as file:
-                    contents[path] = file.read()
-            except OSError as error:
-                reasons[path] = error.strerror
-        top5 = _top5(classifier, contents)
-        reasons.update((path, why_bad(path)) for path in contents if path not in top5)
-        for path in batch:
-            yield path, top5.get(path), reasons.get(path)
-
-
-def _top5(classifier, contents):
-    """Return {path: top5} of those images that decode; `contents`: {path: bytes}."""
-    if not contents:
-        return {}
-    try:
-        arrays = classifier(list(contents.values()))
-    except tf.errors.InvalidArgumentError:  # at least one does not decode
-        top5 = {}
-        for path in contents if len(contents) > 1 else ():
-            top5.update(_top5(classifier, {path: contents[path]}))
-        return top5
-    columns = [arrays[name].tolist() for name in ('labels', 'names', 'probabilities')]
-    return {path: [(label, name.decode('utf-8'), probability)
-                   for label, name, probability in zip(*values)]
-            for path, *values in zip(contents, *columns)}
+    for path in paths:
+        try:
+            with open(path, 'rb') as file:
+                arrays = classifier([file.read()])
+        except OSError as error:
+            yield path, None, error.strerror
+        except tf.errors.InvalidArgumentError:  # it does not decode
+            yield path, None, why_bad(path)
+        else:
+            labels, names, probabilities = (
+                arrays[name][0].tolist() for name in ('labels', 'names', 'probabilities'))
+            yield path, [(label, name.decode('utf-8'), probability) for label, name, probability
+                         in zip(labels, names, probabilities)], None

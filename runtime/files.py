@@ -65,6 +65,29 @@ def write(path, content, temporary, sync=True, mode=0o666):
         raise
 
 
+@contextlib.contextmanager
+def refused_if_unwritable(name, remedy):
+    """Turn an OSError into a UserError that begins with `name` and ends in `remedy`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f'{name}: cannot write {error.filename} ({error.strerror}). '
+                        f'{remedy}') from None
+
+
+def check_writable(folder, name, remedy):
+    """Create `folder` if it is missing; raise UserError if files in it cannot be replaced.
+
+    Permissions do not tell: root may write anywhere except on a read-only file system.
+    """
+    probe = os.path.join(folder, 'probe.tmp')
+    with refused_if_unwritable(name, remedy):
+        os.makedirs(folder, exist_ok=True)
+        for content in (b'', b'replaced'):
+            write(probe, content, probe + '.tmp')
+        os.remove(probe)
+
+
 def flush(path):
     """Wait until a file, or the names in a folder, are on disk."""
     opened = os.open(path, os.O_RDONLY)

@@ -139,21 +139,21 @@ def why_no_gpu():
     # from TensorFlow 2.16 on also 'I0000 00:00:1795938597.382889   29014 file.cc:31] Could not ...'
     lines = re.findall(r'^(?:[-\d]+ [\d:.]+: [A-Z]|[A-Z]\d+ [\d:.]+ +\d+) \S+\] (.*)$', said,
                        re.MULTILINE)
-    reasons = [line for line in lines if re.search(
-        r'ould not (load|find cuda)|dlopen|cuInit|driver|gnoring visible', line)]
-    return '; '.join(sorted(set(reasons), key=reasons.index)) or (
+    reasons = dict.fromkeys(line for line in lines if re.search(
+        r'ould not (load|find cuda)|dlopen|cuInit|driver|gnoring visible', line))  # each once
+    return '; '.join(reasons) or (
         'TensorFlow gives no reason; TF_CPP_MIN_LOG_LEVEL=0 shows all that it says')
 
 
 def unused_gpus():
     """Return a warning if there are GPUs, or CUDA_VISIBLE_DEVICES names some, that are not used."""
-    found = num_gpus()
+    num_found = num_gpus()
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible is None:
-        if os.path.isdir('/proc/driver/nvidia/gpus') and not found:
+        if os.path.isdir('/proc/driver/nvidia/gpus') and not num_found:
             return f'this machine has an NVIDIA GPU, TensorFlow uses none: {why_no_gpu()}'
-    elif found < len([name for name in visible.split(',') if name.strip() not in ('', '-1')]):
-        finds = f'{found} GPU(s)' if found else 'no GPU'
+    elif num_found < len([name for name in visible.split(',') if name.strip() not in ('', '-1')]):
+        finds = f'{num_found} GPU(s)' if num_found else 'no GPU'
         return f'CUDA_VISIBLE_DEVICES={visible}: TensorFlow finds {finds}: {why_no_gpu()}'
     return None
 
@@ -162,8 +162,8 @@ def devices(replicas):
     """Return what this process trains on: 'GPU 0 (Tesla V100-SXM2-16GB)', 'the CPU'."""
     gpus = gpu_descriptions()[:replicas.local]
     if gpus:
-        return ', '.join('GPU {} ({})'.format(i, re.sub('.*name: |,.*', '', description))
-                         for i, description in enumerate(gpus))
+        names = [re.sub('.*name: |,.*', '', description) for description in gpus]
+        return ', '.join(f'GPU {i} ({name})' for i, name in enumerate(names))
     return 'the CPU' if replicas.local == 1 else f'{replicas.local} parts of the CPU'
 
 
@@ -199,8 +199,8 @@ class Machine:
     def log_devices(self):
         """Log what computes, and why GPUs that could do not."""
         several = f', {self.replicas.total} replicas' if self.replicas.total > 1 else ''
-        LOG.info('TensorFlow %s on %s, %s%s', tf.__version__, devices(self.replicas),
-                 self.data_format, several)
+        LOG.info('TensorFlow %s on %s, %d threads, %s%s', tf.__version__, devices(self.replicas),
+                 FLAGS.intra_op_threads or num_cores(), self.data_format, several)
         unused = unused_gpus()
         if unused:
             LOG.info('warning: %s', unused)

@@ -46,12 +46,9 @@ class RunTime:
         self._seconds += seconds
 
     def left(self, step, images_left, seconds_left):
-        """Return the seconds left in this step and in the whole run (None if not yet known).
+        """Return the seconds left in `step` and in the whole run (None if not yet known).
 
-        Args:
-            step: counted from 0.
-            images_left: images left in stage 1.
-            seconds_left: seconds left in another stage.
+        `images_left`: in stage 1; `seconds_left`: in another stage.
         """
         if self._began is None:
             return seconds_left, None
@@ -233,7 +230,7 @@ class Hook(tf.train.SessionRunHook):
         if self._update is not None:
             # TensorFlow would return to its last checkpoint, but not to that checkpoint's images.
             raise UserError('TensorFlow lost its session, for example because a network file '
-                            f'system failed. {RESUME}')
+                            f'system failed. Fix this, then {RESUME}.')
         self._update = self._progress.update = session.run(self._global_step)
         if self._update != self._done:
             raise UserError(f'The session starts at update {self._update} and its input at '

@@ -26,6 +26,9 @@ OPEN_EVENTS = 3  # the summary's, and those of the stages that may still be writ
 ADVICE = {errno.ENOSPC: 'Free some space', errno.EDQUOT: 'Free some space',
           errno.EACCES: 'Change its permissions', errno.EPERM: 'Change its permissions',
           errno.EROFS: 'Make it writable', errno.EMFILE: 'Raise the limit of open files'}
+# Warnings from before the log file is open.
+_early_warnings = logging.handlers.MemoryHandler(1000, flushLevel=logging.CRITICAL)
+_early_warnings.addFilter(lambda record: record.getMessage().startswith('warning: '))
 _events = {}  # folder -> the writer of its events
 _began = {'run': time.monotonic(), 'step': time.monotonic()}
 
@@ -76,10 +79,12 @@ def open_log(path):
     console.setLevel(logging.INFO)
     console.addFilter(lambda record: record.levelno < logging.ERROR)  # those go to stderr
     console.handleError = lambda record: None  # a run outlives its terminal
-    handlers = [console]
-    if path is not None:
+    if path is None:
+        _early_warnings.buffer.clear()
+        handlers = [console, _early_warnings]
+    else:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        handlers.append(_LogFile(path))
+        handlers = [console, _LogFile(path)]
     for handler in handlers:
         handler.setFormatter(logging.Formatter('%(message)s'))
         LOG.addHandler(handler)
@@ -109,7 +114,7 @@ def check_log(path, settings, digests):
         raise UserError(f'--log_file={path} is the log of another experiment. Use another file.')
 
 
-def last_line(line):
+def write_last_line(line):
     """Write the line that ends a program to stderr, and to the log if it is open."""
     if LOG.handlers:
         with contextlib.suppress(OSError, UserError):
@@ -128,17 +133,20 @@ def failure(error):
         what = f'{error.filename}: ' if error.filename else ''
         advice = ADVICE.get(error.errno, 'Fix this')
         reason = str(error.strerror or error).rstrip('.')
-        return f'{what}{reason[:1].lower()}{reason[1:]}. {advice}, then r{RESUME[1:]}'
-    # Neither TensorFlow's stack nor the names of its nodes.
-    text = getattr(error, 'message', None) or repr(error)
-    line = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
-                  r'|\{\{function_node \S+\}\}', '', text, flags=re.DOTALL)
-    line = line.strip().split('\n')[0].rstrip('.')
-    if re.search('No space left|quota exceeded', text):
-        return f'{line}. Free some space, then r{RESUME[1:]}'
+        return f'{what}{reason[:1].lower()}{reason[1:]}. {advice}, then {RESUME}.'
+    line = op_error_reason(error)
+    if re.search('No space left|quota exceeded', error.message or ''):
+        return f'{line}. Free some space, then {RESUME}.'
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return _out_of_memory(f' ({line})')
-    return f'{line}. Fix this, then r{RESUME[1:]}'
+    return f'{line}. Fix this, then {RESUME}.'
+
+
+def op_error_reason(error):
+    """Return the reason of an OpError in one line, without TensorFlow's stack and node names."""
+    text = re.sub(r'Graph execution error:.*\nNode: [^\n]*\n|\d+ root error.s. found\.\s*\(0\)'
+                  r'|\{\{function_node \S+\}\}', '', error.message or repr(error), flags=re.DOTALL)
+    return text.strip().split('\n')[0].rstrip('.')
 
 
 def _out_of_memory(details):
@@ -165,7 +173,7 @@ def _revision():
     return VERSION
 
 
-def opening_lines(data_dir):
+def log_start(data_dir):
     """Say when, with which versions and how the run was started."""
     _began['run'] = time.monotonic()
     now = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M:%S %z')
@@ -174,32 +182,38 @@ def opening_lines(data_dir):
     LOG.info('command: %s', ' '.join(map(shlex.quote, [os.path.basename(sys.executable)]
                                          + sys.argv)))
     LOG.info('data: %s', data_dir)
+    for record in _early_warnings.buffer:  # they were on the console
+        _log_file().handle(record)
 
 
-def finished_line():
+def _log_file():
+    log_file, = [handler for handler in LOG.handlers if isinstance(handler, _LogFile)]
+    return log_file
+
+
+def log_end():
     """Say how long this start of the run took, and how to get a report."""
-    log, = [handler.baseFilename for handler in LOG.handlers if isinstance(handler, _LogFile)]
-    paths = [os.path.join(ROOT, 'logs', 'report.py'), log]
+    paths = [os.path.join(ROOT, 'logs', 'report.py'), _log_file().baseFilename]
     short = [path if relative.startswith(os.pardir) else relative
              for path, relative in zip(paths, map(os.path.relpath, paths))]
     LOG.info('finished in %s; report: python %s', duration(time.monotonic() - _began['run']),
              ' '.join(map(shlex.quote, short)))
 
 
-def settings_line(settings, digests):
+def log_settings(settings, digests):
     """The settings and the digests of the lists, as one JSON object in one line, for programs."""
     LOG.debug('settings: %s', json.dumps(dict(settings._asdict(), lists=digests)))
 
 
-def counts_lines(step, training, validation, test):
-    """The two lines that open a step, as in the authors' log."""
+def log_counts(step, counts):
+    """Open a step, as in the authors' log; `counts`: of training, validation and test images."""
     _began['step'] = time.monotonic()
     LOG.info('Batch of classes number %d arrives ...', step + 1)
     LOG.info('%s, #training: %d, #val: %d, #test: %d',
-             'first itera' if step == 0 else 'incremental iteras', training, validation, test)
+             'first itera' if step == 0 else 'incremental iteras', *counts)
 
 
-def updates_line(stage1, stage2):
+def log_updates(stage1, stage2):
     """Say how many updates the stages of a step have; `stage2` is None if there is none."""
     LOG.info('updates: %d of the classifier, %d of the bias correction', stage1.num_updates,
              stage2.num_updates if stage2 else 0)

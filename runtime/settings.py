@@ -147,28 +147,28 @@ DATASETS = {
 }
 
 
-def _default_text(name):
-    """The value of a field in each data set, for --help; '' if the help text says it."""
-    default = {field: value for field, _, value, _ in FIELDS}[name]
+def _default_text(name, default):
+    """Return the value of a field in each data set, for --help; '' if the help text says it."""
     if default in ((), None):
         return ''
-    others = {}
+    others = {}  # {another value: its data sets}
     for dataset, settings in sorted(DATASETS.items()):
-        value = getattr(settings, name)
-        if value != default:
-            others.setdefault(_as_text(value), []).append(dataset)
-    return ' (default: {})'.format('; '.join([_as_text(default)] + [
-        f'{value} for {", ".join(datasets)}' for value, datasets in others.items()]))
+        if getattr(settings, name) != default:
+            others.setdefault(_as_text(getattr(settings, name)), []).append(dataset)
+    texts = [f'{value} for {", ".join(datasets)}' for value, datasets in others.items()]
+    return f' (default: {"; ".join([_as_text(default)] + texts)})'
 
 
 def _as_text(value):
-    return ','.join(map(_as_text, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ','.join(map(_as_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)  # as absl prints it
 
 
 def _define_flags():
     """Define a flag for each field. It is None if it is not given."""
-    for name, kind, _, text in FIELDS:
-        text += _default_text(name)
+    for name, kind, default, text in FIELDS:
+        text += _default_text(name, default)
         if isinstance(kind, tuple):
             flags.DEFINE_enum(name, None, kind, text)
         elif isinstance(kind, list):
@@ -284,21 +284,16 @@ def check_settings(settings):
                        ('classes_per_increment', settings.num_classes)):
         if getattr(settings, name) > most:
             raise UserError(f'--{name}={getattr(settings, name)} is too large (maximum {most}).')
-    _check_groups(settings)
-    _check_lists(settings)
-    _check_network(settings)
-
-
-def _check_groups(settings):
     others = settings.num_classes - settings.first_classes
     if not settings.classes_per_increment and others % settings.num_increments:
         less = f' minus --first_classes={settings.first_classes}' if settings.first_classes else ''
         raise UserError(f'--num_classes={settings.num_classes}{less} is not divisible by '
                         f'--num_increments={settings.num_increments}. Use '
                         f'--classes_per_increment to allow a smaller last group.')
+    _check_sizes(settings)
 
 
-def _check_lists(settings):
+def _check_sizes(settings):
     sides, boundaries = settings.resize_range, settings.lr_boundaries
     if sides and not (len(sides) == 2
                       and settings.image_size <= sides[0] <= sides[1] <= MAX_RESIZED_SIDE):
@@ -307,15 +302,12 @@ def _check_lists(settings):
                         f'{MAX_RESIZED_SIDE}.')
     if list(boundaries) != sorted(set(boundaries)) or not all(
             0 <= epoch <= MAX_EPOCHS for epoch in boundaries):
-        raise UserError('--lr_boundaries={} must be increasing epochs from 0 to {}.'.format(
-            ','.join('{:g}'.format(epoch) for epoch in boundaries), MAX_EPOCHS))
-
-
-def _check_network(settings):
+        raise UserError(f'--lr_boundaries={",".join(map("{:g}".format, boundaries))} must be '
+                        f'increasing epochs from 0 to {MAX_EPOCHS}.')
     size = settings.resnet_size
     if settings.network == 'imagenet' and size not in IMAGENET_SIZES:
         raise UserError(f'--resnet_size={size} does not exist. Use one of '
-                        f'{", ".join(map(str, IMAGENET_SIZES))}.')
+                        f'{_as_text(IMAGENET_SIZES)}.')
     if settings.network == 'cifar' and (size < 8 or size % 6 != 2):
         raise UserError(f'--resnet_size={size} does not exist for --network=cifar. Use 8, 14, 20, '
                         f'26, 32 or another 6n+2.')
@@ -360,15 +352,12 @@ MIN_BIAS_UPDATES = 20  # with fewer, beta and gamma stay near 1 and 0
 
 
 def schedule_warnings(settings, planned):
-    """Return what makes a short run go wrong without an error; nothing for the published settings.
+    """Yield what makes a short run go wrong without an error; nothing for the published settings.
 
-    `planned`: a (Schedule of stage 1, Schedule of stage 2 or None) for every step. Returns one
-    line per cause, for the step where it is worst.
+    One line per cause, for the step where it is worst.
+
+    `planned`: a (Schedule of stage 1, Schedule of stage 2 or None) for every step.
     """
-    return list(_schedule_warnings(settings, planned))
-
-
-def _schedule_warnings(settings, planned):
     if settings.num_steps > 1 and settings.new(0) == 1:
         yield ('The first group has one class, so its cross-entropy is always 0 and weight decay '
                'alone changes the network. Use --first_classes=2 with --classes_per_increment.')

@@ -77,7 +77,7 @@ STOP = StopRequest()
 
 def stop_line(signal_number):
     """Return the last line of a run that a signal stopped."""
-    return f'Stopped by {signal.Signals(signal_number).name}. {RESUME}'
+    return f'Stopped by {signal.Signals(signal_number).name}. {RESUME.capitalize()}.'
 
 
 def _parse_flags(arguments):
@@ -104,11 +104,11 @@ def run(main, hard):
     try:
         app.run(main, flags_parser=_parse_flags)
     except (UserError, OSError, MemoryError, tf.errors.OpError) as error:
-        run_log.last_line('error: ' + run_log.failure(error))
+        run_log.write_last_line('error: ' + run_log.failure(error))
         status = 1
     except (Stopped, KeyboardInterrupt) as stopped:
         number = getattr(stopped, 'signal_number', signal.SIGINT)
-        run_log.last_line(stop_line(number))
+        run_log.write_last_line(stop_line(number))
         status = 128 + number
     except SystemExit as end:
         status = end.code or 0

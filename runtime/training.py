@@ -21,12 +21,7 @@ def estimator_spec(loss, train_op):
 
 
 def check_runtime(num_gpus, task):
-    """Raise UserError if this TensorFlow cannot divide a batch and the flags ask for that.
-
-    Args:
-        num_gpus: the flag.
-        task: this process's Task, or None on one machine.
-    """
+    """Raise UserError if this TensorFlow cannot divide a batch and --num_gpus or a Task asks."""
     if not HAS_ESTIMATOR and (num_gpus > 1 or task is not None):
         raise UserError(
             f'{f"--num_gpus={num_gpus}" if num_gpus > 1 else cluster.ENVIRONMENT}: TensorFlow '
@@ -34,7 +29,7 @@ def check_runtime(num_gpus, task):
             'TensorFlow 1.15 to 2.15, or train on one device.')
 
 
-def train(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):
+def run_updates(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):
     """Train up to update `max_steps`, which includes the updates before this start.
 
     Args:

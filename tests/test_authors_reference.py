@@ -287,10 +287,10 @@ def test_bias_correction_stage(session, network_outputs, repeated_outputs, with_
         return session.run(resnet_model.predictions(batch, settings, step, 'channels_last',
                                                     'batch', 'bias'))
 
-    batches = bic_layer.batches(schedule)
-    updates = list(range(min(batches.num_distinct, num_updates)))
+    num_distinct, _ = bic_layer.distinct_batches(schedule)
+    updates = list(range(min(num_distinct, num_updates)))
     if num_updates == schedule.num_updates:
-        updates.append(batches.num_full)  # the short one at the end
+        updates.append(num_images * schedule.epochs // batch_size)  # the short one at the end
     parts = [logits(update) for update in updates]
     stored = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     rows = []

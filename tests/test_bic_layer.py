@@ -82,15 +82,13 @@ def test_batches_run_over_epoch_borders(images, batch, epochs):
     stream = list(range(images)) * (2 * epochs)
     plain = [stream[i:i + batch] for i in range(0, len(stream), batch)]
     assert schedule.num_updates == len(plain)
-    batches = bic_layer.batches(schedule)
-    assert batches.num_distinct <= images // np.gcd(images, batch)  # lcm(images, batch) / batch
-    stored = [i % images for i in range(batches.num_distinct * batch)]
-    short = batches.num_full * batch
-    stored += [i % images for i in range(short, short + batches.num_short)]
+    num_distinct, num_short = bic_layer.distinct_batches(schedule)
+    assert num_distinct <= images // np.gcd(images, batch)  # lcm(images, batch) / batch
+    stored = stream[:num_distinct * batch] + stream[len(stream) - num_short:]
     for update, chosen in enumerate(plain):
-        rows = bic_layer.rows(batches, update, 'batch')
+        rows = bic_layer.stored_rows(schedule, update, 'batch')
         assert [stored[row] for row in rows] == chosen
-        assert bic_layer.rows(batches, update, 'moving').tolist() == chosen
+        assert bic_layer.stored_rows(schedule, update, 'moving').tolist() == chosen
 
 
 @pytest.mark.parametrize('images, batch, epochs, batch_norm', [
@@ -107,11 +105,11 @@ def test_fit_on_stored_logits_is_plain_training(session, tmp_path, images, batch
         mean = base[chosen].mean(axis=0) if batch_norm == 'batch' else 0
         return np.float32(base[chosen] + 0.7 * mean)
 
-    batches = bic_layer.batches(schedule)
     if batch_norm == 'batch':
-        places = [np.arange(i * batch, (i + 1) * batch) for i in range(batches.num_distinct)]
-        if batches.num_short:
-            places.append(batches.num_full * batch + np.arange(batches.num_short))
+        num_distinct, num_short = bic_layer.distinct_batches(schedule)
+        places = [np.arange(i * batch, (i + 1) * batch) for i in range(num_distinct)]
+        if num_short:
+            places.append(images * schedule.epochs - num_short + np.arange(num_short))
     else:
         places = [np.arange(images)]
     parts = [compact(session, batch_logits(place % images), labels[place % images], 2)
@@ -211,7 +209,7 @@ def test_cross_entropy_of_what_is_stored(session):
     logits, labels = random_case(4, batch=1500)
     stored = compact(session, logits, labels, 2)
     for pair in ((1., 0.), (0.6, -0.4), (-12389., 3.)):
-        assert bic_layer.cross_entropy(stored, *pair) == pytest.approx(oracles.cross_entropy(
+        assert bic_layer.mean_cross_entropy(stored, *pair) == pytest.approx(oracles.cross_entropy(
             oracles.correct(np.float32(logits).astype(np.float64), *pair, 4), labels), rel=1e-5)
 
 

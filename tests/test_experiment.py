@@ -7,7 +7,7 @@ import os
 import pytest
 from made_checkpoints import damage, save_checkpoint
 
-from runtime import experiment, files, state
+from runtime import experiment, files, run_log, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
@@ -196,36 +196,6 @@ def test_a_finished_experiment_is_said_to_be_one_before_it_is_overwritten(tmp_pa
     assert len(state.finished_steps(str(tmp_path))) == SETTINGS.num_steps
 
 
-def test_overwrite_deletes_logs_and_exports_that_the_program_made_in_model_dir(tmp_path):
-    other = SETTINGS._replace(seed=7)
-    for log in ('train.log', 'logs/second.log', 'run.log'):
-        with hold(tmp_path, log_file=str(tmp_path / log)):
-            (tmp_path / log).parent.mkdir(exist_ok=True)
-            (tmp_path / log).write_text('')
-    export = tmp_path / 'export' / '3'
-    experiment.remember_file(str(tmp_path), str(export))
-    experiment.remember_file(str(tmp_path), str(tmp_path.parent / 'elsewhere'))
-    export.mkdir(parents=True)
-    (export / 'saved_model.pb').write_text('')
-    with hold(tmp_path):  # the same experiment; nothing of this is forgotten
-        found = json.loads((tmp_path / 'experiment.json').read_text())
-        assert found['own_files'] == ['export/3', 'logs/second.log', 'train.log']
-    (tmp_path / 'logs' / 'diary.txt').write_text('')
-    refused(tmp_path, '(logs)', settings=other, overwrite=True)
-    os.remove(str(tmp_path / 'logs' / 'diary.txt'))
-    with hold(tmp_path, settings=other, overwrite=True):
-        assert sorted(os.listdir(str(tmp_path))) == ['experiment.json', 'lock']
-
-
-def test_a_log_file_that_was_there_before_is_not_deleted(tmp_path):
-    with hold(tmp_path):
-        (tmp_path / 'notes.txt').write_text('mine')
-    with hold(tmp_path, log_file=str(tmp_path / 'notes.txt')):
-        pass
-    refused(tmp_path, 'notes.txt', settings=SETTINGS._replace(seed=7), overwrite=True)
-    assert (tmp_path / 'notes.txt').read_text() == 'mine'
-
-
 def failing(number):
     def fail(*_):
         raise OSError(number, os.strerror(number))
@@ -273,3 +243,15 @@ def test_a_folder_in_model_dir_of_another_user_is_refused_before_any_work(tmp_pa
         (tmp_path / '0_classifier').mkdir()
     monkeypatch.setattr(os, 'access', lambda path, _: False)
     refused(tmp_path, '0_classifier', 'permission')
+
+
+def test_a_warning_from_before_the_log_is_open_is_in_it_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_log.LOG, 'handlers', [])
+    run_log.open_log(None)
+    run_log.LOG.info('warning: no locks')
+    run_log.LOG.info('reading lists')
+    run_log.open_log(str(tmp_path / 'run.log'))
+    run_log.log_start('data')
+    text = (tmp_path / 'run.log').read_text()
+    assert text.count('warning: no locks') == 1 and 'reading lists' not in text
+    assert capsys.readouterr().out.count('warning: no locks') == 1

@@ -76,18 +76,18 @@ def answers(folder, signature, name, values):
 
 def evaluation(exported, step, monkeypatch):
     """What the driver's evaluation says of the same images, its logits too."""
-    original = resnet_model.evaluate
+    original = resnet_model.image_metrics
 
     def with_logits(logits, labels, bias, num_new):
         corrected = bic_layer.correct(logits, *bias, num_new=num_new)
         return dict(original(logits, labels, bias, num_new), logits=corrected,
                     logits_uncorrected=logits, probabilities=tf.nn.softmax(corrected))
 
-    monkeypatch.setattr(resnet_model, 'evaluate', with_logits)
+    monkeypatch.setattr(resnet_model, 'image_metrics', with_logits)
     machine = types.SimpleNamespace(session_config=None, data_format='channels_last')
     prefix, = glob.glob(str(exported.model / '{}_classifier'.format(step) / '*-[1-9]*.index'))
     files = np.array([os.fsencode(path) for path in exported.files], object)
-    with resnet_model.frozen(prefix.replace('.index', ''), machine, exported.settings,
+    with resnet_model.frozen_classifier(prefix.replace('.index', ''), machine, exported.settings,
                              step) as frozen:
         return frozen.forward(
             lambda: pipeline.evaluation_dataset(files, np.zeros(len(files), int),
@@ -258,9 +258,8 @@ def test_classify_as_json(exported, run_classify):
         expected['top5_probabilities'][0].tolist())
 
 
-def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_path, monkeypatch):
-    """One batch has none, one several, one nothing else; each is named, the others come out."""
-    monkeypatch.setattr(export_lib, 'BATCH_SIZE', 3)
+def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_path):
+    """Each is named, the others come out."""
     jpeg, png = FORMATS['rgb.jpg'], FORMATS['rgb.png']
     bad = {'cut.png': (png[:-20], 'cut off'), 'cut.jpg': (jpeg[:-60], 'cut off'),
            'page.jpg': (b'<html>', 'HTML or SVG'), 'empty.png': (b'', 'empty'),
@@ -285,16 +284,6 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
     whole = run_classify('--json', exported.exports, *good)[1]
     assert [json.loads(line)['top5'][0]['label'] for line in whole.splitlines()] == [
         image['top5'][0]['label'] for image in said if 'top5' in image]
-
-
-def test_classify_goes_on_after_a_batch_of_which_nothing_is_there(
-        exported, run_classify, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_lib, 'BATCH_SIZE', 2)
-    gone = [str(tmp_path / name) for name in ('a.jpg', 'b.jpg')]
-    status, out, err = run_classify(exported.exports, *gone + exported.files[:1])
-    assert status == 1 and out.splitlines()[0] == exported.files[0]
-    assert err.splitlines() == ['error: {}: No such file or directory'.format(path)
-                                for path in gone]
 
 
 @pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])

@@ -60,8 +60,8 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
             ('runtime.results:write_results', 2, KILL),  # right after the first record
             (AFTER_UPDATE, 4, INTERRUPT),
             ('bic_layer:fit', 1, KILL),  # between the stages
-            ('bic_layer:rows', 3, TERMINATE),  # inside stage 2
-            ('imagenet_main:evaluate', 1, TERMINATE),  # after stage 2
+            ('bic_layer:stored_rows', 3, TERMINATE),  # inside stage 2
+            ('runtime.evaluation:evaluate_step', 1, TERMINATE),  # after stage 2
             ('runtime.state:save_step', 1, KILL)):
         result = run(data, model, (where, count, how),
                      status={KILL: KILLED, TERMINATE: TERMINATED, INTERRUPT: 130}[how])
@@ -127,7 +127,7 @@ def test_a_folder_lost_during_a_run_is_said_and_not_created_again(data, tmp_path
 def test_a_log_that_was_deleted_is_made_anew(data, tmp_path):
     model, log = tmp_path / 'model', tmp_path / 'model.log'
     result = run(data, model, (AFTER_UPDATE, 3, f'os.remove({str(log)!r})'),
-                 ('imagenet_main:evaluate', 1, TERMINATE), status=TERMINATED)
+                 ('runtime.evaluation:evaluate_step', 1, TERMINATE), status=TERMINATED)
     rest = result.out[result.out.index('\n', result.out.index('update 2 of 4')) + 1:]
     assert log.read_text() == rest + result.err.replace(signals.ANSWER.decode(), '')
     log.unlink()

@@ -19,7 +19,7 @@ import bic_layer
 import imagenet_main
 from data import checks, pipeline
 from logs import log_reader, published
-from runtime import checkpoints, machine, state
+from runtime import checkpoints, evaluation, machine, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
@@ -147,17 +147,19 @@ class Tiny:
 def tiny(tmp_path_factory):
     found = Tiny(tmp_path_factory.mktemp('tiny'))
 
-    def watch(name, original):
-        def watched(run, step, *arguments):
+    def watch(module, name):
+        original = getattr(module, name)
+
+        def watched(run, step, *args, **kwargs):
             before = checkpoint_files(found.model_dir)
-            returned = original(run, step, *arguments)
+            returned = original(run, step, *args, **kwargs)
             found.around.append((name, step, before, checkpoint_files(found.model_dir)))
             return returned
-        patch.setattr(imagenet_main, name, watched)
+        patch.setattr(module, name, watched)
 
     with pytest.MonkeyPatch.context() as patch:
-        watch('fit_bias', imagenet_main.fit_bias)
-        watch('evaluate', imagenet_main.evaluate)
+        watch(imagenet_main, 'fit_bias')
+        watch(evaluation, 'evaluate_step')
         patch.setattr(checkpoints, 'prune', lambda *_: None)  # the weights before the first update
         run_driver(found.arguments(found.model_dir, found.log))
     return found
@@ -263,7 +265,8 @@ def test_stage_1_changes_weights_and_statistics(tiny, step):
 def test_nothing_but_stage_1_changes_the_classifier(tiny):
     """Bit for bit: stage 2 leaves beta and gamma in a file of their own, evaluation nothing."""
     assert [(name, step) for name, step, _, _ in tiny.around] == [
-        ('evaluate', 0), ('fit_bias', 1), ('evaluate', 1), ('fit_bias', 2), ('evaluate', 2)]
+        ('evaluate_step', 0), ('fit_bias', 1), ('evaluate_step', 1), ('fit_bias', 2),
+        ('evaluate_step', 2)]
     for _, step, before, after in tiny.around:
         assert after == before and any(f'{step}_classifier' in path for path in before)
     for step in range(1, G):
@@ -556,7 +559,7 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
         image_size=12)
     assert found.status == 0, found.err
     lines = found.out.splitlines()
-    at = lines.index(f'TensorFlow {tf.__version__} on the CPU, channels_last')
+    at = lines.index(f'TensorFlow {tf.__version__} on the CPU, 1 threads, channels_last')
     assert lines[at + 1].startswith('warning: CUDA_VISIBLE_DEVICES=0: TensorFlow finds no GPU: ')
     early = lines[at + 2:at + 4]
     assert '--batch_norm_decay=0.9' in early[0] and '--train_epochs' in early[0]

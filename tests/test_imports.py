@@ -18,7 +18,9 @@ MAY_IMPORT = {
 # Modules of `runtime` that use the whole method, for a task of their own. Only the files named
 # import them, so the import rule holds for everything else in `runtime`.
 USE_THE_METHOD = {
+    'runtime/evaluation.py': {'imagenet_main.py'},
     'runtime/export.py': {'imagenet_main.py', 'logs/classify.py'},
+    'runtime/plan.py': {'imagenet_main.py'},
     'runtime/self_check.py': {'imagenet_main.py'},
 }
 

@@ -499,8 +499,8 @@ def test_metrics_of_logits(session):
     logits = (2 * stream.randn(200, 12)).astype(np.float32)
     labels = stream.randint(0, 12, 200).astype(np.int32)
     for bias in (None, (0.5, -0.7), (1., 0.), (2., 1.)):
-        outputs = session.run(resnet_model.evaluate(tf.constant(logits), tf.constant(labels), bias,
-                                                    4))
+        outputs = session.run(resnet_model.image_metrics(
+            tf.constant(logits), tf.constant(labels), bias, 4))
         corrected = oracles.correct(logits, bias[0], bias[1], 8) if bias else logits
         found = results_lib.metrics(outputs, labels)
         assert found == {
@@ -516,8 +516,8 @@ def test_no_correction_is_beta_1_and_gamma_0(session):
     stream = np.random.RandomState(10)
     logits = tf.constant(stream.randn(300, 6).astype(np.float32))
     labels = tf.constant(stream.randint(0, 6, 300).astype(np.int32))
-    without, with_one = session.run([resnet_model.evaluate(logits, labels, None, 2),
-                                     resnet_model.evaluate(logits, labels, (1., 0.), 2)])
+    without, with_one = session.run([resnet_model.image_metrics(logits, labels, None, 2),
+                                     resnet_model.image_metrics(logits, labels, (1., 0.), 2)])
     for name in without:
         np.testing.assert_array_equal(without[name], with_one[name])
         if name.endswith('_before'):
@@ -528,7 +528,8 @@ def test_no_correction_is_beta_1_and_gamma_0(session):
 def test_top_k_is_of_the_seen_classes_at_most(session, seen):
     logits = np.random.RandomState(seen).randn(50, seen).astype(np.float32)
     labels = np.full(50, seen - 1, np.int32)
-    outputs = session.run(resnet_model.evaluate(tf.constant(logits), tf.constant(labels), None, 1))
+    outputs = session.run(resnet_model.image_metrics(
+        tf.constant(logits), tf.constant(labels), None, 1))
     assert outputs['top5'].mean() == pytest.approx(oracles.top_k(logits, labels, 5))
     assert outputs['top5'].all() == (seen <= 5)
 

@@ -1,4 +1,4 @@
-"""The figures of a step."""
+"""The results of a step."""
 import numpy as np
 import pytest
 

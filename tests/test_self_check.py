@@ -26,7 +26,8 @@ def layouts(tmp_path_factory):
 @pytest.fixture
 def check(layouts, monkeypatch, tmp_path, said):
     """Runs the driver's --self_check with these numbers; `change` gets those stored, to change."""
-    monkeypatch.setattr(self_check, 'all_numbers', lambda machine_, gpu: (layouts, 10.))
+    monkeypatch.setattr(self_check, 'all_numbers', lambda here, has_gpu: layouts)
+    monkeypatch.setattr(self_check, 'update_speed', lambda *_: 10.)
     monkeypatch.setattr(self_check, 'SECONDS', 0.)
     monkeypatch.setattr(machine, 'why_no_gpu', lambda: 'another process would find out')
     monkeypatch.setattr(imagenet_main.run_log, 'open_log', lambda path: None)

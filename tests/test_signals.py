@@ -61,8 +61,8 @@ def test_a_notice_of_preemption_saves_and_is_resumed(data, tmp_path, name):
     model = tmp_path / 'model'
     twice = f'os.kill(os.getpid(), signal.{name})\n' * 2
     result = run(data, model, (AFTER_UPDATE, 3, twice), status=128 + getattr(signal, name))
-    assert name in result.err.splitlines()[-1] and RESUME in result.err
-    again = run(data, model, ('imagenet_main:evaluate', 1, KILL))
+    assert name in result.err.splitlines()[-1] and RESUME.capitalize() in result.err
+    again = run(data, model, ('runtime.evaluation:evaluate_step', 1, KILL))
     assert 'resuming step 1 at update 3 of 4' in again.out
 
 
@@ -75,7 +75,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
 def test_what_ends_a_run_stands_in_the_log_when_the_terminal_is_gone(data, tmp_path):
     no_terminal = 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n'
     run(data, tmp_path / 'model', (AFTER_UPDATE, 3, no_terminal + TERMINATE), status=TERMINATED)
-    assert f'Stopped by SIGTERM. {RESUME}' in (tmp_path / 'model.log').read_text()
+    assert f'Stopped by SIGTERM. {RESUME.capitalize()}' in (tmp_path / 'model.log').read_text()
 
 
 def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):

@@ -102,7 +102,7 @@ def _row(options, num_images, target):
     measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet100']._replace(image_size=SIDE)
     schedule = settings_lib.schedule(settings, num_images, bic_layer.EPOCHS_FACTOR)
-    batches = bic_layer.batches(schedule)
+    num_distinct, num_short = bic_layer.distinct_batches(schedule)
     stream = np.random.RandomState(0)
     images = stream.standard_normal([num_images, SIDE, SIDE, 3]).astype(np.float32) * 60
     classes = np.arange(num_images, dtype=np.int32) % settings.seen(STEP)
@@ -117,14 +117,14 @@ def _row(options, num_images, target):
         update_seconds, batch_seconds = measure.best(
             [lambda: update(0), following], TURNS, time.process_time)
         stored = following()
-    rows = batches.num_distinct * settings.batch_size + batches.num_short
+    rows = num_distinct * settings.batch_size + num_short
     stored = {name: np.resize(value, (rows,) + value.shape[1:]) for name, value in stored.items()}
     fit = measure.best([lambda: bic_layer.fit_logits(
         stored, schedule, 'batch', os.path.join(options.folder, 'bias'))], 3, time.process_time)[0]
     # A short batch takes its share of a full one.
     ours = batch_seconds * rows / settings.batch_size + fit
     loops = update_seconds * num_images * schedule.epochs / settings.batch_size
-    distinct = batches.num_distinct + (batches.num_short > 0)
+    distinct = num_distinct + (num_short > 0)
     return measure.Row(
         f'stage 2, {num_images:,} images: {schedule.num_updates:,} updates, {distinct} distinct '
         f'batches, fit {measure.seconds_text(fit)}',

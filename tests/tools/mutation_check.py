@@ -124,8 +124,8 @@ MUTATIONS = (
          'borders or plain_training'),
         ('the constant of old labels left out', 'reduce_mean(ce + constants)', 'reduce_mean(ce)',
          'gradient'),
-        ('batches cut at epoch borders', 'stored_batch = update % plan.num_distinct',
-         'stored_batch = update % max(1, plan.num_images // plan.batch_size)', 'borders'))
+        ('batches cut at epoch borders', 'stored_batch = update % num_distinct',
+         'stored_batch = update % max(1, schedule.num_images // schedule.batch_size)', 'borders'))
     + mutations_of(
         'resnet_model.py', 'resnet_model',
         ('temperature 1 of the teacher', 'tf.nn.softmax(teacher_logits / temperature)',
@@ -144,7 +144,7 @@ MUTATIONS = (
          'test_loss_and_gradient'),
         ('unseen classes in the loss', 'logits = logits[:, :seen]  # unseen', 'pass  # unseen',
          'test_loss_and_gradient'),
-        ('the teacher is not corrected', "if params['teacher_bias'] is not None:", 'if False:',
+        ('the teacher is not corrected', 'if teacher_bias is not None:', 'if False:',
          'test_loss_and_gradient'),
         ('the teacher is corrected in all old classes', 'num_new=settings.new(step - 1)',
          'num_new=old', 'test_loss_and_gradient'),
@@ -167,8 +167,8 @@ MUTATIONS = (
         ('weight decay without the dense bias', "if 'batch_normalization' not in variable.name",
          "if 'kernel' in variable.name", 'decay'),
         ('stage 1 momentum 0.8', 'MOMENTUM = 0.9', 'MOMENTUM = 0.8', 'test_momentum'),
-        ('the teacher on batch statistics', 'network(features, settings, False, STORED_NETWORK',
-         'network(features, settings, True, STORED_NETWORK', 'test_loss_and_gradient'),
+        ('the teacher on batch statistics', 'network(images, settings, False, STORED_NETWORK',
+         'network(images, settings, True, STORED_NETWORK', 'test_loss_and_gradient'),
         ('the teacher starts at random', 'if teacher:\n        tf.train.init_from',
          'if False:\n        tf.train.init_from', 'start_from'),
         ('weight decay of the stored network too', "in tf.trainable_variables(NETWORK + '/')\n",
@@ -239,12 +239,12 @@ MUTATIONS = (
          'batch = tf.maximum(', 'as_one'))
     + mutations_of(
         'resnet_model.py', 'replicas',
-        ('replicas: losses logged of the first alone', "if params.get('num_replicas', 1) > 1:",
-         'if False:', 'as_one'))
+        ('replicas: losses logged of the first alone', 'if num_replicas > 1:\n        watched',
+         'if False:\n        watched', 'as_one'))
     + mutations_of(
         'runtime/export.py', 'export',
-        ('an export that corrects all classes', 'num_new=settings.new(finished.step)',
-         'num_new=settings.seen(finished.step)', 'drivers'),
+        ('an export that corrects all classes', 'num_new=settings.new(step)',
+         'num_new=settings.seen(step)', 'drivers'),
         ('an export on batch statistics', "images, settings, False, resnet_model.NETWORK",
          "images, settings, True, resnet_model.NETWORK", 'drivers'))
     + mutations_of(
@@ -261,7 +261,9 @@ MUTATIONS = (
         ('the pair of two steps before', 'state.bias_of(records[step - 1])',
          'state.bias_of(records[step - 2])', 'first_update'),
         ('no teacher correction at the third step', 'if step >= 2 and', 'if step >= 3 and',
-         'first_update'),
+         'first_update'))
+    + mutations_of(
+        'runtime/evaluation.py', 'imagenet_main',
         ('features of the first images for the last',
          "outputs['features'][-len(training.indices):]",
          "outputs['features'][:len(training.indices)]", 'exemplars')))

@@ -1,0 +1,105 @@
+"""Evaluation of a step's classifier: in a run, or of the checkpoints that a run left behind."""
+
+import numpy as np
+
+import bic_layer
+import resnet_model
+from data import checks, pipeline
+from logs import measures
+from logs.log_reader import COUNTS
+from runtime import LOG, checkpoints, results, run_log, state
+from runtime.errors import UserError
+
+
+def evaluate_step(run, step, classifier, bias, samples, with_features):
+    """Evaluate `step` in one pass over validation, test and, for herding, training images.
+
+    Args:
+        run: the Run.
+        step: t, counted from 0.
+        classifier: the step's Frozen.
+        bias: (beta, gamma) of the step, or None.
+        samples: its (training, validation, test) Samples.
+        with_features: bool, whether to return the features of the training images.
+
+    Returns:
+        (results, predicted, features): as results.compute_results returns them, and float32
+        [training images, dimensions] or None.
+    """
+    training, _, _ = samples
+    parts = list(results.evaluated_samples(step, samples))
+    if with_features:
+        parts.append(training)
+    files = np.concatenate([part.files for part in parts])
+    classes = np.concatenate([part.class_indices for part in parts])
+    num_parallel_calls = run.machine.num_parallel_calls
+
+    def dataset():
+        return pipeline.evaluation_dataset(files, classes, run.settings, num_parallel_calls)
+
+    with checks.around_stage(run, lambda: checks.files_in_flight(
+            files, classifier.position, pipeline.evaluation_batch_size(run.settings),
+            num_parallel_calls)):
+        outputs = classifier.forward(dataset, len(files), outputs='evaluation',
+                                     batch_norm='moving', bias=bias)
+    checks.no_nan(outputs['cross_entropy'], files, classifier.checkpoint)
+    row, predicted = results.compute_results(step, run.settings, samples, bias, outputs)
+    features = outputs['features'][-len(training.indices):] if with_features else None
+    return row, predicted, features
+
+
+def evaluate_checkpoints(run, own):
+    """Evaluate the steps whose checkpoints are in model_dir.
+
+    `own`: whether this program made them; otherwise the authors' code did.
+    """
+    num_steps = run.settings.num_steps
+    records = state.finished_steps(run.model_dir) if own else None
+    checks.leave_out_bad_images(run, len(records) if own else num_steps)
+    planned = list(run.planned_samples())
+    rows = []
+    for step, checkpoint in _evaluated_steps(run, records):
+        if own:
+            bias = state.bias_of(records[step])
+            counts = {name: records[step]['results'][name] for name in COUNTS}
+        else:
+            bias = _authors_bias(run, step)
+            counts = {name: len(part.indices) for name, part in zip(COUNTS, planned[step])}
+        run_log.log_counts(step, counts.values())
+        with resnet_model.frozen_classifier(checkpoint, run.machine, run.settings,
+                                            step) as classifier:
+            row, predicted, _ = evaluate_step(run, step, classifier, bias, planned[step],
+                                              with_features=False)
+        results.write_predictions(run.model_dir, step, run.split, planned[step][-1], predicted)
+        rows.append(measures.without_trivial_top5(dict(row, **counts)))
+        results.log_step(num_steps, rows)
+    if not rows:
+        raise UserError(f'{run.model_dir}: no checkpoint of a finished step. A run keeps those of '
+                        'earlier steps only with --keep_checkpoints.')
+    results.log_table(rows)
+
+
+def _evaluated_steps(run, records):
+    """Yield (step, checkpoint prefix) of the steps that can be evaluated; log the others.
+
+    `records`: of the finished steps; None for checkpoints of the authors' code, which has none.
+    """
+    for step in range(run.settings.num_steps):
+        finished = records is None or step < len(records)
+        checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(run.model_dir, step),
+                                             verify=finished)
+        if checkpoint and finished:
+            yield step, checkpoint
+        else:
+            LOG.info('step %d of %d: %s', step + 1, run.settings.num_steps,
+                     'not finished' if checkpoint else 'no checkpoint')
+
+
+def _authors_bias(run, step):
+    """Return (beta, gamma) from the folder that the authors' code made; None for no correction."""
+    if not step or not run.settings.bias_correction:
+        return None
+    bias = bic_layer.load(checkpoints.bias_dir(run.model_dir, step))
+    if bias is None:
+        run_log.warn([f'step {step + 1}: no {step}_bias to read: not corrected'])
+    return bias

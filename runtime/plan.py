@@ -1,0 +1,78 @@
+"""The plan of an experiment: the image sets, updates and warnings of all of its steps."""
+
+import dataclasses
+
+import bic_layer
+import exemplar
+from data import lists, samples
+from runtime import machine, progress, results, run_log
+from runtime import settings as settings_lib
+from runtime.signals import STOP
+
+
+@dataclasses.dataclass
+class Run:
+    """One experiment while it runs.
+
+    Fixed:
+        settings: the experiment's Settings.
+        data_dir, model_dir: its folders.
+        digests: {name of a list file: its SHA-256}.
+        machine: the Machine that computes.
+        pretrained: the Pretrained that the first step starts from, or None.
+
+    Changing:
+        split: the Split; --skip_bad_images takes images out of it, group by group.
+        run_time: the RunTime, once the steps are planned.
+        keeps_checkpoints: whether finished steps keep their classifiers.
+    """
+
+    settings: settings_lib.Settings
+    data_dir: str
+    model_dir: str
+    digests: dict
+    machine: machine.Machine
+    pretrained: object
+    split: lists.Split
+    run_time: progress.RunTime = None
+    keeps_checkpoints: bool = False
+
+    def samples(self, step, exemplars):
+        """Return the (training, validation, test) Samples of `step`.
+
+        `exemplars`: one int64 array of indices into the train list per old class, as stored.
+        """
+        return samples.step_samples(self.split, self.settings, step, exemplars,
+                                    exemplar.step_counts(self.settings, step))
+
+    def planned_samples(self):
+        """Yield the Samples of every step, which hold as many images as those of `samples`."""
+        return samples.planned_samples(self.split, self.settings, [
+            exemplar.step_counts(self.settings, step) for step in range(self.settings.num_steps)])
+
+    def schedules(self, step, step_samples):
+        """Return the Schedules of both stages; None for stage 2 of a step without correction."""
+        training, validation, _ = step_samples
+        stage1 = settings_lib.schedule(self.settings, len(training.indices))
+        if step == 0 or not self.settings.bias_correction:
+            return stage1, None
+        return stage1, settings_lib.schedule(self.settings, len(validation.indices),
+                                             bic_layer.EPOCHS_FACTOR)
+
+
+def make_plan(run, log_steps=False):
+    """Plan all steps: set run.run_time, and warn of settings that cannot work.
+
+    `log_steps`: whether to log the images and updates of each step.
+    """
+    planned = []
+    for step, step_samples in enumerate(run.planned_samples()):
+        STOP.check()
+        planned.append(run.schedules(step, step_samples))
+        if log_steps:
+            run_log.log_counts(step, [len(part.indices) for part in step_samples])
+            run_log.log_updates(*planned[-1])
+    run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
+    run_log.warn(exemplar.memory_warnings(run.settings, run.split))
+    run_log.warn(results.unequal_test_warnings(run.split))
+    run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
