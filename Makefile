@@ -35,7 +35,7 @@ demo:
 test:
 	@requirements/setup.sh requirements/test.txt requirements/plot.txt
 	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint:
 	@requirements/setup.sh requirements/test.txt

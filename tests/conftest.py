@@ -1,4 +1,4 @@
-"""Shared by the tests of the method. TensorFlow is imported only where a test needs it."""
+"""Fixtures of several test files. TensorFlow is imported only where a test needs it."""
 import logging
 import os
 
@@ -19,8 +19,17 @@ def session():
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
     config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True  # takes longer than it saves
     with tf.Graph().as_default(), tf.Session(config=config) as open_session:
         yield open_session
+
+
+@pytest.fixture(scope='session')
+def data(tmp_path_factory):
+    """A folder data set of four classes, for tests that leave it as it is."""
+    import tiny_runs
+
+    return tiny_runs.make_folder(tmp_path_factory.mktemp('tiny') / 'data')
 
 
 @pytest.fixture

@@ -84,8 +84,9 @@ def checkpoint(weights, tmp_path_factory):
 def opened_graph():
     """A session on a graph of its own, which does not become the default graph."""
     tf.disable_v2_behavior()
-    session = tf.Session(graph=tf.Graph(), config=tf.ConfigProto(
-        intra_op_parallelism_threads=1, inter_op_parallelism_threads=1))
+    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    session = tf.Session(graph=tf.Graph(), config=config)
     yield session
     session.close()
 

@@ -12,20 +12,17 @@ import exemplar
 import resnet_model
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from data import pipeline, preprocessing
-from data import samples as samples_lib
 from runtime import num_cores
 from runtime import settings as settings_lib
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'bench')
 sys.path.insert(0, BENCH)
 
-import evaluation  # noqa: E402
 import herding  # noqa: E402
 import images as images_bench  # noqa: E402
 import measure  # noqa: E402
 import run as run_bench  # noqa: E402
 import stage2  # noqa: E402
-import start_up  # noqa: E402
 
 SETTINGS = settings_lib.DATASETS['glyphs100']._replace(
     num_classes=6, num_increments=3, resnet_size=8, image_size=8, batch_size=4, train_epochs=6,
@@ -113,42 +110,8 @@ def test_crops(session, tmp_path, height, width):
     assert (shares >= 0.999).all()
 
 
-def test_lists_and_split(tmp_path):
-    folder = start_up.write_lists(str(tmp_path), train_lines=230, test_lines=40, classes=10)
-    train, validation, test = start_up.plain(folder, 10, 4, 1993)
-    train_list, test_list, split = start_up.ours(folder, 10, 4, 1993)
-    for expected, samples in (
-            (train, samples_lib.training_samples(split, range(10), [])),
-            (validation, samples_lib.validation_samples(split, 10, 4))):
-        paths = [os.fsdecode(path) for path in train_list.paths[samples.indices]]
-        assert list(zip(paths, samples.class_indices.tolist())) == expected
-    assert [(os.fsdecode(path), c) for path, c in zip(
-        test_list.paths, split.test_classes.tolist())] == test
-
-
-def test_the_graph_does_not_grow_with_the_images(session):
-    assert abs(start_up.graph_bytes(20000, False) - start_up.graph_bytes(20, False)) < 100
-    assert start_up.graph_bytes(20000, True) > 10 * start_up.graph_bytes(20, True)
-
-
-def test_evaluation_in_one_pass(session, photos, checkpoint):
-    settings = SETTINGS._replace(num_classes=10, num_increments=2)
-    with tf.Graph().as_default(), tf.Session() as other:  # of 10 classes
-        resnet_model.network(tf.zeros([1, 8, 8, 3]), settings, False, resnet_model.NETWORK,
-                             'channels_last')
-        other.run(tf.global_variables_initializer())
-        checkpoint = tf.train.Saver().save(other, checkpoint + '10')
-    # So large a gamma puts the five new classes on top, whatever the weights.
-    given = (photos, np.arange(10), 4, settings, STEP, (1., 1000.), checkpoint)
-    found = evaluation.ours(*given)
-    assert found == pytest.approx(evaluation.plain(*given, teacher=False))
-    assert found['val_top5'] == 0
-    assert found['top5'] == pytest.approx(5 / 6)
-
-
 def test_each_row_is_known_by_name_and_printed(capsys):
     names = list(run_bench.rows_of_modules())
-    assert {'herding', 'stage2', 'images', 'start-up', 'evaluation', 'update-224', 'step',
-            'archives'} <= set(names)
+    assert {'herding', 'stage2', 'images'} <= set(names)
     run_bench.show(measure.Row('item', '2 s', '1 s', 2., '>= 2'))
     assert capsys.readouterr().out == '| item | 2 s | 1 s | 2 | >= 2 |\n'

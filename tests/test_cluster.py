@@ -1,35 +1,33 @@
 """Runs on several machines: here two processes that talk over the loopback interface."""
-import csv
 import os
 import shutil
 import threading
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
-import test_replicas
 import tiny_runs
-from made_checkpoints import save_checkpoint
+from made_checkpoints import read_checkpoint, save_checkpoint
+from tiny_runs import AFTER_UPDATE, TERMINATE, TERMINATED, assert_refused
 
 from runtime import checkpoints, cluster, state, training
 from runtime.errors import UserError
 
 # Groups of 3 and 1 classes.
-SETTINGS = {'train_epochs': 5, 'lr_boundaries': '3', 'keep_checkpoints': True, 'first_classes': 3,
-            'num_increments': 1}
-AFTER_UPDATE = 'runtime.progress:Hook.after_run'
+SETTINGS = {'train_epochs': 3, 'lr_boundaries': '2', 'keep_checkpoints': True, 'first_classes': 3,
+            'num_increments': 1, 'shallow': False}
 HANGS = 600  # seconds: a job that takes longer waits for something that never comes
 
 
-def run_pair(data, model, faults=((), ()), flags=({}, {}, {}), **settings):
-    """Starts the chief and as many workers as `faults` are for; returns the Results of all."""
-    machines = ['127.0.0.1:{}'.format(port) for port in tiny_runs.free_ports(len(faults))]
-    processes = [
-        tiny_runs.Process(
-            flags[i].pop('data', str(data)), str(model), faults[i],
-            **dict(SETTINGS, **settings, **flags[i]),
-            tf_config={'cluster': {'worker': machines}, 'task': {'type': 'worker', 'index': i}})
-        for i in range(len(faults))]
+def task(machines, index):
+    """Return the TF_CONFIG of one of several machines."""
+    return {'cluster': {'worker': machines}, 'task': {'type': 'worker', 'index': index}}
+
+
+def run_pair(data, model, *faults_of_worker):
+    """Run a chief and a worker to their ends; return both Results."""
+    machines = [f'127.0.0.1:{port}' for port in tiny_runs.free_ports(2)]
+    processes = [tiny_runs.Process(data, str(model), faults, task(machines, index), **SETTINGS)
+                 for index, faults in enumerate(((), faults_of_worker))]
     timers = [threading.Timer(HANGS, os.kill, (process.pid, 9)) for process in processes]
     for timer in timers:
         timer.start()
@@ -37,6 +35,12 @@ def run_pair(data, model, faults=((), ()), flags=({}, {}, {}), **settings):
     for timer in timers:
         timer.cancel()
     return results
+
+
+def run_alone(data, model, index, **flags):
+    """Run one of two machines, whose other one does not exist."""
+    return tiny_runs.Process(data, str(model), (), task(['127.0.0.1:1', '127.0.0.1:2'], index),
+                             **dict(SETTINGS, **flags)).wait()
 
 
 @pytest.fixture(scope='module')
@@ -61,9 +65,8 @@ def test_two_processes_make_one_table_one_log_one_state(whole):
     assert [line.split()[0] for line in tiny_runs.table(chief.out)] == ['step', '1', '2']
     assert 'test: step' not in worker.out
     # 16 exemplars: 1 image of each class is held out, 4 of it are stored after the first step.
-    with open(str(model / 'results.csv')) as file:
-        assert [(row['step'], row['classes'], row['training_samples'], row['val_samples'])
-                for row in csv.DictReader(file)] == [('1', '3', '30', '3'), ('2', '4', '22', '4')]
+    assert [(row['step'], row['classes'], row['training_samples'], row['val_samples'])
+            for row in tiny_runs.rows(model)] == [('1', '3', '30', '3'), ('2', '4', '22', '4')]
     with open(str(model) + '.log') as file:  # lines for programs are in the file only
         assert [line for line in file.read().splitlines()
                 if not line.startswith(('settings: ', 'result: '))] == chief.out.splitlines()
@@ -73,30 +76,34 @@ def test_two_processes_make_one_table_one_log_one_state(whole):
                 if 'tmp' in name or 'cluster' in name]
 
 
-def test_two_machines_train_as_two_devices_of_one(data, whole, tmp_path):
-    """The second step, from the same first one on: sessions before it leave nothing behind."""
-    model = str(tmp_path / 'model')
-    shutil.copytree(str(whole[0]), model, ignore=shutil.ignore_patterns('1_*'))
-    assert tiny_runs.run(data, model, num_gpus=2, cpu_replicas=True, **SETTINGS).status == 0
-    found = [test_replicas.weights(tf.train.latest_checkpoint(os.path.join(
-        str(folder), '1_classifier'))) for folder in (model, whole[0])]
-    assert set(found[0]) == set(found[1])
-    for name, value in found[0].items():
-        np.testing.assert_allclose(value, found[1][name], rtol=1e-5, atol=1e-5, err_msg=name)
-
-
-def test_a_stop_reaches_all_and_all_resume_to_the_same_end(data, whole, tmp_path):
-    """The signal goes to one process; both end after the same update and save it."""
+@pytest.fixture
+def first_step(whole, tmp_path):
+    """A copy of the model_dir as it was after the first step."""
     model = tmp_path / 'model'
-    results = run_pair(data, model, ((), ((AFTER_UPDATE, 3, tiny_runs.TERMINATE),)))
-    assert [result.status for result in results] == [143, 143], results
+    shutil.copytree(str(whole[0]), str(model), ignore=shutil.ignore_patterns('1_*'))
+    return model
+
+
+def test_two_machines_train_as_two_devices_of_one(data, whole, first_step):
+    """The second step, from the same first one on: sessions before it leave nothing behind."""
+    tiny_runs.run(data, first_step, num_gpus=2, cpu_replicas=True, status=0, **SETTINGS)
+    found, expected = (read_checkpoint(model / '1_classifier') for model in (first_step, whole[0]))
+    assert set(found) == set(expected)
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_a_stop_reaches_all_and_all_resume_to_the_same_end(data, whole, first_step):
+    """The signal goes to one process; both end after the same update and save it."""
+    results = run_pair(data, first_step, (AFTER_UPDATE, 3, TERMINATE))
+    assert [result.status for result in results] == [TERMINATED] * 2, results
     # Asked for after update 3, told to all with update 4.
     assert checkpoints.num_updates(
-        checkpoints.find_latest(checkpoints.classifier_dir(str(model), 0))) == 4
-    results = run_pair(data, model)
+        checkpoints.find_latest(checkpoints.classifier_dir(str(first_step), 1))) == 4
+    results = run_pair(data, first_step)
     assert [result.status for result in results] == [0, 0], results
-    assert 'resuming step 1 at update 4 of' in results[0].out
-    assert tiny_runs.final_state(model) == tiny_runs.final_state(whole[0])
+    assert 'resuming step 2 at update 4 of' in results[0].out
+    assert tiny_runs.final_state(first_step) == tiny_runs.final_state(whole[0])
 
 
 @pytest.mark.parametrize('flags, names', [
@@ -104,24 +111,14 @@ def test_a_stop_reaches_all_and_all_resume_to_the_same_end(data, whole, tmp_path
     ({'data': None}, ['experiment.json', 'train.txt'])])
 def test_a_worker_with_other_settings_or_lists_is_refused(data, whole, tmp_path, flags, names):
     if 'data' in flags:
-        flags = {'data': tiny_runs.make_folder(tmp_path / 'other', train=12)}
-    task = {'cluster': {'worker': ['127.0.0.1:1', '127.0.0.1:2']},
-            'task': {'type': 'worker', 'index': 1}}
-    flags = dict(SETTINGS, **flags)
-    result = tiny_runs.Process(flags.pop('data', str(data)), str(whole[0]), tf_config=task,
-                               **flags).wait()
-    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
-    assert all(name in result.err for name in names), result.err
+        data, flags = tiny_runs.make_folder(tmp_path / 'other', train=12), {}
+    assert_refused(run_alone(data, whole[0], 1, **flags), *names)
 
 
 def test_bad_images_are_not_skipped_on_several_machines(data, tmp_path):
     """Each machine might leave out others."""
-    task = {'cluster': {'worker': ['127.0.0.1:1', '127.0.0.1:2']},
-            'task': {'type': 'worker', 'index': 0}}
-    result = tiny_runs.Process(str(data), str(tmp_path / 'model'), tf_config=task,
-                               skip_bad_images=True, **SETTINGS).wait()
-    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
-    assert '--skip_bad_images' in result.err and '--check_data' in result.err
+    result = run_alone(data, tmp_path / 'model', 0, skip_bad_images=True)
+    assert_refused(result, '--skip_bad_images', '--check_data')
     assert not os.path.exists(str(tmp_path / 'model'))
 
 
@@ -159,15 +156,13 @@ def test_tf_config_that_makes_no_sense_is_an_error(monkeypatch, text, expected):
         cluster.take_task()
 
 
-def test_tf_config_names_the_chief_first(monkeypatch):
-    def task(text):
-        monkeypatch.setenv('TF_CONFIG', text)
-        found = cluster.take_task()
-        assert 'TF_CONFIG' not in os.environ  # estimators look for it there
-        return found
-
-    assert task('') is None and task('{}') is None
-    assert task('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}') is None
-    found = task('{"cluster": {"worker": ["b:1", "c:1"], "chief": ["a:1"]}, '
-                 '"task": {"type": "worker", "index": 1}}')
-    assert found[:2] == (['a:1', 'b:1', 'c:1'], 2)
+@pytest.mark.parametrize('text, expected', [
+    ('', None), ('{}', None),
+    ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}', None),
+    ('{"cluster": {"worker": ["b:1", "c:1"], "chief": ["a:1"]}, '
+     '"task": {"type": "worker", "index": 1}}', (['a:1', 'b:1', 'c:1'], 2))])
+def test_tf_config_names_the_chief_first(monkeypatch, text, expected):
+    monkeypatch.setenv('TF_CONFIG', text)
+    found = cluster.take_task()
+    assert (found and found[:2]) == expected
+    assert 'TF_CONFIG' not in os.environ  # estimators look for it there

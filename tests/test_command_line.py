@@ -3,34 +3,28 @@ import os
 import re
 
 import pytest
-import tiny_runs
 from absl.testing import flagsaver
+from tiny_runs import (
+    TERMINATE,
+    TERMINATED,
+    assert_refused,
+    final_state,
+    make_folder,
+    run,
+)
 
 import imagenet_main  # noqa: F401 (its flags)
 from runtime import signals
 from runtime.errors import UserError
 
-RUN, STEP = 'runtime.signals:run', 'imagenet_main:run_step'
-STOP_AT_STEP_1 = STEP, 1, tiny_runs.TERMINATE
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    return tiny_runs.make_folder(tmp_path_factory.mktemp('command_line') / 'data')
+RUN = 'runtime.signals:run'
+STEP = 'imagenet_main:run_step'
+STOP_AT_STEP_1 = STEP, 1, TERMINATE
 
 
 def begin(data, model, *faults, **flags):
-    """Starts an experiment and stops it when its first step begins."""
-    result = tiny_runs.run(data, model, STOP_AT_STEP_1, *faults, **flags)
-    assert result.status == 143, result.err
-    return result
-
-
-def failed(result, *expected):
-    """The run ended with status 1 and one line, which says all that is expected."""
-    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
-    assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
-        result.err)
+    """Start an experiment and stop it when its first step begins."""
+    run(data, model, STOP_AT_STEP_1, *faults, status=TERMINATED, **flags)
 
 
 # -- paths ------------------------------------------------------------------------------------
@@ -38,20 +32,19 @@ def failed(result, *expected):
 
 def test_relative_paths_are_those_of_the_current_folder(data, tmp_path):
     (tmp_path / 'data').symlink_to(data)
-    there = RUN, 1, 'os.chdir({!r})'.format(str(tmp_path))
-    result = tiny_runs.run('data', 'model', there, train_epochs=1, log_file='a.log')
-    assert result.status == 0, result.err
+    there = RUN, 1, f'os.chdir({str(tmp_path)!r})'
+    run('data', 'model', there, train_epochs=1, log_file='a.log', status=0)
     assert (tmp_path / 'model' / 'results.csv').exists() and (tmp_path / 'a.log').exists()
-    again = tiny_runs.run(data, tmp_path / 'model', train_epochs=1)
-    assert again.status == 0 and 'resuming after step 2 of 2' in again.out
+    again = run(data, tmp_path / 'model', train_epochs=1, status=0)
+    assert 'resuming after step 2 of 2' in again.out
 
 
 def test_a_tilde_is_the_home_folder(data, tmp_path):
     home = tmp_path / 'home'
     home.mkdir()
     (home / 'data').symlink_to(data)
-    begin('~/data', '~/model', (RUN, 1, 'os.chdir({!r})\nos.environ["HOME"] = {!r}'.format(
-        str(tmp_path), str(home))), log_file='~/a.log')
+    at_home = f'os.chdir({str(tmp_path)!r})\nos.environ["HOME"] = {str(home)!r}'
+    begin('~/data', '~/model', (RUN, 1, at_home), log_file='~/a.log')
     assert set(os.listdir(str(home))) == {'data', 'model', 'a.log'}
     assert os.listdir(str(tmp_path)) == ['home']
 
@@ -88,10 +81,10 @@ def test_a_command_line_that_cannot_be_understood_is_one_line(arguments, expecte
     (['--overwrite', '--self_check', '--eval_only'], ['--eval_only', '--self_check'])])
 def test_a_command_line_that_contradicts_itself_is_one_line_and_deletes_nothing(
         data, begun, arguments, expected):
-    before = tiny_runs.final_state(begun)
-    failed(tiny_runs.run(data, begun, (RUN, 1, 'import sys\nsys.argv += {!r}'.format(arguments)),
-                         STOP_AT_STEP_1, seed=5), *expected)
-    assert tiny_runs.final_state(begun) == before
+    before = final_state(begun)
+    assert_refused(run(data, begun, (RUN, 1, f'import sys\nsys.argv += {arguments!r}'),
+                       STOP_AT_STEP_1, seed=5), *expected)
+    assert final_state(begun) == before
 
 
 # -- the log ----------------------------------------------------------------------------------
@@ -114,33 +107,32 @@ def test_a_log_that_another_experiment_began_is_refused(data, tmp_path):
     log, model = tmp_path / 'one.log', tmp_path / 'model'
     begin(data, model, log_file=log, seed=1)
     log.write_text(log.read_text() + 'settings: {"cut')
-    before = tiny_runs.final_state(model)
-    failed(tiny_runs.run(data, tmp_path / 'other', log_file=log, seed=2), '--log_file=' + str(log))
+    before = final_state(model)
+    assert_refused(run(data, tmp_path / 'other', log_file=log, seed=2), '--log_file=' + str(log))
     assert not (tmp_path / 'other').exists()
-    failed(tiny_runs.run(data, model, log_file=log, seed=2, overwrite=True), str(log))
-    assert tiny_runs.final_state(model) == before
+    assert_refused(run(data, model, log_file=log, seed=2, overwrite=True), str(log))
+    assert final_state(model) == before
     begin(data, model, log_file=log, seed=1)
 
 
 @pytest.mark.parametrize('text', ['settings: {"lr": 0.1}\n', 'settings: [1]\n'])
 def test_a_log_of_another_program_is_refused(data, tmp_path, text):
     (tmp_path / 'log').write_text(text)
-    failed(tiny_runs.run(data, tmp_path / 'model', log_file=tmp_path / 'log'), '--log_file=')
+    assert_refused(run(data, tmp_path / 'model', log_file=tmp_path / 'log'), '--log_file=')
     assert (tmp_path / 'log').read_text() == text
 
 
 def test_the_log_of_an_experiment_on_other_images_is_refused(data, tmp_path):
     begin(data, tmp_path / 'one', log_file=tmp_path / 'log')
-    other = tiny_runs.make_folder(tmp_path / 'data', train=11)
-    failed(tiny_runs.run(other, tmp_path / 'other', log_file=tmp_path / 'log'), '--log_file=')
+    other = make_folder(tmp_path / 'data', train=11)
+    assert_refused(run(other, tmp_path / 'other', log_file=tmp_path / 'log'), '--log_file=')
 
 
 # -- a rate that never falls ------------------------------------------------------------------
 
 
 def test_without_boundaries_the_learning_rate_stays(data, tmp_path):
-    result = tiny_runs.run(data, tmp_path / 'model', lr_boundaries='')
-    assert result.status == 0, result.err
+    result = run(data, tmp_path / 'model', (STEP, 2, TERMINATE), lr_boundaries='')
     assert set(re.findall('learning rate ([^,]*),', result.out)) == {'0.003125'}
 
 
@@ -149,28 +141,12 @@ def test_without_boundaries_the_learning_rate_stays(data, tmp_path):
 
 def test_what_was_kept_stays_until_it_is_said_otherwise(data, tmp_path):
     model = tmp_path / 'model'
-
-    def kept():
-        return (model / '0_classifier' / 'model.ckpt-2.index').exists()
-
-    settings = {'train_epochs': 1}
-    assert tiny_runs.run(data, model, keep_checkpoints=True, **settings).status == 0 and kept()
-    result = tiny_runs.run(data, model, **settings)
-    assert result.status == 0 and kept() and 'deleting' not in result.out
-    result = tiny_runs.run(data, model, keep_checkpoints=False, **settings)
-    assert result.status == 0 and not kept()
-    assert '--nokeep_checkpoints: deleting ' in result.out
-    result = tiny_runs.run(data, model, **settings)
-    assert result.status == 0 and 'deleting' not in result.out
-
-
-def test_checkpoints_are_kept_from_the_start_on_that_asks_for_it(data, tmp_path):
-    model = tmp_path / 'model'
     begin(data, model, train_epochs=1)
-    begin(data, model, train_epochs=1, keep_checkpoints=True)
-    assert tiny_runs.run(data, model, train_epochs=1).status == 0
-    assert (model / '0_classifier' / 'model.ckpt-2.index').exists()
-    assert (model / '1_classifier' / 'checkpoint').exists()
+    for asked, kept in ((True, True), (None, True), (False, False), (None, False)):
+        out = run(data, model, train_epochs=1, keep_checkpoints=asked, status=0).out
+        assert (model / '0_classifier' / 'model.ckpt-2.index').exists() == kept
+        assert (model / '1_classifier' / 'checkpoint').exists()
+        assert ('--nokeep_checkpoints: deleting ' in out) == (asked is False)
 
 
 # -- names that are no UTF-8 ------------------------------------------------------------------
@@ -183,31 +159,29 @@ def odd_names(data, tmp_path):
     """A data folder whose name and training images' names are no UTF-8; one image is damaged."""
     folder = os.fsencode(str(tmp_path)) + b'/caf\xe9'
     os.makedirs(folder + b'/train')
-    os.symlink(os.path.join(data, 'val'), folder + b'/val')
-    with open(os.path.join(data, 'train.txt'), 'rb') as source:
-        content = source.read()
-    with open(folder + b'/train.txt', 'wb') as file:
-        file.write(content.replace(b'train/', b'train/\xe9'))
-    os.symlink(os.path.join(data, 'val.txt'), folder + b'/val.txt')
+    for name in ('val', 'val.txt'):
+        os.symlink(os.path.join(data, name), os.path.join(folder, name.encode()))
     for name in os.listdir(os.path.join(data, 'train')):
         os.symlink(os.path.join(data, 'train', name), folder + b'/train/\xe9' + name.encode())
     os.remove(folder + b'/train/\xe90_3.png')
-    with open(folder + b'/train/\xe90_3.png', 'wb') as file:
-        file.write(b'no image')
+    with open(os.path.join(data, 'train.txt'), 'rb') as source:
+        content = source.read().replace(b'train/', b'train/\xe9')
+    for name, text in ((b'train.txt', content), (b'train/\xe90_3.png', b'no image')):
+        with open(os.path.join(folder, name), 'wb') as file:
+            file.write(text)
     return os.fsdecode(folder)
 
 
 def test_images_with_names_that_are_no_utf_8(odd_names, tmp_path):
     model, log, bad = tmp_path / 'model', tmp_path / 'model.log', '\\udce90_3.png'
-    result = tiny_runs.run(odd_names, model, STRICT_ASCII, check_data=True)
-    failed(result, '1 of 56 images')
+    result = run(odd_names, model, STRICT_ASCII, check_data=True)
+    assert_refused(result, '1 of 56 images')
     assert bad in result.out
-    result = tiny_runs.run(odd_names, model, STRICT_ASCII, train_epochs=1)
-    failed(result, bad, '--skip_bad_images')
+    result = run(odd_names, model, STRICT_ASCII, train_epochs=1)
+    assert_refused(result, bad, '--skip_bad_images')
     assert bad in log.read_text() and (model / '0_step.json').exists()
     # Exemplars are found again by their names.
-    result = tiny_runs.run(odd_names, model, STRICT_ASCII, train_epochs=1, skip_bad_images=True)
-    assert result.status == 0, result.err
+    result = run(odd_names, model, STRICT_ASCII, train_epochs=1, skip_bad_images=True, status=0)
     assert 'resuming after step 1 of 2' in result.out
     for text in (result.out, log.read_text()):
         assert re.search(r'bad image: .*caf\\udce9/train/' + re.escape(bad), text)
@@ -217,6 +191,6 @@ def test_images_with_names_that_are_no_utf_8(odd_names, tmp_path):
 def test_a_folder_in_which_tensorflow_finds_nothing_again_is_one_line(data, tmp_path, name):
     path = os.path.join(str(tmp_path), os.fsdecode(name))
     text = path.encode('utf-8', 'backslashreplace').decode()
-    failed(tiny_runs.run(data, path, log_file=None), '--model_dir=' + text, 'UTF-8')
-    failed(tiny_runs.run(data, tmp_path / 'model', pretrained=path), '--pretrained=' + text)
+    assert_refused(run(data, path, log_file=None), '--model_dir=' + text, 'UTF-8')
+    assert_refused(run(data, tmp_path / 'model', pretrained=path), '--pretrained=' + text)
     assert os.listdir(str(tmp_path)) == []

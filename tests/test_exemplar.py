@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import oracles
 import pytest
-import tiny_runs
+from tiny_runs import TERMINATE, TERMINATED, final_state, run, table
 
 import exemplar
 from data import lists
@@ -13,7 +13,7 @@ from runtime import settings as settings_lib
 from runtime import state
 from runtime.errors import UserError
 
-# C, G, P, r of the published settings, CIFAR-100 with all its numbers of increments.
+# Data set, C, G, P, r of the published settings, CIFAR-100 with all its numbers of increments.
 PUBLISHED = [
     ('imagenet1000', 1000, 10, 20, '0.1'), ('imagenet100', 100, 10, 20, '0.1'),
     ('celeb10000', 10000, 10, 5, '0.2'), ('cifar100', 100, 2, 20, '0.1'),
@@ -21,62 +21,59 @@ PUBLISHED = [
     ('cifar100', 100, 20, 20, '0.1')]
 # The paper's other shares of validation; shares of which r*G*P is not a whole number.
 OTHERS = [('imagenet100', 100, 10, 20, r) for r in ('0.2', '0.3', '0.4', '0.29', '0.123', '0.999')]
+# C, size of the first group (0: as the others), of the others except the last, which may be
+# smaller.
+UNEQUAL = [(100, 50, 10), (100, 50, 5), (100, 40, 7), (100, 0, 30), (100, 3, 50), (1000, 500, 100),
+           (7, 4, 2), (6, 3, 2), (10, 9, 1), (5, 1, 3)]
 
 
-def case(dataset, num_increments, r):
+def published(dataset, num_increments, r):
     return settings_lib.override(settings_lib.DATASETS[dataset], num_increments=num_increments,
                                  val_share=float(r))
 
 
-@pytest.mark.parametrize('dataset, c, g, p, r', PUBLISHED + OTHERS)
-def test_counts(dataset, c, g, p, r):
-    settings = case(dataset, g, r)
-    assert (settings.num_classes, settings.memory_per_class) == (c, p)
-    assert exemplar.validation_pool(settings) == oracles.held_out(r, g, p)
-    for step in range(g):
-        assert exemplar.stored_exemplars(settings, step) == oracles.stored_count(r, g, p, step)
-        if step:
-            assert exemplar.validation_images(settings, step) == oracles.validation_count(
-                r, g, p, step)
-            assert exemplar.training_exemplars(settings, step) == oracles.training_count(
-                r, g, p, step)
+def every_case():
+    """(Settings, sizes of its groups, P, r)."""
+    for dataset, c, g, p, r in PUBLISHED + OTHERS:
+        settings = published(dataset, g, r)
+        assert (settings.num_classes, settings.memory_per_class) == (c, p)
+        yield settings, [c // g] * g, p, r
+    for g, p, r in itertools.product((1, 2, 4, 5, 10, 20, 25, 50, 100), (1, 5, 20),
+                                     ('0.1', '0.2', '0.29', '0.4', '0.123')):
+        yield settings_lib.Settings('folder', num_classes=100, num_increments=g,
+                                    memory_per_class=p, val_share=float(r)), [100 // g] * g, p, r
+    for (c, first, others), p, r, memory in itertools.product(
+            UNEQUAL, (1, 2, 5, 20), ('0.1', '0.2', '0.29', '0.5', '0.9'), ('fixed', 'growing')):
+        sizes = [first] if first else []
+        while sum(sizes) < c:
+            sizes.append(min(others, c - sum(sizes)))
+        settings = settings_lib.override(
+            settings_lib.DATASETS['folder'], num_classes=c, first_classes=first, memory=memory,
+            classes_per_increment=others, memory_per_class=p, val_share=float(r))
+        settings_lib.check_settings(settings)
+        yield settings, sizes, p, r
 
 
-def test_counts_of_imagenet_written_out():
-    settings = settings_lib.DATASETS['imagenet100']
-    assert exemplar.validation_pool(settings) == 20
-    assert [exemplar.validation_images(settings, t) for t in range(1, 10)] == [
-        20, 10, 6, 5, 4, 3, 2, 2, 2]
-    assert [exemplar.stored_exemplars(settings, t) for t in range(10)] == [
-        180, 90, 60, 45, 36, 30, 26, 22, 20, 0]
-    assert [exemplar.training_exemplars(settings, t) for t in range(1, 10)] == [
-        180, 90, 61, 45, 36, 31, 27, 23, 21]
-
-
-def test_celeb_keeps_one_validation_image_a_person():
-    settings = settings_lib.DATASETS['celeb10000']
-    assert exemplar.validation_pool(settings) == 10
-    assert [exemplar.validation_images(settings, t) for t in range(1, 10)] == [
-        10, 5, 3, 2, 2, 1, 1, 1, 1]
+def test_counts():
+    for settings, sizes, p, r in every_case():
+        assert settings.num_steps == len(sizes)
+        counts = oracles.counts(sizes, p, r, settings.memory)
+        assert exemplar.validation_pool(settings) == counts[0].validation
+        for step, expected in enumerate(counts):
+            assert settings.new(step) == sizes[step]
+            assert settings.old(step) == sum(sizes[:step])
+            assert settings.seen(step) == sum(sizes[:step + 1])
+            assert exemplar.stored_exemplars(settings, step) == expected.chosen
+            if step:
+                assert exemplar.validation_images(settings, step) == expected.validation
+                assert exemplar.training_exemplars(settings, step) == expected.used
 
 
 @pytest.mark.parametrize('c', [100, 1000, 10000])
-def test_equal_groups_have_the_published_counts_and_weights(c):
-    """The formulas with G and t; lambda and the weight decay, as the graph has them, to the bit."""
+def test_equal_groups_have_the_published_weights(c):
+    """Lambda and the weight decay by the formulas with G and t; in the graph, to the bit."""
     for g in [g for g in range(1, 101) if c % g == 0]:
-        for p, r in itertools.product((1, 5, 20), ('0.1', '0.2', '0.29', '0.4', '0.123')):
-            settings = settings_lib.Settings('folder', num_classes=c, num_increments=g,
-                                             memory_per_class=p, val_share=float(r))
-            assert settings.num_steps == g
-            assert exemplar.validation_pool(settings) == oracles.held_out(r, g, p)
-            for step in {0, 1, 2, g // 2, g - 2, g - 1}.intersection(range(g)):
-                assert exemplar.stored_exemplars(settings, step) == oracles.stored_count(
-                    r, g, p, step)
-                if step:
-                    assert exemplar.validation_images(settings, step) == oracles.validation_count(
-                        r, g, p, step)
-                    assert exemplar.training_exemplars(settings, step) == oracles.training_count(
-                        r, g, p, step)
+        settings = settings_lib.Settings('folder', num_classes=c, num_increments=g)
         for step in range(g):
             assert settings.old(step) / settings.seen(step) == step / (step + 1)
             for decay in (1e-4, 2e-4):
@@ -84,55 +81,28 @@ def test_equal_groups_have_the_published_counts_and_weights(c):
                     decay * g / (step + 1))
 
 
-# C, size of the first group (0: as the others), of the others but the last, which may be smaller.
-UNEQUAL = [(100, 50, 10), (100, 50, 5), (100, 40, 7), (100, 0, 30), (100, 3, 50), (1000, 500, 100),
-           (7, 4, 2), (6, 3, 2), (10, 9, 1), (5, 1, 3)]
+IMAGENET100, CELEB = settings_lib.DATASETS['imagenet100'], settings_lib.DATASETS['celeb10000']
 
 
-def unequal_case(c, first, others, p, r, memory):
-    """(Settings, sizes of its groups)."""
-    sizes = [first] if first else []
-    while sum(sizes) < c:
-        sizes.append(min(others, c - sum(sizes)))
-    return settings_lib.override(
-        settings_lib.DATASETS['folder'], num_classes=c, first_classes=first, memory=memory,
-        classes_per_increment=others, memory_per_class=p, val_share=float(r)), sizes
+def b50(others, memory='fixed'):
+    return settings_lib.override(settings_lib.DATASETS['cifar100'], first_classes=50,
+                                 classes_per_increment=others, memory=memory)
 
 
-def every_case():
-    for (c, first, others), p, r, memory in itertools.product(
-            UNEQUAL, (1, 2, 5, 20), ('0.1', '0.2', '0.29', '0.5', '0.9'), ('fixed', 'growing')):
-        yield (p, r, memory) + unequal_case(c, first, others, p, r, memory)
-
-
-def test_counts_of_unequal_groups():
-    for p, r, memory, settings, sizes in every_case():
-        settings_lib.check_settings(settings)
-        assert [settings.new(step) for step in range(settings.num_steps)] == sizes
-        counts = oracles.counts(sizes, p, r, memory)
-        assert exemplar.validation_pool(settings) == counts[0].validation
-        for step, expected in enumerate(counts):
-            assert exemplar.stored_exemplars(settings, step) == expected.chosen
-            assert settings.old(step) == sum(sizes[:step])
-            assert settings.seen(step) == sum(sizes[:step + 1])
-            if step:
-                assert exemplar.validation_images(settings, step) == expected.validation
-                assert exemplar.training_exemplars(settings, step) == expected.used
-
-
-@pytest.mark.parametrize('others, memory, validation, used, chosen', [
-    # 2,000 exemplars: 2000/50 = 40, 33.3, 28.6, 25, 22.2 an old class, a tenth for validation.
-    (10, 'fixed', [4, 3, 2, 2, 2], [36, 31, 27, 23, 21], [36, 30, 26, 22, 20, 0]),
-    (5, 'fixed', [4, 3, 3, 3, 2, 2, 2, 2, 2, 2], [36, 34, 31, 28, 27, 25, 23, 22, 21, 20],
+@pytest.mark.parametrize('settings, pool, validation, used, chosen', [
+    (IMAGENET100, 20, [20, 10, 6, 5, 4, 3, 2, 2, 2], [180, 90, 61, 45, 36, 31, 27, 23, 21],
+     [180, 90, 60, 45, 36, 30, 26, 22, 20, 0]),
+    (CELEB, 10, [10, 5, 3, 2, 2, 1, 1, 1, 1], [40, 20, 14, 11, 8, 8, 7, 6, 5],
+     [40, 20, 13, 10, 8, 7, 6, 5, 4, 0]),  # at least one validation image per person
+    # 2,000 exemplars: 2000/50 = 40, 33.3, 28.6, 25, 22.2 per old class, a tenth for validation.
+    (b50(10), 4, [4, 3, 2, 2, 2], [36, 31, 27, 23, 21], [36, 30, 26, 22, 20, 0]),
+    (b50(5), 4, [4, 3, 3, 3, 2, 2, 2, 2, 2, 2], [36, 34, 31, 28, 27, 25, 23, 22, 21, 20],
      [36, 33, 30, 27, 26, 24, 22, 21, 20, 19, 0]),
-    (10, 'growing', [2] * 5, [18] * 5, [18] * 5 + [0]),
-    (20, 'fixed', [4, 2, 2], [36, 27, 21], [36, 26, 20, 0]),  # 50, 20, 20, 10
-])
-def test_counts_of_b50_written_out(others, memory, validation, used, chosen):
-    settings = settings_lib.override(settings_lib.DATASETS['cifar100'], first_classes=50,
-                                     classes_per_increment=others, memory=memory)
+    (b50(10, 'growing'), 2, [2] * 5, [18] * 5, [18] * 5 + [0]),
+    (b50(20), 4, [4, 2, 2], [36, 27, 21], [36, 26, 20, 0])])  # 50, 20, 20, 10
+def test_counts_written_out(settings, pool, validation, used, chosen):
     steps = range(1, settings.num_steps)
-    assert exemplar.validation_pool(settings) == validation[0]
+    assert exemplar.validation_pool(settings) == pool
     assert [exemplar.validation_images(settings, step) for step in steps] == validation
     assert [exemplar.training_exemplars(settings, step) for step in steps] == used
     assert [exemplar.stored_exemplars(settings, step)
@@ -141,16 +111,14 @@ def test_counts_of_b50_written_out(others, memory, validation, used, chosen):
 
 def test_memory_stays_in_its_budget_but_for_the_ceilings():
     """What is stored of old classes and held out for them, both policies, many settings."""
-    equal = [(p, r, 'fixed', case(dataset, g, r), [c // g] * g)
-             for dataset, c, g, p, r in PUBLISHED + OTHERS]
-    for p, _, memory, settings, sizes in equal + list(every_case()):
+    for settings, sizes, p, _ in every_case():
         for step in range(1, len(sizes)):
             old = sum(sizes[:step])  # the memory is divided among the classes seen before
-            budget = p * (sum(sizes) if memory == 'fixed' else old)
+            budget = p * (sum(sizes) if settings.memory == 'fixed' else old)
             stored = exemplar.stored_exemplars(settings, step - 1)
             held = exemplar.validation_images(settings, step)
             excess = old * (stored + held) - budget
-            # The ceiling gives less than one image per class too many, and none where M/n is whole.
+            # The ceiling gives less than one image per class too many, and none if M/n is whole.
             assert excess < old
             if fractions.Fraction(budget, old).denominator == 1:
                 assert excess <= 0
@@ -167,19 +135,12 @@ def warned(settings, images=460):
     return list(exemplar.memory_warnings(settings, split))
 
 
-@pytest.mark.parametrize('dataset, c, g, p, r', PUBLISHED)
-def test_published_memories_bring_no_warning(dataset, c, g, p, r):
+@pytest.mark.parametrize('settings', [published(dataset, g, r) for dataset, _, g, _, r in PUBLISHED]
+                         + [b50(others, memory) for others in (5, 10, 20)
+                            for memory in ('fixed', 'growing')])
+def test_published_memories_bring_no_warning(settings):
     """One validation image per person at celeb10000's last steps is published; its pool has ten."""
-    settings = case(dataset, g, r)
     assert warned(settings, 500 - exemplar.validation_pool(settings)) == []
-
-
-@pytest.mark.parametrize('memory', ['fixed', 'growing'])
-@pytest.mark.parametrize('others', [5, 10, 20])
-def test_b50_brings_no_warning(others, memory):
-    assert warned(settings_lib.override(
-        settings_lib.DATASETS['cifar100'], first_classes=50, classes_per_increment=others,
-        memory=memory)) == []
 
 
 def test_a_pool_of_one_image_is_warned_of():
@@ -216,24 +177,22 @@ def test_no_memory_is_refused_with_the_bias_correction():
 
 
 @pytest.mark.parametrize('distillation', [True, False])
-def test_a_run_without_memory(tmp_path, distillation):
+def test_a_run_without_memory(data, tmp_path, distillation):
     """LwF and finetuning: every image is trained on once, nothing is held out or stored."""
-    data, model, stopped = tiny_runs.make_folder(tmp_path / 'data'), tmp_path / 'a', tmp_path / 'b'
-    flags = dict(memory_per_class=0, bias_correction=False, distillation=distillation)
-    result = tiny_runs.run(data, model, **flags)
-    assert result.status == 0, result.err
+    model, stopped = tmp_path / 'a', tmp_path / 'b'
+    flags = dict(memory_per_class=0, bias_correction=False, distillation=distillation, status=0)
+    run(data, model, **flags)
     records = state.finished_steps(str(model))
     assert [record['exemplars'] for record in records] == [[[], []], []]
     for record in records:
         assert (record['results']['training_samples'], record['results']['val_samples']) == (20, 0)
     if distillation:
-        in_step_2 = 'runtime.progress:Progress.updated', 7, tiny_runs.TERMINATE
-        assert tiny_runs.run(data, stopped, in_step_2, **flags).status == 143
-        assert tiny_runs.run(data, stopped, **flags).status == 0
-        assert tiny_runs.final_state(stopped) == tiny_runs.final_state(model)
-        result = tiny_runs.run(data, model, eval_only=True, **flags)
-        assert result.status == 0, result.err
-        assert tiny_runs.table(result.out)[-1].split()[:5] == ['2', '4', '20', '0', '16']
+        in_step_2 = 'runtime.progress:Progress.updated', 7, TERMINATE
+        run(data, stopped, in_step_2, **dict(flags, status=TERMINATED))
+        run(data, stopped, **flags)
+        assert final_state(stopped) == final_state(model)
+        result = run(data, model, eval_only=True, **flags)
+        assert table(result.out)[-1].split()[:5] == ['2', '4', '20', '0', '16']
 
 
 def test_classes_smaller_than_their_quota_are_warned_of():

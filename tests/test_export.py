@@ -54,6 +54,12 @@ def export(model, exports, *faults, **flags):
     return tiny_runs.run('gone', model, *faults, **dict(none, export_dir=exports, **flags))
 
 
+@pytest.fixture(autouse=True)
+def shallow(monkeypatch):
+    """The network of the runs in this process, too."""
+    monkeypatch.setattr(resnet_model, 'network', tiny_runs.shallow_network(resnet_model.network))
+
+
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
     return Exported(tmp_path_factory.mktemp('export'))

@@ -1,13 +1,9 @@
 """Whole runs: a tiny experiment recomputed in NumPy from what it left on disk, and dry runs."""
-import csv
 import glob
-import hashlib
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import oracles
@@ -17,51 +13,45 @@ import tensorflow.compat.v1 as tf
 import tiny_runs
 from absl import flags
 from absl.testing import flagsaver
+from made_checkpoints import read_checkpoint
 
 import bic_layer
 import imagenet_main
 from data import checks, pipeline
-from logs import log_reader
+from logs import log_reader, published
 from runtime import checkpoints, evaluation, machine, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-C, G, M, P, R = 6, 3, 2, 4, '0.25'  # 3 images per class held out; 9, then 4 exemplars
-SIZES = [M] * G
+C, G, P, R = 6, 3, 4, '0.25'
+# A large first group, a small last one, and a given order. 2 images per class are held out, of
+# which the last step takes 1; there are 6, then 3 exemplars per class.
+SIZES, ORDER = [3, 2, 1], [3, 0, 5, 1, 4, 2]
+BEGIN = np.cumsum([0] + SIZES)  # class that each group begins with
 FLAGS = [
-    '--dataset=folder', '--num_classes=6', '--num_increments=3', '--memory_per_class=4',
-    '--val_share=0.25', '--image_size=8', '--preprocessing=cifar', '--network=cifar',
-    '--resnet_size=8', '--train_epochs=5', '--batch_size=8', '--learning_rate=1.6',
-    '--lr_boundaries=3,4', '--batch_norm_decay=0.9', '--num_parallel_calls=1',
-    '--intra_op_threads=1', '--inter_op_threads=1', '--keep_checkpoints', '--progress_every=1']
+    '--dataset=folder', '--num_classes=6', '--first_classes=3', '--classes_per_increment=2',
+    '--memory_per_class=4', '--val_share=0.25', '--image_size=8', '--preprocessing=cifar',
+    '--network=cifar', '--resnet_size=8', '--train_epochs=5', '--batch_size=8',
+    '--learning_rate=1.6', '--lr_boundaries=3,4', '--batch_norm_decay=0.9',
+    '--num_parallel_calls=1', '--intra_op_threads=1', '--inter_op_threads=1', '--keep_checkpoints',
+    '--progress_every=1']
 RATE = 1.6 * 8 / 256
-# The same with a large first group, a small last one, and an order of their own: 2 images per class
-# held out, of which the last step takes 1; 6, then 3 exemplars.
-UNEQUAL_SIZES, ORDER = [3, 2, 1], [3, 0, 5, 1, 4, 2]
-UNEQUAL_FLAGS = [flag for flag in FLAGS if 'num_increments' not in flag] + [
-    '--first_classes=3', '--classes_per_increment=2']
 
 
 def run_driver(arguments):
-    """imagenet_main.main in this process; flags and signal handlers are as before afterwards."""
+    """Call imagenet_main.main; flags and signal handlers are as before afterwards."""
     saved = flagsaver.save_flag_values()
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
-        flags.FLAGS(['imagenet_main.py'] + arguments)
-        imagenet_main.main(None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(machine, 'session_config',
+                          tiny_runs.without_optimizer(machine.session_config))
+            flags.FLAGS(['imagenet_main.py'] + arguments)
+            imagenet_main.main(None)
     finally:
         flagsaver.restore_flag_values(saved)
         for number, handler in handlers:
             signal.signal(number, handler)
-
-
-def checkpoint(directory, update=None):
-    """All variables of a checkpoint by name: the last one, or that of an update."""
-    prefix = tf.train.latest_checkpoint(directory) if update is None else os.path.join(
-        directory, 'model.ckpt-{}'.format(update))
-    reader = tf.train.load_checkpoint(prefix)
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def network_of(values, scope='resnet/'):
@@ -75,27 +65,21 @@ def assert_same(found, expected):
         assert found[name].tobytes() == value.tobytes(), name
 
 
-def digests(folder, pattern):
+def checkpoint_files(model_dir):
+    """Return {path of a file of a classifier's checkpoint: its bytes}."""
     found = {}
-    for path in sorted(glob.glob(os.path.join(folder, pattern))):
+    for path in glob.glob(os.path.join(model_dir, '*_classifier', '[cm]*')):
         with open(path, 'rb') as file:
-            found[path] = hashlib.sha256(file.read()).hexdigest()
+            found[path] = file.read()
     return found
 
 
 class Tiny:
-    """A data set of six classes, its split by the oracle, and one run over it.
+    """A data set of six classes, its split by the oracle, and one run over it."""
 
-    `sizes`: classes of each group; `order`: the class order, None where it is the seed's.
-    """
-
-    def __init__(self, folder, flags=FLAGS, sizes=SIZES, order=None):
-        self.flags, self.sizes = list(flags), sizes
-        self.begin = np.cumsum([0] + sizes)  # class that each group begins with
-        self.counts = oracles.counts(sizes, P, R)
-        if order:
-            (folder / 'order.txt').write_text(''.join('{}\n'.format(label) for label in order))
-            self.flags.append('--class_order={}'.format(folder / 'order.txt'))
+    def __init__(self, folder):
+        self.counts = oracles.counts(SIZES, P, R)
+        (folder / 'order.txt').write_text('\n'.join(map(str, ORDER)))
         stream = np.random.RandomState(0)
         patterns = stream.uniform(0, 255, (C, 8, 8, 3))
         self.pixels, self.train, self.test = {}, [], []
@@ -103,30 +87,30 @@ class Tiny:
                                    ('test', self.test, [5, 4, 6, 5, 5, 7])):
             for label, size in enumerate(sizes):
                 for i in range(size):
-                    path = '{}/{}/{}.png'.format(name, label, i)
+                    path = f'{name}/{label}/{i}.png'
                     noisy = 0.35 * patterns[label] + 0.65 * stream.uniform(0, 255, (8, 8, 3))
                     self.pixels[path] = noisy.astype(np.uint8)
                     lines.append((path, label))
             stream.shuffle(lines)
         self.data_dir = photographs.write_folder(folder / 'data', self.pixels, self.train,
                                                  self.test)
-        self.folder, self.model_dir = folder, str(folder / 'model')
-        self.log = str(folder / 'run.log')
+        self.folder, self.model_dir, self.log = folder, str(folder / 'model'), str(folder / 'log')
         self.training, self.pools = oracles.split(self.train, C, self.counts[0].validation,
-                                                  given_order=order)
-        self.order = order or oracles.class_order(C)[0]
+                                                  given_order=ORDER)
         self.settings = settings_lib.Settings(
-            'folder', C, G, P, float(R), 8, 'cifar', network='cifar', resnet_size=8,
+            'folder', C, 2, P, float(R), 8, 'cifar', network='cifar', resnet_size=8,
             train_epochs=5, batch_size=8, learning_rate=1.6, lr_boundaries=(3., 4.),
             batch_norm_decay=0.9)
         self.around = []  # (what ran, step, the classifiers' files before, and after)
 
     def arguments(self, model_dir, log):
-        return self.flags + ['--data_dir=' + self.data_dir, '--model_dir=' + model_dir,
-                             '--log_file=' + log]
+        return FLAGS + [f'--class_order={self.folder}/order.txt', f'--data_dir={self.data_dir}',
+                        f'--model_dir={model_dir}', f'--log_file={log}']
 
     def classifier(self, step, update=None):
-        return checkpoint(os.path.join(self.model_dir, '{}_classifier'.format(step)), update)
+        """Return all variables after an update of stage 1, or after its last one."""
+        folder = os.path.join(self.model_dir, f'{step}_classifier')
+        return read_checkpoint(folder if update is None else f'{folder}/model.ckpt-{update}')
 
     def images(self, paths):
         return np.array([oracles.standardise(self.pixels[path]) for path in paths])
@@ -136,19 +120,19 @@ class Tiny:
         paths, classes = [], []
         for group in range(step + 1):
             for path, label in self.test:
-                if self.begin[group] <= self.order.index(label) < self.begin[group + 1]:
+                if BEGIN[group] <= ORDER.index(label) < BEGIN[group + 1]:
                     paths.append(path)
-                    classes.append(self.order.index(label))
+                    classes.append(ORDER.index(label))
         return paths, np.array(classes)
 
     def validation_set(self, step):
-        count, seen = self.counts[step].validation, self.begin[step + 1]
+        count, seen = self.counts[step].validation, BEGIN[step + 1]
         paths = [path for pool in self.pools[:seen] for path in pool[:count]]
         return paths, np.repeat(np.arange(seen), count)
 
     def training_set(self, step):
         """By class, what the step trains on; exemplars as the step before stored them."""
-        old, seen = self.begin[step:step + 2]
+        old, seen = BEGIN[step:step + 2]
         by_class = {c: self.training[c] for c in range(old, seen)}
         if step:
             stored = state.finished_steps(self.model_dir)[step - 1]['exemplars']
@@ -156,76 +140,47 @@ class Tiny:
         return by_class
 
     def results(self):
-        with open(os.path.join(self.model_dir, 'results.csv')) as file:
-            return list(csv.DictReader(file))
+        return tiny_runs.rows(self.model_dir)
 
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory):
     found = Tiny(tmp_path_factory.mktemp('tiny'))
-    patch = pytest.MonkeyPatch()
-
-    pattern = '*_classifier/model.ckpt-*'  # TensorFlow writes its events at any time
 
     def watch(module, name):
         original = getattr(module, name)
 
         def watched(run, step, *args, **kwargs):
-            before = digests(found.model_dir, pattern)
+            before = checkpoint_files(found.model_dir)
             returned = original(run, step, *args, **kwargs)
-            found.around.append((name, step, before, digests(found.model_dir, pattern)))
+            found.around.append((name, step, before, checkpoint_files(found.model_dir)))
             return returned
         patch.setattr(module, name, watched)
 
-    watch(imagenet_main, 'fit_bias')
-    watch(evaluation, 'evaluate_step')
-    patch.setattr(checkpoints, 'prune', lambda *_: None)  # the weights before the first update
-    # Beside it a second run, as a user starts it.
-    again = subprocess.Popen(
-        [sys.executable, os.path.join(ROOT, 'imagenet_main.py')] + found.arguments(
-            str(found.folder / 'again'), str(found.folder / 'again.log')),
-        stdout=subprocess.DEVNULL)
-    try:
-        run_driver(found.arguments(found.model_dir, found.log))
-        assert again.wait(timeout=600) == 0
-    finally:
-        patch.undo()
-        if again.poll() is None:
-            again.kill()
-            again.wait()
-    return found
-
-
-@pytest.fixture(scope='module')
-def unequal(tmp_path_factory):
-    found = Tiny(tmp_path_factory.mktemp('unequal'), UNEQUAL_FLAGS, UNEQUAL_SIZES, ORDER)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, 'prune', lambda *_: None)
+        watch(imagenet_main, 'fit_bias')
+        watch(evaluation, 'evaluate_step')
+        patch.setattr(checkpoints, 'prune', lambda *_: None)  # the weights before the first update
         run_driver(found.arguments(found.model_dir, found.log))
     return found
-
-
-@pytest.fixture(params=['tiny', 'unequal'])
-def either(request):
-    return request.getfixturevalue(request.param)
 
 
 # -- what a run did, recomputed ---------------------------------------------------------------
 
 
-def test_counts_of_the_run(either):
+def test_counts_of_the_run(tiny):
     sizes, test_sizes = [
-        [sum(1 for _, label in lines if label == wanted) for wanted in either.order]
-        for lines in (either.train, either.test)]
-    counts = oracles.sample_counts(sizes, test_sizes, either.sizes, P, R)
+        [sum(1 for _, label in lines if label == wanted) for wanted in ORDER]
+        for lines in (tiny.train, tiny.test)]
+    counts = oracles.sample_counts(sizes, test_sizes, SIZES, P, R)
     assert [tuple(int(row[name]) for name in ('training_samples', 'val_samples', 'test_samples'))
-            for row in either.results()] == counts
-    with open(either.log) as file:
+            for row in tiny.results()] == counts
+    with open(tiny.log) as file:
         lines = file.read().splitlines()
     for step, row in enumerate(counts):
-        at = lines.index('Batch of classes number {} arrives ...'.format(step + 1))
-        assert lines[at + 1] == '{}, #training: {}, #val: {}, #test: {}'.format(
-            'incremental iteras' if step else 'first itera', *row)
+        at = lines.index(f'Batch of classes number {step + 1} arrives ...')
+        opening = 'incremental iteras' if step else 'first itera'
+        assert lines[at + 1] == opening + ', #training: %d, #val: %d, #test: %d' % row
 
 
 def test_the_report_finds_all_results_in_the_log(tiny):
@@ -240,39 +195,39 @@ def test_the_report_finds_all_results_in_the_log(tiny):
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_first_update_of_each_step(either, session, step):
+def test_first_update_of_each_step(tiny, session, step):
     """Its loss, from the weights before it and the very images of its batch.
 
     This network is on batch statistics, the teacher on its moving ones and, from the third step on,
     corrected with the beta and gamma of the step before.
     """
-    directory = os.path.join(either.model_dir, '{}_classifier'.format(step))
-    before = either.classifier(step, 0)
-    by_class = either.training_set(step)
-    old, seen = either.begin[step:step + 2]
+    directory = os.path.join(tiny.model_dir, f'{step}_classifier')
+    before = tiny.classifier(step, 0)
+    by_class = tiny.training_set(step)
+    old, seen = BEGIN[step:step + 2]
     classes = list(range(old, seen)) + list(range(old))
     paths = [path for c in classes for path in by_class[c]]
     labels = np.concatenate([[c] * len(by_class[c]) for c in classes])
-    files = np.array([os.path.join(either.data_dir, path).encode() for path in paths], object)
-    schedule = settings_lib.schedule(either.settings, len(paths))
+    files = np.array([os.path.join(tiny.data_dir, path).encode() for path in paths], object)
+    schedule = settings_lib.schedule(tiny.settings, len(paths))
     batches = pipeline.Batches(schedule, [1993, step])
     images, batch_labels = session.run(tf.data.make_one_shot_iterator(pipeline.training_dataset(
-        files, labels, batches, either.settings, 0, 1)).get_next())
+        files, labels, batches, tiny.settings, 0, 1)).get_next())
     student = oracles.forward(images, before, 'cifar', 8, True)[1]
     teacher = bias = None
     if step:
         teacher = oracles.forward(images, before, 'cifar', 8, False, 'store_resnet')[1]
     if step >= 2:
-        bias = bic_layer.load(os.path.join(either.model_dir, '{}_bias'.format(step - 1)))
+        bias = bic_layer.load(os.path.join(tiny.model_dir, f'{step - 1}_bias'))
         assert abs(bias[0] - 1) > 1e-3
-    expected = oracles.classifier_loss(student, teacher, batch_labels, either.sizes[:step + 1],
+    expected = oracles.classifier_loss(student, teacher, batch_labels, SIZES[:step + 1],
                                        bias)
     decay = 1e-4 * C / seen * sum(
         (value.astype(np.float64) ** 2).sum() / 2 for name, value in before.items()
         if re.match(r'resnet/(conv2d|dense)[^/]*/(kernel|bias)$', name))
     # TensorFlow's own event file, with the graph, is not flushed and has no process id in its name.
     logged = {value.tag: value.simple_value
-              for events in glob.glob(os.path.join(directory, 'events.*.{}'.format(os.getpid())))
+              for events in glob.glob(os.path.join(directory, f'events.*.{os.getpid()}'))
               for event in tf.train.summary_iterator(events)
               for value in event.summary.value if event.step == 1}
     assert logged['losses/total'] == pytest.approx(expected + decay, rel=1e-4)
@@ -280,7 +235,7 @@ def test_first_update_of_each_step(either, session, step):
     assert logged['losses/xe'] == pytest.approx(oracles.cross_entropy(
         student[:, :seen], batch_labels), rel=1e-4)
     assert logged['monitors/lr'] == pytest.approx(RATE)
-    assert int(either.classifier(step)['global_step']) == schedule.num_updates
+    assert int(tiny.classifier(step)['global_step']) == schedule.num_updates
 
 
 @pytest.mark.parametrize('step', range(1, G))
@@ -313,34 +268,34 @@ def test_nothing_but_stage_1_changes_the_classifier(tiny):
         ('evaluate_step', 0), ('fit_bias', 1), ('evaluate_step', 1), ('fit_bias', 2),
         ('evaluate_step', 2)]
     for _, step, before, after in tiny.around:
-        assert after == before and any('{}_classifier'.format(step) in path for path in before)
+        assert after == before and any(f'{step}_classifier' in path for path in before)
     for step in range(1, G):
-        values = checkpoint(os.path.join(tiny.model_dir, '{}_bias'.format(step)))
+        values = read_checkpoint(os.path.join(tiny.model_dir, f'{step}_bias'))
         assert {name for name in values if 'Momentum' not in name} == {
             'bias_opt/beta', 'bias_opt/gamma', 'global_step'}
     assert not os.path.exists(os.path.join(tiny.model_dir, '0_bias'))
 
 
 @pytest.mark.parametrize('step', range(1, G))
-def test_stage_2_is_plain_training(either, step):
+def test_stage_2_is_plain_training(tiny, step):
     """On the held-out images, in order, batch statistics and all, over epoch borders."""
-    paths, classes = either.validation_set(step)
-    images, weights = either.images(paths), either.classifier(step)
+    paths, classes = tiny.validation_set(step)
+    images, weights = tiny.images(paths), tiny.classifier(step)
     beta, gamma, _ = oracles.train_bias(
         lambda chosen: oracles.forward(images[chosen], weights, 'cifar', 8, True)[1][
-            :, :either.begin[step + 1]],
-        classes, 8, 5, (3, 4), RATE, either.begin[step])
-    row = either.results()[step]
+            :, :BEGIN[step + 1]],
+        classes, 8, 5, (3, 4), RATE, BEGIN[step])
+    row = tiny.results()[step]
     assert (float(row['beta']), float(row['gamma'])) == (
         pytest.approx(beta, rel=1e-4), pytest.approx(gamma, rel=1e-4))
-    assert bic_layer.load(os.path.join(either.model_dir, '{}_bias'.format(step))) == (
+    assert bic_layer.load(os.path.join(tiny.model_dir, f'{step}_bias')) == (
         float(row['beta']), float(row['gamma']))
 
 
-def accuracies(either, step, weights, bias, paths, classes):
-    logits = oracles.forward(either.images(paths), weights, 'cifar', 8, False)[1][
-        :, :either.begin[step + 1]]
-    corrected = oracles.correct(logits, bias[0], bias[1], either.begin[step])
+def accuracies(tiny, step, weights, bias, paths, classes):
+    logits = oracles.forward(tiny.images(paths), weights, 'cifar', 8, False)[1][
+        :, :BEGIN[step + 1]]
+    corrected = oracles.correct(logits, bias[0], bias[1], BEGIN[step])
     return {'top5': oracles.top_k(corrected, classes, 5), 'top1': oracles.top_k(corrected, classes,
                                                                                1),
             'top5_before': oracles.top_k(logits, classes, 5),
@@ -349,16 +304,16 @@ def accuracies(either, step, weights, bias, paths, classes):
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_metrics_of_each_step(either, step):
-    row = either.results()[step]
-    bias, seen = (float(row['beta']), float(row['gamma'])), either.begin[step + 1]
+def test_metrics_of_each_step(tiny, step):
+    row = tiny.results()[step]
+    bias, seen = (float(row['beta']), float(row['gamma'])), BEGIN[step + 1]
     assert step or bias == (1, 0)
-    for prefix, (paths, classes) in (('', either.test_set(step)),
-                                     ('val_', either.validation_set(step))):
+    for prefix, (paths, classes) in (('', tiny.test_set(step)),
+                                     ('val_', tiny.validation_set(step))):
         if step == 0 and prefix:
             assert row['val_top5'] == row['val_top1_before'] == ''
             continue
-        expected, corrected, logits = accuracies(either, step, either.classifier(step), bias, paths,
+        expected, corrected, logits = accuracies(tiny, step, tiny.classifier(step), bias, paths,
                                                  classes)
         for name, value in expected.items():
             assert float(row[prefix + name]) == pytest.approx(value, rel=1e-4), prefix + name
@@ -366,53 +321,31 @@ def test_metrics_of_each_step(either, step):
             continue
         for suffix, values in (('', corrected), ('_before', logits)):
             predicted = values.argmax(axis=1)
-            groups = np.load(os.path.join(either.model_dir, 'group_accuracy{}.npy'.format(suffix)))
+            groups = np.load(os.path.join(tiny.model_dir, f'group_accuracy{suffix}.npy'))
             for group in range(step + 1):
-                own = (either.begin[group] <= classes) & (classes < either.begin[group + 1])
+                own = (BEGIN[group] <= classes) & (classes < BEGIN[group + 1])
                 assert groups[step, group] == pytest.approx(np.mean((predicted == classes)[own]))
             assert np.isnan(groups[step, step + 1:]).all()
-            matrix = np.load(os.path.join(either.model_dir, 'confusion{}_{}.npy'.format(
-                suffix, step + 1)))
+            matrix = np.load(os.path.join(tiny.model_dir, f'confusion{suffix}_{step + 1}.npy'))
             assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
                                         for j in range(seen)] for i in range(seen)]
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_exemplars_of_each_step(either, step):
+def test_exemplars_of_each_step(tiny, step):
     """Herded on this step's classifier from this step's images, old classes from exemplars."""
-    stored = state.finished_steps(either.model_dir)[step]['exemplars']
+    stored = state.finished_steps(tiny.model_dir)[step]['exemplars']
     if step == G - 1:
         assert not any(stored)
         return
-    count = either.counts[step].chosen
-    by_class = either.training_set(step)
-    weights = either.classifier(step)
-    assert len(stored) == either.begin[step + 1]
+    count = tiny.counts[step].chosen
+    by_class = tiny.training_set(step)
+    weights = tiny.classifier(step)
+    assert len(stored) == BEGIN[step + 1]
     for c, own in enumerate(stored):
-        features = oracles.forward(either.images(by_class[c]), weights, 'cifar', 8, False)[0]
+        features = oracles.forward(tiny.images(by_class[c]), weights, 'cifar', 8, False)[0]
         assert own == [by_class[c][i] for i in oracles.herd(features, count)]
         assert len(own) == min(count, len(by_class[c]))
-
-
-def figures(path):
-    """The lines of a log without what a clock decided."""
-    with open(path) as file:
-        text = file.read()
-    text = re.sub(r'(, \d+ images/s)?, step left .*|( took|^finished in) \d.*', '', text,
-                  flags=re.MULTILINE)
-    _, command, *lines = text.splitlines()  # the first one says when the run was started
-    assert command.startswith('command: ')
-    return lines
-
-
-def test_same_seed_same_figures(tiny):
-    """On one thread, in another process and folder."""
-    log = str(tiny.folder / 'again.log')
-    assert figures(log) == figures(tiny.log)
-    assert len([line for line in figures(log) if line.startswith('progress: ')]) > 50
-    with open(str(tiny.folder / 'again' / 'results.csv')) as again:
-        with open(os.path.join(tiny.model_dir, 'results.csv')) as first:
-            assert again.read() == first.read()
 
 
 # -- checkpoints of the authors' code ---------------------------------------------------------
@@ -428,7 +361,7 @@ def write_original(model_dir, step, weights, bias, shape):
                     tf.get_variable(name + '/Momentum', initializer=value * 0 + 1)
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, os.path.join(
-            model_dir, '{}_classifier'.format(step), 'model.ckpt'), 5700)
+            model_dir, f'{step}_classifier', 'model.ckpt'), 5700)
     if step:
         with tf.Graph().as_default(), tf.Session() as session:
             for name, value in zip(('beta', 'gamma'), bias):
@@ -436,7 +369,7 @@ def write_original(model_dir, step, weights, bias, shape):
                                 initializer=np.full(shape, value, np.float32))
             session.run(tf.global_variables_initializer())
             tf.train.Saver().save(session, os.path.join(
-                model_dir, '{}_bias'.format(step), 'model.ckpt'), 400)
+                model_dir, f'{step}_bias', 'model.ckpt'), 400)
 
 
 def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
@@ -456,7 +389,7 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
                                        ('validation', tiny.validation_set(step))):
             expected, _, _ = accuracies(tiny, step, weights, bias, paths, classes)
             found = [line for line in lines
-                     if line.startswith('{}: step {} of 3'.format(name, step + 1))]
+                     if line.startswith(f'{name}: step {step + 1} of 3')]
             if name == 'validation' and step == 0:
                 assert found == []
                 continue
@@ -464,7 +397,7 @@ def test_checkpoints_of_the_original_are_evaluated(tiny, tmp_path, capsys):
             for k, *percents in re.findall(
                     r'top-([15]) ([\d.]+)% \(([\d.]+)% uncorrected\)', found[0]):
                 for suffix, percent in zip(('', '_before'), percents):
-                    logged['top{}{}'.format(k, suffix)] = float(percent) / 100
+                    logged[f'top{k}{suffix}'] = float(percent) / 100
             if step < 2:  # fewer than six classes
                 expected = {key: value for key, value in expected.items() if 'top5' not in key}
             assert logged == {key: pytest.approx(value, abs=6e-5, rel=1e-4)
@@ -510,7 +443,7 @@ def test_eval_only_takes_the_settings_from_the_experiment(tiny, capsys):
 
 
 @pytest.mark.parametrize('flag', [
-    '--seed=5', '--preprocessing=vgg', '--num_increments=2', '--dataset=cifar100',
+    '--seed=5', '--preprocessing=vgg', '--first_classes=2', '--dataset=cifar100',
     '--lr_boundaries=3,5', '--norandom_flip', '--train_epochs=7'])
 def test_eval_only_refuses_a_flag_that_contradicts_the_experiment(tiny, capsys, flag):
     with pytest.raises(UserError) as error:
@@ -527,30 +460,30 @@ def test_eval_only_refuses_other_lists(tiny, tmp_path, capsys):
         evaluated(tiny, tiny.model_dir, capsys, data_dir=str(tmp_path))
 
 
-def test_the_class_order_is_the_experiments(unequal, tmp_path, capsys):
+def test_the_class_order_is_the_experiments(tiny, tmp_path, capsys):
     """--eval_only has it from there; the same one goes on, from any file; another is refused."""
-    with open(unequal.log) as file:
+    with open(tiny.log) as file:
         tested = [line for line in file.read().splitlines() if line.startswith('test')]
     files = {}
     for name, order in (('same', ORDER), ('other', [0, 3] + ORDER[2:])):
         (tmp_path / name).write_text('\n'.join(map(str, order)))
-        files[name] = '--class_order={}'.format(tmp_path / name)
+        files[name] = f'--class_order={tmp_path / name}'
     for arguments in ([], [files['same']]):
-        found = evaluated(unequal, unequal.model_dir, capsys, *arguments)
+        found = evaluated(tiny, tiny.model_dir, capsys, *arguments)
         assert [line for line in found if line.startswith('test')] == tested != []
     with pytest.raises(UserError) as error:
-        evaluated(unequal, unequal.model_dir, capsys, files['other'])
+        evaluated(tiny, tiny.model_dir, capsys, files['other'])
     assert str(error.value).startswith(files['other'])
     assert 'class_order is (3, 0, 5, 1, 4, 2)' in str(error.value)
     model_dir, log = str(tmp_path / 'model'), str(tmp_path / 'log')
-    shutil.copytree(unequal.model_dir, model_dir, ignore=shutil.ignore_patterns('2_*'))
+    shutil.copytree(tiny.model_dir, model_dir, ignore=shutil.ignore_patterns('2_*'))
     with pytest.raises(UserError) as error:
-        run_driver(unequal.arguments(model_dir, log) + [files['other']])
+        run_driver(tiny.arguments(model_dir, log) + [files['other']])
     assert 'class_order: [3, 0, 5, 1, 4, 2] there' in str(
         error.value)
-    run_driver(unequal.arguments(model_dir, log) + [files['same']])
+    run_driver(tiny.arguments(model_dir, log) + [files['same']])
     with open(os.path.join(model_dir, 'results.csv')) as again:
-        with open(os.path.join(unequal.model_dir, 'results.csv')) as first:
+        with open(os.path.join(tiny.model_dir, 'results.csv')) as first:
             assert again.read() == first.read()
 
 
@@ -631,24 +564,14 @@ def test_a_run_says_what_it_computes_on_and_what_will_not_work(tmp_path):
     early = lines[at + 2:at + 4]
     assert '--batch_norm_decay=0.9' in early[0] and '--train_epochs' in early[0]
     assert ' beta and gamma' in early[1] and '--train_epochs=10' in early[1]
-    with open(str(tmp_path / 'model' / 'results.csv')) as file:
-        beta = float(list(csv.DictReader(file))[1]['beta'])
+    beta = float(tiny_runs.rows(tmp_path / 'model')[1]['beta'])
     fit = [i for i, line in enumerate(lines) if ', bias correction, ' in line][-1]
-    assert lines[fit + 1].startswith('warning: step 2 of 2: beta is {:g} (gamma '.format(beta))
+    assert lines[fit + 1].startswith(f'warning: step 2 of 2: beta is {beta:g} (gamma ')
     dry = tiny_runs.run(data, tmp_path / 'none', dry_run=True, image_size=12)
     assert [line for line in dry.out.splitlines() if line.startswith('warning')] == early
 
 
 # -- the published tables ---------------------------------------------------------------------
-
-TRAINING_SAMPLES = {
-    'imagenet100': [12800, 14417, 14600, 14600, 14600, 14441, 14600, 14620, 14331, 14566],
-    'imagenet1000': [126856, 144159, 144505, 144301, 143776, 145238, 143391, 144418, 143277,
-                     143046]}
-VAL_SAMPLES = {'imagenet100': [200, 400, 300, 240, 250, 240, 210, 160, 180, 200],
-               'imagenet1000': [2000, 4000, 3000, 2400, 2500, 2400, 2100, 1600, 1800, 2000]}
-TEST_SAMPLES = {'imagenet100': [500 * i for i in range(1, 11)],
-                'imagenet1000': [5000 * i for i in range(1, 11)]}
 
 
 def write_lists(folder, train_sizes, test_sizes):
@@ -656,8 +579,7 @@ def write_lists(folder, train_sizes, test_sizes):
     order = oracles.class_order(len(train_sizes))[0]
     for name, sizes in (('train.txt', train_sizes), ('val.txt', test_sizes)):
         (folder / name).write_text(''.join(
-            '{0}_{1} {0}\n'.format(order[c], i) for c, size in enumerate(sizes)
-            for i in range(size)))
+            f'{label}_{i} {label}\n' for label, size in zip(order, sizes) for i in range(size)))
 
 
 def dry_run(folder, capsys, *arguments):
@@ -680,43 +602,40 @@ def dry_run(folder, capsys, *arguments):
 def test_the_published_columns(tmp_path, capsys, dataset):
     """From class sizes that the table implies: what is not exemplars is the new group."""
     m = 10 if dataset == 'imagenet100' else 100
-    sizes = []
-    for step, total in enumerate(TRAINING_SAMPLES[dataset]):
-        old = step * m * oracles.stored_count('0.1', 10, 20, step - 1) if step else 0
+    rows = [tuple(row[name] for name in log_reader.COUNTS) for row in published.table(dataset)]
+    sizes, stored = [], oracles.counts([m] * 10, 20, '0.1')
+    for step, (total, _, _) in enumerate(rows):
+        old = step * m * stored[step - 1].chosen if step else 0
         group = total - old + 20 * m  # and what is held out
         sizes += [group // m + (i < group % m) for i in range(m)]
     assert 732 <= min(sizes) and max(sizes) <= 1300  # as ILSVRC's classes are
     write_lists(tmp_path, sizes, [50] * 10 * m)
     found = dry_run(tmp_path, capsys, '--dataset=' + dataset)
-    assert found == list(zip(TRAINING_SAMPLES[dataset], VAL_SAMPLES[dataset],
-                             TEST_SAMPLES[dataset]))
+    assert found == rows
     assert found == oracles.sample_counts(sizes, [50] * 10 * m, [m] * 10, 20, '0.1')
 
 
-@pytest.mark.parametrize('increments', [2, 5, 10, 20])
-def test_samples_of_cifar(tmp_path, capsys, increments):
+@pytest.mark.parametrize('arguments, sizes, first_steps', [
+    (['--num_increments=2'], [50] * 2, []),
+    # 10 of a class are held out, 90 stored at first.
+    (['--num_increments=5'], [20] * 5, [(20 * 490, 200, 2000), (20 * 490 + 20 * 90, 400, 4000)]),
+    (['--num_increments=10'], [10] * 10, []), (['--num_increments=20'], [5] * 20, []),
+    # 4 of a class are held out, 36 stored at first; with a growing memory 2 and 18 all along.
+    (['--first_classes=50', '--num_increments=5'], [50] + [10] * 5,
+     [(50 * 496, 200, 5000), (10 * 496 + 50 * 36, 60 * 4, 6000)]),
+    (['--first_classes=50', '--num_increments=5', '--memory=growing'], [50] + [10] * 5,
+     [(50 * 498, 100, 5000), (10 * 498 + 50 * 18, 60 * 2, 6000)]),
+    (['--first_classes=50', '--num_increments=10'], [50] + [5] * 10, []),
+    (['--first_classes=50', '--num_increments=10', '--memory=growing'], [50] + [5] * 10, []),
+    (['--first_classes=50', '--classes_per_increment=20'], [50, 20, 20, 10], []),
+    (['--first_classes=50', '--classes_per_increment=20', '--memory=growing'], [50, 20, 20, 10],
+     [])])
+def test_samples_of_cifar(tmp_path, capsys, arguments, sizes, first_steps):
     write_lists(tmp_path, [500] * 100, [100] * 100)
-    found = dry_run(tmp_path, capsys, '--dataset=cifar100',
-                    '--num_increments={}'.format(increments))
-    assert found == oracles.sample_counts(
-        [500] * 100, [100] * 100, [100 // increments] * increments, 20, '0.1')
-    if increments == 5:  # 10 of a class are held out, 90 stored at first
-        assert found[:2] == [(20 * 490, 200, 2000), (20 * 490 + 20 * 90, 400, 4000)]
-
-
-@pytest.mark.parametrize('groups, sizes', [
-    (['--num_increments=5'], [50] + [10] * 5), (['--num_increments=10'], [50] + [5] * 10),
-    (['--classes_per_increment=20'], [50, 20, 20, 10])])
-@pytest.mark.parametrize('memory', ['fixed', 'growing'])
-def test_samples_of_b50(tmp_path, capsys, groups, sizes, memory):
-    write_lists(tmp_path, [500] * 100, [100] * 100)
-    found = dry_run(tmp_path, capsys, '--dataset=cifar100', '--first_classes=50',
-                    '--memory=' + memory, *groups)
+    found = dry_run(tmp_path, capsys, '--dataset=cifar100', *arguments)
+    memory = 'growing' if '--memory=growing' in arguments else 'fixed'
     assert found == oracles.sample_counts([500] * 100, [100] * 100, sizes, 20, '0.1', memory)
-    if len(sizes) == 6:  # 4 of a class are held out, 36 stored at first; 2 and 18 all along
-        assert found[:2] == {
-            'fixed': [(50 * 496, 200, 5000), (10 * 496 + 50 * 36, 60 * 4, 6000)],
-            'growing': [(50 * 498, 100, 5000), (10 * 498 + 50 * 18, 60 * 2, 6000)]}[memory]
+    assert found[:len(first_steps)] == first_steps
 
 
 def test_samples_of_celeb(tmp_path, capsys):

@@ -184,3 +184,14 @@ def test_bad_images_are_found(tmp_path, files):
     assert pipeline.bad_images(mixed, 2) == [4, 7]
     assert pipeline.bad_images(mixed, 2, stop_at_first=True) == [4]
     assert pipeline.bad_images(files, 2) == []
+
+
+def test_the_graph_does_not_grow_with_the_images():
+    def graph_bytes(images):
+        with tf.Graph().as_default() as graph:
+            pipeline.training_dataset(
+                np.full(images, b'/any.png', object), np.zeros(images, int),
+                pipeline.Batches(schedule_of(images), [0, 0]), SETTINGS, 0, 1)
+            return len(graph.as_graph_def().SerializeToString())
+
+    assert abs(graph_bytes(20000) - graph_bytes(20)) < 100

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
+from made_checkpoints import read_checkpoint
+from tiny_runs import assert_refused
 
 from runtime import pretrained
 from runtime.errors import UserError
 
-FLAGS = {'train_epochs': 1, 'num_increments': 1, 'log_file': None}
+FLAGS = {'train_epochs': 1, 'num_increments': 1, 'log_file': None, 'shallow': False}
 AFTER_UPDATE_2 = 'runtime.progress:Progress.updated', 2, tiny_runs.TERMINATE
 
 
@@ -21,14 +23,8 @@ def given(tmp_path_factory):
     """(data folder, folder of a classifier to start from)."""
     folder = tmp_path_factory.mktemp('pretrained')
     data = tiny_runs.make_folder(folder / 'data')
-    result = tiny_runs.run(data, folder / 'model', seed=1, **FLAGS)
-    assert result.status == 0, result.err
+    tiny_runs.run(data, folder / 'model', seed=1, status=0, **FLAGS)
     return data, folder / 'model' / '0_classifier'
-
-
-def values(prefix):
-    reader = tf.train.load_checkpoint(prefix)
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def save(folder, variables):
@@ -40,48 +36,41 @@ def save(folder, variables):
         tf.train.Saver().save(session, str(folder / 'any.ckpt'))
 
 
-def refused(result, *expected):
-    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
-    assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
-        result.err)
-
-
 def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(given, tmp_path):
     data, folder = given
     model, stopped = tmp_path / 'model', tmp_path / 'stopped'
     before_pruning = (
         'runtime.checkpoints:prune', 2, 'import shutil\nshutil.copytree({!r}, {!r})'.format(
             str(model / '0_classifier'), str(tmp_path / 'begun')))
-    assert tiny_runs.run(data, model, before_pruning, pretrained=folder, **FLAGS).status == 0
-    there = values(pretrained.find_checkpoint(str(folder)))
-    here = values(str(tmp_path / 'begun' / 'model.ckpt-0'))
+    tiny_runs.run(data, model, before_pruning, pretrained=folder, status=0, **FLAGS)
+    there = read_checkpoint(pretrained.find_checkpoint(str(folder)))
+    here = read_checkpoint(str(tmp_path / 'begun' / 'model.ckpt-0'))
     assert here['global_step'] == 0 and there['global_step'] == 5
     for name, value in here.items():
         if name.endswith('/Momentum'):
             assert not value.any()
         elif name != 'global_step':
             assert value.tobytes() == there[name].tobytes(), name
-    end = values(str(model / '0_classifier' / 'model.ckpt-5'))
+    end = read_checkpoint(str(model / '0_classifier' / 'model.ckpt-5'))
     assert (end['resnet/dense/kernel'] != there['resnet/dense/kernel']).any()
 
     # Stopped inside step 1; meanwhile the checkpoint moves.
-    result = tiny_runs.run(data, stopped, AFTER_UPDATE_2, pretrained=folder, **FLAGS)
-    assert result.status == 143, result.err
+    tiny_runs.run(data, stopped, AFTER_UPDATE_2, pretrained=folder, status=tiny_runs.TERMINATED,
+                  **FLAGS)
     moved = tmp_path / 'moved'
     shutil.copytree(str(folder), str(moved))
     other = made_checkpoints.save_checkpoint(tmp_path / 'other', 5)
     before = tiny_runs.final_state(stopped)
-    refused(tiny_runs.run(data, stopped, **FLAGS), 'pretrained: ', ' there, None now')
-    refused(tiny_runs.run(data, stopped, pretrained=other, **FLAGS), 'resnet/')
-    refused(tiny_runs.run(data, stopped, pretrained=model / '0_classifier', **FLAGS),
-            '(pretrained: ')
+    assert_refused(tiny_runs.run(data, stopped, **FLAGS), 'pretrained: ', ' there, None now')
+    assert_refused(tiny_runs.run(data, stopped, pretrained=other, **FLAGS), 'resnet/')
+    assert_refused(tiny_runs.run(data, stopped, pretrained=model / '0_classifier', **FLAGS),
+                   '(pretrained: ')
     assert tiny_runs.final_state(stopped) == before
     result = tiny_runs.run(data, stopped, pretrained=moved / 'model.ckpt-5', **FLAGS)
     assert result.status == 0 and 'resuming step 1 at update ' in result.out, result.err
     for name in ('results.csv', '0_step.json'):
         assert (stopped / name).read_bytes() == (model / name).read_bytes()
-    result = tiny_runs.run(data, stopped, pretrained=None, eval_only=True, **FLAGS)
-    assert result.status == 0, result.err
+    tiny_runs.run(data, stopped, pretrained=None, eval_only=True, status=0, **FLAGS)
 
 
 def test_what_it_cannot_start_from_is_named(given, tmp_path):
@@ -89,8 +78,8 @@ def test_what_it_cannot_start_from_is_named(given, tmp_path):
     model = tmp_path / 'model'
 
     def refuses(path, *expected, **flags):
-        refused(tiny_runs.run(data, model, pretrained=path, **dict(FLAGS, **flags)),
-                '--pretrained={}: '.format(path), *expected)
+        assert_refused(tiny_runs.run(data, model, pretrained=path, **dict(FLAGS, **flags)),
+                       f'--pretrained={path}: ', *expected)
         assert not model.exists()
 
     refuses(tmp_path / 'nowhere', 'no checkpoint')
@@ -98,7 +87,7 @@ def test_what_it_cannot_start_from_is_named(given, tmp_path):
     refuses(folder, ' resnet/conv2d_4/kernel is [1, 1, 16, 32] there and [3, 3, 16, 16] here, ',
             ', and ', ' more', resnet_size=14)
     part, foreign = tmp_path / 'part', tmp_path / 'foreign'
-    variables = values(pretrained.find_checkpoint(str(folder)))
+    variables = read_checkpoint(pretrained.find_checkpoint(str(folder)))
     missing = 'resnet/batch_normalization_3/moving_mean'
     save(part, {name: value for name, value in variables.items() if name != missing})
     refuses(part, missing + ' is missing there and [32] here')
@@ -113,7 +102,7 @@ def test_what_it_cannot_start_from_is_named(given, tmp_path):
 def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(given, tmp_path, official):
     """Also if its variables are called as in TensorFlow's official ResNet."""
     _, folder = given
-    there = values(pretrained.find_checkpoint(str(folder)))
+    there = read_checkpoint(pretrained.find_checkpoint(str(folder)))
     if official:
         folder = tmp_path / 'official'
         save(folder, {name.replace('resnet/', 'resnet_model/'): value
@@ -122,14 +111,13 @@ def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(given, t
     before_pruning = (
         'runtime.checkpoints:prune', 2, 'import shutil\nshutil.copytree({!r}, {!r})'.format(
             str(model / '0_classifier'), str(tmp_path / 'begun')))
-    result = tiny_runs.run(data, model, before_pruning, pretrained=folder, num_classes=3,
+    result = tiny_runs.run(data, model, before_pruning, pretrained=folder, num_classes=3, status=0,
                            **dict(FLAGS, log_file=tmp_path / 'log'))
-    assert result.status == 0, result.err
     scope = 'resnet_model/' if official else 'resnet/'
     for output in (result.out, (tmp_path / 'log').read_text()):
         line, = [line for line in output.splitlines() if line.startswith('--pretrained=')]
         assert scope + 'dense/kernel is [64, 4] there and [64, 3] here' in line
-    here = values(str(tmp_path / 'begun' / 'model.ckpt-0'))
+    here = read_checkpoint(str(tmp_path / 'begun' / 'model.ckpt-0'))
     taken = [name for name in here if name.startswith('resnet/') and 'Momentum' not in name
              and not name.startswith('resnet/dense/')]
     assert len(taken) == 38 and here['resnet/dense/kernel'].shape == (64, 3)
@@ -149,4 +137,4 @@ def test_a_folder_stands_for_its_newest_checkpoint(tmp_path, monkeypatch):
     assert pretrained.find_checkpoint('~/b') == os.path.join(str(tmp_path), 'b', 'model.ckpt-1000')
     with pytest.raises(UserError, match='a: no checkpoint'):
         pretrained.find_checkpoint(str(tmp_path / 'a'))
-    assert np.all(values(pretrained.find_checkpoint('~/b'))['resnet/kernel'] == 1000)
+    assert np.all(read_checkpoint(pretrained.find_checkpoint('~/b'))['resnet/kernel'] == 1000)

@@ -29,6 +29,7 @@ def check(layouts, monkeypatch, tmp_path, said):
     monkeypatch.setattr(self_check, 'all_numbers', lambda here, has_gpu: layouts)
     monkeypatch.setattr(self_check, 'update_speed', lambda *_: 10.)
     monkeypatch.setattr(self_check, 'SECONDS', 0.)
+    monkeypatch.setattr(machine, 'why_no_gpu', lambda: 'another process would find out')
     monkeypatch.setattr(imagenet_main.run_log, 'open_log', lambda path: None)
     monkeypatch.setattr(imagenet_main.STOP, 'install', lambda: None)
 

@@ -5,18 +5,10 @@ import subprocess
 import sys
 
 import pytest
-import tiny_runs
+from tiny_runs import AFTER_UPDATE, INTERRUPT, KILL, ROOT, TERMINATE, TERMINATED, run
 
 from runtime import signals
 from runtime.errors import RESUME
-
-AFTER_UPDATE = 'runtime.progress:Hook.after_run'
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    return tiny_runs.make_folder(tmp_path_factory.mktemp('signals') / 'data')
 
 
 @pytest.fixture
@@ -68,30 +60,27 @@ def test_an_ignored_signal_stays_ignored(monkeypatch):
 def test_a_notice_of_preemption_saves_and_is_resumed(data, tmp_path, name):
     model = tmp_path / 'model'
     twice = f'os.kill(os.getpid(), signal.{name})\n' * 2
-    result = tiny_runs.run(data, model, (AFTER_UPDATE, 3, twice))
-    assert result.status == 128 + getattr(signal, name)
+    result = run(data, model, (AFTER_UPDATE, 3, twice), status=128 + getattr(signal, name))
     assert name in result.err.splitlines()[-1] and RESUME.capitalize() in result.err
-    again = tiny_runs.run(data, model, ('runtime.evaluation:evaluate_step', 1, tiny_runs.KILL))
+    again = run(data, model, ('runtime.evaluation:evaluate_step', 1, KILL))
     assert 'resuming step 1 at update 3 of 4' in again.out
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
-    code = f'{tiny_runs.INTERRUPT}\nimport time\ntime.sleep(.5)\n{tiny_runs.INTERRUPT}'
-    result = tiny_runs.run(data, tmp_path / 'model', (AFTER_UPDATE, 3, code))
+    code = f'{INTERRUPT}\nimport time\ntime.sleep(.5)\n{INTERRUPT}'
+    result = run(data, tmp_path / 'model', (AFTER_UPDATE, 3, code))
     assert result.status == 130 and result.err == signals.ANSWER.decode()
 
 
 def test_what_ends_a_run_stands_in_the_log_when_the_terminal_is_gone(data, tmp_path):
-    result = tiny_runs.run(data, tmp_path / 'model', (
-        AFTER_UPDATE, 3, 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n' + tiny_runs.TERMINATE))
-    assert result.status == 143
+    no_terminal = 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n'
+    run(data, tmp_path / 'model', (AFTER_UPDATE, 3, no_terminal + TERMINATE), status=TERMINATED)
     assert f'Stopped by SIGTERM. {RESUME.capitalize()}' in (tmp_path / 'model.log').read_text()
 
 
 def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):
-    result = tiny_runs.run(data, tmp_path / 'model', ('data.lists:parse_label', 1,
-                                                      tiny_runs.INTERRUPT))
-    assert result.status == 130 and not (tmp_path / 'model').exists()
+    run(data, tmp_path / 'model', ('data.lists:parse_label', 1, INTERRUPT), status=130)
+    assert not (tmp_path / 'model').exists()
 
 
 def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
@@ -103,7 +92,7 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize('script', ['imagenet_main.py', 'logs/classify.py'] + [
-    'data/{}/prepare.py'.format(name)
+    f'data/{name}/prepare.py'
     for name in ('celeb10000', 'cifar100', 'folder', 'glyphs100', 'imagenet')])
 def test_a_python_without_the_packages_is_one_line(script):
     found = subprocess.run([sys.executable, '-S', os.path.join(ROOT, script)],  # -S: no packages

@@ -1,68 +1,54 @@
 """What a run writes: log, summary, class names, predictions, exemplars after the last step."""
-import csv
 import json
 import os
 import re
 import shutil
 
 import numpy as np
-import pytest
-import tiny_runs
+from tiny_runs import TERMINATE, rows, run
 
 from logs import log_reader, measures
 from runtime import LOG, state
 from runtime import results as results_lib
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    return tiny_runs.make_folder(tmp_path_factory.mktemp('written') / 'data')
-
-
-def rows(model, name):
-    with open(os.path.join(str(model), name), newline='') as file:
-        return list(csv.DictReader(file))
-
-
 def test_classes_and_predictions_can_be_read_beside_the_confusion_matrices(data, tmp_path):
     data, model = shutil.copytree(data, str(tmp_path / 'data')), tmp_path / 'model'
     with open(os.path.join(data, 'classes.txt'), 'w', encoding='utf-8') as file:
         file.write('ant\nbee, wild\ncat\u2028\u0085a\ndö g\n')
-    result = tiny_runs.run(data, model, predictions=True)
-    assert result.status == 0, result.err
+    run(data, model, predictions=True, status=0)
     names = dict(zip('0123', ('ant', 'bee, wild', 'cat\u2028\u0085a', 'dö g')))
     classes = rows(model, 'classes.txt')
     assert [row['class'] for row in classes] == list('0123')
     assert all(row['name'] == names[row['label']] for row in classes)
     label_of = {row['class']: row['label'] for row in classes}
     for step, count in ((1, 8), (2, 16)):
-        found = rows(model, 'predictions_{}.csv'.format(step))
+        found = rows(model, f'predictions_{step}.csv')
         assert len({row['image'] for row in found}) == count
         for row in found:
-            assert row['image'].startswith('val/{}_'.format(row['label']))
+            assert row['image'].startswith(f'val/{row["label"]}_')
             for name in ('', 'predicted_', 'predicted_before_'):
                 assert row[name + 'label'] == label_of[row[name + 'class']]
         for suffix, name in (('', 'predicted_class'), ('_before', 'predicted_before_class')):
             matrix = np.zeros([2 * step] * 2)
             for row in found:
                 matrix[int(row['class']), int(row[name])] += 1
-            confusion = np.load(str(model / 'confusion{}_{}.npy'.format(suffix, step)))
+            confusion = np.load(str(model / f'confusion{suffix}_{step}.npy'))
             assert confusion.tolist() == matrix.tolist()
     # Afterwards, too, of the step whose classifier is there.
     written = (model / 'predictions_2.csv').read_bytes()
     for step in (1, 2):
-        (model / 'predictions_{}.csv'.format(step)).unlink()
-    assert tiny_runs.run(data, model, eval_only=True).status == 0
+        (model / f'predictions_{step}.csv').unlink()
+    run(data, model, eval_only=True, status=0)
     assert not list(model.glob('predictions_*'))
-    assert tiny_runs.run(data, model, eval_only=True, predictions=True).status == 0
+    run(data, model, eval_only=True, predictions=True, status=0)
     found, = model.glob('predictions_*')
     assert found.read_bytes() == written
 
 
 def test_the_log_of_a_run_and_its_summary(data, tmp_path):
     model = tmp_path / 'model'
-    result = tiny_runs.run(data, model, log_file=None, train_epochs=1)
-    assert result.status == 0, result.err
+    result = run(data, model, log_file=None, train_epochs=1, status=0)
     log = (model / 'run.log').read_text()
     # What is for programs is in the file only.
     assert log.count('settings: {') == 1 and log.count('result: {') == 2
@@ -85,8 +71,8 @@ def test_the_log_of_a_run_and_its_summary(data, tmp_path):
     assert len(re.findall(r'^step \d of 2 took 0:\d\d:\d\d$', log, re.MULTILINE)) == 2
     assert re.fullmatch(r'finished in 0:\d\d:\d\d; report: python \S*logs/report.py '
                         + re.escape(str(model / 'run.log')), log.splitlines()[-1])
-    run, = log_reader.read(str(model / 'run.log'))
-    assert sorted(run.steps) == [1, 2]
+    read, = log_reader.read(str(model / 'run.log'))
+    assert sorted(read.steps) == [1, 2]
     summary = json.loads((model / 'summary.json').read_text())
     results = [record['results'] for record in state.finished_steps(str(model))]
     measured = measures.compute_measures(results)
@@ -111,10 +97,21 @@ def test_names_that_are_not_one_a_label_are_said_and_not_used(data, tmp_path):
     data, model = shutil.copytree(data, str(tmp_path / 'data')), tmp_path / 'model'
     with open(os.path.join(data, 'classes.txt'), 'w') as file:
         file.write('ant\nbee\n')
-    result = tiny_runs.run(data, model, ('imagenet_main:run_step', 1, tiny_runs.TERMINATE))
+    result = run(data, model, ('imagenet_main:run_step', 1, TERMINATE))
     assert re.search(r'classes.txt: 2 .*4 labels', result.out)
     assert {row['name'] for row in rows(model, 'classes.txt')} == {''}
     assert not (model / 'predictions_1.csv').exists()
+
+
+def figures(path):
+    """The lines of a log without what a clock decided."""
+    with open(path) as file:
+        text = file.read()
+    text = re.sub(r'(, \d+ images/s)?, step left .*|( took|^finished in) \d.*', '', text,
+                  flags=re.MULTILINE)
+    _, command, *lines = text.splitlines()  # the first one says when the run was started
+    assert command.startswith('command: ')
+    return lines
 
 
 def test_exemplars_after_the_last_step_are_stored_on_request_and_change_nothing(data, tmp_path):
@@ -122,15 +119,17 @@ def test_exemplars_after_the_last_step_are_stored_on_request_and_change_nothing(
         return state.finished_steps(str(model))[-1]
 
     published, stored = tmp_path / 'published', tmp_path / 'stored'
-    assert tiny_runs.run(data, published).status == 0
+    run(data, published, status=0)
     assert end(published)['exemplars'] == []
-    assert tiny_runs.run(data, stored, store_last=True).status == 0
+    run(data, stored, store_last=True, status=0)
     # M/s = 16/4 = 4 a class, a quarter of it for validation.
     assert [len(own) for own in end(stored)['exemplars']] == [3] * 4
     assert end(stored)['results'] == end(published)['results']
+    # The same seed gives the same figures, here in another process and folder.
+    first, second = (figures(f'{model}.log') for model in (published, stored))
+    assert first == second and len([line for line in first if line[:10] == 'progress: ']) > 10
     # A finished run stores them afterwards; nothing is trained again.
-    result = tiny_runs.run(data, published, store_last=True)
-    assert result.status == 0 and 'classifier, epoch' not in result.out, result.err
+    result = run(data, published, store_last=True, status=0)
+    assert 'classifier, epoch' not in result.out
     assert end(published) == end(stored)
-    again = tiny_runs.run(data, published, store_last=True)
-    assert again.status == 0 and 'Batch of classes' not in again.out
+    assert 'Batch of classes' not in run(data, published, store_last=True, status=0).out

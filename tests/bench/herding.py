@@ -49,7 +49,7 @@ def _row(item, settings, step, counts, sampled, target, repeats):
     for c, _ in sampled:
         rows = np.flatnonzero(classes == c)
         if rows[plain(own[c], quota)].tolist() != found[c].tolist():
-            raise AssertionError('{}: another choice in class {}'.format(item, c))
+            raise AssertionError(f'{item}: another choice in class {c}')
     functions = [lambda: exemplar.select(settings, step, classes, features)] + [
         lambda c=c: plain(own[c], quota) for c, _ in sampled]
 
@@ -60,7 +60,7 @@ def _row(item, settings, step, counts, sampled, target, repeats):
     loops, ours = compared(time.perf_counter)
     # Ours on all cores, the loops on one: the ratio on one core depends on no other program.
     on_one_core = np.divide(*compared(time.process_time))
-    return measure.Row('{}; on one core x {:.0f}'.format(item, on_one_core),
+    return measure.Row(f'{item}; on one core x {on_one_core:.0f}',
                        measure.seconds_text(loops), measure.seconds_text(ours), loops / ours,
                        target)
 

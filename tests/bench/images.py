@@ -115,12 +115,12 @@ def _rows(options):
     # The central crop is most of an image, so that less can be left out: no figure is asked for.
     for kind, share, targets in zip(kinds, shares, (('>= 1.5', '>= 0.75'), ('> 1', '-'))):
         for other, item, target in (
-                ('plain ' + kind, 'one core; {:.2%} of pixels within 1 gray level'.format(share),
+                ('plain ' + kind, f'one core; {share:.2%} of pixels within 1 gray level',
                  targets[0]),
                 ('decode', 'against decoding alone', targets[1])):
             rows.append(measure.Row(
-                '{} input, {}'.format(kind, item), '{:.0f} images/s'.format(rate[other]),
-                '{:.0f} images/s'.format(rate[kind]), rate[kind] / rate[other], target))
+                f'{kind} input, {item}', f'{rate[other]:.0f} images/s',
+                f'{rate[kind]:.0f} images/s', rate[kind] / rate[other], target))
     return rows
 
 

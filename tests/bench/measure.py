@@ -50,8 +50,8 @@ def start_on_one_core():
 def seconds_text(seconds):
     """Return a duration as readable text."""
     if seconds < 0.1:
-        return '{:.2f} ms'.format(seconds * 1e3)
-    return '{:.2f} s'.format(seconds) if seconds < 10 else '{:.0f} s'.format(seconds)
+        return f'{seconds * 1e3:.2f} ms'
+    return f'{seconds:.2f} s' if seconds < 10 else f'{seconds:.0f} s'
 
 
 def photo(stream, height, width):
@@ -76,7 +76,7 @@ def write_photos(folder, count, height=PHOTO_HEIGHT, width=PHOTO_WIDTH, quality=
         pixels = tf.placeholder(tf.uint8, [height, width, 3])
         encoded = tf.image.encode_jpeg(pixels, quality=quality)
         for i in range(count):
-            name = os.path.join(folder, '{:05}.jpg'.format(i))
+            name = os.path.join(folder, f'{i:05}.jpg')
             with open(name, 'wb') as file:
                 file.write(session.run(encoded, {pixels: photo(stream, height, width)}))
             files[i] = os.fsencode(name)

@@ -19,8 +19,7 @@ sys.path[:0] = [HERE, os.path.dirname(os.path.dirname(HERE))]
 import runtime.environment  # noqa: E402, F401 (before NumPy and TensorFlow)
 
 # In the order of the table.
-MODULES = ('herding', 'stage2', 'images', 'start_up', 'evaluation', 'updates', 'against_torch',
-           'step', 'archives')
+MODULES = ('herding', 'stage2', 'images')
 
 
 def rows_of_modules():
@@ -33,9 +32,8 @@ def rows_of_modules():
 
 def show(row):
     """Print one line of the table."""
-    ratio = row.ratio if isinstance(row.ratio, str) else '{:.3g}'.format(row.ratio)
-    print('| {} |'.format(' | '.join([row.item, row.plain, row.ours, ratio, row.target])),
-          flush=True)
+    ratio = row.ratio if isinstance(row.ratio, str) else f'{row.ratio:.3g}'
+    print('|', ' | '.join([row.item, row.plain, row.ours, ratio, row.target]), '|', flush=True)
 
 
 def main():
@@ -50,8 +48,7 @@ def main():
     functions = rows_of_modules()
     unknown = set(options.rows).difference(functions)
     if unknown:
-        sys.exit('error: no row {}; there are: {}'.format(
-            ', '.join(sorted(unknown)), ' '.join(functions)))
+        sys.exit(f'error: no row {", ".join(sorted(unknown))}. Use one of {" ".join(functions)}.')
     if options.list:
         print('\n'.join(functions))
         return 0

@@ -124,10 +124,10 @@ def _row(options, num_images, target):
     # A short batch takes its share of a full one.
     ours = batch_seconds * rows / settings.batch_size + fit
     loops = update_seconds * num_images * schedule.epochs / settings.batch_size
+    distinct = num_distinct + (num_short > 0)
     return measure.Row(
-        'stage 2, {:,} images: {:,} updates, {} distinct batches, fit {}'.format(
-            num_images, schedule.num_updates, num_distinct + (num_short > 0),
-            measure.seconds_text(fit)),
+        f'stage 2, {num_images:,} images: {schedule.num_updates:,} updates, {distinct} distinct '
+        f'batches, fit {measure.seconds_text(fit)}',
         measure.seconds_text(loops), measure.seconds_text(ours), loops / ours, target)
 
 

@@ -1,4 +1,4 @@
-"""Makes small checkpoints, and damages files."""
+"""Makes and reads checkpoints, and damages files."""
 import os
 
 import numpy as np
@@ -13,6 +13,12 @@ def save_checkpoint(folder, update, value=1., keep=2):
         session.run(tf.global_variables_initializer())
         return tf.train.Saver(max_to_keep=keep).save(
             session, os.path.join(str(folder), 'model.ckpt'), update)
+
+
+def read_checkpoint(path):
+    """Return {variable name: value} of a checkpoint, or of the newest one in a folder."""
+    reader = tf.train.load_checkpoint(str(path))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
 def damage(path, how, place=None):

@@ -35,37 +35,6 @@ def split(lines, num_classes, held_out, seed=1993, given_order=None):
     return training, pools
 
 
-def share(r, num_increments, per_class):
-    """Return r*G*P as an exact fraction."""
-    return fractions.Fraction(r) * num_increments * per_class
-
-
-def held_out(r, num_increments, per_class):
-    """Return V, the held-out images per class."""
-    return int(share(r, num_increments, per_class))
-
-
-def validation_count(r, num_increments, per_class, step):
-    """Return the validation images per seen class."""
-    if step == 0:
-        return held_out(r, num_increments, per_class)
-    return math.floor(share(r, num_increments, per_class) / step)
-
-
-def stored_count(r, num_increments, per_class, step):
-    """Return the exemplars chosen after the step, per seen class."""
-    if step == num_increments - 1:
-        return 0
-    total = math.ceil(fractions.Fraction(per_class * num_increments, step + 1))
-    return total - math.ceil(share(r, num_increments, per_class) / (step + 1))
-
-
-def training_count(r, num_increments, per_class, step):
-    """Return the most exemplars per old class that a step trains on."""
-    total = math.ceil(fractions.Fraction(per_class * num_increments, step))
-    return total - validation_count(r, num_increments, per_class, step)
-
-
 # Images per class at a step. validation: per seen class. used: exemplars per old class. chosen:
 # exemplars per seen class, after the step.
 Counts = collections.namedtuple('Counts', ['validation', 'used', 'chosen'])

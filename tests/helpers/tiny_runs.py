@@ -1,10 +1,12 @@
 """Runs imagenet_main.py on tiny data, in separate processes, with injected faults.
 
-A run takes seconds, because one process imports TensorFlow once and forks for each run.
+A run takes seconds: one process imports TensorFlow once and forks for each run, the network is
+shallow, and TensorFlow does not optimize its graphs.
 """
 
 import atexit
 import collections
+import csv
 import importlib
 import itertools
 import json
@@ -22,8 +24,11 @@ import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KILL = 'os.kill(os.getpid(), signal.SIGKILL)'
+KILLED = -signal.SIGKILL
 TERMINATE = 'os.kill(os.getpid(), signal.SIGTERM)'
+TERMINATED = 128 + signal.SIGTERM
 INTERRUPT = 'os.kill(os.getpid(), signal.SIGINT)'
+AFTER_UPDATE = 'runtime.progress:Hook.after_run'  # of stage 1
 
 # With one thread, the same seed gives the same results bit for bit.
 FLAGS = {
@@ -86,14 +91,15 @@ class Process:
 
     _server = None
 
-    def __init__(self, data_dir, model_dir, faults=(), tf_config=None, **flags):
+    def __init__(self, data_dir, model_dir, faults=(), tf_config=None, shallow=True, **flags):
         """Start a run: see `run`. `tf_config`: the variable TF_CONFIG as a dict, or None."""
         flags = dict(dict(FLAGS, data_dir=data_dir, model_dir=model_dir,
                           log_file=str(model_dir) + '.log'), **flags)
         self._output = tempfile.mkdtemp()
         self.pid = self._ask({
             'flags': [f'--{name}={value}' for name, value in flags.items() if value is not None],
-            'faults': faults, 'output': self._output, 'tf_config': tf_config})
+            'faults': faults, 'output': self._output, 'tf_config': tf_config,
+            'shallow': shallow})
 
     @classmethod
     def _ask(cls, request):
@@ -123,16 +129,34 @@ class Process:
         return Result(status, *texts)
 
 
-def run(data_dir, model_dir, *faults, **flags):
+def run(data_dir, model_dir, *faults, status=None, **flags):
     """Run imagenet_main.py to its end; return the Result.
 
     Args:
         data_dir, model_dir: flags. The log goes to <model_dir>.log unless `log_file` is given.
         faults: (where, count, code): `code` runs just before call number `count` of the function
             `where`, written 'module:name' or 'module:class.name'.
-        flags: in addition to FLAGS; None removes a flag.
+        status: the exit status that the run must have; None for any.
+        flags: in addition to FLAGS; None removes a flag. `shallow=False`: train the network that
+            the flags describe, not one without residual blocks, which takes half of the time.
     """
-    return Process(str(data_dir), str(model_dir), faults, **flags).wait()
+    result = Process(str(data_dir), str(model_dir), faults, **flags).wait()
+    assert status in (None, result.status), (result.status, result.err)
+    return result
+
+
+def assert_refused(result, *expected):
+    """Assert that a run ended with status 1 and one line, which contains all of `expected`."""
+    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
+    assert result.err.startswith('error: '), result.err
+    for text in expected:
+        assert text in result.err, result.err
+
+
+def rows(model_dir, name='results.csv'):
+    """Return the rows of a table in model_dir as dicts."""
+    with open(os.path.join(str(model_dir), name), newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
 
 
 def table(text):
@@ -170,6 +194,30 @@ def _install(where, count, code):
     setattr(holder, name, faulty)
 
 
+def without_optimizer(session_config):
+    """Wrap machine.session_config: graphs are not optimized, which saves a third of a tiny run."""
+    def config(*args):
+        made = session_config(*args)
+        made.graph_options.rewrite_options.disable_meta_optimizer = True
+        return made
+    return config
+
+
+def shallow_network(network):
+    """Wrap resnet_model.network: a network of CIFAR's family without its blocks."""
+    return lambda images, settings, *args, **kwargs: network(
+        images, settings._replace(network='cifar', resnet_size=2), *args, **kwargs)
+
+
+def _make_cheap(shallow):
+    import resnet_model
+    from runtime import machine
+
+    machine.session_config = without_optimizer(machine.session_config)
+    if shallow:
+        resnet_model.network = shallow_network(resnet_model.network)
+
+
 def _child(request):
     for number, name in enumerate(('out', 'err'), 1):
         os.dup2(os.open(os.path.join(request['output'], name), os.O_WRONLY | os.O_CREAT), number)
@@ -179,6 +227,7 @@ def _child(request):
     from runtime import cluster, signals
     status = 1
     try:
+        _make_cheap(request['shallow'])
         for fault in request['faults']:
             _install(*fault)
         sys.argv = ['imagenet_main.py'] + request['flags']

@@ -10,6 +10,7 @@ run is resumed. In the end everything must equal an undisturbed run, bit for bit
 """
 
 import argparse
+import functools
 import os
 import random
 import re
@@ -22,6 +23,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import tiny_runs  # noqa: E402
 from kill_anywhere import compare  # noqa: E402
 
+run = functools.partial(tiny_runs.run, shallow=False)
 SIZE = '48m'
 MOMENTS = (
     ('runtime.experiment:_claim', 1), ('runtime.run_log:log_settings', 1),
@@ -49,7 +51,7 @@ def try_moments(folder, data, expected, rng):
     errors, problems, log = [], [], ''
     for where, count in MOMENTS:
         free = 1024 * rng.choice((0, 0, rng.randint(1, 8), rng.randint(8, 640)))
-        result = tiny_runs.run(data, model, (where, count, FILL.format(path=ballast, free=free)))
+        result = run(data, model, (where, count, FILL.format(path=ballast, free=free)))
         lines = result.err.splitlines()
         log += result.out
         moment = f'{where} with {free // 1024} KiB free: '
@@ -65,7 +67,7 @@ def try_moments(folder, data, expected, rng):
         if os.path.isdir(model):
             problems += [f'{moment}{name} differs' for name in compare(
                 tiny_runs.final_state(model), expected, complete=False)]
-    result = tiny_runs.run(data, model)
+    result = run(data, model)
     if result.status:
         problems.append(f'after freeing space: {result.err[-500:]}')
     problems += [f'{name} differs at the end' for name in compare(
@@ -81,7 +83,7 @@ def main():
     rng = random.Random(arguments.seed)
     folder = tempfile.mkdtemp()
     data = tiny_runs.make_folder(os.path.join(folder, 'data'))
-    result = tiny_runs.run(data, os.path.join(folder, 'whole'))
+    result = run(data, os.path.join(folder, 'whole'))
     assert result.status == 0, result.err
     expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
     errors, problems = [], []

@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import tiny_runs  # noqa: E402
 
 SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_boundaries': '3,5',
-            'checkpoint_secs': 1}
+            'checkpoint_secs': 1, 'shallow': False}
 KINDS = ('time', 'update', 'batch', 'write', 'checkpoint')
 # Moments in a write of the state: before the flush, before and after the rename.
 WRITES = ('os:fsync', 'os:replace', 'runtime.files:flush')
