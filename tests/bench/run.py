@@ -19,7 +19,7 @@ sys.path[:0] = [HERE, os.path.dirname(os.path.dirname(HERE))]
 import runtime.environment  # noqa: E402, F401 (before NumPy and TensorFlow)
 
 # In the order of the table.
-MODULES = ('herding', 'stage2', 'images')
+MODULES = ('herding', 'stage2', 'images', 'against_torch')
 
 
 def rows_of_modules():

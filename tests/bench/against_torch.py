@@ -1,0 +1,89 @@
+"""Compares an update of stage 1 with PyTorch on the same CPU, taking turns, per environment.
+
+The environments are the Python that runs this, and each .venv* next to it that has TensorFlow.
+PyTorch is in .venv-torch: tests/bench/README.md.
+"""
+
+import glob
+import os
+import statistics
+import subprocess
+import sys
+
+import measure
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+TORCH = os.path.join(ROOT, '.venv-torch', 'bin', 'python')
+# Name of update_worker.case, title, batch, updates a turn, aim.
+CASES = {
+    'torch-64': ('resnet18-64', 'ResNet-18 with distillation, 64x64', 64, 6),
+    'torch-224': ('resnet18-224', 'ResNet-18 with distillation, 224x224', 16, 3),
+    'torch-cifar': ('resnet32-32', 'ResNet-32 with distillation, 32x32', 128, 8),
+    'torch-cifar-alone': ('resnet32-32-alone', 'ResNet-32 without a teacher, 32x32', 128, 10)}
+TURNS = 5
+WARM_UP = 3
+
+
+class Worker:
+    """A process of update_worker.py, which sleeps between its turns."""
+
+    def __init__(self, python, case, package):
+        self.version = subprocess.check_output([
+            python, '-c', 'import {0}; print({0}.__version__)'.format(package)],
+            stderr=subprocess.DEVNULL, universal_newlines=True).strip()
+        self._process = subprocess.Popen(
+            [python, os.path.join(HERE, 'update_worker.py'), case, package],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            universal_newlines=True, bufsize=1)
+
+    def turn(self, num_updates):
+        """Run updates; return (wall, CPU) seconds per update."""
+        self._process.stdin.write(f'{num_updates}\n')
+        self._process.stdin.flush()
+        return tuple(float(value) for value in self._process.stdout.readline().split())
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def environments():
+    """Return the interpreters that have TensorFlow, this one first."""
+    found = [sys.executable]
+    for folder in sorted(glob.glob(os.path.join(ROOT, '.venv*'))):
+        python = os.path.join(folder, 'bin', 'python')
+        if (glob.glob(os.path.join(folder, 'lib', '*', 'site-packages', 'tensorflow'))
+                and os.path.realpath(folder) != os.path.realpath(sys.prefix)):
+            found.append(python)
+    return found
+
+
+def _rows(name):
+    case, title, batch, count = CASES[name]
+    if not os.path.exists(TORCH):
+        return [measure.Row('training update, {}: not measured, no {}'.format(
+            title, os.path.relpath(TORCH, ROOT)), '-', '-', '-', '>= 1')]
+    workers = [Worker(TORCH, case, 'torch')]
+    workers += [Worker(python, case, 'tensorflow') for python in environments()]
+    for worker in workers:
+        worker.turn(WARM_UP)
+    turns = [[worker.turn(count) for worker in workers] for _ in range(TURNS)]
+    rows = []
+    # (wall, CPU) of each worker: medians over the turns.
+    medians = [[statistics.median(values) for values in zip(*of_worker)]
+               for of_worker in zip(*turns)]
+    for worker, (wall, cpu) in list(zip(workers, medians))[1:]:
+        rows.append(measure.Row(
+            'training update, {}, batch {}: PyTorch {} against TensorFlow {}'.format(
+                title, batch, workers[0].version, worker.version),
+            *['{:.1f} images/s, {:.1f} s CPU per 1,000'.format(
+                batch / seconds[0], 1000 * seconds[1] / batch)
+                for seconds in (medians[0], (wall, cpu))],
+            medians[0][0] / wall, '>= 1'))
+    for worker in workers:
+        worker.close()
+    return rows
+
+
+ROWS = {name: (lambda options, name=name: _rows(name)) for name in CASES}

@@ -1,0 +1,100 @@
+"""The network and the update of stage 1 in PyTorch, for comparison on a CPU.
+
+Used only by the benchmark row `torch`, in a separate environment (requirements/bench.txt).
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+BLOCKS = {18: (2, 2, 2, 2)}
+
+
+class Block(nn.Module):
+    """A pre-activation residual block of two 3x3 convolutions."""
+
+    def __init__(self, inputs, filters, stride, project):
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(filters)
+        self.conv1 = nn.Conv2d(inputs, filters, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(filters, filters, 3, 1, 1, bias=False)
+        self.shortcut = nn.Conv2d(inputs, filters, 1, stride, bias=False) if project else None
+
+    def forward(self, images):
+        activation = functional.relu(self.norm1(images), inplace=True)
+        shortcut = images if self.shortcut is None else self.shortcut(activation)
+        outputs = functional.relu(self.norm2(self.conv1(activation)), inplace=True)
+        return self.conv2(outputs) + shortcut
+
+
+class Network(nn.Module):
+    """ResNet v2 with the same layers as resnet_model.network."""
+
+    def __init__(self, network, size, num_classes):
+        super().__init__()
+        if network == 'cifar':
+            blocks, filters, strides = [(size - 2) // 6] * 3, 16, (1, 2, 2)
+            layers = [nn.Conv2d(3, filters, 3, 1, 1, bias=False)]
+        else:
+            blocks, filters, strides = BLOCKS[size], 64, (1, 2, 2, 2)
+            layers = [nn.Conv2d(3, filters, 7, 2, 3, bias=False), nn.MaxPool2d(3, 2, 1)]
+        inputs = filters
+        for layer, (count, stride) in enumerate(zip(blocks, strides)):
+            for i in range(count):
+                layers.append(Block(inputs, filters * 2 ** layer, stride if i == 0 else 1, i == 0))
+                inputs = filters * 2 ** layer
+        self.layers = nn.Sequential(*layers)
+        self.norm = nn.BatchNorm2d(inputs)
+        self.dense = nn.Linear(inputs, num_classes)
+
+    def forward(self, images):
+        outputs = functional.relu(self.norm(self.layers(images)), inplace=True)
+        return self.dense(outputs.mean((2, 3)))
+
+
+class Updates:
+    """Updates of stage 1 on one constant batch; a call runs one and returns its loss.
+
+    Args:
+        network, size: 'imagenet' or 'cifar', and its number of layers.
+        num_classes, old, seen: C, n and s_t.
+        images: float32 [batch, side, side, 3].
+        labels: int64 [batch].
+        weight_decay: including its factor C/s_t.
+        temperature, learning_rate: settings of the experiment.
+        teacher: bool, whether there is distillation.
+    """
+
+    def __init__(self, network, size, num_classes, old, seen, images, labels, weight_decay,
+                 temperature, learning_rate, teacher):
+        def channels_last(tensor):
+            return tensor.to(memory_format=torch.channels_last)
+
+        self.images = channels_last(torch.from_numpy(images).permute(0, 3, 1, 2))
+        self.labels = torch.from_numpy(labels)
+        self.network = channels_last(Network(network, size, num_classes))
+        self.teacher = teacher and channels_last(Network(network, size, num_classes)).eval()
+        self.old, self.seen, self.temperature = old, seen, temperature
+        batch_norm_parameters = [parameter for name, parameter in self.network.named_parameters()
+                      if 'norm' in name]
+        decayed = [parameter for name, parameter in self.network.named_parameters()
+                   if 'norm' not in name]
+        # The optimizer adds the gradient of weight decay, which is the fastest way in PyTorch.
+        self.optimizer = torch.optim.SGD(
+            [{'params': decayed, 'weight_decay': weight_decay}, {'params': batch_norm_parameters}],
+            lr=learning_rate, momentum=0.9)
+
+    def __call__(self):
+        logits = self.network(self.images)[:, :self.seen]
+        loss = functional.cross_entropy(logits, self.labels)
+        if self.teacher:
+            with torch.no_grad():
+                targets = functional.softmax(
+                    self.teacher(self.images)[:, :self.old] / self.temperature, 1)
+            kd = functional.cross_entropy(logits[:, :self.old] / self.temperature, targets)
+            share = self.old / self.seen
+            loss = share * kd + (1 - share) * loss
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
