@@ -28,7 +28,7 @@ experiment() {
     shift
     "$python" imagenet_main.py --model_dir="$runs/$name" --log_file="$runs/$name.log" \
         --intra_op_threads=1 --inter_op_threads=1 "$@" || exit
-    cp "$runs/$name.log" "$folder/"
+    sed "s|^data: $PWD/|data: |" "$runs/$name.log" >"$folder/$name.log"
 }
 
 tables() {

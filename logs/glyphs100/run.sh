@@ -1,7 +1,6 @@
 #!/bin/sh
 # The paper's comparisons on glyphs100: three training seeds on one class order and split.
-# A run takes about six minutes, joint training (upper) three, on one of two cores, with another run
-# on the other. baseline2 is replay + KD, baseline1 is replay.
+# baseline2 is replay + KD, baseline1 is replay, upper is joint training.
 set -eu
 . "$(dirname "$0")/../experiment.sh"
 
