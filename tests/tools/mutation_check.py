@@ -124,8 +124,8 @@ MUTATIONS = (
          'borders or plain_training'),
         ('the constant of old labels left out', 'reduce_mean(ce + constants)', 'reduce_mean(ce)',
          'gradient'),
-        ('batches cut at epoch borders', 'stored_batch = update % num_distinct',
-         'stored_batch = update % max(1, schedule.num_images // schedule.batch_size)', 'borders'))
+        ('batches cut at epoch borders', 'else update % num_full',
+         'else update % max(1, schedule.num_images // schedule.batch_size)', 'borders'))
     + mutations_of(
         'resnet_model.py', 'resnet_model',
         ('temperature 1 of the teacher', 'tf.nn.softmax(teacher_logits / temperature)',
@@ -254,8 +254,8 @@ MUTATIONS = (
          'labels * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))
     + mutations_of(
         'bic_layer.py', 'imagenet_main',
-        ('stage 2 on moving statistics', 'validation.files, settings.bias_batch_norm',
-         "validation.files, 'moving'", 'stage_2'))
+        ('stage 2 on moving statistics', 'batch_norm = settings.bias_batch_norm',
+         "batch_norm = 'moving'", 'stage_2'))
     + mutations_of(
         'imagenet_main.py', 'imagenet_main',
         ('the pair of two steps before', 'state.bias_of(records[step - 1])',
