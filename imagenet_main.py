@@ -93,18 +93,16 @@ def run_step(run, step, exemplars, teacher_bias):
 
         # Evaluation. The same pass computes the features for herding.
         stores = FLAGS.store_last or step < settings.num_steps - 1
-        herds = (settings.exemplar_selection == 'herding' and stores
-                 and exemplar.stored_exemplars(settings, step, after_last=True) > 0)
+        needs_features = stores and exemplar.needs_features(settings, step)
         results, predicted, features = evaluation.evaluate_step(
-            run, step, classifier, bias, samples, with_features=herds)
+            run, step, classifier, bias, samples, needs_features)
     results_lib.write_predicted_classes(run.model_dir, step, settings, run.split, test_samples,
                                         predicted)
     if not stores:
         return results, []
 
     # Herding (or random exemplars), and the memory.
-    chosen = exemplar.select(settings, step, training_samples.class_indices, features,
-                             after_last=True)
+    chosen = exemplar.select(settings, step, training_samples.class_indices, features)
     return results, [training_samples.indices[rows] for rows in chosen]
 
 

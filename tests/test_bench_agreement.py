@@ -57,7 +57,8 @@ def test_herding():
     stream = np.random.RandomState(0)
     for images, count in ((60, 20), (9, 9), (5, 8)):
         features = np.maximum(stream.standard_normal([images, 16]), 0).astype(np.float32)
-        assert herding.plain(features, count) == exemplar.herd(features, count).tolist()
+        chosen, = exemplar.herd(features[np.newaxis], count)
+        assert herding.plain(features, count) == chosen.tolist()
 
 
 def test_features_are_held_once():

@@ -76,10 +76,10 @@ MUTATIONS = (
         ('V: what the second step with old classes needs', 'return validation_images(settings, 1)',
          'return validation_images(settings, 2)', 'counts'),
         ('v_t: ceiling for floor', 'return math.floor(', 'return math.ceil(', 'counts'),
-        ('v_t: r*M/s_t', 'math.floor(_per_class(settings, settings.old(step))',
-         'math.floor(_per_class(settings, settings.seen(step))', 'counts'),
-        ('v_t: as if groups were equal', 'math.floor(_per_class(settings, settings.old(step))',
-         'math.floor(_per_class(settings, max(1, settings.num_classes * step '
+        ('v_t: r*M/s_t', '_, validation = _per_class(settings, settings.old(step))',
+         '_, validation = _per_class(settings, settings.seen(step))', 'counts'),
+        ('v_t: as if groups were equal', '_, validation = _per_class(settings, settings.old(step))',
+         '_, validation = _per_class(settings, max(1, settings.num_classes * step '
          '// settings.num_steps))', 'counts'),
         ('a growing memory as large as a fixed one', " if settings.memory == 'fixed' else classes",
          '', 'counts'),
@@ -96,7 +96,6 @@ MUTATIONS = (
          '_per_class(settings, settings.old(step) or settings.seen(step))', 'counts'),
         ('r as its binary fraction', 'fractions.Fraction(str(settings.val_share))',
          'fractions.Fraction(settings.val_share)', 'counts'),
-        ('exemplars stored after the last step', 'return 0\n', 'pass\n', 'counts'),
         ('herding: the last one wins a tie', 'np.argmax(cost <= cost.min(axis=1, keepdims=True) + '
          'tie, axis=1)', 'num_images - 1 - np.argmax((cost <= cost.min(axis=1, keepdims=True) + '
          'tie)[:, ::-1], axis=1)', 'herding'),
