@@ -94,10 +94,10 @@ def run_step(run, step, exemplars, teacher_bias):
         # Evaluation. The same pass computes the features for herding.
         stores = FLAGS.store_last or step < settings.num_steps - 1
         needs_features = stores and exemplar.needs_features(settings, step)
-        results, predicted, features = evaluation.evaluate_step(
+        results, on_test, features = evaluation.evaluate_step(
             run, step, classifier, bias, samples, needs_features)
-    results_lib.write_predicted_classes(run.model_dir, step, settings, run.split, test_samples,
-                                        predicted)
+    results_lib.write_confusion(run.model_dir, step, settings, on_test)
+    results_lib.write_predictions(run.model_dir, step, run.split, test_samples, on_test)
     if not stores:
         return results, []
 

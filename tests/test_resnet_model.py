@@ -502,7 +502,7 @@ def test_metrics_of_logits(session):
         outputs = session.run(resnet_model.image_metrics(
             tf.constant(logits), tf.constant(labels), bias, 4))
         corrected = oracles.correct(logits, bias[0], bias[1], 8) if bias else logits
-        found = results_lib.metrics(outputs, labels)
+        found = results_lib.metrics(dict(outputs, **{'class': labels}))
         assert found == {
             'top1': pytest.approx(oracles.top_k(corrected, labels, 1)),
             'top5': pytest.approx(oracles.top_k(corrected, labels, 5)),

@@ -249,8 +249,8 @@ MUTATIONS = (
     + mutations_of(
         'runtime/results.py', 'results',
         ('accuracy by group: groups of equal size',
-         "np.searchsorted(groups, labels, side='right') - 1\n    return",
-         'labels * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))
+         "np.searchsorted(groups, classes, side='right') - 1\n    return",
+         'classes * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))
     + mutations_of(
         'bic_layer.py', 'imagenet_main',
         ('stage 2 on moving statistics', 'batch_norm = settings.bias_batch_norm',
@@ -264,8 +264,7 @@ MUTATIONS = (
     + mutations_of(
         'runtime/evaluation.py', 'imagenet_main',
         ('features of the first images for the last',
-         "outputs['features'][-len(training.indices):]",
-         "outputs['features'][:len(training.indices)]", 'exemplars')))
+         "{name: values[begin:end]", "{name: values[:end - begin]", 'exemplars')))
 
 
 def copy_tree(folder):
