@@ -155,7 +155,7 @@ def weight_decay(settings, step):
     return factor * tf.add_n(decayed)
 
 
-def _start_from(checkpoint, teacher, names=None):
+def _start_from(checkpoint, teacher, names):
     """Initialize both networks from step t-1's classifier; momentum starts from zero.
 
     `names`: {name in the checkpoint: variable} if only some variables start from the checkpoint
