@@ -107,17 +107,18 @@ def network(images, settings, training, scope, data_format, reuse=None):
     if data_format == 'channels_first':
         images = tf.transpose(images, [0, 3, 1, 2])
     with tf.variable_scope(scope, custom_getter=_seeded_by_name, reuse=reuse):
-        if settings.network == 'cifar':  # 6n+2 layers
-            blocks, first_filters, strides = [(settings.resnet_size - 2) // 6] * 3, 16, (1, 2, 2)
-            bottleneck = False
+        if settings.network == 'cifar':
+            num_blocks = [(settings.resnet_size - 2) // 6] * 3  # of 6n+2 layers, n
+            strides, bottleneck, first_filters = (1, 2, 2), False, 16
             outputs = conv2d(images, first_filters, 3, 1, data_format)
         else:
-            blocks, first_filters, strides = BLOCKS[settings.resnet_size], 64, (1, 2, 2, 2)
+            num_blocks = BLOCKS[settings.resnet_size]
+            strides, first_filters = (1, 2, 2, 2), 64
             bottleneck = settings.resnet_size >= FIRST_BOTTLENECK_SIZE
             outputs = conv2d(images, first_filters, 7, 2, data_format)
             outputs = tf.layers.max_pooling2d(outputs, 3, 2, padding='SAME',
                                               data_format=data_format)
-        for layer, (count, stride) in enumerate(zip(blocks, strides)):
+        for layer, (count, stride) in enumerate(zip(num_blocks, strides)):
             for i in range(count):
                 outputs = block(outputs, first_filters * 2 ** layer, stride if i == 0 else 1,
                                 i == 0, bottleneck, training, decay, data_format)

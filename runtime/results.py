@@ -131,9 +131,8 @@ def log_step(num_steps, rows):
              *(' '.join(map(percent, row[name])) for name in ('group_top1', 'group_top1_before')))
     # As in the authors' log: all steps so far, float32 printed with eight digits.
     for name, key in (('beta    : ', 'beta'), ('gamma   : ', 'gamma'), ('accuracy: ', 'top5')):
-        LOG.info('%s %s', name, ' '.join(
-            str(np.array([np.float32('nan' if each[key] is None else each[key])], np.float64))
-            for each in rows))
+        values = [np.float32('nan' if each[key] is None else each[key]) for each in rows]
+        LOG.info('%s %s', name, ' '.join(str(np.array([value], np.float64)) for value in values))
     LOG.info('%s took %s', step, run_log.step_duration())
 
 

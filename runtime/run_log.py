@@ -93,8 +93,8 @@ def open_log(path):
 def _is_log_of(value, settings, digests):
     """Return whether an experiment began with this value of its settings line."""
     try:
-        # Early logs do not have the lists.
-        return value.pop('lists', digests) == digests and settings.from_dict(value) == settings
+        lists = value.pop('lists', digests)  # early logs do not have them
+        return lists == digests and settings.from_dict(value) == settings
     except (AttributeError, KeyError, TypeError):  # another program's
         return False
 
