@@ -292,7 +292,7 @@ class Stage1:
     def __init__(self, monkeypatch, session, step, bias=None, images=100, **given):
         monkeypatch.setattr(resnet_model, 'network', fake_network)
         self.settings = settings_lib.Settings('folder', num_classes=C, num_increments=G, **given)
-        self.step, self.bias, self.session = step, bias, session
+        self.session = session
         self.schedule = settings_lib.schedule(self.settings, images)
         self.fed = tf.placeholder(tf.float32, [None, 2 * C])
         self.labels = tf.placeholder(tf.int32, [None])
