@@ -66,34 +66,45 @@ def compact_logits(logits, labels, num_new):
     }
 
 
-def distinct_batches(schedule):
-    """Return (number of distinct full batches of stage 2, size of its short last batch or 0).
+def stored_batches(schedule, batch_norm):
+    """Return which batches go through the frozen network; their logits are stored in this order.
 
-    Batches are unshuffled and cross epoch borders, so they repeat every lcm(images, batch) / batch.
+    Stage 2 reads its images unshuffled, over and over, and cuts this stream into batches. With
+    'moving' statistics an image always has the same logits, so each image is stored once. With
+    'batch' statistics (the authors' code, not in the paper) its logits depend on its batch, so each
+    distinct batch is stored. Full batches repeat after lcm(images, batch) / batch of them. The
+    stage may end with a short batch, which is stored last.
+
+    Args:
+        schedule: the stage's Schedule.
+        batch_norm: 'batch' or 'moving'.
+
+    Returns:
+        (num_full, num_short, short_start): the number of full batches, from the start of the
+        stream; the size of a shorter one after them, or 0; its position in the stream.
     """
-    num_full, num_short = divmod(schedule.num_images * schedule.epochs, schedule.batch_size)
-    period = schedule.num_images // np.gcd(schedule.num_images, schedule.batch_size)
-    return min(period, num_full), num_short
+    if batch_norm == 'moving':
+        end = schedule.num_images
+        num_full, num_short = divmod(end, schedule.batch_size)
+    else:
+        end = schedule.num_images * schedule.epochs
+        num_full, num_short = divmod(end, schedule.batch_size)
+        period = schedule.num_images // np.gcd(schedule.num_images, schedule.batch_size)
+        num_full = min(num_full, period)
+    return num_full, num_short, end - num_short
 
 
 def stored_rows(schedule, update, batch_norm):
     """Return the rows of the stored logits that belong to batch `update`: int64 array [batch].
 
-    With batch norm on 'batch' statistics (the authors' code, not in the paper) an image's logits
-    depend on its batch, so the stored rows are the distinct full batches, then the short one. With
-    'moving' statistics each image is stored once.
-
-    Args:
-        schedule: the stage's Schedule.
-        update: counted from 0.
-        batch_norm: 'batch' or 'moving'.
+    `update` counts from 0; other arguments as for stored_batches.
     """
     first = update * schedule.batch_size
     size = min(schedule.batch_size, schedule.num_images * schedule.epochs - first)
     if batch_norm == 'moving':
         return (first + np.arange(size)) % schedule.num_images
-    num_distinct, _ = distinct_batches(schedule)
-    stored_batch = update % num_distinct if size == schedule.batch_size else num_distinct
+    num_full, _, _ = stored_batches(schedule, batch_norm)
+    stored_batch = num_full if size < schedule.batch_size else update % num_full
     return stored_batch * schedule.batch_size + np.arange(size)
 
 
@@ -107,9 +118,6 @@ def _loss(logits, labels, constants, beta, gamma):
 def fit(classifier, validation, schedule, settings, directory, machine, progress):
     """Run stage 2: train beta and gamma on the validation set, with the network frozen.
 
-    Batches are unshuffled and repeat. With a frozen network their logits repeat, too, so each
-    distinct batch goes through the network only once.
-
     Args:
         classifier: the step's Frozen, whose passes compute resnet_model.predictions.
         validation: the step's validation Samples.
@@ -122,17 +130,13 @@ def fit(classifier, validation, schedule, settings, directory, machine, progress
     Returns:
         (beta, gamma), floats.
     """
-    files, batch_norm = validation.files, settings.bias_batch_norm
-    if batch_norm == 'batch':
-        num_full, num_short = distinct_batches(schedule)
-        short_start = len(files) * schedule.epochs - num_short
-    else:  # each image once
-        num_full, num_short = divmod(len(files), schedule.batch_size)
-        short_start = len(files) - num_short
+    batch_norm = settings.bias_batch_norm
+    num_full, num_short, short_start = stored_batches(schedule, batch_norm)
 
     def dataset():
-        return pipeline.periodic_dataset(files, validation.class_indices, settings, num_full,
-                                         num_short, short_start, machine.num_parallel_calls)
+        return pipeline.periodic_dataset(
+            validation.files, validation.class_indices, settings, num_full, num_short,
+            short_start, machine.num_parallel_calls)
 
     stored = classifier.forward(dataset, num_full * schedule.batch_size + num_short,
                                 outputs='bias', batch_norm=batch_norm)
@@ -146,7 +150,7 @@ def fit_logits(stored, schedule, batch_norm, directory, session_config=None, upd
     """Train beta and gamma on stored logits.
 
     Args:
-        stored: dict of arrays as compact_logits returns them, in the order of `stored_rows`.
+        stored: dict of arrays as compact_logits returns them, in the order of stored_batches.
         schedule: the stage's Schedule.
         batch_norm: the statistics behind the logits, 'batch' or 'moving'.
         directory: folder for the checkpoint with the two variables.

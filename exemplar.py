@@ -21,15 +21,15 @@ from runtime.errors import UserError
 BLOCK_BYTES = 2 ** 22
 
 # Images per class at a step. validation: per seen class, from the start of its pool. training: the
-# most exemplars per old class that are trained on. stored: exemplars chosen per seen class.
+# most exemplars per old class that are trained on. stored: exemplars per seen class, chosen after
+# the step.
 StepCounts = collections.namedtuple('StepCounts', ['validation', 'training', 'stored'])
 
 
 def _per_class(settings, classes):
     """Return M/classes and r*M/classes, exact: images per class, all and for validation."""
-    memory = settings.memory_per_class * (  # M
-        settings.num_classes if settings.memory == 'fixed' else classes)
-    per_class = fractions.Fraction(memory, classes)
+    of_classes = settings.num_classes if settings.memory == 'fixed' else classes
+    per_class = fractions.Fraction(settings.memory_per_class * of_classes, classes)
     return per_class, fractions.Fraction(str(settings.val_share)) * per_class
 
 
@@ -40,7 +40,8 @@ def validation_pool(settings):
 
 def validation_images(settings, step):
     """Return v_t, the number of validation images per seen class at `step` >= 1."""
-    return math.floor(_per_class(settings, settings.old(step))[1])
+    _, validation = _per_class(settings, settings.old(step))
+    return math.floor(validation)
 
 
 def training_exemplars(settings, step):
@@ -49,15 +50,15 @@ def training_exemplars(settings, step):
     return math.ceil(per_class) - validation_images(settings, step)
 
 
-def stored_exemplars(settings, step, *, after_last=False):
-    """Return the number of exemplars per seen class that are chosen after `step`.
-
-    It is 0 after the last step, unless `after_last`: then it is the number for a further step.
-    """
-    if step == settings.num_steps - 1 and not after_last:
-        return 0
+def stored_exemplars(settings, step):
+    """Return the number of exemplars per seen class that are chosen after `step`."""
     per_class, validation = _per_class(settings, settings.seen(step))
     return math.ceil(per_class) - math.ceil(validation)
+
+
+def needs_features(settings, step):
+    """Return whether the exemplars after `step` are herded, by the features of its images."""
+    return settings.exemplar_selection == 'herding' and stored_exemplars(settings, step) > 0
 
 
 def step_counts(settings, step):
@@ -110,7 +111,7 @@ def memory_warnings(settings, split):
 
 
 def herd(features, count):
-    """Choose by greedy herding: the running mean stays closest to the class mean.
+    """Choose exemplars by greedy herding: the running mean stays closest to the class mean.
 
     With the class mean mu and k images chosen, each pick is the unchosen x that minimizes
     ||mu - (x + sum of chosen) / (k+1)||; the first one wins a tie. (iCaRL, algorithm 4, on features
@@ -121,25 +122,12 @@ def herd(features, count):
     column of the Gram matrix, 2 x.(the new pick), to the costs.
 
     Args:
-        features: float array [images, dimensions] of one class.
-        count: exemplars to choose; all images, in herding order, if there are fewer.
+        features: float array [classes, images, dimensions] of classes with equally many images.
+        count: exemplars to choose per class; all images, in herding order, if there are fewer.
 
     Returns:
-        int64 array [min(count, images)]: rows of `features` in the order chosen. Each prefix is
-        the best choice of its length.
-    """
-    return _herd(features[np.newaxis], count)[0]
-
-
-def _herd(features, count):
-    """Herd several classes that have the same number of images, one pick at a time.
-
-    Args:
-        features: float array [classes, images, dimensions].
-        count: exemplars to choose per class, as for herd.
-
-    Returns:
-        int64 array [classes, min(count, images)].
+        int64 array [classes, min(count, images)]: for each class, indices of its images in the
+        order chosen. Each prefix is the best choice of its length.
     """
     num_classes, num_images, _ = features.shape
     chosen = np.empty([num_classes, min(count, num_images)], np.int64)
@@ -159,58 +147,52 @@ def _herd(features, count):
     return chosen
 
 
-def _blocks(sizes, dimensions):
-    """Group classes with the same number of images so that their features fit BLOCK_BYTES.
+def _herd_classes(features, rows_by_class, count):
+    """Herd all classes. Return a list with the rows of `features` chosen of each.
 
-    Args:
-        sizes: int array [classes], the number of images of each class.
-        dimensions: length of a feature vector.
-
-    Returns:
-        A list of int arrays of classes.
+    Classes with the same number of images are herded together, up to BLOCK_BYTES of features.
     """
+    sizes = np.array([len(rows) for rows in rows_by_class])
     blocks = []
     for size in np.unique(sizes):
-        alike = np.flatnonzero(sizes == size)
-        fit = max(1, BLOCK_BYTES // max(1, size * dimensions * 8))
-        blocks += np.split(alike, range(fit, len(alike), fit))
-    return blocks
+        classes = np.flatnonzero(sizes == size)
+        fit = max(1, BLOCK_BYTES // max(1, size * features.shape[1] * 8))
+        blocks += np.split(classes, range(fit, len(classes), fit))
+    chosen = [None] * len(rows_by_class)
+
+    def herd_block(classes):
+        rows = np.array([rows_by_class[c] for c in classes])
+        for c, class_rows, picks in zip(classes, rows, herd(features[rows], count)):
+            chosen[c] = class_rows[picks]
+
+    with futures.ThreadPoolExecutor(num_cores()) as pool:  # NumPy's products run in parallel
+        list(pool.map(herd_block, blocks))
+    return chosen
 
 
-def select(settings, step, classes, features, *, after_last=False):
+def select(settings, step, class_indices, features):
     """Choose the exemplars to store after `step`, from the training images of this step.
 
     Args:
+        settings: an experiment's Settings.
         step: t, counted from 0.
-        classes: int array [images], the class of every training image of this step.
-        features: float array [images, dimensions], in the same order. May be None if exemplars are
-            random or none are stored.
-        after_last: as for stored_exemplars.
+        class_indices: int array [images], of every training image of this step.
+        features: float array [images, dimensions], in the same order. May be None unless
+            needs_features.
 
     Returns:
         A list with one int64 array per seen class: rows of `features`, in the order chosen.
     """
-    count = stored_exemplars(settings, step, after_last=after_last)
-    seen = settings.seen(step)
-    order = np.argsort(classes, kind='stable')
-    by_class = np.split(order, np.searchsorted(classes[order], np.arange(1, seen)))
-    if not count:
-        return [rows[:0] for rows in by_class]
-    if settings.exemplar_selection == 'herding':
-        chosen = [None] * seen
-
-        def herd_block(block):
-            rows = np.array([by_class[c] for c in block])
-            for c, class_rows, picks in zip(block, rows, _herd(features[rows], count)):
-                chosen[c] = class_rows[picks]
-
-        blocks = _blocks(np.array([len(rows) for rows in by_class]), features.shape[1])
-        with futures.ThreadPoolExecutor(num_cores()) as pool:  # NumPy's products run in parallel
-            list(pool.map(herd_block, blocks))
-        return chosen
+    old, seen = settings.old(step), settings.seen(step)
+    count = stored_exemplars(settings, step)
+    by_class = np.argsort(class_indices, kind='stable')
+    borders = np.searchsorted(class_indices[by_class], np.arange(1, seen))
+    rows_by_class = np.split(by_class, borders)
+    if needs_features(settings, step):
+        return _herd_classes(features, rows_by_class, count)
     # Random exemplars, as in the paper's comparison. A new class draws its order once, and its
     # exemplars are stored in it, so a shorter memory is a prefix of a longer one here, too.
-    old = settings.old(step)
-    return [(rows if c < old else
-             np.random.RandomState([settings.seed, c]).permutation(rows))[:count]
-            for c, rows in enumerate(by_class)]
+    for c in range(old, seen):
+        stream = np.random.RandomState([settings.seed, c])
+        rows_by_class[c] = stream.permutation(rows_by_class[c])
+    return [rows[:count] for rows in rows_by_class]

@@ -93,18 +93,16 @@ def run_step(run, step, exemplars, teacher_bias):
 
         # Evaluation. The same pass computes the features for herding.
         stores = FLAGS.store_last or step < settings.num_steps - 1
-        herds = (settings.exemplar_selection == 'herding' and stores
-                 and exemplar.stored_exemplars(settings, step, after_last=True) > 0)
-        results, predicted, features = evaluation.evaluate_step(
-            run, step, classifier, bias, samples, with_features=herds)
-    results_lib.write_predicted_classes(run.model_dir, step, settings, run.split, test_samples,
-                                        predicted)
+        needs_features = stores and exemplar.needs_features(settings, step)
+        results, on_test, features = evaluation.evaluate_step(
+            run, step, classifier, bias, samples, needs_features)
+    results_lib.write_confusion(run.model_dir, step, settings, on_test)
+    results_lib.write_predictions(run.model_dir, step, run.split, test_samples, on_test)
     if not stores:
         return results, []
 
     # Herding (or random exemplars), and the memory.
-    chosen = exemplar.select(settings, step, training_samples.class_indices, features,
-                             after_last=True)
+    chosen = exemplar.select(settings, step, training_samples.class_indices, features)
     return results, [training_samples.indices[rows] for rows in chosen]
 
 
@@ -122,16 +120,21 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
     """
     settings, here = run.settings, run.machine
     directory = checkpoints.classifier_dir(run.model_dir, step)
-    checkpoint, start = checkpoints.where_to_start(
-        run.model_dir, step, checkpoints.recover_latest if here.writes else checkpoints.find_latest)
-    start_names = None
-    if step == 0 and run.pretrained:
-        start, start_names = run.pretrained.prefix, run.pretrained.names
+    latest = checkpoints.recover_latest if here.writes else checkpoints.find_latest
+
+    # Where training starts: from the stage's own checkpoint, or where the step before ended, or
+    # from --pretrained, or from random weights.
+    checkpoint = latest(directory)
     done = checkpoints.num_updates(checkpoint) if checkpoint else 0
     if done >= schedule.num_updates:
         return checkpoint
     if done:
         LOG.info('resuming step %d at update %d of %d', step + 1, done, schedule.num_updates)
+    start = start_names = None
+    if not checkpoint and step > 0:
+        start = checkpoints.classifier_before(run.model_dir, step, latest)
+    elif not checkpoint and run.pretrained:
+        start, start_names = run.pretrained.prefix, run.pretrained.names
     if here.writes:  # a bias pair from an earlier start belongs to a lost classifier
         state.delete(checkpoints.bias_dir(run.model_dir, step))
 
@@ -142,17 +145,16 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
         return pipeline.training_dataset(files, samples.class_indices, batches, settings, done,
                                          here.num_parallel_calls, here.replicas)
 
-    watch = progress.Progress(run, step, 'classifier', schedule, directory,
+    stage = progress.Progress(run, step, 'classifier', schedule, directory,
                               lambda update: files[batches.indices(update)])
-    hook = progress.Hook(watch, resnet_model.spoken_terms(settings, step), done,
+    hook = progress.Hook(stage, resnet_model.progress_terms(settings, step), done,
                          alone=here.task is None)
-    with checks.around_stage(run, watch.files_read):
+    params = {'settings': settings, 'step': step, 'schedule': schedule,
+              'teacher_bias': teacher_bias, 'start': start, 'start_names': start_names,
+              'data_format': here.data_format, 'num_replicas': here.replicas.total}
+    with checks.around_stage(run, stage.files_read):
         training.run_updates(here, resnet_model.classifier_fn, directory, input_fn,
-                             schedule.num_updates, settings.seed, [hook], {
-                                 'settings': settings, 'step': step, 'schedule': schedule,
-                                 'start': start, 'start_names': start_names,
-                                 'teacher_bias': teacher_bias, 'data_format': here.data_format,
-                                 'num_replicas': here.replicas.total})
+                             schedule.num_updates, settings.seed, [hook], params)
     return checkpoints.finished(directory, schedule.num_updates) if here.writes else None
 
 
@@ -170,12 +172,12 @@ def fit_bias(run, step, classifier, samples, schedule):
     bias = bic_layer.load(directory)
     if bias is not None:
         return bias
-    watch = progress.Progress(run, step, 'bias correction', schedule, directory)
+    stage = progress.Progress(run, step, 'bias correction', schedule, directory)
     files = samples.files
     with checks.around_stage(run, lambda: checks.files_in_flight(
             files, classifier.position, schedule.batch_size, run.machine.num_parallel_calls)):
         return bic_layer.fit(classifier, samples, schedule, run.settings, directory, run.machine,
-                             watch)
+                             stage)
 
 
 # -- the loop over steps -----------------------------------------------------------------------

@@ -22,10 +22,6 @@ TRUNCATED_DEVIATION = 0.87962566103423978
 MOMENTUM = 0.9
 NETWORK, STORED_NETWORK = 'resnet', 'store_resnet'
 
-# The curves of stage 1 and their names in the progress line.
-WATCHED = (('losses/total', 'loss'), ('losses/xe', 'cross-entropy'), ('losses/kd', 'distillation'),
-           ('losses/wd', 'weight decay'), ('monitors/accuracy', 'batch accuracy'))
-
 # Blocks in each of the four block layers. From size 50 on they are bottleneck blocks.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3),
           152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
@@ -111,17 +107,18 @@ def network(images, settings, training, scope, data_format, reuse=None):
     if data_format == 'channels_first':
         images = tf.transpose(images, [0, 3, 1, 2])
     with tf.variable_scope(scope, custom_getter=_seeded_by_name, reuse=reuse):
-        if settings.network == 'cifar':  # 6n+2 layers
-            blocks, first_filters, strides = [(settings.resnet_size - 2) // 6] * 3, 16, (1, 2, 2)
-            bottleneck = False
+        if settings.network == 'cifar':
+            num_blocks = [(settings.resnet_size - 2) // 6] * 3  # of 6n+2 layers, n
+            strides, bottleneck, first_filters = (1, 2, 2), False, 16
             outputs = conv2d(images, first_filters, 3, 1, data_format)
         else:
-            blocks, first_filters, strides = BLOCKS[settings.resnet_size], 64, (1, 2, 2, 2)
+            num_blocks = BLOCKS[settings.resnet_size]
+            strides, first_filters = (1, 2, 2, 2), 64
             bottleneck = settings.resnet_size >= FIRST_BOTTLENECK_SIZE
             outputs = conv2d(images, first_filters, 7, 2, data_format)
             outputs = tf.layers.max_pooling2d(outputs, 3, 2, padding='SAME',
                                               data_format=data_format)
-        for layer, (count, stride) in enumerate(zip(blocks, strides)):
+        for layer, (count, stride) in enumerate(zip(num_blocks, strides)):
             for i in range(count):
                 outputs = block(outputs, first_filters * 2 ** layer, stride if i == 0 else 1,
                                 i == 0, bottleneck, training, decay, data_format)
@@ -159,7 +156,7 @@ def weight_decay(settings, step):
     return factor * tf.add_n(decayed)
 
 
-def _start_from(checkpoint, teacher, names=None):
+def _start_from(checkpoint, teacher, names):
     """Initialize both networks from step t-1's classifier; momentum starts from zero.
 
     `names`: {name in the checkpoint: variable} if only some variables start from the checkpoint
@@ -200,8 +197,8 @@ def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
         mean: function from values [batch] to their mean.
 
     Returns:
-        (logits, losses): float32 [batch, seen classes], and a scalar for each name of WATCHED that
-        begins with 'losses/'.
+        (logits, losses): float32 [batch, seen classes], and a dict of the scalars 'losses/total',
+        'losses/xe' (CE), 'losses/kd' (0 without a teacher) and 'losses/wd'.
     """
     old, seen = settings.old(step), settings.seen(step)
     _, logits = network(images, settings, True, NETWORK, data_format)
@@ -230,18 +227,21 @@ def classifier_fn(features, labels, mode, params):
         features: float32 images [batch, size, size, 3].
         labels: int32 classes [batch].
         mode: training.TRAIN, the only mode.
-        params: 'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
-            'start' (the checkpoint of step t-1's classifier; at step 0 the pretrained one or None;
-            ignored if the stage resumes from its own checkpoint), 'teacher_bias' ((beta, gamma) of
-            step t-1, or None); 'start_names' (optional; `names` of _start_from);
-            'num_replicas' (int, optional: the number of devices among which tf.distribute divides a
-            batch; `features` and `labels` are then the share of one replica).
+        params: a dict with
+            'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
+            'teacher_bias': (beta, gamma) of step t-1, or None;
+            'start': the checkpoint of step t-1's classifier; at step 0 that of --pretrained, or
+                None; also None if the stage resumes from its own checkpoint;
+            'start_names' (optional): `names` of _start_from;
+            'num_replicas' (optional): the number of devices among which tf.distribute divides a
+                batch; `features` and `labels` are then the share of one replica.
 
     Returns:
         A tf.estimator.EstimatorSpec, or its replacement (training.estimator_spec).
     """
     settings, step, schedule = params['settings'], params['step'], params['schedule']
-    num_replicas, mean = params.get('num_replicas', 1), tf.reduce_mean
+    num_replicas = params.get('num_replicas', 1)
+    mean = tf.reduce_mean
     if num_replicas > 1:
         mean = replicas.share_of_mean(labels, schedule, num_replicas)
         labels = tf.maximum(labels, 0)  # fillers, which `mean` leaves out
@@ -252,39 +252,43 @@ def classifier_fn(features, labels, mode, params):
         _start_from(params['start'], has_teacher(settings, step), params.get('start_names'))
 
     global_step = tf.train.get_or_create_global_step()
-    learning_rate = tf.train.piecewise_constant(
-        tf.cast(global_step, tf.int32), schedule.boundaries,
-        schedule.rates) if schedule.boundaries else tf.constant(schedule.rates[0])
+    if schedule.boundaries:
+        learning_rate = tf.train.piecewise_constant(
+            tf.cast(global_step, tf.int32), schedule.boundaries, schedule.rates)
+    else:
+        learning_rate = tf.constant(schedule.rates[0])
     optimizer = tf.train.MomentumOptimizer(learning_rate, MOMENTUM)
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):  # moving statistics
         train_op = optimizer.minimize(losses['losses/total'], global_step,
                                       var_list=tf.trainable_variables(NETWORK + '/'))
 
+    # What progress.Hook fetches by name with every update. (To TensorFlow, occasional extra fetches
+    # such as summaries would be another graph, and its first run takes seconds.)
     predicted = tf.argmax(logits, axis=1, output_type=tf.int32)  # before this update
-    watched = dict(losses)
-    watched['monitors/accuracy'] = mean(tf.cast(tf.equal(predicted, labels), tf.float32))
+    accuracy = mean(tf.cast(tf.equal(predicted, labels), tf.float32))
     # 1 if this process was asked to stop. All processes stop after the same update.
-    watched['stop'] = tf.placeholder_with_default(0., [], 'stop')
+    stop = tf.placeholder_with_default(0., [], 'stop')
+    watched = dict(losses, **{'monitors/accuracy': accuracy, 'stop': stop})
     if num_replicas > 1:
         watched = dict(zip(watched, replicas.mean_of_all(list(watched.values()))))
     watched['monitors/lr'] = learning_rate
-    # Fetched with every update. To TensorFlow, occasional extra fetches such as summaries would be
-    # another graph, and its first run takes seconds.
     for name, value in watched.items():
         tf.identity(value, 'watched/' + name)
     return training.estimator_spec(losses['losses/total'], train_op)
 
 
-def spoken_terms(settings, step):
-    """Return WATCHED with names that spell out the loss of `step` as a sum in the log line."""
-    names = dict(WATCHED)
+def progress_terms(settings, step):
+    """Return (curve, text before its value in the progress line) of what stage 1 watches.
+
+    The texts spell out the loss of `step` as a sum. A text of None leaves the value out.
+    """
     share = settings.old(step) / settings.seen(step)  # lambda, section 3
     if has_teacher(settings, step):
-        names.update({'losses/xe': f'= {1 - share:.4g} · CE', 'losses/kd': f'+ {share:.4g} · KD'})
+        ce, kd = f' = {1 - share:.4g} · CE', f' + {share:.4g} · KD'
     else:
-        names.update({'losses/xe': '= CE', 'losses/kd': None})
-    names['losses/wd'] = '+ WD'
-    return tuple(names.items())
+        ce, kd = ' = CE', None
+    return (('losses/total', 'loss'), ('losses/xe', ce), ('losses/kd', kd), ('losses/wd', ' + WD'),
+            ('monitors/accuracy', ', batch accuracy'))
 
 
 def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=None):

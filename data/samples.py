@@ -1,7 +1,6 @@
 """The image sets of a step: training, validation (for beta and gamma) and test."""
 
 import collections
-import zlib
 
 import numpy as np
 
@@ -15,11 +14,6 @@ class Samples(collections.namedtuple('Samples', ['indices', 'class_indices', 'im
     def files(self):
         """Return the file names: object array of bytes [images]."""
         return self.image_list.files(self.indices)
-
-    @property
-    def digest(self):
-        """Return a checksum: equal numbers mean that two processes have the same images."""
-        return zlib.crc32(self.class_indices.tobytes(), zlib.crc32(self.indices.tobytes()))
 
 
 def _class_by_class(image_list, class_indices, indices_by_class):

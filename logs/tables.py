@@ -125,7 +125,7 @@ def _markdown(lines):
     return '\n'.join(f'| {" | ".join(line)} |' for line in padded[:1] + [rule] + padded[1:])
 
 
-def describe(summary, title=None):
+def describe(summary, title):
     """Return the tables of one run, or of the mean of several, with their explanations."""
     steps = summary['steps']
     source = f'Log: {summary["title"]}.'
@@ -190,7 +190,7 @@ def _published_results(summaries):
     return parts
 
 
-def compare(summaries, title=None):
+def compare(summaries, title):
     """Return tables that compare runs or means: over all steps, by step, differing settings."""
     short = names(summaries)
     parts = ['### ' + (title or 'Comparison'),

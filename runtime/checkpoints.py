@@ -128,22 +128,19 @@ def recover_latest(directory):
     return prefixes[-1]
 
 
-def where_to_start(model_dir, step, latest=recover_latest):
-    """Return (checkpoint, start): the latest of the stage itself, or else of the step before.
+def classifier_before(model_dir, step, latest=recover_latest):
+    """Return the checkpoint of step-1, from which the classifier of `step` >= 1 starts.
 
     `latest`: recover_latest, or find_latest for a worker, which changes nothing.
 
     Raises:
-        UserError: both are missing, and `step` is not the first.
+        UserError: it is missing or damaged.
     """
-    checkpoint = latest(classifier_dir(model_dir, step))
-    if checkpoint or not step:
-        return checkpoint, None
-    start = latest(classifier_dir(model_dir, step - 1))
-    if start is None:
+    checkpoint = latest(classifier_dir(model_dir, step - 1))
+    if checkpoint is None:
         raise UserError(f'{classifier_dir(model_dir, step - 1)}: no readable checkpoint of step '
                         f'{step}. Put it back, or start from scratch in another --model_dir.')
-    return None, start
+    return checkpoint
 
 
 def finished(directory, updates):

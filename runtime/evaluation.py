@@ -23,13 +23,14 @@ def evaluate_step(run, step, classifier, bias, samples, with_features):
         with_features: bool, whether to return the features of the training images.
 
     Returns:
-        (results, predicted, features): as results.compute_results returns them, and float32
-        [training images, dimensions] or None.
+        (results, on_test, features): the numbers of results.compute_results and what it takes of
+        the test images; float32 [training images, dimensions] or None.
     """
-    training, _, _ = samples
-    parts = list(results.evaluated_samples(step, samples))
-    if with_features:
-        parts.append(training)
+    training, validation, test = samples
+    if step == 0:  # its validation images are only counted
+        validation = validation._replace(indices=validation.indices[:0],
+                                         class_indices=validation.class_indices[:0])
+    parts = [validation, test] + ([training] if with_features else [])
     files = np.concatenate([part.files for part in parts])
     classes = np.concatenate([part.class_indices for part in parts])
     num_parallel_calls = run.machine.num_parallel_calls
@@ -43,9 +44,20 @@ def evaluate_step(run, step, classifier, bias, samples, with_features):
         outputs = classifier.forward(dataset, len(files), outputs='evaluation',
                                      batch_norm='moving', bias=bias)
     checks.no_nan(outputs['cross_entropy'], files, classifier.checkpoint)
-    row, predicted = results.compute_results(step, run.settings, samples, bias, outputs)
-    features = outputs['features'][-len(training.indices):] if with_features else None
-    return row, predicted, features
+    outputs['class'] = classes
+    on_validation, on_test, *on_training = _split_outputs(outputs, parts)
+    row = results.compute_results(step, run.settings, samples, bias, on_validation, on_test)
+    return row, on_test, on_training[0]['features'] if with_features else None
+
+
+def _split_outputs(outputs, parts):
+    """Return the outputs of each of `parts`, which one pass read one after the other."""
+    by_part, begin = [], 0
+    for part in parts:
+        end = begin + len(part.indices)
+        by_part.append({name: values[begin:end] for name, values in outputs.items()})
+        begin = end
+    return by_part
 
 
 def evaluate_checkpoints(run, own):
@@ -68,9 +80,9 @@ def evaluate_checkpoints(run, own):
         run_log.log_counts(step, counts.values())
         with resnet_model.frozen_classifier(checkpoint, run.machine, run.settings,
                                             step) as classifier:
-            row, predicted, _ = evaluate_step(run, step, classifier, bias, planned[step],
-                                              with_features=False)
-        results.write_predictions(run.model_dir, step, run.split, planned[step][-1], predicted)
+            row, on_test, _ = evaluate_step(run, step, classifier, bias, planned[step],
+                                            with_features=False)
+        results.write_predictions(run.model_dir, step, run.split, planned[step][-1], on_test)
         rows.append(measures.without_trivial_top5(dict(row, **counts)))
         results.log_step(num_steps, rows)
     if not rows:

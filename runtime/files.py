@@ -37,7 +37,7 @@ def check_arguments(arguments):
                             'Use a path on this machine, without "...:/".'.strip())
 
 
-def write(path, content, temporary, sync=True, mode=0o666):
+def write(path, content, temporary, sync=True):
     """Write bytes so that `path` holds either its previous content or all of `content`.
 
     Args:
@@ -45,13 +45,12 @@ def write(path, content, temporary, sync=True, mode=0o666):
         content: bytes.
         temporary: a name in the same folder, used until the file is complete.
         sync: bool, whether the content is on disk on return.
-        mode: permissions, before the umask.
 
     Raises:
         OSError: from the file system, with `path` as its filename.
     """
     try:
-        with open(temporary, 'wb', opener=lambda name, how: os.open(name, how, mode)) as file:
+        with open(temporary, 'wb') as file:
             file.write(content)
             if sync:
                 file.flush()

@@ -138,7 +138,7 @@ class Progress:
         Args:
             update: number of updates done.
             loss: float, the loss of this update.
-            values: its other values: triples of curve, name in the line, and float.
+            values: its other values: (curve, text before it in the line or None, float).
 
         Raises:
             UserError: the loss is not finite.
@@ -203,7 +203,7 @@ class Hook(tf.train.SessionRunHook):
 
     Args:
         progress: the Progress.
-        watched: pairs of curve and name in the line, the loss first. Tensors are named `watched/`
+        terms: pairs of curve and text in the line, the loss first. Tensors are named `watched/`
             and the curve.
         done: number of updates already done. The session must start there, because the input does.
         alone: bool, whether this is the only process. Otherwise a stop waits for an update that
@@ -212,9 +212,9 @@ class Hook(tf.train.SessionRunHook):
 
     STOP_ASKED, STOP_ANYWHERE = 'stop:0', 'watched/stop:0'
 
-    def __init__(self, progress, watched, done, alone):
+    def __init__(self, progress, terms, done, alone):
         self._progress = progress
-        self._names = watched
+        self._terms = terms
         self._done = done
         self._alone = alone
         self._update = None  # updates done
@@ -222,7 +222,7 @@ class Hook(tf.train.SessionRunHook):
     def begin(self):
         self._global_step = tf.train.get_global_step()
         graph = tf.get_default_graph()
-        self._watched = [graph.get_tensor_by_name(f'watched/{curve}:0') for curve, _ in self._names]
+        self._watched = [graph.get_tensor_by_name(f'watched/{curve}:0') for curve, _ in self._terms]
         self._stop_asked = graph.get_tensor_by_name(self.STOP_ASKED)
         self._stop_anywhere = graph.get_tensor_by_name(self.STOP_ANYWHERE)
 
@@ -245,7 +245,7 @@ class Hook(tf.train.SessionRunHook):
         self._update += 1
         values, stop = run_values.results
         self._progress.updated(self._update, values[0], [
-            names + (value,) for names, value in zip(self._names[1:], values[1:])])
+            (curve, text, value) for (curve, text), value in zip(self._terms[1:], values[1:])])
         if stop > 0 or self._alone and STOP.asked():
             STOP.follow()
             run_context.request_stop()

@@ -16,38 +16,37 @@ flags.DEFINE_bool('predictions', False, 'Write predictions_<step>.csv into --mod
 MOST_CONFUSION_CLASSES = 1000
 
 
-def _image_values(outputs, labels):
-    """Return {name of a metric: array [images] of what each image adds to it}."""
+def _image_values(outputs):
+    """Return {metric: array [images] of which it is the mean}."""
     return {'top5': outputs['top5'], 'top5_before': outputs['top5_before'],
-            'top1': outputs['predicted'] == labels,
-            'top1_before': outputs['predicted_before'] == labels,
+            'top1': outputs['predicted'] == outputs['class'],
+            'top1_before': outputs['predicted_before'] == outputs['class'],
             'cross_entropy': outputs['cross_entropy']}
 
 
-def metrics(outputs, labels):
+def metrics(outputs):
     """Return accuracies and the mean cross-entropy over images: floats, None without images.
 
-    `outputs`: arrays [images], of Frozen.forward; `labels`: int array [images].
+    `outputs`: arrays [images] as for compute_results.
     """
-    return {name: float(np.mean(value, dtype=np.float64)) if len(labels) else None
-            for name, value in _image_values(outputs, labels).items()}
+    return {name: float(np.mean(values, dtype=np.float64)) if len(values) else None
+            for name, values in _image_values(outputs).items()}
 
 
-def group_top1(predicted, labels, groups):
+def group_top1(predicted, classes, groups):
     """Return the top-1 accuracy of each group: float64 [groups]; `groups` as Settings.groups."""
-    group_of = np.searchsorted(groups, labels, side='right') - 1
-    return np.bincount(group_of, predicted == labels) / np.bincount(group_of)
+    group_of = np.searchsorted(groups, classes, side='right') - 1
+    return np.bincount(group_of, predicted == classes) / np.bincount(group_of)
 
 
-def class_means(outputs, labels):
+def class_means(outputs):
     """Return the means over classes of each class's accuracy: {name: float}, as `metrics` names it.
 
-    `outputs`: arrays [images], as for `metrics`; `labels`: int array [images], of the classes 0 to
-    their largest, each of which has images.
+    `outputs`: as for `metrics`, of the classes from 0 to their largest, each of which has images.
     """
-    images = np.bincount(labels)
-    return {name: float(np.mean(np.bincount(labels, values) / images))
-            for name, values in _image_values(outputs, labels).items() if name != 'cross_entropy'}
+    images = np.bincount(outputs['class'])
+    return {name: float(np.mean(np.bincount(outputs['class'], values) / images))
+            for name, values in _image_values(outputs).items() if name != 'cross_entropy'}
 
 
 def unequal_test_warnings(split):
@@ -64,7 +63,7 @@ def unequal_test_warnings(split):
             f'large classes count more; the mean over classes is logged next to them.']
 
 
-def confusion(predicted, labels, step, settings):
+def confusion(predicted, classes, step, settings):
     """Return how often each class (row) was predicted as which (column): int64 [seen, seen].
 
     With more than 1,000 classes groups are counted instead: the matrix over 10,000 classes would
@@ -72,57 +71,40 @@ def confusion(predicted, labels, step, settings):
     """
     groups, size = settings.groups[:step + 2], settings.seen(step)
     if settings.num_classes > MOST_CONFUSION_CLASSES:
-        labels, predicted = (np.searchsorted(groups, classes, side='right') - 1
-                             for classes in (labels, predicted))
+        classes, predicted = (np.searchsorted(groups, each, side='right') - 1
+                              for each in (classes, predicted))
         size = len(groups) - 1
-    return np.bincount(labels.astype(np.int64) * size + predicted,
+    return np.bincount(classes.astype(np.int64) * size + predicted,
                        minlength=size * size).reshape(size, size).astype(np.int64)
 
 
-def evaluated_samples(step, samples):
-    """Return the (validation, test) Samples to evaluate. Step 0 has no validation.
-
-    `samples`: (training, validation, test) Samples, whose validation images step 0 only counts.
-    """
-    _, validation, test = samples
-    if step == 0:
-        validation = validation._replace(indices=validation.indices[:0],
-                                         class_indices=validation.class_indices[:0])
-    return validation, test
-
-
-def compute_results(step, settings, samples, bias, outputs):
-    """Compute a step's results: the row of results.csv, accuracies by group, predicted classes.
+def compute_results(step, settings, samples, bias, on_validation, on_test):
+    """Compute a step's results: the row of results.csv, and the accuracies by group.
 
     Args:
         step: t, counted from 0.
-        samples: (training, validation, test) Samples.
+        settings: an experiment's Settings.
+        samples: (training, validation, test) Samples, to count.
         bias: (beta, gamma), or None at step 0 and without correction.
-        outputs: of Frozen.forward, over the images of `evaluated_samples`, and others.
+        on_validation, on_test: {name: array [images]}: the outputs of resnet_model.image_metrics,
+            and 'class', the class index of each image. At step 0 there are no validation images.
 
     Returns:
-        (results, predicted): a dict of numbers, None if missing, and lists of numbers, with a dict
-        'class_means' as well if classes differ in their number of test images; {'': int array
-        [test images], the classes with the correction, '_before': without}.
+        A dict of numbers, None if missing, and lists of numbers; with a dict 'class_means' as well
+        if classes differ in their number of test images.
     """
-    validation, test = evaluated_samples(step, samples)
-    first, last = len(validation.indices), len(validation.indices) + len(test.indices)
-    on_validation = {name: values[:first] for name, values in outputs.items()}
-    on_test = {name: values[first:last] for name, values in outputs.items()}
     results = {'step': step + 1, 'classes': settings.seen(step)}
     for name, part in zip(('training_samples', 'val_samples', 'test_samples'), samples):
         results[name] = len(part.indices)
     results['beta'], results['gamma'] = bias or (1., 0.)
-    results.update(metrics(on_test, test.class_indices))
-    results.update(('val_' + name, value) for name, value
-                   in metrics(on_validation, validation.class_indices).items())
-    predicted = {suffix: on_test['predicted' + suffix] for suffix in ('', '_before')}
-    for suffix, classes in predicted.items():
+    results.update(metrics(on_test))
+    results.update({'val_' + name: value for name, value in metrics(on_validation).items()})
+    for suffix in ('', '_before'):
         results['group_top1' + suffix] = group_top1(
-            classes, test.class_indices, settings.groups[:step + 2]).tolist()
-    if len(np.unique(np.bincount(test.class_indices))) > 1:
-        results['class_means'] = class_means(on_test, test.class_indices)
-    return results, predicted
+            on_test['predicted' + suffix], on_test['class'], settings.groups[:step + 2]).tolist()
+    if len(np.unique(np.bincount(on_test['class']))) > 1:
+        results['class_means'] = class_means(on_test)
+    return results
 
 
 # Logging
@@ -149,9 +131,8 @@ def log_step(num_steps, rows):
              *(' '.join(map(percent, row[name])) for name in ('group_top1', 'group_top1_before')))
     # As in the authors' log: all steps so far, float32 printed with eight digits.
     for name, key in (('beta    : ', 'beta'), ('gamma   : ', 'gamma'), ('accuracy: ', 'top5')):
-        LOG.info('%s %s', name, ' '.join(
-            str(np.array([np.float32('nan' if each[key] is None else each[key])], np.float64))
-            for each in rows))
+        values = [np.float32('nan' if each[key] is None else each[key]) for each in rows]
+        LOG.info('%s %s', name, ' '.join(str(np.array([value], np.float64)) for value in values))
     LOG.info('%s took %s', step, run_log.step_duration())
 
 
@@ -201,23 +182,23 @@ def write_curves(directory, row):
                                                     if row[key] is not None])
 
 
-def write_predicted_classes(model_dir, step, settings, split, test, predicted):
-    """Write the confusion matrices of `step`'s test images and, with --predictions, each class.
+def write_confusion(model_dir, step, settings, on_test):
+    """Write the confusion matrices of `step`; `on_test`: as for compute_results."""
+    for suffix in ('', '_before'):
+        state.write_array(model_dir, f'confusion{suffix}_{step + 1}.npy', confusion(
+            on_test['predicted' + suffix], on_test['class'], step, settings))
 
-    `test`: Samples; `predicted`: as `compute_results` returns it.
+
+def write_predictions(model_dir, step, split, test, on_test):
+    """With --predictions: write the class of each test image, as it is and as predicted.
+
+    `split`: a lists.Split; `test`: the test Samples; `on_test`: as for compute_results.
     """
-    for suffix, classes in predicted.items():
-        state.write_array(model_dir, f'confusion{suffix}_{step + 1}.npy',
-                          confusion(classes, test.class_indices, step, settings))
-    write_predictions(model_dir, step, split, test, predicted)
-
-
-def write_predictions(model_dir, step, split, test, predicted):
-    """With --predictions: write the class of each test image, as it is and as predicted."""
-    if FLAGS.predictions:
-        columns, arrays = ['image'], [test.image_list.names(test.indices)]
-        for name, classes in (('', test.class_indices), ('predicted_', predicted['']),
-                              ('predicted_before_', predicted['_before'])):
-            columns += [name + 'label', name + 'class']
-            arrays += [split.order[classes], classes]
-        state.write_table(model_dir, f'predictions_{step + 1}.csv', columns, zip(*arrays))
+    if not FLAGS.predictions:
+        return
+    columns = {'image': test.image_list.names(test.indices)}
+    for prefix, name in (('', 'class'), ('predicted_', 'predicted'),
+                         ('predicted_before_', 'predicted_before')):
+        columns[prefix + 'label'] = split.order[on_test[name]]
+        columns[prefix + 'class'] = on_test[name]
+    state.write_table(model_dir, f'predictions_{step + 1}.csv', columns, zip(*columns.values()))

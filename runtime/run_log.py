@@ -93,8 +93,8 @@ def open_log(path):
 def _is_log_of(value, settings, digests):
     """Return whether an experiment began with this value of its settings line."""
     try:
-        # Early logs do not have the lists.
-        return value.pop('lists', digests) == digests and settings.from_dict(value) == settings
+        lists = value.pop('lists', digests)  # early logs do not have them
+        return lists == digests and settings.from_dict(value) == settings
     except (AttributeError, KeyError, TypeError):  # another program's
         return False
 
@@ -238,16 +238,11 @@ def percent(share):
 def values_text(values):
     """Return 'loss 2.1070 = 0.2 · CE 0.3902 + ..., batch accuracy 87.50%' for a progress line.
 
-    `values`: (curve, name, number). Terms of a sum have names that begin with = or +; values
-    without a name are left out.
+    `values`: (curve, text before the number or None to leave it out, number).
     """
-    text = ''
-    for curve, name, value in values:
-        if name:
-            separator = ' ' if name[0] in '=+' else ', '
-            number = percent(value) if curve.endswith('accuracy') else f'{value:.4f}'
-            text += f'{separator}{name} {number}'
-    return text[2:]
+    return ''.join(
+        f'{text} {percent(number) if curve.endswith("accuracy") else f"{number:.4f}"}'
+        for curve, text, number in values if text)
 
 
 def _write_event(directory, **fields):

@@ -116,8 +116,8 @@ def update_numbers(settings, step, here):
     with tf.Graph().as_default() as graph, tf.Session(config=here.session_config) as session:
         spec = build_classifier(tf.constant(images), tf.constant(labels % settings.seen(step)),
                                 settings, step, here)
-        losses = {name: graph.get_tensor_by_name(f'watched/{curve}:0')
-                  for curve, name in resnet_model.WATCHED[1:4]}
+        losses = {name: graph.get_tensor_by_name(f'watched/losses/{term}:0') for name, term in (
+            ('cross-entropy', 'xe'), ('distillation', 'kd'), ('weight decay', 'wd'))}
         variables = initialize(session)
         # In a call of its own: within the update's it may see weights that are updated already.
         decay = session.run(losses.pop('weight decay'))

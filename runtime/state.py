@@ -28,13 +28,13 @@ LOG_FILE = 'run.log'
 SUMMARY_FILE = 'summary.json'
 
 
-def write_atomically(path, content, mode=0o666):
+def write_atomically(path, content):
     """Write bytes so that `path` holds either its previous content or all of `content`.
 
     Raises:
         OSError: from the file system.
     """
-    files.write(path, content, path + '.tmp', mode=mode)
+    files.write(path, content, path + '.tmp')
     files.flush(os.path.dirname(path) or '.')
 
 

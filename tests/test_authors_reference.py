@@ -287,7 +287,7 @@ def test_bias_correction_stage(session, network_outputs, repeated_outputs, with_
         return session.run(resnet_model.predictions(batch, settings, step, 'channels_last',
                                                     'batch', 'bias'))
 
-    num_distinct, _ = bic_layer.distinct_batches(schedule)
+    num_distinct, _, _ = bic_layer.stored_batches(schedule, 'batch')
     updates = list(range(min(num_distinct, num_updates)))
     if num_updates == schedule.num_updates:
         updates.append(num_images * schedule.epochs // batch_size)  # the short one at the end
@@ -351,7 +351,8 @@ def herding_features(name):
 @pytest.mark.parametrize('name', sorted(REFERENCE['herding']))
 def test_herding(name):
     expected = REFERENCE['herding'][name]
-    assert exemplar.herd(herding_features(name), expected['count']).tolist() == expected['picks']
+    chosen, = exemplar.herd(herding_features(name)[np.newaxis], expected['count'])
+    assert chosen.tolist() == expected['picks']
 
 
 # -- class order, split, image sets -----------------------------------------------------------

@@ -57,7 +57,8 @@ def test_herding():
     stream = np.random.RandomState(0)
     for images, count in ((60, 20), (9, 9), (5, 8)):
         features = np.maximum(stream.standard_normal([images, 16]), 0).astype(np.float32)
-        assert herding.plain(features, count) == exemplar.herd(features, count).tolist()
+        chosen, = exemplar.herd(features[np.newaxis], count)
+        assert herding.plain(features, count) == chosen.tolist()
 
 
 def test_features_are_held_once():
@@ -79,11 +80,9 @@ def test_stage_2_on_stored_logits(session, photos, checkpoint, num_images):
     files = photos[:num_images]
     classes = np.arange(num_images, dtype=np.int64) * 4 // num_images
     schedule = settings_lib.schedule(SETTINGS, num_images, bic_layer.EPOCHS_FACTOR)
-    num_distinct, num_short = bic_layer.distinct_batches(schedule)
-    short_start = num_images * schedule.epochs - num_short
     stored = stage2.stored_logits(
-        lambda: pipeline.periodic_dataset(files, classes, SETTINGS, num_distinct, num_short,
-                                          short_start, 1),
+        lambda: pipeline.periodic_dataset(
+            files, classes, SETTINGS, *bic_layer.stored_batches(schedule, 'batch'), 1),
         SETTINGS, STEP, checkpoint)
     found = bic_layer.fit_logits(stored, schedule, 'batch', os.path.dirname(checkpoint) + '_bias')
     contents = tf.placeholder(tf.string, [])

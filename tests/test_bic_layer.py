@@ -82,7 +82,8 @@ def test_batches_run_over_epoch_borders(images, batch, epochs):
     stream = list(range(images)) * (2 * epochs)
     plain = [stream[i:i + batch] for i in range(0, len(stream), batch)]
     assert schedule.num_updates == len(plain)
-    num_distinct, num_short = bic_layer.distinct_batches(schedule)
+    num_distinct, num_short, start = bic_layer.stored_batches(schedule, 'batch')
+    assert start + num_short == len(stream)
     assert num_distinct <= images // np.gcd(images, batch)  # lcm(images, batch) / batch
     stored = stream[:num_distinct * batch] + stream[len(stream) - num_short:]
     for update, chosen in enumerate(plain):
@@ -106,10 +107,10 @@ def test_fit_on_stored_logits_is_plain_training(session, tmp_path, images, batch
         return np.float32(base[chosen] + 0.7 * mean)
 
     if batch_norm == 'batch':
-        num_distinct, num_short = bic_layer.distinct_batches(schedule)
+        num_distinct, num_short, start = bic_layer.stored_batches(schedule, batch_norm)
         places = [np.arange(i * batch, (i + 1) * batch) for i in range(num_distinct)]
         if num_short:
-            places.append(images * schedule.epochs - num_short + np.arange(num_short))
+            places.append(start + np.arange(num_short))
     else:
         places = [np.arange(images)]
     parts = [compact(session, batch_logits(place % images), labels[place % images], 2)

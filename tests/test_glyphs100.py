@@ -183,7 +183,7 @@ def test_foreign_folder_file_or_list_is_refused(few, tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_script_says_mistakes_in_one_line(tmp_path, monkeypatch, capsys):
+def test_script_says_mistakes_in_one_line(tmp_path, monkeypatch):
     def error(*argv):
         monkeypatch.setattr(sys, 'argv', ['prepare.py'] + list(argv))
         with pytest.raises(SystemExit) as ended:

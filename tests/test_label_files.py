@@ -5,9 +5,9 @@ from runtime import label_files
 from runtime.errors import UserError
 
 
-def read_order(tmp_path, content, num_classes=3):
+def read_order(tmp_path, content):
     (tmp_path / 'order.txt').write_bytes(content)
-    return label_files.read_class_order(str(tmp_path / 'order.txt'), num_classes)
+    return label_files.read_class_order(str(tmp_path / 'order.txt'), 3)
 
 
 @pytest.mark.parametrize('content', [

@@ -16,8 +16,8 @@ def fill(folder, names=NAMES, count=2, suffix='.jpg', inner=''):
             write(os.path.join(str(folder), name, inner, f'{number}{suffix}'), JPEG)
 
 
-def flat(folder, count=3):
-    for number in range(count):
+def flat(folder):
+    for number in range(3):
         write(os.path.join(str(folder), f'{number}.jpg'), JPEG)
 
 

@@ -17,9 +17,9 @@ FACES = {'m.{:03d}/{}-FaceId-0.jpg'.format(person, face): numbered(JPEG, person 
 OPTIONS = {'num_classes': 8, 'test_images': 2, 'min_images': 4}
 
 
-def faces(folder, prefix=''):
+def faces(folder):
     for name, data in FACES.items():
-        write(folder / prefix / name, data)
+        write(folder / name, data)
     write(folder / 'readme.txt', b'terms')
     return str(folder)
 
@@ -140,7 +140,7 @@ def test_hidden_folders_hold_no_people(tmp_path):
         assert run([given], tmp_path / str(number)) == expected
 
 
-def test_a_link_that_leads_nowhere_is_a_bad_image(tmp_path, capsys):
+def test_a_link_that_leads_nowhere_is_a_bad_image(tmp_path):
     source = faces(tmp_path / 'faces')
     chosen = sorted(people(run([source], tmp_path / 'images')))
     gone = tmp_path / 'faces' / chosen[0] / 'gone.jpg'
@@ -221,7 +221,7 @@ def test_what_decoding_ignores_is_counted(tmp_path, capsys):
         assert f'3 of {len(lists[0] + lists[1])} images have transparency' in out
 
 
-def test_ten_thousand_people(tmp_path):
+def test_ten_thousand_people():
     assert prepare.NUM_CLASSES == 10000
     people_ = {f'{person:05d}': ['1.jpg', '2.jpg'] for person in range(40000)}
     chosen = prepare.choose(people_, 10000, 2, seed=1)

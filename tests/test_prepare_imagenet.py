@@ -455,7 +455,7 @@ def test_tiny_imagenet_is_pointed_to_the_other_script(tmp_path):
         assert os.listdir(str(tmp_path / 'images')) == ['.lock']
 
 
-def test_target_inside_a_folder_of_archives_is_no_source(tmp_path, monkeypatch):
+def test_target_inside_a_folder_of_archives_is_no_source(tmp_path):
     folder, = give_folder_of_the_archives(tmp_path)
     target = os.path.join(folder, 'images')
     write(os.path.join(target, 'train', *sorted(TRAIN)[0]), JPEG)  # an interrupted run's

@@ -198,7 +198,7 @@ def test_an_output_that_is_full_is_one_line(tmp_path):
 
 # Names of runs
 
-def test_runs_are_called_by_their_method_and_else_by_their_folder(run_report, tmp_path):
+def test_runs_are_called_by_their_method_and_else_by_their_folder(run_report):
     out = run_report('--compare', bic=own_log(), plain=own_log(accuracy=.1, distillation=False))[1]
     assert cells(out, 'BiC')[0] == '68.33' and cells(out, 'BiC without KD')[0] == '58.33'
     assert cells(out[out.index('Settings that differ'):], 'BiC without KD') == ['False']

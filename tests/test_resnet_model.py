@@ -292,7 +292,7 @@ class Stage1:
     def __init__(self, monkeypatch, session, step, bias=None, images=100, **given):
         monkeypatch.setattr(resnet_model, 'network', fake_network)
         self.settings = settings_lib.Settings('folder', num_classes=C, num_increments=G, **given)
-        self.step, self.bias, self.session = step, bias, session
+        self.session = session
         self.schedule = settings_lib.schedule(self.settings, images)
         self.fed = tf.placeholder(tf.float32, [None, 2 * C])
         self.labels = tf.placeholder(tf.int32, [None])
@@ -502,7 +502,7 @@ def test_metrics_of_logits(session):
         outputs = session.run(resnet_model.image_metrics(
             tf.constant(logits), tf.constant(labels), bias, 4))
         corrected = oracles.correct(logits, bias[0], bias[1], 8) if bias else logits
-        found = results_lib.metrics(outputs, labels)
+        found = results_lib.metrics(dict(outputs, **{'class': labels}))
         assert found == {
             'top1': pytest.approx(oracles.top_k(corrected, labels, 1)),
             'top5': pytest.approx(oracles.top_k(corrected, labels, 5)),

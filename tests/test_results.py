@@ -1,10 +1,13 @@
 """The results of a step."""
+import types
+
 import numpy as np
 import pytest
 
 from data import lists
 from data import samples as samples_lib
 from logs import measures
+from runtime import evaluation
 from runtime import results as results_lib
 from runtime import settings as settings_lib
 
@@ -28,7 +31,7 @@ def test_confusion_and_accuracy_by_group():
 def image_outputs(labels, predicted):
     """As Frozen.forward returns them: top-5 is always right, nothing is corrected."""
     right = np.ones(len(labels), bool)
-    return {'top5': right, 'top5_before': right, 'predicted': predicted,
+    return {'class': labels, 'top5': right, 'top5_before': right, 'predicted': predicted,
             'predicted_before': predicted, 'cross_entropy': np.ones(len(labels), np.float32)}
 
 
@@ -38,8 +41,9 @@ def test_classes_of_unequal_size_have_a_mean_over_classes(labels, unequal, said)
     labels = np.array(labels)
     nothing, test = (samples_lib.Samples(classes, classes, None)
                      for classes in (np.array([], np.int64), labels))
-    results, _ = results_lib.compute_results(0, settings, (nothing, nothing, test), None,
-                                 image_outputs(labels, np.zeros(4, np.int32)))
+    results = results_lib.compute_results(
+        0, settings, (nothing, nothing, test), None, image_outputs(labels[:0], labels[:0]),
+        image_outputs(labels, np.zeros(4, np.int32)))
     assert ('class_means' in results) == unequal
     assert results['top1'] == (.75 if unequal else .5)
     split = lists.Split(np.array([1, 0]), None, None, [labels[labels == c] for c in (0, 1)], None,
@@ -67,16 +71,23 @@ def test_accuracy_by_groups_of_unequal_size():
         [3, 0, 1], [1, 2, 0], [0, 0, 1]]
 
 
-def test_validation_and_test_images_are_measured_apart_and_step_0_has_no_validation():
+@pytest.mark.parametrize('step, validation, expected', [
+    (0, [], None), (1, [0, 1, 2, 0], .75)])
+def test_the_parts_of_a_pass_are_measured_apart_and_step_0_has_no_validation(
+        step, validation, expected, tmp_path):
     settings = settings_lib.Settings('folder', num_classes=4, num_increments=2)
-    samples = [samples_lib.Samples(np.arange(len(classes)), np.array(classes), None)
+    image_list = types.SimpleNamespace(files=lambda indices: np.array([b''] * len(indices)))
+    samples = [samples_lib.Samples(np.arange(len(classes)), np.array(classes), image_list)
                for classes in ([2, 3, 3], [0, 1, 2, 3], [0, 1, 2, 3, 0, 1, 2, 3])]
-    for step, validation, expected in ((0, [], None), (1, [0, 1, 2, 0], .75)):
-        passed = results_lib.evaluated_samples(step, samples)
-        assert [len(part.indices) for part in passed] == [len(validation), 8]
-        labels = np.concatenate([part.class_indices for part in passed] + [[2, 3, 3]])
-        predicted = np.array(validation + [0, 1, 2, 3, 1, 0, 2, 3] + [0, 0, 0])
-        results, classes = results_lib.compute_results(step, settings, samples, None,
-                                                       image_outputs(labels, predicted))
-        assert (results['val_top1'], results['top1'], results['val_samples']) == (expected, .75, 4)
-        assert classes[''].tolist() == [0, 1, 2, 3, 1, 0, 2, 3]
+    run = types.SimpleNamespace(settings=settings, data_dir=str(tmp_path),
+                                machine=types.SimpleNamespace(num_parallel_calls=1))
+    predicted = np.array(validation + [0, 1, 2, 3, 1, 0, 2, 3] + [0, 0, 0])
+    outputs = image_outputs(np.zeros(len(predicted), int), predicted)
+    outputs['features'] = np.arange(len(predicted))[:, np.newaxis]
+    classifier = types.SimpleNamespace(
+        forward=lambda dataset, num_images, **_: outputs, checkpoint='')
+    results, on_test, features = evaluation.evaluate_step(
+        run, step, classifier, None, samples, with_features=True)
+    assert (results['val_top1'], results['top1'], results['val_samples']) == (expected, .75, 4)
+    assert on_test['predicted'].tolist() == [0, 1, 2, 3, 1, 0, 2, 3]
+    assert features[:, 0].tolist() == list(range(len(predicted)))[-3:]

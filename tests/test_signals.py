@@ -46,7 +46,7 @@ def test_only_a_second_ctrl_c_ends_at_once(request_, monkeypatch):
     assert ends == [130]
 
 
-def test_an_ignored_signal_stays_ignored(monkeypatch):
+def test_an_ignored_signal_stays_ignored():
     """As nohup sets SIGHUP."""
     before = {number: signal.signal(number, signal.SIG_IGN)
               for number in signals.StopRequest.SIGNALS}

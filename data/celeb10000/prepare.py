@@ -31,7 +31,7 @@ HELD_OUT = 10  # per person, by the training program, for the bias correction: V
 MIN_IMAGES = 20
 
 
-def images_in(source, root, skip=(), quiet=False):
+def images_in(source, root, skip, quiet=False):
     """Yield (`root`/folder of the person, name of the image, Member) for each image in a source.
 
     Args:

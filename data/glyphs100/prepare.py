@@ -59,7 +59,7 @@ def load():
                         ) from None
 
 
-def write_images(target=IMAGES):
+def write_images(target):
     """Write the data set as PNG files and lists, unless an earlier call did.
 
     Under `target`: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),

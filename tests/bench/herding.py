@@ -14,7 +14,7 @@ IMAGES, DIMENSIONS = 1300, 512
 def plain(features, count):
     """Herd with the loops of the paper, one norm per candidate.
 
-    Args and return value: as exemplar.herd, the rows chosen as a list.
+    `features`: float array [images, dimensions]. Returns the rows chosen as a list.
     """
     features = features.astype(np.float64)
     mean, total = features.mean(axis=0), np.zeros(features.shape[1])

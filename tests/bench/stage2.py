@@ -102,7 +102,7 @@ def _row(options, num_images, target):
     measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet100']._replace(image_size=SIDE)
     schedule = settings_lib.schedule(settings, num_images, bic_layer.EPOCHS_FACTOR)
-    num_distinct, num_short = bic_layer.distinct_batches(schedule)
+    num_distinct, num_short, _ = bic_layer.stored_batches(schedule, 'batch')
     stream = np.random.RandomState(0)
     images = stream.standard_normal([num_images, SIDE, SIDE, 3]).astype(np.float32) * 60
     classes = np.arange(num_images, dtype=np.int32) % settings.seen(STEP)

@@ -149,8 +149,9 @@ def classifier_gradient(student, teacher, labels, sizes, bias=None, temperature=
     return gradient
 
 
-def finite_differences(function, point, step=1e-5):
+def finite_differences(function, point):
     """Return the central differences of a scalar function of an array."""
+    step = 1e-5
     gradient = np.zeros(point.shape)
     for index in np.ndindex(*point.shape):
         shifted = np.array(point, np.float64)
@@ -388,11 +389,11 @@ def resize(image, height, width):
     return above * (1 - dy) + below * dy
 
 
-def central_crop(image, side=256, size=224):
+def central_crop(image):
     """Apply the evaluation preprocessing, without subtracting the means."""
-    resized = resize(image, *new_sides(image.shape[0], image.shape[1], side))
-    y, x = (resized.shape[0] - size) // 2, (resized.shape[1] - size) // 2
-    return resized[y:y + size, x:x + size]
+    resized = resize(image, *new_sides(image.shape[0], image.shape[1], 256))
+    y, x = (resized.shape[0] - 224) // 2, (resized.shape[1] - 224) // 2
+    return resized[y:y + 224, x:x + 224]
 
 
 def standardise(image):

@@ -76,10 +76,10 @@ MUTATIONS = (
         ('V: what the second step with old classes needs', 'return validation_images(settings, 1)',
          'return validation_images(settings, 2)', 'counts'),
         ('v_t: ceiling for floor', 'return math.floor(', 'return math.ceil(', 'counts'),
-        ('v_t: r*M/s_t', 'math.floor(_per_class(settings, settings.old(step))',
-         'math.floor(_per_class(settings, settings.seen(step))', 'counts'),
-        ('v_t: as if groups were equal', 'math.floor(_per_class(settings, settings.old(step))',
-         'math.floor(_per_class(settings, max(1, settings.num_classes * step '
+        ('v_t: r*M/s_t', '_, validation = _per_class(settings, settings.old(step))',
+         '_, validation = _per_class(settings, settings.seen(step))', 'counts'),
+        ('v_t: as if groups were equal', '_, validation = _per_class(settings, settings.old(step))',
+         '_, validation = _per_class(settings, max(1, settings.num_classes * step '
          '// settings.num_steps))', 'counts'),
         ('a growing memory as large as a fixed one', " if settings.memory == 'fixed' else classes",
          '', 'counts'),
@@ -96,7 +96,6 @@ MUTATIONS = (
          '_per_class(settings, settings.old(step) or settings.seen(step))', 'counts'),
         ('r as its binary fraction', 'fractions.Fraction(str(settings.val_share))',
          'fractions.Fraction(settings.val_share)', 'counts'),
-        ('exemplars stored after the last step', 'return 0\n', 'pass\n', 'counts'),
         ('herding: the last one wins a tie', 'np.argmax(cost <= cost.min(axis=1, keepdims=True) + '
          'tie, axis=1)', 'num_images - 1 - np.argmax((cost <= cost.min(axis=1, keepdims=True) + '
          'tie)[:, ::-1], axis=1)', 'herding'),
@@ -124,8 +123,8 @@ MUTATIONS = (
          'borders or plain_training'),
         ('the constant of old labels left out', 'reduce_mean(ce + constants)', 'reduce_mean(ce)',
          'gradient'),
-        ('batches cut at epoch borders', 'stored_batch = update % num_distinct',
-         'stored_batch = update % max(1, schedule.num_images // schedule.batch_size)', 'borders'))
+        ('batches cut at epoch borders', 'else update % num_full',
+         'else update % max(1, schedule.num_images // schedule.batch_size)', 'borders'))
     + mutations_of(
         'resnet_model.py', 'resnet_model',
         ('temperature 1 of the teacher', 'tf.nn.softmax(teacher_logits / temperature)',
@@ -250,12 +249,12 @@ MUTATIONS = (
     + mutations_of(
         'runtime/results.py', 'results',
         ('accuracy by group: groups of equal size',
-         "np.searchsorted(groups, labels, side='right') - 1\n    return",
-         'labels * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))
+         "np.searchsorted(groups, classes, side='right') - 1\n    return",
+         'classes * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))
     + mutations_of(
         'bic_layer.py', 'imagenet_main',
-        ('stage 2 on moving statistics', 'validation.files, settings.bias_batch_norm',
-         "validation.files, 'moving'", 'stage_2'))
+        ('stage 2 on moving statistics', 'batch_norm = settings.bias_batch_norm',
+         "batch_norm = 'moving'", 'stage_2'))
     + mutations_of(
         'imagenet_main.py', 'imagenet_main',
         ('the pair of two steps before', 'state.bias_of(records[step - 1])',
@@ -265,8 +264,7 @@ MUTATIONS = (
     + mutations_of(
         'runtime/evaluation.py', 'imagenet_main',
         ('features of the first images for the last',
-         "outputs['features'][-len(training.indices):]",
-         "outputs['features'][:len(training.indices)]", 'exemplars')))
+         "{name: values[begin:end]", "{name: values[:end - begin]", 'exemplars')))
 
 
 def copy_tree(folder):
