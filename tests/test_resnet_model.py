@@ -1,6 +1,4 @@
 """The network against NumPy, stage 1's loss term by term, and what is counted of the logits."""
-import collections
-
 import numpy as np
 import oracles
 import pytest
@@ -9,8 +7,6 @@ import tensorflow.compat.v1 as tf
 import resnet_model
 from runtime import results as results_lib
 from runtime import settings as settings_lib
-
-FORMATS = ['channels_last', 'channels_first']
 
 
 @pytest.fixture(scope='module')
@@ -26,20 +22,13 @@ def channels_first_runs():
             return False
 
 
-@pytest.fixture(params=FORMATS)
-def data_format(request, channels_first_runs):
-    if request.param == 'channels_first' and not channels_first_runs:
-        pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
-    return request.param
-
-
 def network_settings(family, size, **given):
     return settings_lib.Settings('folder', num_classes=given.pop('num_classes', 10), network=family,
                                  resnet_size=size, **given)
 
 
 def assign(session, weights):
-    """Gives the graph's variables of these names these values."""
+    """Initialize the graph's variables, those in `weights` with these values."""
     session.run(tf.global_variables_initializer(), {
         variable.initializer.inputs[1]: weights[variable.op.name]
         for variable in tf.global_variables() if variable.op.name in weights})
@@ -82,21 +71,6 @@ def test_names_shapes_and_number_of_parameters(session, family, size, num_classe
                    for v in tf.trainable_variables(scope + '/')) == trained
 
 
-def test_some_names_written_out(session):
-    """Batch norm, projection, convolution, batch norm, convolution."""
-    resnet_model.network(tf.zeros([1, 64, 64, 3]), network_settings('imagenet', 18), True, 'resnet',
-                         'channels_last')
-    shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
-    assert shapes['resnet/conv2d/kernel'] == [7, 7, 3, 64]
-    assert shapes['resnet/conv2d_1/kernel'] == [1, 1, 64, 64]  # the projection at stride 1
-    assert shapes['resnet/conv2d_2/kernel'] == [3, 3, 64, 64]
-    assert shapes['resnet/conv2d_6/kernel'] == [1, 1, 64, 128]
-    assert shapes['resnet/conv2d_20/kernel'] == [3, 3, 512, 512]
-    assert shapes['resnet/batch_normalization_16/moving_variance'] == [512]
-    assert shapes['resnet/dense/kernel'] == [512, 10]
-    assert 'resnet/conv2d_21/kernel' not in shapes and 'resnet/conv2d/bias' not in shapes
-
-
 def test_initial_values(session):
     resnet_model.network(tf.zeros([1, 32, 32, 3]), network_settings('cifar', 32), True, 'resnet',
                          'channels_last')
@@ -114,16 +88,6 @@ def test_initial_values(session):
         else:
             ones = name.endswith('gamma') or name.endswith('moving_variance')
             np.testing.assert_array_equal(value, np.full(value.shape, 1. if ones else 0.))
-
-
-@pytest.mark.parametrize('data_set, published', [('imagenet100', 1.97), ('imagenet1000', 2.22)])
-def test_initial_weight_decay_is_that_of_the_authors_logs(session, data_set, published):
-    settings = settings_lib.DATASETS[data_set]
-    tf.set_random_seed(settings.seed)
-    resnet_model.network(tf.zeros([1, 32, 32, 3]), settings, True, 'resnet', 'channels_last')
-    decay = resnet_model.weight_decay(settings, 0)
-    session.run(tf.global_variables_initializer())
-    assert session.run(decay) == pytest.approx(published, rel=0.01)
 
 
 def test_initial_values_follow_from_seed_and_name_alone():
@@ -152,54 +116,19 @@ def test_initial_values_follow_from_seed_and_name_alone():
 # -- forward pass -----------------------------------------------------------------------------
 
 
+# TensorFlow 2.15 for CPUs confuses the two layouts if one process pools maps of the same size in
+# both, so that each layout has sizes of its own.
 @pytest.mark.parametrize('batch_statistics', [True, False])
-@pytest.mark.parametrize('channels, filters, stride, project, bottleneck, side', [
-    (6, 6, 1, False, False, 7), (6, 6, 1, True, False, 8), (6, 12, 2, True, False, 8),
-    (6, 12, 2, True, False, 7), (6, 3, 2, True, True, 8), (12, 3, 1, False, True, 5)])
-def test_block(session, data_format, batch_statistics, channels, filters, stride, project,
-               bottleneck, side):
-    stream = np.random.RandomState(side)
-    images = stream.randn(3, side, side, channels).astype(np.float32)
-    first = data_format == 'channels_first'
-    outputs = resnet_model.block(
-        tf.constant(images.transpose(0, 3, 1, 2) if first else images), filters, stride, project,
-        bottleneck, batch_statistics, 0.9, data_format)
-    values = collections.OrderedDict()
-    for variable in tf.global_variables():
-        shape = variable.shape.as_list()
-        signs = 1 if variable.op.name.endswith('variance') else stream.choice([-1, 1], shape)
-        values[variable.op.name] = signs * stream.uniform(0.3, 1.3, shape)
-    assign(session, values)
-    kernels = [value for name, value in values.items() if 'conv2d' in name]
-    norms = [{part: values['{}/{}'.format(oracles.numbered('batch_normalization', i), part)]
-              for part in oracles.BATCH_NORM} for i in range(3 if bottleneck else 2)]
-    found = session.run(outputs)
-    expected = oracles.block(images, stride, project, norms, kernels, batch_statistics)
-    close(found.transpose(0, 2, 3, 1) if first else found, expected)
-
-
-@pytest.mark.parametrize('batch_statistics', [True, False])
-@pytest.mark.parametrize('family, size, side', [
-    ('imagenet', 18, 64), ('imagenet', 18, 75), ('imagenet', 50, 33), ('cifar', 32, 32),
-    ('cifar', 8, 13)])
-def test_whole_network(session, family, size, side, batch_statistics):
-    check_whole_network(session, family, size, (3, side, side, 3), batch_statistics,
-                        'channels_last')
-
-
-@pytest.mark.parametrize('batch_statistics', [True, False])
-@pytest.mark.parametrize('family, size, side', [('imagenet', 18, 56), ('cifar', 8, 14)])
-def test_channels_first(session, channels_first_runs, family, size, side, batch_statistics):
-    """On maps of sizes of its own: TensorFlow 2.15 for CPUs mixes the two layouts up where one
-    process has a pooling of the same sizes in both."""
-    if not channels_first_runs:
+@pytest.mark.parametrize('data_format, family, size, side', [
+    ('channels_last', 'imagenet', 18, 64), ('channels_last', 'imagenet', 18, 75),
+    ('channels_last', 'imagenet', 50, 33), ('channels_last', 'cifar', 32, 32),
+    ('channels_last', 'cifar', 8, 13), ('channels_first', 'imagenet', 18, 56),
+    ('channels_first', 'cifar', 8, 14)])
+def test_whole_network(session, channels_first_runs, data_format, family, size, side,
+                       batch_statistics):
+    if data_format == 'channels_first' and not channels_first_runs:
         pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
-    check_whole_network(session, family, size, (2, side, side, 3), batch_statistics,
-                        'channels_first')
-
-
-def check_whole_network(session, family, size, shape, batch_statistics, data_format):
-    images = np.random.RandomState(shape[1]).uniform(-2, 2, shape).astype(np.float32)
+    images = np.random.RandomState(side).uniform(-2, 2, (3, side, side, 3)).astype(np.float32)
     weights = oracles.random_weights(family, size, 10, seed=1)
     outputs = resnet_model.network(tf.constant(images), network_settings(family, size),
                                    batch_statistics, 'resnet', data_format)
@@ -207,22 +136,6 @@ def check_whole_network(session, family, size, shape, batch_statistics, data_for
     for found, expected in zip(session.run(outputs), oracles.forward(
             images, weights, family, size, batch_statistics)):
         close(found, expected)
-
-
-@pytest.mark.parametrize('training', [True, False])
-def test_channels_first_equals_channels_last(channels_first_runs, training):
-    if not channels_first_runs:
-        pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
-    images = np.random.RandomState(3).uniform(-2, 2, (3, 16, 16, 3)).astype(np.float32)
-    found = []
-    for data_format in FORMATS:
-        with tf.Graph().as_default(), tf.Session() as session:
-            outputs = resnet_model.network(tf.constant(images), network_settings('cifar', 14),
-                                           training, 'resnet', data_format)
-            assign(session, oracles.random_weights('cifar', 14, 10, seed=2))
-            found.append(session.run(outputs))
-    for last, first in zip(*found):
-        close(first, last)
 
 
 @pytest.mark.parametrize('kernel, side, differ', [(3, 8, True), (7, 8, True), (7, 64, True),
@@ -256,12 +169,6 @@ def test_moving_statistics_of_the_first_layer(session, decay):
         np.testing.assert_allclose(
             session.run(variable), decay * weights[name + part] + (1 - decay) * batch, rtol=1e-4,
             atol=1e-6)
-
-
-def test_nothing_moves_on_moving_statistics(session):
-    resnet_model.network(tf.zeros([1, 8, 8, 3]), network_settings('cifar', 8), False, 'resnet',
-                         'channels_last')
-    assert tf.get_collection(tf.GraphKeys.UPDATE_OPS) == []
 
 
 # -- stage 1 ----------------------------------------------------------------------------------
@@ -363,20 +270,6 @@ def check_loss_and_gradient(stage, sizes, bias, temperature):
     np.testing.assert_array_equal(gradient[:, C:], np.zeros((BATCH, C)))  # nothing to the teacher
 
 
-@pytest.mark.parametrize('step, bias', STEPS)
-def test_unseen_classes_have_no_influence_on_the_loss(monkeypatch, session, step, bias):
-    stage = Stage1(monkeypatch, session, step, bias)
-    old, seen = step * M, (step + 1) * M
-    changed = stage.logits.copy()
-    changed[:, seen:C] = 1e6
-    changed[:, C + old:] = -1e6  # the stored network knows the old classes alone
-    loss, gradient = stage.run([stage.spec.loss, stage.gradient])
-    loss_changed, gradient_changed = stage.run([stage.spec.loss, stage.gradient], changed)
-    assert loss == loss_changed
-    np.testing.assert_array_equal(gradient, gradient_changed)
-    np.testing.assert_array_equal(gradient[:, seen:], 0 * gradient[:, seen:])
-
-
 @pytest.mark.parametrize('step', [1, 2, 4])
 def test_without_distillation_the_loss_is_cross_entropy(monkeypatch, session, step):
     """The paper's baseline-1."""
@@ -408,35 +301,14 @@ def test_weight_decay(monkeypatch, session, step, groups, share):
             assert gradient is None, name
 
 
-def test_weight_decay_of_a_real_network(session):
-    settings = network_settings('cifar', 8, num_increments=5, weight_decay=2e-4)
-    for scope in ('resnet', 'store_resnet'):
-        resnet_model.network(tf.zeros([1, 8, 8, 3]), settings, True, scope, 'channels_last')
-    weights = oracles.random_weights('cifar', 8, 10, seed=6)
-    assign(session, weights)
-    decayed = [value for name, value in weights.items() if 'batch_norm' not in name]
-    assert len(decayed) == 12  # the first kernel, 3 blocks of 3, the dense layer's two
-    expected = 2e-4 * 5 / 2 * sum((value.astype(np.float64) ** 2).sum() / 2 for value in decayed)
-    assert session.run(resnet_model.weight_decay(settings, 1)) == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize('step', [0, 2])
-def test_learning_rate_in_the_graph(monkeypatch, session, step):
-    """At every boundary and one update before and after."""
-    stage = Stage1(monkeypatch, session, step, images=14417)
-    borders = [int(14417 / 256 * epoch) for epoch in (30, 60, 80, 90)]
-    for update in [0] + [border + i for border in borders for i in (-1, 0, 1)]:
-        tf.train.get_global_step().load(update, session)
-        assert session.run(stage.watched('monitors/lr')) == pytest.approx(
-            oracles.rate(update, 14417, 256, (30, 60, 80, 90), 0.1), rel=1e-6)
-
-
 def test_momentum(monkeypatch, session):
     """v <- 0.9 v + gradient; w <- w - rate * v. The gradient is the weight decay's alone here."""
     stage = Stage1(monkeypatch, session, 1, weight_decay=0.5, batch_size=1, learning_rate_batch=1,
                    train_epochs=1, lr_boundaries=(0.02, 0.04), images=100)
     start, factor = stage.values(), 0.5 * G / 2
-    for _ in range(6):
+    for update in range(6):
+        assert session.run(stage.watched('monitors/lr')) == pytest.approx(
+            oracles.rate(update, 100, 1, (0.02, 0.04), 0.1))
         stage.run(stage.spec.train_op)
     end = stage.values()
     for name in DECAYED:
@@ -510,18 +382,6 @@ def test_metrics_of_logits(session):
             'top5_before': pytest.approx(oracles.top_k(logits, labels, 5)),
             'cross_entropy': pytest.approx(
                 oracles.cross_entropy(corrected.astype(np.float64), labels), rel=1e-5)}
-
-
-def test_no_correction_is_beta_1_and_gamma_0(session):
-    stream = np.random.RandomState(10)
-    logits = tf.constant(stream.randn(300, 6).astype(np.float32))
-    labels = tf.constant(stream.randint(0, 6, 300).astype(np.int32))
-    without, with_one = session.run([resnet_model.image_metrics(logits, labels, None, 2),
-                                     resnet_model.image_metrics(logits, labels, (1., 0.), 2)])
-    for name in without:
-        np.testing.assert_array_equal(without[name], with_one[name])
-        if name.endswith('_before'):
-            np.testing.assert_array_equal(without[name], with_one[name[:-len('_before')]])
 
 
 @pytest.mark.parametrize('seen', [1, 2, 4, 5, 6])

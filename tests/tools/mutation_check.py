@@ -187,13 +187,14 @@ MUTATIONS = (
         ('SAME padding at a stride', "padding='SAME' if strides == 1 else 'VALID'",
          "padding='SAME'", 'padding'),
         ('more padding before than after', 'before = (kernel_size - 1) // 2',
-         'before = kernel_size // 2 + 1', 'padding or block'),
+         'before = kernel_size // 2 + 1', 'padding'),
         ('the shortcut before batch norm', 'shortcut = conv2d(activation,',
-         'shortcut = conv2d(inputs,', 'test_block'),
+         'shortcut = conv2d(inputs,',
+         'whole_network and 13'),
         ('no projection at stride 1', 'i == 0, bottleneck, training',
          'i == 0 and (stride > 1 or bottleneck), bottleneck, training', 'names'),
         ('batch norm epsilon 1e-3', 'BATCH_NORM_EPSILON = 1e-5', 'BATCH_NORM_EPSILON = 1e-3',
-         'test_block'),
+         'whole_network and 13'),
         ('the last ReLU left out', 'outputs = _batch_norm_relu(outputs, training, decay, '
          'data_format)\n        # The', 'outputs = tf.layers.batch_normalization(outputs, axis=3, '
          'epsilon=1e-5, training=training)\n        # The', 'whole_network and 13'),
