@@ -55,7 +55,7 @@ def test_face_crops(tmp_path):
 def test_labels_beyond_int16_survive_the_lists(tmp_path):
     classes = 40000
     for name in ('train.txt', 'val.txt'):
-        write(tmp_path / name, ''.join('{}.png {}\n'.format(label, label)
+        write(tmp_path / name, ''.join(f'{label}.png {label}\n'
                                        for label in range(classes)).encode())
     train, test = lists.read_lists(str(tmp_path), classes)
     split = lists.split(train, test, classes, 0, 1993)

@@ -67,5 +67,5 @@ def test_onednn_is_on_unless_the_user_has_set_it(given, expected):
                **given) == (0, expected + '\n', '')
 
 
-def test_later_errors_are_reported_as_python_does():
+def test_later_errors_are_reported_like_pythons_own():
     assert 'Traceback' in run('-c', 'import runtime.environment, misspelled')[2]

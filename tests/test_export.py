@@ -85,7 +85,7 @@ def evaluation(exported, step, monkeypatch):
 
     monkeypatch.setattr(resnet_model, 'image_metrics', with_logits)
     machine = types.SimpleNamespace(session_config=None, data_format='channels_last')
-    prefix, = glob.glob(str(exported.model / '{}_classifier'.format(step) / '*-[1-9]*.index'))
+    prefix, = glob.glob(str(exported.model / f'{step}_classifier' / '*-[1-9]*.index'))
     files = np.array([os.fsencode(path) for path in exported.files], object)
     with resnet_model.frozen_classifier(prefix.replace('.index', ''), machine, exported.settings,
                              step) as frozen:
@@ -99,10 +99,9 @@ def evaluation(exported, step, monkeypatch):
 
 
 @pytest.mark.parametrize('step', [0, 1])
-def test_an_export_says_what_the_drivers_evaluation_says(exported, step, monkeypatch):
+def test_an_export_agrees_with_the_drivers_evaluation(exported, step, monkeypatch):
     assert exported.said[1 - step].out.splitlines()[-1] == (
-        'exported: step {}, {} classes: {}/{}'.format(
-            step + 1, 2 * step + 2, exported.exports, step + 1))
+        f'exported: step {step + 1}, {2 * step + 2} classes: {exported.exports}/{step + 1}')
     expected = evaluation(exported, step, monkeypatch)
     folder = exported.exports / str(step + 1)
     found = answers(folder, 'serving_default', 'image_bytes', exported.contents)
@@ -139,7 +138,7 @@ def test_crops_may_be_given_as_numbers(exported, session):
     np.testing.assert_allclose(found['features'], session.run(features), atol=1e-5)
 
 
-def test_a_class_without_a_name_goes_by_its_label(exported, tmp_path):
+def test_a_class_without_a_name_is_named_by_its_label(exported, tmp_path):
     model = tmp_path / 'model'
     shutil.copytree(str(exported.model), str(model))
     lines = (model / 'classes.txt').read_text(encoding='utf-8').splitlines()
@@ -192,13 +191,13 @@ def test_what_another_version_wrote_is_not_exported(exported, tmp_path, changed)
     no_export(export(model, tmp_path / 'exports'), tmp_path / 'exports', 'version')
 
 
-def test_a_file_in_the_way_is_named_as_the_flag_has_it(exported, tmp_path):
+def test_a_file_in_the_way_is_named_with_its_flag(exported, tmp_path):
     (tmp_path / 'file').write_text('')
     no_export(export(exported.model, tmp_path / 'a[b]'), tmp_path / 'a[b]', '--export_dir=')
     for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
         result = export(exported.model, folder)
         assert result.status == 1 and result.err.startswith(
-            'error: --export_dir={}: '.format(folder)), result.err
+            f'error: --export_dir={folder}: '), result.err
 
 
 def test_nothing_is_written_over_an_export(exported):
@@ -233,7 +232,7 @@ def run_classify(capsys):
     return call
 
 
-def test_classify_names_what_is_on_pictures(exported, run_classify):
+def test_classify_prints_the_classes_of_images(exported, run_classify):
     status, out, err = run_classify(exported.exports, *exported.files)  # the newest version
     assert (status, err) == (0, '')
     found = answers(exported.exports / '2', 'serving_default', 'image_bytes', exported.contents)
@@ -241,7 +240,7 @@ def test_classify_names_what_is_on_pictures(exported, run_classify):
     for path, *columns in zip(exported.files, *(found['top5_' + name] for name in (
             'probabilities', 'labels', 'names'))):
         expected.append(path)
-        expected += ['  {:.4f}  {:6}  {}'.format(probability, label, name.decode('utf-8'))
+        expected += [f'  {probability:.4f}  {label:6}  {name.decode("utf-8")}'
                      for probability, label, name in zip(*columns)]
     assert out.splitlines() == expected
 
@@ -258,7 +257,7 @@ def test_classify_as_json(exported, run_classify):
         expected['top5_probabilities'][0].tolist())
 
 
-def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_path):
+def test_classify_skips_unreadable_images_and_names_them(exported, run_classify, tmp_path):
     """Each is named, the others come out."""
     jpeg, png = FORMATS['rgb.jpg'], FORMATS['rgb.png']
     bad = {'cut.png': (png[:-20], 'cut off'), 'cut.jpg': (jpeg[:-60], 'cut off'),
@@ -276,9 +275,9 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
     assert [image['image'] for image in said] == given
     assert [image['image'] for image in said if 'error' not in image] == good
     lines = err.splitlines()
-    assert len(lines) == 6 and 'error: {}: No such file or directory'.format(gone) in lines
+    assert len(lines) == 6 and f'error: {gone}: No such file or directory' in lines
     for name, (_, why) in bad.items():
-        line, = [line for line in lines if line.startswith('error: {}: '.format(paths[name]))]
+        line, = [line for line in lines if line.startswith(f'error: {paths[name]}: ')]
         assert why in line
         assert any(why in image.get('error', '') for image in said if image['image'] == paths[name])
     whole = run_classify('--json', exported.exports, *good)[1]
@@ -287,7 +286,7 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
 
 
 @pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])
-def test_classify_says_what_is_no_export(exported, run_classify, tmp_path, damage):
+def test_classify_names_a_folder_that_is_not_an_export(exported, run_classify, tmp_path, damage):
     folder = tmp_path / 'exports'
     if damage == 'other':
         with tf.Graph().as_default(), tf.Session() as session:
@@ -302,7 +301,7 @@ def test_classify_says_what_is_no_export(exported, run_classify, tmp_path, damag
             file.truncate(100)
     status, out, err = run_classify(folder, exported.files[0])
     assert (status, out) == (1, '') and len(err.splitlines()) == 1
-    assert err.startswith('error: {}'.format(folder))
+    assert err.startswith(f'error: {folder}')
 
 
 def test_classify_says_why_a_folder_is_not_read(exported, run_classify, monkeypatch):

@@ -25,7 +25,7 @@ def test_nothing_is_set_by_default():
     assert machine.session_config() == tf.ConfigProto(allow_soft_placement=True)
 
 
-def test_what_only_looks_takes_no_memory_of_gpus(monkeypatch):
+def test_dry_runs_and_checks_take_no_gpu_memory(monkeypatch):
     """Not --dry_run and --check_data, nor sessions that only decode."""
     with tf.Graph().as_default(), machine.cpu_session() as session:
         assert session._config.device_count == {'GPU': 0}
@@ -73,8 +73,7 @@ def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
         machine.find_replicas(pair, 9)
 
 
-def test_named_gpus_that_are_not_used_bring_a_warning_with_tensorflows_reason(
-        flags, monkeypatch, tmp_path):
+def test_a_warning_says_why_tensorflow_uses_none_of_the_named_gpus(flags, monkeypatch, tmp_path):
     """Its C++ notes are hidden; here a stand-in for the process that has them said again."""
     if machine.num_gpus():
         pytest.skip('there is a GPU')

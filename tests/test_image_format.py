@@ -60,7 +60,7 @@ def test_usable_images_pass(kind):
     (b'\0\0\0\x18ftypheic', 'HEIC'), (b'\0\0\0\x18ftypavif', 'AVIF'),
     (b'\0\0\0\x0cjP  \r\n', 'JPEG 2000'), (gif(2), r'animated GIF \(2 frames'),
     (gif(30, True), 'animated GIF')])
-def test_what_is_not_usable_is_named_for_what_it_is(data, words):
+def test_an_unusable_file_is_named_by_its_format(data, words):
     fault = image_format.image_fault(data)
     assert re.search(words, fault)
     assert 'damaged' not in fault and 'again' not in fault

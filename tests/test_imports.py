@@ -50,7 +50,7 @@ def imported_modules(path):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module)
-            names.update('{}.{}'.format(node.module, alias.name) for alias in node.names)
+            names.update(f'{node.module}.{alias.name}' for alias in node.names)
     return names
 
 
@@ -67,7 +67,7 @@ def test_imports_run_one_way():
             seen.add(room(path))
             rooms = {room(name) for name in imported_modules(path)}.intersection(MAY_IMPORT)
             wrong = rooms - allowed(path)
-            assert not wrong, '{} imports {}'.format(path, ', '.join(sorted(wrong)))
+            assert not wrong, f'{path} imports {", ".join(sorted(wrong))}'
     assert seen == set(MAY_IMPORT)
 
 

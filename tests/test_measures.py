@@ -77,7 +77,7 @@ def test_runs_on_other_images_are_never_averaged(run_report):
         'bbbbbbbb ffffffff']
 
 
-def test_of_unfinished_runs_the_steps_that_all_have_are_averaged(run_report):
+def test_unfinished_runs_are_averaged_over_their_common_steps(run_report):
     logs = {'a': own_log(), 'b': own_log(2, accuracy=.02, seed=1), 'begun': own_log(0, seed=2)}
     status, out, err = run_report('--aggregate', **logs)
     assert cells(out, 'top-1') == ['89.00 ± 1.41', '84.00 ± 1.41']
@@ -173,7 +173,7 @@ def test_published_results_after_a_first_group_of_50(run_report, settings, sourc
         assert table.startswith('Published results on CIFAR-100, ' + protocol)
 
 
-def test_the_protocols_of_the_published_file_are_called_as_those_of_settings():
+def test_every_protocol_of_the_published_file_can_be_reached_by_settings():
     found = set()
     for dataset in published.DATA_SETS:
         usual = DATASETS[dataset]

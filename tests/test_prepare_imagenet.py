@@ -17,23 +17,23 @@ from runtime.errors import UserError
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SYNSETS = ['n01440764', 'n01443537', 'n02105855', 'n15075141']  # sorted: labels 0, 1, 2, 3
 KIT_ORDER = ['n02105855', 'n15075141', 'n01440764', 'n01443537']  # ids 1, 2, 3, 4
-TRAIN = {(wnid, '{}_{}.JPEG'.format(wnid, number)): numbered(JPEG, index * 100 + number)
+TRAIN = {(wnid, f'{wnid}_{number}.JPEG'): numbered(JPEG, index * 100 + number)
          for index, wnid in enumerate(SYNSETS) for number in (2, 10, 33)[:2 + index % 2]}
 # ImageNet's own oddities.
 TRAIN['n02105855', 'n02105855_2933.JPEG'] = PNG
 TRAIN['n01440764', 'n01440764_10.JPEG'] = CMYK_JPEG
 TRAIN['n01443537', 'n01443537_2.JPEG'] = GRAY_JPEG
 VAL_CLASSES = [SYNSETS[index] for index in (3, 0, 2, 1, 1, 0, 3, 2)]  # of images 1, 2, ...
-VAL = {'ILSVRC2012_val_{:08d}.JPEG'.format(number): numbered(JPEG, 1000 + number)
+VAL = {f'ILSVRC2012_val_{number:08d}.JPEG': numbered(JPEG, 1000 + number)
        for number in range(1, len(VAL_CLASSES) + 1)}
 VAL_CLASS = dict(zip(sorted(VAL), VAL_CLASSES))
 
-TRAIN_LIST = ['train/{}/{} {}'.format(wnid, name, SYNSETS.index(wnid))
+TRAIN_LIST = [f'train/{wnid}/{name} {SYNSETS.index(wnid)}'
               for wnid, name in sorted(TRAIN)]
-VAL_LIST = ['val/{}/{} {}'.format(wnid, name, SYNSETS.index(wnid))
+VAL_LIST = [f'val/{wnid}/{name} {SYNSETS.index(wnid)}'
             for wnid, name in sorted((wnid, name) for name, wnid in VAL_CLASS.items())]
-IMAGES = {'train/{}/{}'.format(*key): data for key, data in TRAIN.items()}
-IMAGES.update(('val/{}/{}'.format(VAL_CLASS[name], name), data) for name, data in VAL.items())
+IMAGES = {f'train/{wnid}/{name}': data for (wnid, name), data in TRAIN.items()}
+IMAGES.update((f'val/{VAL_CLASS[name]}/{name}', data) for name, data in VAL.items())
 
 
 def meta_mat(counts=True):
@@ -54,7 +54,7 @@ def meta_mat(counts=True):
 
 
 def devkit(counts=True):
-    truth = ''.join('{}\n'.format(KIT_ORDER.index(wnid) + 1) for wnid in VAL_CLASSES)
+    truth = ''.join(f'{KIT_ORDER.index(wnid) + 1}\n' for wnid in VAL_CLASSES)
     return tar({'ILSVRC2012_devkit_t12/COPYING': b'terms',
                 'ILSVRC2012_devkit_t12/data/meta.mat': meta_mat(counts),
                 'ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt':
@@ -68,22 +68,22 @@ def train_tar(images=TRAIN):
 
 
 def annotation(name, wnid):
-    box = ('\t<object>\n\t\t<name>{}</name>\n\t\t<bndbox>\n\t\t\t<xmin>1</xmin>\n\t\t</bndbox>\n'
-           '\t</object>\n'.format(wnid))
-    return ('<annotation>\n\t<folder>val</folder>\n\t<filename>{}</filename>\n'
-            '{}</annotation>\n'.format(name, box * 2)).encode()
+    box = (f'\t<object>\n\t\t<name>{wnid}</name>\n'
+           '\t\t<bndbox>\n\t\t\t<xmin>1</xmin>\n\t\t</bndbox>\n\t</object>\n')
+    return (f'<annotation>\n\t<folder>val</folder>\n\t<filename>{name}</filename>\n'
+            f'{box * 2}</annotation>\n').encode()
 
 
 def cls_loc(annotations_first=True):
     """{member: bytes} of ILSVRC2016_CLS-LOC.tar.gz and its like."""
-    xml = {'ILSVRC/Annotations/CLS-LOC/val/{}.xml'.format(name[:-5]): annotation(name[:-5], wnid)
+    xml = {f'ILSVRC/Annotations/CLS-LOC/val/{name[:-5]}.xml': annotation(name[:-5], wnid)
            for name, wnid in VAL_CLASS.items()}
     xml['ILSVRC/Annotations/CLS-LOC/train/n01440764/n01440764_2.xml'] = b'<annotation/>'
-    data = {'ILSVRC/Data/CLS-LOC/train/{}/{}'.format(*key): TRAIN[key] for key in sorted(
-        TRAIN, reverse=True)}
+    data = {f'ILSVRC/Data/CLS-LOC/train/{wnid}/{name}': content
+            for (wnid, name), content in sorted(TRAIN.items(), reverse=True)}
     data.update(('ILSVRC/Data/CLS-LOC/val/' + name, VAL[name]) for name in VAL)
     data['ILSVRC/Data/CLS-LOC/test/ILSVRC2012_test_00000001.JPEG'] = JPEG
-    names = ''.join('{}/{} {}\n'.format(wnid, name[:-5], number)
+    names = ''.join(f'{wnid}/{name[:-5]} {number}\n'
                     for number, (wnid, name) in enumerate(sorted(TRAIN), 1))
     sets = {'ILSVRC/ImageSets/CLS-LOC/train_cls.txt': names.encode(),
             'ILSVRC/ImageSets/CLS-LOC/val.txt': b'ILSVRC2012_val_00000001 1\n'}
@@ -138,9 +138,9 @@ def give_flat_folder_and_devkit(tmp_path):
 
 def give_kaggle_with_solution(tmp_path):
     members = {name: data for name, data in cls_loc().items() if '/Annotations/' not in name}
-    members['LOC_val_solution.csv'] = 'ImageId,PredictionString\n{}\n'.format('\n'.join(
-        '{},{} 85 1 499 272 {} 1 1 2 2 '.format(name[:-5], wnid, wnid)
-        for name, wnid in sorted(VAL_CLASS.items(), reverse=True))).encode()
+    rows = [f'{name[:-5]},{wnid} 85 1 499 272 {wnid} 1 1 2 2 \n'
+            for name, wnid in sorted(VAL_CLASS.items(), reverse=True)]
+    members['LOC_val_solution.csv'] = ''.join(['ImageId,PredictionString\n', *rows]).encode()
     return [write(tmp_path / 'imagenet-object-localization-challenge.zip', zipped(members))]
 
 
@@ -165,8 +165,8 @@ def give_two_folders(tmp_path):
 
 def hugging_face():
     """{path: bytes} of train_images_0.tar.gz and so on; the class is the end of each name."""
-    train = {'{}_{}.JPEG'.format(name[:-5], wnid): data for (wnid, name), data in TRAIN.items()}
-    val = {'{}_{}.JPEG'.format(name[:-5], VAL_CLASS[name]): data for name, data in VAL.items()}
+    train = {f'{name[:-5]}_{wnid}.JPEG': data for (wnid, name), data in TRAIN.items()}
+    val = {f'{name[:-5]}_{VAL_CLASS[name]}.JPEG': data for name, data in VAL.items()}
     half = len(train) // 2
     return {'train_images_0': dict(list(train.items())[:half]),
             'train_images_1': dict(list(train.items())[half:]), 'val_images': val,
@@ -371,8 +371,8 @@ def test_script_says_what_to_type_next(tmp_path):
     assert said[0].startswith('images: 19, ')
     assert said[1].startswith('11 training and 8 test images')
     assert said[2].startswith('next: ') and said[2].endswith(
-        ' imagenet_main.py --dataset=folder --num_classes=4 '
-        '--num_increments=2 --data_dir={}'.format(tmp_path / 'images'))
+        ' imagenet_main.py --dataset=folder --num_classes=4 --num_increments=2 '
+        f'--data_dir={tmp_path / "images"}')
     assert lines(tmp_path / 'images' / 'train.txt') == TRAIN_LIST
 
 
@@ -455,7 +455,7 @@ def test_tiny_imagenet_is_pointed_to_the_other_script(tmp_path):
         assert os.listdir(str(tmp_path / 'images')) == ['.lock']
 
 
-def test_target_inside_a_folder_of_archives_is_no_source(tmp_path, monkeypatch):
+def test_a_target_inside_a_folder_of_archives_is_not_a_source(tmp_path, monkeypatch):
     folder, = give_folder_of_the_archives(tmp_path)
     target = os.path.join(folder, 'images')
     write(os.path.join(target, 'train', *sorted(TRAIN)[0]), JPEG)  # an interrupted run's
@@ -500,7 +500,7 @@ def test_all_bad_images_are_named_and_can_be_left_out(tmp_path, capsys, give):
             line for line in expected if 'n01443537_10.' not in line and '_00000003.' not in line]
 
 
-def test_images_that_stay_where_they_are_are_looked_at_too(tmp_path):
+def test_images_prepared_in_place_are_checked_too(tmp_path):
     folder, = spoilt_folder(tmp_path)
     with pytest.raises(UserError, match='bad images: 2 '):
         run([folder], folder)

@@ -68,7 +68,7 @@ def test_own_log_with_top1_and_forgetting(run_report):
     assert 'Forgetting: ' in out
 
 
-def test_no_number_is_made_up_for_a_step_that_is_missing(run_report):
+def test_a_missing_step_gets_no_invented_numbers(run_report):
     text = ''.join(line for line in own_log().splitlines(True) if '"step": 2' not in line)
     out, err = run_report(log=text)[1:]
     assert cells(out, 'top-1') == ['90.00', '68.33']
@@ -163,11 +163,10 @@ def test_plain_script_starts_without_tensorflow(tmp_path):
     """As a user calls it, in a terminal that knows ASCII only."""
     log = tmp_path / 'log'
     log.write_text(own_log().replace('"top5":', '"beta": 0.5, "top5":'), 'utf-8')
-    code = ('import runpy, sys; sys.argv = ["report.py", {!r}]\n'
-            'try:\n    runpy.run_path({!r}, run_name="__main__")\n'
+    code = (f'import runpy, sys; sys.argv = ["report.py", {str(log)!r}]\n'
+            f'try:\n    runpy.run_path({SCRIPT!r}, run_name="__main__")\n'
             'except SystemExit as end:\n    assert end.code == 0, end.code\n'
-            'assert not {{"tensorflow", "matplotlib"}} & set(sys.modules)'
-            .format(str(log), SCRIPT))
+            'assert not {"tensorflow", "matplotlib"} & set(sys.modules)')
     done = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, cwd=str(tmp_path),
                           env=dict(os.environ, PYTHONIOENCODING='ascii'))
@@ -175,7 +174,7 @@ def test_plain_script_starts_without_tensorflow(tmp_path):
     assert 'β' in done.stdout.decode('utf-8')
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+def test_a_reader_that_stops_early_is_not_an_error(tmp_path):
     log = tmp_path / 'log'
     log.write_text(own_log() * 200)
     process = subprocess.Popen([sys.executable, SCRIPT, str(log)], stdout=subprocess.PIPE,
@@ -198,7 +197,7 @@ def test_an_output_that_is_full_is_one_line(tmp_path):
 
 # Names of runs
 
-def test_runs_are_called_by_their_method_and_else_by_their_folder(run_report, tmp_path):
+def test_runs_are_named_by_their_method_or_else_by_their_folder(run_report, tmp_path):
     out = run_report('--compare', bic=own_log(), plain=own_log(accuracy=.1, distillation=False))[1]
     assert cells(out, 'BiC')[0] == '68.33' and cells(out, 'BiC without KD')[0] == '58.33'
     assert cells(out[out.index('Settings that differ'):], 'BiC without KD') == ['False']
@@ -206,7 +205,7 @@ def test_runs_are_called_by_their_method_and_else_by_their_folder(run_report, tm
     assert tables.names(list(map(report.summarize, runs))) == ['BiC, a/bic', 'BiC, b/bic']
 
 
-def test_an_older_log_is_compared_by_the_defaults_of_what_it_lacks(run_report):
+def test_missing_settings_of_an_older_log_count_as_their_defaults(run_report):
     """One seed was for everything."""
     new = own_log(seed=2, memory='fixed', resize_range=[], class_order=[], order_seed=1)
     assert 'of 2 runs' in run_report('--aggregate', old=own_log(order_seed=None).replace(

@@ -72,7 +72,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
     assert result.status == 130 and result.err == signals.ANSWER.decode()
 
 
-def test_what_ends_a_run_stands_in_the_log_when_the_terminal_is_gone(data, tmp_path):
+def test_the_log_says_what_ended_a_run_whose_terminal_is_gone(data, tmp_path):
     no_terminal = 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n'
     run(data, tmp_path / 'model', (AFTER_UPDATE, 3, no_terminal + TERMINATE), status=TERMINATED)
     assert f'Stopped by SIGTERM. {RESUME.capitalize()}' in (tmp_path / 'model.log').read_text()

@@ -81,7 +81,7 @@ def test_a_record_lost_before_a_later_one_is_an_error(tmp_path, how):
         state.finished_steps(str(tmp_path))
 
 
-def test_the_record_of_another_step_is_not_taken(tmp_path, said):
+def test_the_record_of_another_step_is_ignored(tmp_path, said):
     write_steps(tmp_path, 2)
     os.replace(str(tmp_path / '0_step.json'), str(tmp_path / '1_step.json'))
     write_steps(tmp_path, 1)

@@ -15,7 +15,7 @@ NO_ESTIMATOR = 'data.folders:find', 1, (
     'from runtime import training\ntraining.HAS_ESTIMATOR = False')
 
 
-def test_a_session_trains_as_the_estimator_does_and_resumes(data, tmp_path):
+def test_a_session_trains_like_the_estimator_and_resumes(data, tmp_path):
     """The same files and bytes, from scratch and after a stop in the middle of step 2."""
     one, other = tmp_path / 'estimator', tmp_path / 'session'
     flags = {'keep_checkpoints': True}

@@ -12,7 +12,7 @@ from runtime import LOG, state
 from runtime import results as results_lib
 
 
-def test_classes_and_predictions_can_be_read_beside_the_confusion_matrices(data, tmp_path):
+def test_classes_and_predictions_are_written_next_to_the_confusion_matrices(data, tmp_path):
     data, model = shutil.copytree(data, str(tmp_path / 'data')), tmp_path / 'model'
     with open(os.path.join(data, 'classes.txt'), 'w', encoding='utf-8') as file:
         file.write('ant\nbee, wild\ncat\u2028\u0085a\ndö g\n')
@@ -93,7 +93,7 @@ def test_a_number_that_is_missing_is_left_out_of_the_log(said):
     assert said[1] == 'test by group: step 1 of 2, top-1 50.00% (25.00% uncorrected)'
 
 
-def test_names_that_are_not_one_a_label_are_said_and_not_used(data, tmp_path):
+def test_class_names_are_ignored_unless_each_label_has_one(data, tmp_path):
     data, model = shutil.copytree(data, str(tmp_path / 'data')), tmp_path / 'model'
     with open(os.path.join(data, 'classes.txt'), 'w') as file:
         file.write('ant\nbee\n')

@@ -395,7 +395,7 @@ def central_crop(image, side=256, size=224):
     return resized[y:y + size, x:x + size]
 
 
-def standardise(image):
+def standardize(image):
     """Standardize an image: mean 0, deviation 1 (at least 1/sqrt(number of values))."""
     image = np.asarray(image, np.float64)
     return (image - image.mean()) / max(image.std(), 1 / np.sqrt(image.size))

@@ -223,7 +223,7 @@ MUTATIONS = (
         'data/pipeline.py', 'pipeline',
         ('one order for all epochs', 'self._seed + [epoch]', 'self._seed + [0]', 'epoch'),
         ('every epoch draws the same crops', 'tf.stack([batches.crop_seed, position])',
-         'tf.stack([batches.crop_seed, position % 10])', 'goes_on'),
+         'tf.stack([batches.crop_seed, position % 10])', 'resumes_at'),
         ('the short batch from the first image', 'stream.skip(short_start % len(files))',
          'stream', 'stage_2'),
         ('replicas: a filler that counts', 'tf.fill(tf.shape(label), FILLER)', 'label',
