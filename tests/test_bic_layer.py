@@ -1,5 +1,4 @@
 """The bias correction layer: its loss, its training on stored logits, its checkpoint."""
-
 import numpy as np
 import oracles
 import pytest

@@ -148,13 +148,6 @@ def test_a_folder_of_something_else_is_refused_even_with_overwrite(tmp_path):
     assert (tmp_path / 'notes.tmp').read_text() == 'mine'
 
 
-def test_a_second_process_is_refused(tmp_path):
-    with hold(tmp_path):
-        refused(tmp_path, 'another process')
-    with hold(tmp_path):
-        pass
-
-
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / 'file').write_text('')
     refused(tmp_path / 'file', '--model_dir', 'cannot write')

@@ -1,4 +1,4 @@
-"""An export of a tiny run: what it says, when there is none, and logs/classify.py on it."""
+"""Exports of a tiny run, and logs/classify.py on them."""
 import glob
 import json
 import os
@@ -26,7 +26,7 @@ FORMATS = {'gray.jpg': miniatures.GRAY_JPEG, 'cmyk.jpg': miniatures.CMYK_JPEG,
 
 
 class Exported:
-    """A run of two steps and its exports; pictures of several formats beside its test images."""
+    """A run of two steps and its exports; its test images and images of several formats."""
 
     def __init__(self, folder):
         self.data = tiny_runs.make_folder(folder / 'data')
@@ -49,14 +49,14 @@ class Exported:
 
 
 def export(model, exports, *faults, **flags):
-    """Exports with no flag of the experiment, on a machine without its images."""
+    """Export with no flag of the experiment, on a machine without its images."""
     none = dict.fromkeys(set(tiny_runs.FLAGS) - {'intra_op_threads', 'inter_op_threads'})
     return tiny_runs.run('gone', model, *faults, **dict(none, export_dir=exports, **flags))
 
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch):
-    """The network of the runs in this process, too."""
+    """The network of the runs, for graphs in this process."""
     monkeypatch.setattr(resnet_model, 'network', tiny_runs.shallow_network(resnet_model.network))
 
 
@@ -75,7 +75,7 @@ def answers(folder, signature, name, values):
 
 
 def evaluation(exported, step, monkeypatch):
-    """What the driver's evaluation says of the same images, its logits too."""
+    """The outputs of the driver's evaluation for the same images, with logits."""
     original = resnet_model.image_metrics
 
     def with_logits(logits, labels, bias, num_new):
@@ -95,7 +95,7 @@ def evaluation(exported, step, monkeypatch):
             len(files), outputs='evaluation', batch_norm='moving', bias=exported.biases[step])
 
 
-# -- what an export says ----------------------------------------------------------------------
+# -- outputs of an export ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('step', [0, 1])
@@ -124,7 +124,7 @@ def test_an_export_agrees_with_the_drivers_evaluation(exported, step, monkeypatc
 
 
 def test_crops_may_be_given_as_numbers(exported, session):
-    """The pixels of an image of the network's own side are its crop."""
+    """An image as large as the network's input is its own crop."""
     side = exported.settings.image_size
     pixels = np.random.RandomState(3).randint(0, 256, (3, side, side, 3)).astype(np.uint8)
     settings = exported.settings._replace(resize_range=(side, side))
@@ -152,14 +152,12 @@ def test_a_class_without_a_name_is_named_by_its_label(exported, tmp_path):
         'assets.extra', 'saved_model.pb', 'variables']
 
 
-# -- when there is none -----------------------------------------------------------------------
+# -- exports that are refused -----------------------------------------------------------------
 
 
 def no_export(result, exports, *expected):
     """One line, and nothing written."""
-    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
-    assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
-        result.err)
+    tiny_runs.assert_refused(result, *expected)
     assert not os.path.exists(str(exports)) or os.listdir(str(exports)) == []
 
 
@@ -258,7 +256,6 @@ def test_classify_as_json(exported, run_classify):
 
 
 def test_classify_skips_unreadable_images_and_names_them(exported, run_classify, tmp_path):
-    """Each is named, the others come out."""
     jpeg, png = FORMATS['rgb.jpg'], FORMATS['rgb.png']
     bad = {'cut.png': (png[:-20], 'cut off'), 'cut.jpg': (jpeg[:-60], 'cut off'),
            'page.jpg': (b'<html>', 'HTML or SVG'), 'empty.png': (b'', 'empty'),

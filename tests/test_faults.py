@@ -86,17 +86,6 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
     assert [line.split()[0] for line in tiny_runs.table(again)] == ['step', '1', '2']
 
 
-def test_an_interrupted_run_of_unequal_groups_ends_like_an_undisturbed_one(data, tmp_path):
-    """Groups of 2, 1 and 1 classes."""
-    model, unequal = tmp_path / 'model', {'first_classes': 2, 'num_increments': 2}
-    run(data, tmp_path / 'whole', status=0, **unequal)
-    run(data, model, (AFTER_UPDATE, 7, TERMINATE), status=TERMINATED, **unequal)  # in step 2
-    run(data, model, ('bic_layer:fit', 2, KILL), status=KILLED, **unequal)  # in step 3
-    run(data, model, status=0, **unequal)
-    assert final_state(model) == final_state(tmp_path / 'whole')
-    assert [row['classes'] for row in rows(model)] == ['2', '3', '4']
-
-
 def test_a_run_killed_inside_stage_1_resumes_from_its_last_checkpoint(data, whole, tmp_path):
     model = tmp_path / 'model'
     run(data, model, (AFTER_UPDATE, 2, 'import time\ntime.sleep(1.1)'), (AFTER_UPDATE, 4, KILL),

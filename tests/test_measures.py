@@ -242,12 +242,3 @@ def test_the_log_leaves_out_top5_over_fewer_than_six_classes(said):
     assert 'top-5 80.00% (from step 3)' in first and 'top-5 80.00% (from step 3)' in second
     run, = log_reader.parse('\n'.join(said))
     assert [run.steps[step].get('top5') for step in range(1, 6)] == [None] * 2 + [.8] * 3
-
-
-def test_a_report_leaves_out_top5_over_fewer_than_six_classes(run_report):
-    out = run_report('--compare', log=own_log())[1]
-    assert cells(out, 'BiC') == ['68.33', '81.11', '76.67', '35.00', '-35.00']
-    assert cells(out[out.index('Top-5 (%)'):], 'BiC') == [
-        '73.33', '81.67 (from step 2)', '81.67']
-    rows = list(csv.DictReader(io.StringIO(run_report('--csv', log=own_log())[1])))
-    assert [row['top5'] != '' for row in rows] == [False, True, True]

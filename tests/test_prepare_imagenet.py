@@ -1,4 +1,4 @@
-"""data/imagenet/prepare.py on miniature archives of exactly the published structures."""
+"""data/imagenet/prepare.py on miniature archives with the published structures."""
 
 import io
 import os
@@ -37,7 +37,7 @@ IMAGES.update((f'val/{VAL_CLASS[name]}/{name}', data) for name, data in VAL.item
 
 
 def meta_mat(counts=True):
-    """The bytes of a meta.mat: the classes first, in an order of their own, then inner nodes."""
+    """The bytes of a meta.mat: the classes first, in the order of their ids, then inner nodes."""
     from scipy import io as scipy_io
     fields = [('ILSVRC2012_ID', 'O'), ('WNID', 'O'), ('words', 'O'), ('gloss', 'O'),
               ('num_children', 'O'), ('children', 'O'), ('wordnet_height', 'O'),
@@ -94,7 +94,7 @@ def cls_loc(annotations_first=True):
 
 
 def extracted(folder, prefix, class_folders):
-    """Writes the folders of (c) and returns the one to give to prepare."""
+    """Write train/ and val/ below `folder`/`prefix`; return `folder`."""
     for (wnid, name), data in TRAIN.items():
         write(folder / prefix / 'train' / wnid / name, data)
     for name, data in VAL.items():
@@ -159,12 +159,12 @@ def give_folder_of_class_tars(tmp_path):
 
 def give_two_folders(tmp_path):
     folder = extracted(tmp_path / 'imagenet', '', class_folders=True)
-    write(tmp_path / 'imagenet' / 'old.tar', b'what is beside the two is not looked at')
+    write(tmp_path / 'imagenet' / 'old.tar', b'files next to the two folders are ignored')
     return [os.path.join(folder, 'train'), os.path.join(folder, 'val')]
 
 
 def hugging_face():
-    """{path: bytes} of train_images_0.tar.gz and so on; the class is the end of each name."""
+    """{path: bytes} of train_images_0.tar.gz and so on; each name ends in its class."""
     train = {f'{name[:-5]}_{wnid}.JPEG': data for (wnid, name), data in TRAIN.items()}
     val = {f'{name[:-5]}_{VAL_CLASS[name]}.JPEG': data for name, data in VAL.items()}
     half = len(train) // 2
@@ -248,7 +248,7 @@ def test_imagenet100_is_the_first_hundred_classes(thousand):
 
 
 def test_imagenet100_random_has_nine_classes_in_common_with_the_first_hundred(thousand):
-    """As published results on it say; labels are ranks among the ids."""
+    """Published results on it say so. Labels are ranks among the ids."""
     drawn = wnids(thousand / 'imagenet100_random' / 'train.txt')
     assert len(drawn) == 100 and drawn == sorted(set(drawn))
     assert len(set(drawn) & set(wnids(thousand / 'train.txt')[:100])) == 9
@@ -292,7 +292,7 @@ def test_nothing_but_images_and_lists_is_left(tmp_path):
 
 
 @pytest.mark.parametrize('give', GIVE[:4])
-@pytest.mark.parametrize('stop_at', [1, 5, len(TRAIN) + 4])
+@pytest.mark.parametrize('stop_at', [1, len(TRAIN) + 4])
 def test_interrupted_and_started_again(tmp_path, give, stop_at):
     sources, target = give(tmp_path / 'sources'), tmp_path / 'images'
     with miniatures.interrupted_after(stop_at):
@@ -391,13 +391,6 @@ def add_member(tmp_path, name, data):
     return [write(tmp_path / 'a.tar.gz', tar(members, 'w:gz'))]
 
 
-def link_member(name):
-    info = miniatures.tarfile.TarInfo(name)
-    info.type = miniatures.tarfile.SYMTYPE
-    info.linkname = '/'
-    return info
-
-
 @pytest.mark.parametrize('name, data, message', [
     ('ILSVRC/Data/CLS-LOC/train/n01440764/n01440764_9.JPEG', JPEG[:-9], 'cut off'),
     ('ILSVRC/Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml', b'<annotation/>', 'one class'),
@@ -410,16 +403,6 @@ def test_member_that_cannot_be_used(tmp_path, name, data, message):
     assert not lists(tmp_path / 'images')
 
 
-@pytest.mark.parametrize('name', ['../' * 6 + 'out.JPEG', 'link', 'n01440764_3\n.JPEG'])
-def test_odd_members_are_skipped(tmp_path, name, capsys):
-    name = 'ILSVRC/Data/CLS-LOC/train/n01440764/' + name
-    data = link_member(name) if name.endswith('link') else JPEG
-    run(add_member(tmp_path / 'sources', name, data), tmp_path / 'images')
-    check_complete(tmp_path / 'images')
-    assert 'a.tar.gz: skipped 1 ' in capsys.readouterr().err
-    assert not [path for path in tree(tmp_path) if 'out.JPEG' in path]
-
-
 def test_class_names_are_the_wordnet_ids_in_label_order(thousand):
     for folder in (thousand, thousand / 'imagenet100', thousand / 'imagenet100_random'):
         names = lines(folder / 'classes.txt')
@@ -427,7 +410,7 @@ def test_class_names_are_the_wordnet_ids_in_label_order(thousand):
             wnids(folder / 'train.txt')
 
 
-@pytest.mark.parametrize('links', [['Data'], ['Data', 'CLS-LOC'], ['train/up', 'zz']])
+@pytest.mark.parametrize('links', [['Data', 'CLS-LOC'], ['train/up', 'zz']])
 def test_links_that_lead_back_up(tmp_path, links):
     folder, = give_class_folders(tmp_path / 'sources')
     for name in links:
@@ -458,32 +441,33 @@ def test_tiny_imagenet_is_pointed_to_the_other_script(tmp_path):
 def test_a_target_inside_a_folder_of_archives_is_not_a_source(tmp_path, monkeypatch):
     folder, = give_folder_of_the_archives(tmp_path)
     target = os.path.join(folder, 'images')
-    write(os.path.join(target, 'train', *sorted(TRAIN)[0]), JPEG)  # an interrupted run's
+    write(os.path.join(target, 'train', *sorted(TRAIN)[0]), JPEG)  # from an interrupted run
     run([folder], target)
     assert lines(os.path.join(target, 'train.txt')) == TRAIN_LIST
 
 
-def spoil(images):
-    """Two images that are none: their names and what is wrong."""
+def with_bad_images(images):
+    """Replace two images with unusable ones."""
     broken = {'n01443537_10.JPEG': b'oops', 'ILSVRC2012_val_00000003.JPEG': JPEG[:-9]}
     return {key: broken.get(os.path.basename(key), data) for key, data in images.items()}
 
 
-def spoilt_archive(tmp_path, annotations_first):
-    members = spoil(cls_loc(annotations_first))
+def archive_with_bad_images(tmp_path, annotations_first):
+    members = with_bad_images(cls_loc(annotations_first))
     return [write(tmp_path / 'a.tar.gz', tar(members, 'w:gz'))]
 
 
-def spoilt_folder(tmp_path):
+def folder_with_bad_images(tmp_path):
     folder = extracted(tmp_path / 'imagenet', '', class_folders=True)
-    for path, data in spoil(IMAGES).items():
+    for path, data in with_bad_images(IMAGES).items():
         write(os.path.join(folder, path), data)
     return [folder]
 
 
 @pytest.mark.parametrize('give', [
-    lambda path: spoilt_archive(path, True), lambda path: spoilt_archive(path, False),
-    spoilt_folder], ids=['archive', 'annotations last', 'folder'])
+    lambda path: archive_with_bad_images(path, True),
+    lambda path: archive_with_bad_images(path, False), folder_with_bad_images],
+    ids=['archive', 'annotations last', 'folder'])
 def test_all_bad_images_are_named_and_can_be_left_out(tmp_path, capsys, give):
     sources = give(tmp_path)
     with pytest.raises(UserError, match='bad images: 2 .*--skip_bad_images') as error:
@@ -501,7 +485,7 @@ def test_all_bad_images_are_named_and_can_be_left_out(tmp_path, capsys, give):
 
 
 def test_images_prepared_in_place_are_checked_too(tmp_path):
-    folder, = spoilt_folder(tmp_path)
+    folder, = folder_with_bad_images(tmp_path)
     with pytest.raises(UserError, match='bad images: 2 '):
         run([folder], folder)
     assert not lists(folder)
@@ -509,7 +493,7 @@ def test_images_prepared_in_place_are_checked_too(tmp_path):
     assert len(lines(os.path.join(folder, 'train.txt'))) == len(TRAIN_LIST) - 1
 
 
-@pytest.mark.parametrize('share', [0.2, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize('share', [0.5, 0.99])
 def test_truncated_archives(tmp_path, share):
     for give in (give_cls_loc, give_three_archives):
         sources = give(tmp_path / 'sources')
@@ -521,7 +505,7 @@ def test_truncated_archives(tmp_path, share):
         with pytest.raises(UserError, match='damaged or truncated'):
             run(sources, target)
         assert not lists(target)
-        for path, data in image_bytes(target).items():  # what is there is whole
+        for path, data in image_bytes(target).items():  # all written images are complete
             assert data in IMAGES.values(), path
 
 

@@ -85,11 +85,11 @@ def test_label_and_title(run_report):
 
 
 def test_the_authors_code_on_the_same_lists(run_report, tmp_path):
-    path = tmp_path / 'theirs.csv'
+    path = tmp_path / 'authors.csv'
     path.write_text('run,kernels,step,classes,top5,top5_uncorrected,beta,gamma\n'
                     'seed 1,TensorFlow 1.5,1,10,91.20,,1.0000,0.0000\n'
                     'seed 1,TensorFlow 1.5,2,20,80.10,70.20,0.9000,0.1000\n')
-    (tmp_path / 'theirs.md').write_text('What was changed.\n')
+    (tmp_path / 'authors.md').write_text('What was changed.\n')
     sizes = {'num_classes': 30, 'classes': (10, 20, 30)}  # top-5 counts from six classes on
     logs = {'a': own_log(**sizes), 'b': own_log(accuracy=.02, seed=2, **sizes)}
     out = run_report('--aggregate', '--reference', str(path), **logs)[1]
@@ -124,6 +124,8 @@ def test_csv_has_one_row_per_step(run_report):
     assert rows[9]['top5'] == '0.7676' and rows[9]['paper_top5'] == '0.732'
     assert rows[9]['published_top5_before'] == '0.6334'
     assert rows[0]['top5_before'] == '' and rows[0]['classes'] == '100'
+    rows = list(csv.DictReader(io.StringIO(run_report('--csv', log=own_log())[1])))
+    assert [row['top5'] != '' for row in rows] == [False, True, True]  # five classes at step 1
 
 
 def test_json_has_everything(run_report):
@@ -160,7 +162,7 @@ def test_flags_that_are_wrong_are_named(capsys, arguments, message):
 
 
 def test_plain_script_starts_without_tensorflow(tmp_path):
-    """As a user calls it, in a terminal that knows ASCII only."""
+    """In a terminal that knows ASCII only."""
     log = tmp_path / 'log'
     log.write_text(own_log().replace('"top5":', '"beta": 0.5, "top5":'), 'utf-8')
     code = (f'import runpy, sys; sys.argv = ["report.py", {str(log)!r}]\n'
@@ -197,16 +199,14 @@ def test_an_output_that_is_full_is_one_line(tmp_path):
 
 # Names of runs
 
-def test_runs_are_named_by_their_method_or_else_by_their_folder(run_report, tmp_path):
-    out = run_report('--compare', bic=own_log(), plain=own_log(accuracy=.1, distillation=False))[1]
-    assert cells(out, 'BiC')[0] == '68.33' and cells(out, 'BiC without KD')[0] == '58.33'
-    assert cells(out[out.index('Settings that differ'):], 'BiC without KD') == ['False']
+def test_runs_of_one_method_and_settings_are_named_by_their_folder():
     runs = [log_reader.parse(own_log(), f'{folder}/run.log')[0] for folder in ('a/bic', 'b/bic')]
     assert tables.names(list(map(report.summarize, runs))) == ['BiC, a/bic', 'BiC, b/bic']
 
 
+
 def test_missing_settings_of_an_older_log_count_as_their_defaults(run_report):
-    """One seed was for everything."""
+    """An older log has no order_seed."""
     new = own_log(seed=2, memory='fixed', resize_range=[], class_order=[], order_seed=1)
     assert 'of 2 runs' in run_report('--aggregate', old=own_log(order_seed=None).replace(
         ', "order_seed": null', ''), new=new)[1]

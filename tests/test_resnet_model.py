@@ -138,20 +138,6 @@ def test_whole_network(session, channels_first_runs, data_format, family, size, 
         close(found, expected)
 
 
-@pytest.mark.parametrize('kernel, side, differ', [(3, 8, True), (7, 8, True), (7, 64, True),
-                                                  (3, 7, False)])
-def test_explicit_padding_is_not_same(session, kernel, side, differ):
-    """SAME pads an even input on one side more; explicit padding looks at the kernel alone."""
-    images = np.random.RandomState(4).randn(2, side, side, 3).astype(np.float32)
-    found = resnet_model.conv2d(tf.constant(images), 5, kernel, 2, 'channels_last')
-    session.run(tf.global_variables_initializer())
-    variable, = tf.global_variables()
-    same = tf.nn.conv2d(tf.constant(images), variable, [1, 2, 2, 1], 'SAME')
-    found, same, values = session.run([found, same, variable])
-    close(found, oracles.conv(images, values, 2))
-    assert (np.abs(found - same).max() > 0.1) == differ
-
-
 @pytest.mark.parametrize('decay', [0.997, 0.9])
 def test_moving_statistics_of_the_first_layer(session, decay):
     """decay * old + (1 - decay) * batch; TensorFlow's moving variance is the unbiased one."""
@@ -252,10 +238,8 @@ def test_loss_and_gradient(monkeypatch, session, groups, step, bias, temperature
         target = oracles.correct(target, bias[0], bias[1], old - sizes[-2])
     expected_kd = oracles.distillation(target, student[:, :old], temperature) if old else 0
     assert kd == pytest.approx(expected_kd, rel=1e-5)
-    exact = oracles.classifier_gradient(student, teacher, stage.classes, sizes, bias, temperature)
-    np.testing.assert_allclose(gradient[:, :C], exact, atol=1e-5 * np.abs(exact).max())
-    np.testing.assert_allclose(gradient[:, :C], oracles.finite_differences(loss, student),
-                               atol=1e-5 * np.abs(exact).max())
+    expected = oracles.finite_differences(loss, student)
+    np.testing.assert_allclose(gradient[:, :C], expected, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_array_equal(gradient[:, C:], np.zeros((BATCH, C)))  # nothing to the teacher
 
 
@@ -316,44 +300,6 @@ def test_momentum(monkeypatch, session):
     assert not [name for name in end if name.startswith('store_resnet') and 'Momentum' in name]
 
 
-def test_both_networks_start_from_the_classifier_before(tmp_path):
-    """That checkpoint also has momentum and a stored network; momentum starts from zero."""
-    stream = np.random.RandomState(7)
-    weights = oracles.random_weights('cifar', 8, C, seed=8)
-    with tf.Graph().as_default(), tf.Session() as session:
-        for name, value in weights.items():
-            tf.get_variable(name, initializer=value)
-            tf.get_variable(name + '/Momentum', initializer=stream.randn(*value.shape))
-            tf.get_variable('store_' + name, initializer=stream.randn(*value.shape))
-        tf.get_variable('global_step', initializer=np.int64(5000))
-        session.run(tf.global_variables_initializer())
-        start = tf.train.Saver().save(session, str(tmp_path / 'model.ckpt'), 5000)
-    settings = network_settings('cifar', 8, num_classes=C, num_increments=G)
-    images = stream.randn(4, 8, 8, 3).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.train.create_global_step()
-        spec = resnet_model.classifier_fn(
-            tf.constant(images), tf.constant([0, 1, 2, 3]), 'train',
-            {'settings': settings, 'step': 1, 'schedule': settings_lib.schedule(settings, 100),
-             'start': start, 'teacher_bias': None, 'data_format': 'channels_last'})
-        session.run(tf.global_variables_initializer())
-
-        before = values_by_name(session)
-        for name, value in weights.items():
-            np.testing.assert_array_equal(before[name], value)
-            np.testing.assert_array_equal(before['store_' + name], value)
-        assert before['global_step'] == 0
-        momenta = [name for name in before if name.endswith('/Momentum')]
-        assert len(momenta) == len(tf.trainable_variables('resnet/'))
-        for name in momenta:
-            assert not before[name].any()
-        session.run(spec.train_op)
-        after = values_by_name(session)
-    for name in weights:  # statistics move as well; the stored network does not
-        assert (after[name] != weights[name]).any(), name
-        np.testing.assert_array_equal(after['store_' + name], weights[name])
-
-
 # -- evaluation -------------------------------------------------------------------------------
 
 
@@ -403,21 +349,3 @@ def test_the_newest_of_unequal_groups_is_corrected(monkeypatch, session, step, f
         oracles.cross_entropy(corrected, labels), rel=1e-5)
     np.testing.assert_array_equal(fitted['logits'][:, 1:], logits[:, first_new:seen])
     assert fitted['label'].tolist() == np.maximum(labels - first_new + 1, 0).tolist()
-
-
-@pytest.mark.parametrize('batch_norm', ['batch', 'moving'])
-def test_a_pass_without_training_uses_the_chosen_statistics(session, batch_norm):
-    settings = network_settings('cifar', 8, num_classes=C, num_increments=G)
-    stream = np.random.RandomState(11)
-    images, labels = stream.randn(5, 8, 8, 3).astype(np.float32), np.array([0, 1, 2, 3, 3])
-    outputs = resnet_model.predictions(
-        {'image': tf.constant(images), 'class': tf.constant(labels, tf.int32)}, settings, 1,
-        'channels_last', batch_norm, 'evaluation')
-    weights = oracles.random_weights('cifar', 8, C, seed=12)
-    assign(session, weights)
-    found = session.run(outputs)
-    features, logits = oracles.forward(images, weights, 'cifar', 8, batch_norm == 'batch')
-    close(found['features'], features)
-    for i in range(5):
-        assert found['cross_entropy'][i] == pytest.approx(
-            oracles.cross_entropy(logits[i:i + 1, :2 * M], labels[i:i + 1]), rel=1e-4)

@@ -9,7 +9,7 @@ from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 PAPER = {
-    # C, G, P, r, epochs, batch, learning rate, epochs of its falls, weight decay, network, layers
+    # C, G, P, r, epochs, batch, learning rate, epochs of its drops, weight decay, network, layers
     'imagenet1000': (1000, 10, 20, 0.1, 100, 256, 0.1, (30, 60, 80, 90), 1e-4, 'imagenet', 18),
     'imagenet100': (100, 10, 20, 0.1, 100, 256, 0.1, (30, 60, 80, 90), 1e-4, 'imagenet', 18),
     'celeb10000': (10000, 10, 5, 0.2, 100, 256, 0.1, (30, 60, 80, 90), 1e-4, 'imagenet', 18),
@@ -154,8 +154,7 @@ def test_every_flag_has_a_sentence_of_help():
 
 
 def warned(settings, training, validation):
-    """The warnings, from each step's numbers of training and (but at the first) validation images.
-    """
+    """The warnings for each step's numbers of training and validation images."""
     return list(settings_lib.schedule_warnings(settings, [
         (settings_lib.schedule(settings, images),
          settings_lib.schedule(settings, held_out, 2) if held_out else None)
@@ -165,13 +164,10 @@ def warned(settings, training, validation):
 @pytest.mark.parametrize('dataset', sorted(PAPER))
 def test_the_published_settings_cause_no_warning(dataset):
     settings = settings_lib.DATASETS[dataset]
-    # Less than any step of the published data sets has, CIFAR-100's in 20 increments among them.
+    # Fewer images than in any step of the published data sets, even CIFAR-100 in 20 increments.
     assert warned(settings, [12800, 12800], [0, 160]) == []
     if dataset == 'cifar100':
         assert warned(settings, [5 * 460, 3800], [0, 200]) == []
-
-
-def test_the_embedded_data_set_causes_no_warning():
     assert warned(settings_lib.DATASETS['glyphs100'], [1200, 1360], [0, 80]) == []
 
 
@@ -208,7 +204,6 @@ def test_a_first_group_of_one_class_causes_a_warning():
 
 @pytest.mark.parametrize('training', [256, 300])
 def test_the_last_rate_counts_as_reached_from_its_first_update_on(training):
-    """Boundary by boundary as learning_rate has it."""
     for last in (97, 98, 98.9, 99, 99.5):
         settings = settings_lib.override(settings_lib.DATASETS['imagenet100'],
                                          lr_boundaries=(30, last), batch_norm_decay=0.9)

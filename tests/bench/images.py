@@ -112,7 +112,7 @@ def _rows(options):
     seconds = dict(zip(functions, measure.best(readers, TURNS, measure.time.process_time)))
     rate = {name: COUNT / value for name, value in seconds.items()}
     rows = []
-    # The central crop is most of an image, so that less can be left out: no figure is asked for.
+    # The central crop is most of an image, so less can be left out: there is no target.
     for kind, share, targets in zip(kinds, shares, (('>= 1.5', '>= 0.75'), ('> 1', '-'))):
         for other, item, target in (
                 ('plain ' + kind, f'one core; {share:.2%} of pixels within 1 gray level',

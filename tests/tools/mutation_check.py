@@ -169,12 +169,8 @@ MUTATIONS = (
         ('stage 1 momentum 0.8', 'MOMENTUM = 0.9', 'MOMENTUM = 0.8', 'test_momentum'),
         ('the teacher on batch statistics', 'network(images, settings, False, STORED_NETWORK',
          'network(images, settings, True, STORED_NETWORK', 'test_loss_and_gradient'),
-        ('the teacher starts at random', 'if teacher:\n        tf.train.init_from',
-         'if False:\n        tf.train.init_from', 'start_from'),
         ('weight decay of the stored network too', "in tf.trainable_variables(NETWORK + '/')\n",
          'in tf.trainable_variables()\n', 'decay'),
-        ('moving statistics stand still', 'tf.get_collection(tf.GraphKeys.UPDATE_OPS)', '[]',
-         'start_from'),
         ('kernels as wide as TF 1.15 draws them', 'TRUNCATED_DEVIATION ** 2', '', 'initial'),
         ('kernels: deviation for variance', 'TRUNCATED_DEVIATION ** 2', 'TRUNCATED_DEVIATION',
          'initial'),
@@ -185,9 +181,9 @@ MUTATIONS = (
         ('dense kernel: Glorot normal', 'tf.glorot_uniform_initializer()',
          'tf.glorot_normal_initializer()', 'initial'),
         ('SAME padding at a stride', "padding='SAME' if strides == 1 else 'VALID'",
-         "padding='SAME'", 'padding'),
+         "padding='SAME'", 'whole_network and 32'),
         ('more padding before than after', 'before = (kernel_size - 1) // 2',
-         'before = kernel_size // 2 + 1', 'padding'),
+         'before = kernel_size // 2 + 1', 'whole_network and 32'),
         ('the shortcut before batch norm', 'shortcut = conv2d(activation,',
          'shortcut = conv2d(inputs,',
          'whole_network and 13'),
@@ -257,6 +253,12 @@ MUTATIONS = (
         'bic_layer.py', 'imagenet_main',
         ('stage 2 on moving statistics', 'validation.files, settings.bias_batch_norm',
          "validation.files, 'moving'", 'stage_2'))
+    + mutations_of(
+        'resnet_model.py', 'imagenet_main',
+        ('the teacher starts at random', 'if teacher:\n        tf.train.init_from',
+         'if False:\n        tf.train.init_from', 'stage_1_trains'),
+        ('moving statistics stand still', 'tf.get_collection(tf.GraphKeys.UPDATE_OPS)', '[]',
+         'stage_1_trains'))
     + mutations_of(
         'imagenet_main.py', 'imagenet_main',
         ('the pair of two steps before', 'state.bias_of(records[step - 1])',
