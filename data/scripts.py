@@ -129,7 +129,7 @@ def make_folder(root, folder):
 
 
 def link(source, root, path):
-    """Make `path` under `root` a link to `source`. Raise UserError if it leads elsewhere already."""
+    """Make `path` under `root` a link to `source`. Raise UserError if it leads elsewhere."""
     make_folder(root, os.path.dirname(path))
     path = os.path.join(root, path)
     if not os.path.lexists(path):
