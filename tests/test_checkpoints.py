@@ -13,7 +13,7 @@ from runtime.errors import UserError
 
 
 def latest(said, folder):
-    """The checkpoint found, and those that were said to be damaged."""
+    """The recovered checkpoint, and the checkpoints that were reported as damaged."""
     said.clear()
     found = checkpoints.recover_latest(folder)
     assert all(line.endswith('set aside') for line in said)
@@ -26,7 +26,7 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path, said, suffix, how):
     first, second = save_checkpoint(tmp_path, 5, 1.), save_checkpoint(tmp_path, 10, 2.)
     damage(checkpoint_file(second, suffix), how)
     assert latest(said, str(tmp_path)) == (first, [second])
-    # The estimator goes by TensorFlow's own note.
+    # The estimator relies on TensorFlow's `checkpoint` file.
     assert tf.train.latest_checkpoint(str(tmp_path)) == first
     assert tf.train.load_checkpoint(first).get_tensor('resnet/kernel')[0, 0] == 1
     assert latest(said, str(tmp_path)) == (first, [])
@@ -94,7 +94,7 @@ def test_prune_leaves_the_curves_alone(tmp_path):
         (stage / 'model.ckpt-6_temp').mkdir()
     checkpoints.prune(str(tmp_path), 4, keeps=True)
     assert all(len(os.listdir(str(stage))) == 7 for stage in tmp_path.iterdir())
-    checkpoints.prune(str(tmp_path), 4, keeps=False)  # but the last, from which the next starts
+    checkpoints.prune(str(tmp_path), 4, keeps=False)  # keeps the last, the start of the next step
     left = [os.listdir(str(tmp_path / f'{step}_classifier')) for step in (0, 2, 3)]
     assert list(map(len, left)) == [1, 1, 7]
     assert left[0] == ['events.out.tfevents.1.host']
@@ -102,7 +102,7 @@ def test_prune_leaves_the_curves_alone(tmp_path):
 
 @pytest.mark.parametrize('keeps', [True, False])
 def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_path, keeps):
-    """Exemplars, beta and gamma are the last update's; so is what is evaluated and exported."""
+    """Exemplars, beta, gamma and results belong to the last update."""
     stage = tmp_path / '0_classifier'
     save_checkpoint(stage, 5, 1.)
     last = save_checkpoint(stage, 10, 2.)
@@ -116,7 +116,7 @@ def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_
 
 
 def test_texts_in_a_checkpoint_are_not_damage(tmp_path):
-    """As in those of TensorFlow 2, which hold the graph of their objects."""
+    """Checkpoints of TensorFlow 2 contain their object graph as text."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.get_variable('objects', initializer=tf.constant('graph'))
         session.run(tf.global_variables_initializer())

@@ -23,7 +23,7 @@ def train_list(data):
     return lists.read_list(os.path.join(data, 'train.txt'), 4)
 
 
-# -- images that are not there ----------------------------------------------------------------
+# -- images that do not exist -----------------------------------------------------------------
 
 
 def refusal(image_list, all_must_exist=True):

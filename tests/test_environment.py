@@ -1,4 +1,4 @@
-"""What is set before TensorFlow is imported, and which Pythons and packages are refused."""
+"""The environment before TensorFlow is imported; Pythons and packages that are refused."""
 import os
 import subprocess
 import sys

@@ -223,7 +223,7 @@ def test_herding_sees_differences_far_below_a_features_size():
 
 
 def test_herding_does_not_normalize_features():
-    """Of two directions, the long vectors pull the mean."""
+    """Long vectors pull the mean."""
     features = np.array([[10., 0.], [0., 1.], [5., 0.4], [1., 0.]])
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     assert exemplar.herd(features, 4).tolist() == oracles.herd(features, 4)

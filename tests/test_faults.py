@@ -97,7 +97,7 @@ def test_a_run_killed_inside_stage_1_resumes_from_its_last_checkpoint(data, whol
 
 @pytest.mark.parametrize('where', [AFTER_UPDATE, 'exemplar:select'])
 def test_a_folder_lost_during_a_run_is_named_and_not_created_again(data, tmp_path, where):
-    """The log is in it, too."""
+    """The log is in that folder."""
     model, moved = tmp_path / 'model', tmp_path / 'moved'
     lose = where, 1, f'os.rename({str(model)!r}, {str(moved)!r})'
     assert_refused(run(data, model, lose, log_file=None), str(model), RESUME)

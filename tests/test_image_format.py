@@ -1,4 +1,4 @@
-"""What is said of image files before they are decoded."""
+"""Faults and notes on image files, found without decoding."""
 
 import re
 import struct

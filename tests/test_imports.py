@@ -5,7 +5,7 @@ import os
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# What each may import from the project, in addition to itself.
+# The project's modules that each may import.
 MAY_IMPORT = {
     'imagenet_main': {'resnet_model', 'bic_layer', 'exemplar', 'data', 'logs', 'runtime'},
     'resnet_model': {'bic_layer', 'data', 'runtime'},

@@ -64,7 +64,7 @@ def test_runs_of_other_settings_are_never_averaged(run_report):
 
 
 def test_runs_on_other_images_are_never_averaged(run_report):
-    """As the list files in the log tell; those of an older log are not known."""
+    """The log has digests of the list files; an older log has none."""
     lists = [{'train.txt': name * 64, 'val.txt': 'f' * 64} for name in 'ab']
     logs = {'old': own_log(seed=2), 'one': own_log(lists=lists[0]),
             'same': own_log(lists=lists[0], seed=3), 'other': own_log(lists=lists[1], seed=4)}

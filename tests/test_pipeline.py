@@ -1,4 +1,4 @@
-"""The input pipeline: which image comes when. An image's gray level tells which one it is."""
+"""The order of images in the input pipeline. The gray level identifies an image."""
 import numpy as np
 import photographs
 import pytest
@@ -120,7 +120,7 @@ def test_a_stage_resumes_at_any_update(session, tmp_path, start):
 @pytest.mark.parametrize('total, local', [(2, 2), (2, 1), (4, 4), (4, 2)])
 @pytest.mark.parametrize('epochs', [2, 5])  # 5: a last batch of 2 images, less than 4 replicas
 def test_replicas_share_each_batch(session, files, total, local, epochs):
-    """What all replicas of all machines get is what one replica would, image for image."""
+    """All replicas of all machines get the images of one replica, in the same order."""
     schedule = schedule_of(10, 8, epochs)
     settings = SETTINGS._replace(batch_size=8)
 

@@ -1,4 +1,4 @@
-"""--pretrained: what the first step starts from, and what it is refused for."""
+"""--pretrained: checkpoints that the first step starts from, and refused ones."""
 import glob
 import os
 import shutil
@@ -28,7 +28,7 @@ def given(tmp_path_factory):
 
 
 def save(folder, variables):
-    """Writes a checkpoint of {name: value}."""
+    """Write a checkpoint of {name: value}."""
     with tf.Graph().as_default(), tf.Session() as session:
         for name, value in variables.items():
             tf.get_variable(name, initializer=value)
@@ -104,7 +104,7 @@ def test_an_unusable_checkpoint_is_named(given, tmp_path):
 
 @pytest.mark.parametrize('official', [False, True])
 def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(given, tmp_path, official):
-    """Also if its variables are called as in TensorFlow's official ResNet."""
+    """Also with the variable names of TensorFlow's official ResNet."""
     _, folder = given
     there = read_checkpoint(pretrained.find_checkpoint(str(folder)))
     if official:

@@ -1,4 +1,4 @@
-"""When a line says how far a run is."""
+"""The times and contents of progress lines."""
 import types
 
 import pytest
@@ -63,7 +63,7 @@ def test_a_resumed_stage_2_knows_its_own_time_left(clock, said):
 
 @pytest.mark.parametrize('done', [0, 3])
 def test_training_starts_at_the_update_at_which_its_input_starts(session, clock, done):
-    """Or a session restored from another checkpoint would train on other images."""
+    """A session restored from another checkpoint would train on other images."""
     tf.train.create_global_step()
     for curve in ('losses/total', 'stop'):
         tf.constant(0., name='watched/' + curve)
@@ -88,7 +88,7 @@ def test_a_nan_loss_of_stage_2_promises_no_list_of_images(clock, said):
 
 def test_the_time_left_after_a_restart_counts_updates_until_a_step_is_finished(clock):
     times = progress.RunTime([1000] * 3)
-    times.trained(10, 1.)  # the end of the first step, then what comes beside it
+    times.trained(10, 1.)  # the end of the first step, then 600 s without updates
     clock[0] += 600
     times.trained(10, 1.)
     assert times.left(1, 990, 0) == pytest.approx((99, 199))

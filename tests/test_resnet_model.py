@@ -1,4 +1,4 @@
-"""The network against NumPy, stage 1's loss term by term, and what is counted of the logits."""
+"""The network, stage 1 and the metrics against NumPy."""
 import numpy as np
 import oracles
 import pytest
@@ -11,7 +11,7 @@ from runtime import settings as settings_lib
 
 @pytest.fixture(scope='module')
 def channels_first_runs():
-    """Whether this TensorFlow build has convolutions over channels_first maps on this machine."""
+    """Whether this TensorFlow build has channels_first convolutions on this machine."""
     with tf.Graph().as_default(), tf.Session() as session:
         outputs = tf.nn.conv2d(tf.ones([1, 1, 3, 3]), tf.ones([1, 1, 1, 1]), [1, 1, 1, 1], 'SAME',
                                data_format='NCHW')
@@ -117,7 +117,7 @@ def test_initial_values_follow_from_seed_and_name_alone():
 
 
 # TensorFlow 2.15 for CPUs confuses the two layouts if one process pools maps of the same size in
-# both, so that each layout has sizes of its own.
+# both, so no size appears twice.
 @pytest.mark.parametrize('batch_statistics', [True, False])
 @pytest.mark.parametrize('data_format, family, size, side', [
     ('channels_last', 'imagenet', 18, 64), ('channels_last', 'imagenet', 18, 75),

@@ -26,7 +26,7 @@ def test_confusion_and_accuracy_by_group():
 
 
 def image_outputs(labels, predicted):
-    """As Frozen.forward returns them: top-5 is always right, nothing is corrected."""
+    """Outputs of Frozen.forward: top-5 is always right, nothing is corrected."""
     right = np.ones(len(labels), bool)
     return {'top5': right, 'top5_before': right, 'predicted': predicted,
             'predicted_before': predicted, 'cross_entropy': np.ones(len(labels), np.float32)}

@@ -14,7 +14,7 @@ UPDATE, EVALUATION = 'stage 1 without teacher', 'evaluation'
 
 @pytest.fixture(scope='module')
 def layouts(tmp_path_factory):
-    """What the check computes of the small network in one layout."""
+    """The numbers of the check for the small network, in one layout."""
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(['imagenet_main.py'])
         imagenet_main.tf.disable_v2_behavior()
@@ -25,7 +25,7 @@ def layouts(tmp_path_factory):
 
 @pytest.fixture
 def check(layouts, monkeypatch, tmp_path, said):
-    """Runs the driver's --self_check with these numbers; `change` gets those stored, to change."""
+    """A function that runs --self_check with these numbers; `change` may edit the stored ones."""
     monkeypatch.setattr(self_check, 'all_numbers', lambda here, has_gpu: layouts)
     monkeypatch.setattr(self_check, 'update_speed', lambda *_: 10.)
     monkeypatch.setattr(self_check, 'SECONDS', 0.)

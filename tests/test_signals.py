@@ -27,7 +27,7 @@ def request_(monkeypatch):
 
 @pytest.mark.parametrize('number', signals.StopRequest.SIGNALS)
 def test_a_signal_sent_twice_is_one_request(request_, capfd, number):
-    """To the process and its group, as `timeout` does, or again by a batch system."""
+    """`timeout` signals the process and its group; batch systems may repeat a signal."""
     stop, ends = request_
     for _ in range(2):
         os.kill(os.getpid(), number)
@@ -47,7 +47,7 @@ def test_only_a_second_ctrl_c_ends_at_once(request_, monkeypatch):
 
 
 def test_an_ignored_signal_stays_ignored(monkeypatch):
-    """As nohup sets SIGHUP."""
+    """For example SIGHUP under nohup."""
     before = {number: signal.signal(number, signal.SIG_IGN)
               for number in signals.StopRequest.SIGNALS}
     signals.StopRequest().install()

@@ -73,7 +73,7 @@ def test_a_damaged_newest_record_counts_as_not_finished(tmp_path, said, how):
 
 @pytest.mark.parametrize('how', ['cut', 'missing'])
 def test_a_record_lost_before_a_later_one_is_an_error(tmp_path, how):
-    """Its checkpoints are pruned: it can be neither evaluated again nor left out of the table."""
+    """Its checkpoints are gone, so that it cannot be evaluated again."""
     write_steps(tmp_path, 3)
     path = str(tmp_path / '0_step.json')
     os.remove(path) if how == 'missing' else damage(path, how)

@@ -1,4 +1,4 @@
-"""What a run writes: log, summary, class names, predictions, exemplars after the last step."""
+"""Outputs of a run: log, summary, class names, predictions, exemplars after the last step."""
 import json
 import os
 import re

@@ -67,7 +67,7 @@ class _Reader:
                 tf.read_file(file), uniform)[0, 0], 1).batch(len(files)).repeat()
             options = tf.data.Options()
             if hasattr(options.experimental_optimization, 'inject_prefetch'):
-                # Or TensorFlow 2 would work ahead while the clock stands.
+                # Otherwise TensorFlow 2 works ahead between the measured turns.
                 options.experimental_optimization.inject_prefetch = False
             self._all = tf.data.make_one_shot_iterator(dataset.with_options(options)).get_next()
         self._session = tf.Session(graph=graph, config=tf.ConfigProto(

@@ -32,12 +32,12 @@ PNG = base64.b64decode(  # 16x12, RGB
     SbXhlegIdBKJ8cD4hfsLSRoAV6kN/Xn3hDgAAAAASUVORK5CYII=''')
 
 
-def numbered(picture, number):
+def numbered(image, number):
     """Return the same image with `number` as a JPEG comment or after the end of the PNG."""
     note = f'{number:08d}'.encode()
-    if picture[:2] == b'\xff\xd8':
-        return picture[:2] + b'\xff\xfe\x00\x0a' + note + picture[2:]
-    return picture + note  # decoders ignore bytes after the end of a PNG
+    if image[:2] == b'\xff\xd8':
+        return image[:2] + b'\xff\xfe\x00\x0a' + note + image[2:]
+    return image + note  # decoders ignore bytes after the end of a PNG
 
 
 def tar(members, mode='w', **options):
