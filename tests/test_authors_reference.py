@@ -250,9 +250,9 @@ def test_first_update_of_the_classifier(session, weights, checkpoint, step):
     norms = np.array([[np.linalg.norm(np.float64(after[name])),
                        np.linalg.norm(np.float64(after[name]) - weights[name])]
                       for name in expected['after_first_update']])
-    # Relative to each variable's norm and change. The gradients of early batch-norm variables nearly
-    # cancel: with other convolution kernels, rounding moves these few changes by up to 4e-3, and the
-    # median change by 3e-5.
+    # Relative to each variable's norm and change. Gradients of early batch-norm variables nearly
+    # cancel: with other convolution kernels, rounding moves these few changes by up to 4e-3, and
+    # the median change by 3e-5.
     ratio = norms / np.array(list(expected['after_first_update'].values()))
     agree(f'step {step}, variables', ratio[:, 0], np.ones(len(ratio)), 1e-3)
     agree(f'step {step}, changes', ratio[:, 1], np.ones(len(ratio)), 1e-2)
@@ -261,8 +261,8 @@ def test_first_update_of_the_classifier(session, weights, checkpoint, step):
 
 # -- bias-correction stage --------------------------------------------------------------------
 
-# `many` has 13 different batches: its first three updates are enough, because `drops`, whose batches
-# repeat five images, is run to the end.
+# `many` has 13 different batches. Its first three updates are enough, because `drops`, whose
+# batches repeat five images, runs to the end.
 @pytest.mark.parametrize('name, num_updates', [('many', 3), ('drops', 32)])
 def test_bias_correction_stage(session, network_outputs, repeated_outputs, with_outputs, tmp_path,
                                name, num_updates):
