@@ -49,7 +49,7 @@ def test_a_tilde_is_the_home_folder(data, tmp_path):
     assert os.listdir(str(tmp_path)) == ['home']
 
 
-# -- what is no flag --------------------------------------------------------------------------
+# -- wrong command lines ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -149,14 +149,14 @@ def test_kept_checkpoints_stay_until_the_flag_changes(data, tmp_path):
         assert ('--nokeep_checkpoints: deleting ' in out) == (asked is False)
 
 
-# -- names that are no UTF-8 ------------------------------------------------------------------
+# -- names that are not UTF-8 -----------------------------------------------------------------
 
 STRICT_ASCII = RUN, 1, 'import sys\nsys.stdout.reconfigure(encoding="ascii", errors="strict")'
 
 
 @pytest.fixture
 def odd_names(data, tmp_path):
-    """A data folder whose name and training images' names are no UTF-8; one image is damaged."""
+    """A data folder whose name and training images' names are not UTF-8; one image is damaged."""
     folder = os.fsencode(str(tmp_path)) + b'/caf\xe9'
     os.makedirs(folder + b'/train')
     for name in ('val', 'val.txt'):

@@ -222,14 +222,6 @@ def test_herding_sees_differences_far_below_a_features_size():
         np.round((features - 1000) * 1e4).astype(int), 5)
 
 
-def test_herding_does_not_normalize_features():
-    """Long vectors pull the mean."""
-    features = np.array([[10., 0.], [0., 1.], [5., 0.4], [1., 0.]])
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    assert exemplar.herd(features, 4).tolist() == oracles.herd(features, 4)
-    assert oracles.herd(features, 4) != oracles.herd(unit, 4)  # else this would show nothing
-
-
 def select_case(selection):
     """Step 1 of a problem of 3 x 2 classes: images of the new classes first, then exemplars."""
     settings = settings_lib.Settings(

@@ -59,7 +59,7 @@ def test_the_seed_decides_the_lists(tmp_path):
 
 
 def test_the_lists_of_a_fixed_seed_never_change(tmp_path):
-    """Written down: another NumPy, another machine must choose the same."""
+    """Another NumPy version or machine must choose the same people."""
     train, test = run([faces(tmp_path / 'faces')], tmp_path / 'images')
     assert sorted(people((train, test))) == ['m.001', 'm.003', 'm.005', 'm.006', 'm.007', 'm.009',
                                              'm.010', 'm.011']
@@ -117,7 +117,7 @@ def test_interrupted_and_started_again(tmp_path):
 def test_the_target_may_lie_in_a_source(tmp_path):
     expected = run([faces(tmp_path / 'faces')], tmp_path / 'images')
     for target in (tmp_path / 'faces' / 'lists', tmp_path / 'faces'):
-        for _ in range(2):  # what the first start left, links among it, is no face to the second
+        for _ in range(2):  # files and links of the first start are not faces
             assert run([str(tmp_path / 'faces')], target) == expected
 
 
