@@ -423,16 +423,13 @@ def test_image_sets_of_ten_steps(splits):
 
 # -- schedules --------------------------------------------------------------------------------
 
-def stage_schedule(num_classes, num_images, stage):
-    return settings_lib.schedule(settings_lib.DATASETS[f'imagenet{num_classes}'], num_images,
-                                 bic_layer.EPOCHS_FACTOR if stage == '2' else 1)
-
-
 @pytest.mark.parametrize('name', sorted(REFERENCE['schedule']))
 def test_learning_rates(name):
     expected = REFERENCE['schedule'][name]
     num_classes, step, stage = name.split('/')
-    schedule = stage_schedule(num_classes, expected['num'], stage)
+    schedule = settings_lib.schedule(
+        settings_lib.DATASETS[f'imagenet{num_classes}'], expected['num'],
+        bic_layer.EPOCHS_FACTOR if stage == '2' else 1)
     rates = [schedule.learning_rate(update) for update in expected['at']]
     np.testing.assert_allclose(rates, expected['lr'], rtol=1e-7)
     updates = REFERENCE['updates'][num_classes]

@@ -54,13 +54,6 @@ def test_loss_and_gradient(session, beta, gamma, size):
         np.array([beta, gamma])), rtol=1e-5, atol=1e-5 * scale)
 
 
-def test_three_arrays_are_stored_per_image(session):
-    logits, labels = random_case(2, batch=12, seen=8)
-    stored = compact(session, logits, labels, 2)
-    assert {name: value.shape for name, value in stored.items()} == {
-        'logits': (12, 3), 'label': (12,), 'constant': (12,)}
-
-
 # images, batch, epochs of stage 1: the batches repeat after 2 and after 5 updates; a batch longer
 # than the images; a short batch only; a short batch at the end; one image.
 STREAMS = [(8, 4, 3), (10, 4, 3), (9, 6, 4), (3, 8, 5), (3, 64, 2), (7, 5, 3), (1, 2, 2),
@@ -115,7 +108,7 @@ def test_fit_on_stored_logits_equals_plain_training(session, tmp_path, images, b
     stored = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     losses = []
     found = bic_layer.fit_logits(stored, schedule, batch_norm, str(tmp_path),
-                          updated=lambda update, loss: losses.append((update, loss)))
+                                 updated=lambda update, loss: losses.append((update, loss)))
     beta, gamma, expected = oracles.train_bias(
         batch_logits, labels, batch, epochs, settings.lr_boundaries, 0.5, 4)
     assert [update for update, _ in losses] == list(range(1, schedule.num_updates + 1))
@@ -164,7 +157,7 @@ def test_a_planted_bias_is_found_and_undone(session, tmp_path):
                                                              learning_rate_batch=1000)
     schedule = settings_lib.schedule(settings, images, bic_layer.EPOCHS_FACTOR)
     beta, gamma = bic_layer.fit_logits(compact(session, biased, labels, new), schedule, 'moving',
-                                str(tmp_path))
+                                       str(tmp_path))
     np.testing.assert_allclose((beta, gamma), optimum, atol=5e-3)
     assert 0.85 < beta / planted_beta < 1.05 and 0.4 < gamma / planted_gamma < 1.05
     before = oracles.top_k(biased, labels, 1)

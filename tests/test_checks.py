@@ -14,9 +14,6 @@ from data import checks, lists, pipeline
 from runtime import progress
 from runtime.errors import UserError
 
-ANIMATED_GIF = (b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0'
-                + b',\0\0\0\0\1\0\1\0\0\2\2D\1\0' * 2 + b';')
-
 
 @pytest.fixture(scope='module')
 def train_list(data):
@@ -89,7 +86,7 @@ def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(data, tmp_pa
     (None, 'No such file or directory'), ('folder', 'Is a directory'), (b'', 'empty'),
     (miniatures.JPEG[:-60], 'cut off'), (miniatures.PNG[:-30], 'cut off'),
     (b'BM' + bytes(60), 'BMP'), (b'RIFF\x24\0\0\0WEBPVP8 ', 'WebP'), (b'<!DOCTYPE html>', 'HTML'),
-    (b'what?', 'not JPEG, PNG'), (ANIMATED_GIF, 'frames'),
+    (b'what?', 'not JPEG, PNG'), (miniatures.gif(2), 'frames'),
     (miniatures.PNG[:40] + b'\0\0\0\0' + miniatures.PNG[44:], 'PNG')])
 def test_an_image_that_fails_says_why(tmp_path, content, why):
     path = tmp_path / 'image'
@@ -113,7 +110,7 @@ def test_transparency_causes_a_warning_before_a_run_and_in_the_check(tmp_path):
 
 
 def test_a_check_names_some_bad_images_per_reason_and_counts_the_rest(tmp_path, said):
-    (tmp_path / 'animated.gif').write_bytes(ANIMATED_GIF)
+    (tmp_path / 'animated.gif').write_bytes(miniatures.gif(2))
     files = np.array([os.fsencode(str(tmp_path / name)) for name in [
         f'missing_{i}.png' for i in range(30)] + ['animated.gif']], object)
     for max_lines, named in ((20, 20), (None, 30)):

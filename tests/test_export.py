@@ -88,7 +88,7 @@ def evaluation(exported, step, monkeypatch):
     prefix, = glob.glob(str(exported.model / f'{step}_classifier' / '*-[1-9]*.index'))
     files = np.array([os.fsencode(path) for path in exported.files], object)
     with resnet_model.frozen_classifier(prefix.replace('.index', ''), machine, exported.settings,
-                             step) as frozen:
+                                        step) as frozen:
         return frozen.forward(
             lambda: pipeline.evaluation_dataset(files, np.zeros(len(files), int),
                                                 exported.settings, 1),

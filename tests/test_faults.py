@@ -209,11 +209,6 @@ def test_weights_ruined_by_the_last_update_end_the_run(data, tmp_path, decay, ex
     assert not (model / '0_step.json').exists()
 
 
-def one_frame_gif(frames=1):
-    frame = b',\0\0\0\0\1\0\1\0\0\2\2D\1\0'
-    return b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0' + frame * frames + b';'
-
-
 def noise(height, width, channels=3, depth=np.uint8):
     return tiny_runs.png(np.random.RandomState(0).randint(
         0, np.iinfo(depth).max + 1, (height, width, channels)).astype(depth))
@@ -223,13 +218,13 @@ GOOD = {
     '1x1': noise(1, 1), '20,000x3': noise(3, 20000), '3x20,000': noise(20000, 3),
     'CMYK': miniatures.CMYK_JPEG, 'gray JPEG': miniatures.GRAY_JPEG,
     '16 bit': noise(20, 30, 3, np.uint16), '16-bit gray': noise(20, 30, 1, np.uint16),
-    'gray with alpha': noise(20, 30, 2), 'alpha': noise(20, 30, 4), 'GIF': one_frame_gif(),
+    'gray with alpha': noise(20, 30, 2), 'alpha': noise(20, 30, 4), 'GIF': miniatures.gif(),
     'JPEG and more': miniatures.JPEG + b'more'}
 BAD = {
     'empty': b'', 'HTML': b'<!DOCTYPE html><html><body>404</body></html>',
     'truncated JPEG': miniatures.JPEG[:-60], 'JPEG without its last bytes': miniatures.JPEG[:-2],
     'JPEG header': miniatures.JPEG[:30], 'truncated PNG': miniatures.PNG[:-30],
-    'PNG header': miniatures.PNG[:8], 'animated GIF': one_frame_gif(2),
+    'PNG header': miniatures.PNG[:8], 'animated GIF': miniatures.gif(2),
     'BMP': b'BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\1\0\0\0\1\0\0\0\1\0\x18\0' + bytes(28)}
 
 

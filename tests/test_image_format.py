@@ -6,7 +6,7 @@ import zlib
 
 import miniatures
 import pytest
-from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG
+from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, gif
 
 from data import image_format
 from data.image_format import ANIMATION, DEPTH, ROTATION, TRANSPARENCY
@@ -24,12 +24,6 @@ def png(depth=8, color=2, *extra):
     header = chunk(b'IHDR', struct.pack('>IIBBBBB', 1, 1, depth, color, 0, 0, 0))
     return (b'\x89PNG\r\n\x1a\n' + header + palette + b''.join(extra)
             + chunk(b'IDAT', zlib.compress(bytes(1 + samples))) + chunk(b'IEND', b''))
-
-
-def gif(frames=1, transparent=False, between=b''):
-    control = b'!\xf9\4' + bytes([transparent, 0, 0, 0, 0])
-    frame = control + b',\0\0\0\0\1\0\1\0\0\2\2D\1\0'
-    return b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0' + between + frame * frames + b';'
 
 
 def exif(orientation, order='>'):
