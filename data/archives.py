@@ -1,7 +1,7 @@
 """Read the files in an archive or folder, and put images under a target folder.
 
 An archive (.tar, .tar.gz, .zip, and a tar inside a tar) is read once, front to back. Its members
-never choose where they land: the prepare scripts build every path from names they recognize.
+cannot choose their targets: the prepare scripts build every path from names they recognize.
 """
 
 import collections
@@ -20,7 +20,7 @@ from runtime.errors import UserError
 
 
 class _Header(tarfile.TarInfo):
-    """Report a bad or missing header as damage, where tarfile takes it for the end."""
+    """Report a bad or missing header as damage. tarfile would take it for the end."""
 
     @classmethod
     def fromtarfile(cls, archive):
@@ -34,7 +34,7 @@ class _Header(tarfile.TarInfo):
 
 @contextlib.contextmanager
 def _reading(where):
-    """Turn what is raised for a damaged archive into a UserError that names it."""
+    """Turn any exception from a damaged archive into a UserError that names the archive."""
     try:
         yield
     except Exception as error:  # from tarfile, zipfile, zlib, and Python itself
@@ -44,10 +44,10 @@ def _reading(where):
 
 
 class Member(collections.namedtuple('Member', ['where', 'name', 'size', 'file'])):
-    """A file inside an archive. It can be read only until the next member is asked for.
+    """A file inside an archive. It can be read only until the next member is requested.
 
-    where: archive and name, for messages. name: path in the archive; for a tar inside a tar it
-    begins with that of the inner one, as in `n01440764.tar/n01440764_10026.JPEG`. size: in bytes.
+    where: archive and name, for messages. name: path in the archive. In a tar inside a tar, it
+    starts with the name of the inner tar: `n01440764.tar/n01440764_10026.JPEG`. size: in bytes.
     """
 
     __slots__ = ()
@@ -64,8 +64,8 @@ class Member(collections.namedtuple('Member', ['where', 'name', 'size', 'file'])
 def members(path, quiet=False):
     """Yield the files of an archive, each a Member.
 
-    What is not a plain file, or has an unsafe name, is skipped, and counted on stderr at the end
-    unless `quiet`. Raises UserError if the archive is damaged.
+    Members that are not plain files or have unsafe names are skipped and, unless `quiet`, counted
+    on stderr at the end. Raises UserError if the archive is damaged.
     """
     skipped = []
     with open(path, 'rb') as file, _reading(path):
@@ -82,10 +82,10 @@ def members(path, quiet=False):
 
 
 def _tar_files(file, prefix=''):
-    """Yield (name, size, open file or None) of what is in a tar, except folders."""
+    """Yield (name, size, open file or None) for each member of a tar, except folders."""
     tar = tarfile.open(fileobj=file, tarinfo=_Header, encoding='utf-8')
     for info in iter(tar.next, None):
-        tar.members.clear()  # it would keep a million
+        tar.members.clear()  # tarfile would keep a million headers
         if info.size < 0:
             raise ValueError('negative size')
         opened = tar.extractfile(info) if info.isfile() else None
@@ -94,11 +94,11 @@ def _tar_files(file, prefix=''):
         elif not info.isdir():
             yield prefix + info.name, info.size, opened
     while not prefix and tar.fileobj.read(1 << 20):
-        pass  # a checksum follows what is compressed
+        pass  # read up to the checksum after the compressed data
 
 
 def _zip_files(file):
-    """Do the same for a zip. Some Windows programs write backslashes between folders."""
+    """Do the same for a zip. Some Windows programs separate folders by backslashes."""
     archive = zipfile.ZipFile(file)
     for info in archive.infolist():
         name = info.filename.replace('\\', '/')
@@ -110,13 +110,13 @@ def _zip_files(file):
 
 
 def walk_once(top, skip=()):
-    """Yield (folder, its folders, its files), both sorted, as os.walk does, links followed.
+    """Yield (folder, its folders, its files), both sorted, like os.walk, but follow links.
 
-    Each real folder comes once, so links that lead back up do no harm. Hidden folders are left out.
+    Each real folder is visited once, so circular links are harmless. Hidden folders are skipped.
 
     Args:
         top: path of a folder.
-        skip: paths of folders that are left out too.
+        skip: paths of other folders to skip.
     """
     visited = {os.path.realpath(folder) for folder in skip}
     waiting = [top]
@@ -127,7 +127,7 @@ def walk_once(top, skip=()):
                 continue
             visited.add(os.path.realpath(where))
             folders[:] = sorted(name for name in folders if name[0] != '.')
-            # After everything else: a folder is found under its own name if it has one here.
+            # Links come last, so that a folder below `top` is visited under its own name.
             waiting += [path for path in (os.path.join(where, name) for name in folders)
                         if os.path.islink(path)]
             yield where, folders, sorted(names)
@@ -160,11 +160,11 @@ def is_whole(path, size=None):
 
 
 def check_file(root, path, bad):
-    """Look at the image file `root`/`path`, mostly at its ends only.
+    """Check the image file `root`/`path`. For most files, the first and last bytes are enough.
 
     Args:
         root, path: a folder and the image's path in it.
-        bad: {path: where it came from and what is wrong}, gets it if it is not a usable image.
+        bad: {path: source and fault}. An unusable image is added to it.
     """
     file_name, fault = os.path.join(root, path), None
     try:
@@ -180,8 +180,7 @@ def check_file(root, path, bad):
 def extract(member, root, folder, name, bad):
     """Write a member to `root`/`folder`/`name`, unless an earlier run left it there whole.
 
-    What is not a usable image is not written, but added to `bad` as in check_file. Raises
-    UserError.
+    An unusable image is not written but added to `bad`, as in check_file. Raises UserError.
     """
     make_folder(root, folder)
     path = f'{root}/{folder}/{name}'
@@ -196,8 +195,7 @@ def extract(member, root, folder, name, bad):
 
 
 def report_bad_images(bad, skip):
-    """Name all bad images, {path: where and what is wrong}. Raises UserError unless to `skip` them.
-    """
+    """Print all bad images, {path: source and fault}. Raises UserError unless `skip`."""
     if not bad:
         return
     for path in sorted(bad):
@@ -211,9 +209,9 @@ def report_bad_images(bad, skip):
 
 
 def write_pngs(root, paths, images, watch=lambda: None):
-    """Write uint8 images [n, height, width, channels] to the PNG files `root`/path; not synced.
+    """Write uint8 images [n, height, width, channels] to the PNG files `root`/path, not synced.
 
-    `watch` is called after each.
+    `watch` is called after each image.
     """
     import runtime.quiet_import  # noqa: F401, I001 (not all scripts need TensorFlow)
     import tensorflow.compat.v1 as tf

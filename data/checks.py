@@ -35,7 +35,7 @@ def look_for_images(image_lists, all_must_exist):
 
     Args:
         image_lists: ImageLists.
-        all_must_exist: bool; False where bad images are allowed, so that one of them is enough.
+        all_must_exist: bool; if False, one existing image per list is enough.
 
     Raises:
         UserError: names the first missing image, and its place if it is found nearby.
@@ -49,7 +49,7 @@ def look_for_images(image_lists, all_must_exist):
 
 
 def _missing_image(image_list, index, all_missing):
-    """The message on an image that does not exist; `all_missing`: so do others of its list."""
+    """Return the message about a missing image; `all_missing`: no probed image exists."""
     folder, path = os.path.dirname(image_list.path), image_list.paths[index]
     file = os.path.join(os.fsencode(folder), path)
     subject = f'{image_list.path}, line {index + 1}: {os.fsdecode(path)}'
@@ -77,7 +77,7 @@ def _missing_image(image_list, index, all_missing):
 
 
 def _place_nearby(list_file, path):
-    """Where else a file of a listed name is: a path relative to the list's folder, or None."""
+    """Return where else a listed image may be, relative to the list's folder; None if nowhere."""
     folder, list_name = os.path.split(list_file)
     parts = [part for part in path.replace(b'\\', b'/').split(b'/') if part]
     own_name = os.path.splitext(list_name)[0]
@@ -100,7 +100,7 @@ def why_bad(file):
             fault = image_format.image_fault(opened.read())
     except OSError as error:
         return error.strerror
-    # Begins and ends as an image does: TensorFlow knows more.
+    # The file starts and ends like an image, so TensorFlow must say why.
     return fault or f'does not decode ({pipeline.decoding_error(file)})'
 
 
@@ -108,7 +108,7 @@ def log_bad_images(files, num_parallel_calls, what, max_lines=None):
     """Log the files that do not decode; return their positions in `files`.
 
     Args:
-        what: what the pass is called in the progress lines.
+        what: name of the pass in the progress lines.
         max_lines: bad images that are named per reason; None: all.
     """
     bad = pipeline.bad_images(files, num_parallel_calls,
@@ -139,9 +139,9 @@ def check_data(split, num_parallel_calls):
 
 
 def leave_out_bad_images(run, num_groups):
-    """With --skip_bad_images: take what does not decode of the first groups out of run.split.
+    """With --skip_bad_images, remove the bad images of the first groups from run.split.
 
-    Groups that have been checked are not checked again.
+    Each group is checked only once.
     """
     split, groups = run.split, run.settings.groups
     for group in range(split.checked_groups, num_groups) if FLAGS.skip_bad_images else ():
@@ -159,11 +159,11 @@ def leave_out_bad_images(run, num_groups):
     run.split = split
 
 
-# -- whether they are used as they should be ---------------------------------------------------
+# -- whether the lists and preprocessing suit them ---------------------------------------------
 
 
 def warn_of_images(split, settings):
-    """Warn of images that both lists have, and of those that --preprocessing=cifar crops."""
+    """Warn about images in both lists, and about images that --preprocessing=cifar crops."""
     first = split.train_list.files(slice(1))[0]
     image_format.warn_of_files(split.train_list.files(slice(None)), sample=200, write=LOG.info)
     sides = pipeline.sides(first) if settings.preprocessing == 'cifar' else ()
@@ -180,7 +180,7 @@ def warn_of_images(split, settings):
 
 
 def shared_images(train_list, test_list):
-    """The paths in the test list of images that the train list has too, perhaps through a link.
+    """Return the paths in the test list of images that are also in the train list.
 
     Links to folders are followed. Links to single images are not: a million of them take minutes.
     """
@@ -190,7 +190,7 @@ def shared_images(train_list, test_list):
 
 
 def _resolved(image_list):
-    """The files of a list, without the links among their folders."""
+    """Yield the files of a list, with links among their folders resolved."""
     folders = {}
     for file in image_list.files(slice(None)):
         folder, _, name = file.rpartition(b'/')
@@ -199,20 +199,20 @@ def _resolved(image_list):
         yield folders[folder] + b'/' + name
 
 
-# -- what a failed stage says ------------------------------------------------------------------
+# -- errors of a stage -------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def around_stage(run, files_in_flight):
-    """Around each stage: a stop request, a lost folder or a bad image ends it in one line.
+    """Run a stage so that a stop request, a lost folder or a bad image ends it in one line.
 
-    `files_in_flight`: function without arguments, the files that the pipeline may be reading.
+    `files_in_flight`: function that returns the files that the pipeline may be reading.
     """
     STOP.check()
     try:
         yield
     except (tf.errors.OpError, ValueError) as error:
-        if isinstance(error, ValueError):  # TensorFlow's where it cannot write a checkpoint
+        if isinstance(error, ValueError):  # from TensorFlow if it cannot write a checkpoint
             gone = re.match("Parent directory of (.+) doesn't exist", str(error))
             if not gone:
                 raise
@@ -224,11 +224,11 @@ def around_stage(run, files_in_flight):
 
 
 def files_in_flight(files, position, batch_size, num_parallel_calls):
-    """Return the files that a pass which has got as far as `position` may be reading.
+    """Return the files that a pass at `position` may be reading.
 
     Args:
-        files: object array of bytes, in the order of the pass; it may go through them repeatedly.
-        position: images that the pass has got; None if no pass is running.
+        files: object array of bytes, in the order of the pass, which may repeat them.
+        position: number of images that the pass has returned; None if no pass is running.
     """
     if position is None:
         return files[:0]
@@ -246,7 +246,7 @@ def no_nan(cross_entropy, files, checkpoint):
 
 
 def _cause(error, files_in_flight, data_dir, num_parallel_calls):
-    """What to raise for a failed TensorFlow operation: a UserError if the data is the cause."""
+    """Return what to raise for a failed operation: a UserError if the data is the cause."""
     if not os.path.isdir(data_dir):
         return UserError(f'{data_dir}: the data folder is gone. Restore it, then {RESUME}.')
     bad = isinstance(error, IMAGE_ERRORS) and pipeline.bad_images(

@@ -1,24 +1,24 @@
-"""What an image file is, by its first bytes and its frame, without decoding it.
+"""Recognizes image files by their first bytes and structure, without decoding them.
 
-JPEG, PNG and GIF of one frame can be used. Names count only where a folder is searched for images.
+JPEG, PNG and GIF of one frame can be used. File names matter only in a search for images.
 """
 
 import collections
 import os
 import re
 
-# Suffixes of unusable formats too: those files are named as bad images instead of passed over.
+# Includes unusable formats, so that those files are reported as bad images instead of ignored.
 _IMAGE_NAME = re.compile(
     r'[^./][^/]*\.(jpe?g|jpe|jfif|a?png|gif|webp|bmp|tiff?|hei[cf]|avif|jp2|jxl)$', re.IGNORECASE)
 JPEG, PNG, GIF = b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n', b'GIF8'
 JPEG_END, PNG_END = b'\xff\xd9', b'IEND\xaeB`\x82'
-HEADER_BYTES = 1 << 12  # as much of a file as image_notes needs, unless it has long metadata
+HEADER_BYTES = 1 << 12  # enough for image_notes, unless the metadata is long
 _OTHER_FORMATS = {  # their first bytes
     'WebP': rb'RIFF.{4}WEBP', 'BMP': rb'BM.{4}\0{4}', 'TIFF': rb'II\*\0|MM\0\*',
     'AVIF': rb'.{4}ftypavi', 'HEIC': rb'.{4}ftyp(he|mif1)', 'JPEG 2000': rb'\0\0\0\x0cjP  ',
     'JPEG XL': rb'\0\0\0\x0cJXL |\xff\x0a'}
 
-# Notes: what decoding ignores. Text follows '3 of 120 images '.
+# Notes on what decoding ignores. They complete '3 of 120 images ...'.
 TRANSPARENCY = 'have transparency, which is ignored. Flatten them first.'
 ANIMATION = 'are animated. Only the first frame is used.'
 DEPTH = 'have 16 bits per channel, of which the low 8 are ignored. ' \
@@ -61,10 +61,11 @@ def read_start(path, count=HEADER_BYTES):
 def image_fault(data):
     """Return in a few words why bytes are not a usable image, or None.
 
-    Looks at the frame only, so that a million images take seconds; --check_data decodes them.
+    Only the structure is checked, so that a million images take seconds. --check_data decodes them.
     """
     if data.startswith(JPEG):
-        # Search behind the last scan: a thumbnail, which comes before, has an end mark too.
+        # Search after the last scan: an embedded thumbnail, which comes before it, also has an end
+        # mark.
         last_scan = data.rfind(b'\xff\xda')
         return None if last_scan >= 0 and data.find(JPEG_END, last_scan) >= 0 else 'cut off'
     if data.startswith(PNG):
@@ -83,7 +84,7 @@ def image_fault(data):
 
 
 def _gif_structure(data):
-    """Return a GIF's number of frames, and whether its end is there."""
+    """Return a GIF's number of frames, and whether it is complete."""
     def after_color_table(offset, flags):
         return offset + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
 
@@ -105,7 +106,7 @@ def _gif_structure(data):
 
 
 def image_notes(data):
-    """Return which of the notes above hold for an image, as a set.
+    """Return the set of the notes above that apply to an image.
 
     Args:
         data: the bytes of a JPEG, PNG or GIF, or the first HEADER_BYTES of them.
@@ -147,11 +148,11 @@ def _exif_orientation(data):
 
 
 def warn_of_files(files, sample=None, write=print):
-    """Warn of what decoding ignores in image files; what cannot be read is passed over.
+    """Warn about features of image files that decoding ignores. Unreadable files are skipped.
 
     Args:
         files: sequence of paths.
-        sample: how many of them, evenly spread, are looked at; None for all.
+        sample: number of files to check, evenly spread; None for all.
         write: function that takes a line.
     """
     if sample:

@@ -102,7 +102,7 @@ def read_lists(data_dir, num_classes, watch=None):
 def classes(split_, data_dir):
     """Return the column names and rows of a table with the label and name of each class index.
 
-    Names come from classes.txt in the data folder, if it exists: one per line, from label 0 on.
+    The names come from classes.txt in the data folder, if it exists: one per line, from label 0.
     """
     names = []
     with contextlib.suppress(FileNotFoundError), open(

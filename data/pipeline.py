@@ -1,8 +1,8 @@
 """The tf.data pipeline: order of the images, reading, decoding, batching.
 
-A training stage is a fixed sequence of batches: the image order of each epoch and all random draws
-follow from the seed, the step and the position in the stage. So a stage resumes at any update with
-the same images, and the size of its graph does not depend on the number of images.
+A training stage is a fixed sequence of batches: seed, step and position in the stage determine the
+image order of each epoch and all random draws. So a stage resumes at any update with the same
+images. The size of its graph does not depend on the number of images.
 """
 
 import numpy as np
@@ -209,7 +209,7 @@ def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):
 
     def load(position, file):
         image = tf.image.decode_png(tf.read_file(file), channels=3)
-        return position, tf.shape(image)  # unused, the decoding would be optimized away
+        return position, tf.shape(image)  # otherwise the decoding would be optimized away
 
     bad, expected = [], 0
     with tf.Graph().as_default(), cpu_session() as session:

@@ -1,7 +1,7 @@
 """Turns an image file into the network's input, one image at a time, as TensorFlow graph code.
 
 'vgg' (ImageNet): resize by the shorter side, crop, optionally flip, subtract the channel means. In
-plain code, for a training image with `uniform` the four draws in [0, 1):
+plain Python, with the four draws `uniform` in [0, 1) of a training image:
 
     side = 256 + int(uniform[0] * 257)                      # 256 for all other passes
     height, width = int(h * side / min(h, w)), int(w * side / min(h, w))
@@ -39,7 +39,7 @@ CIFAR_PAD = 1 / 8
 
 
 def resize_range(settings):
-    """Return the range of the shorter side, in pixels; the published one scales with the crop."""
+    """Return the range of the shorter side in pixels. The published range scales with the crop."""
     return settings.resize_range or tuple(int(round(side * settings.image_size / CROP))
                                           for side in (RESIZE_MIN, RESIZE_MAX))
 

@@ -1,4 +1,4 @@
-"""What the prepare scripts of the data sets share, except archives: files, flags, messages."""
+"""Shared code of the prepare scripts: files, flags, messages."""
 
 import argparse
 import contextlib
@@ -22,16 +22,16 @@ from runtime.errors import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LISTS = ('train.txt', 'val.txt', 'classes.txt')
-# Digests of the lists written in a folder. Lists that are not in it are the user's.
+# File with digests of the lists written in a folder. Any other list belongs to the user.
 RECORD = '.prepared.json'
 
 
 def write_file(path, data, sync=True):
-    """Write the bytes `data` to `path`. If that fails, `path` is as before and OSError is raised.
+    """Write the bytes `data` to `path`. If that fails, leave `path` as before and raise OSError.
 
-    With `sync` the file is on disk on return. A million images cannot each wait for the disk:
-    `write_lists` waits for all of them, and after a power cut `archives.is_whole` finds the
-    incomplete ones.
+    With `sync` the file is on disk on return. Images are written without it, because a million
+    waits would take too long: `write_lists` waits once for all of them, and after a power cut
+    `archives.is_whole` finds the incomplete ones.
     """
     folder, name = os.path.split(path)
     files.write(path, data, os.path.join(folder, f'.{name}.part'), sync)
@@ -51,7 +51,7 @@ def _recorded_digests(folder):
 
 
 def refuse_foreign_lists(folder, remedy='Move it away, then rerun.'):
-    """Raise UserError if a list in `folder` was not written by this program, or edited since.
+    """Raise UserError if a list in `folder` was edited, or was not written by this program.
 
     Returns the names of the lists that this program wrote.
     """
@@ -79,7 +79,7 @@ def write_lists(folder, train, test, classes=None):
         train, test: lists of (path, label). A path is relative to `folder`, or absolute.
         classes: the name of each label, from label 0 on. None writes no classes.txt.
 
-    Raises UserError if a line cannot hold a path or a name, or if a list is not this program's.
+    Raises UserError if a line cannot hold a path or name, or if a list belongs to the user.
     """
     for path, _ in train + test:
         if re.search(r'^\s|\s$|[\r\n\ud800-\udfff]', path, re.ASCII):
@@ -94,7 +94,7 @@ def write_lists(folder, train, test, classes=None):
         lines['classes.txt'] = classes
     contents = {name: ''.join(f'{line}\n' for line in lines[name]).encode() for name in lines}
     os.sync()  # waits for the images
-    # The record comes first: after an interruption, both old and new lists are this program's.
+    # The record is written first, so that after an interruption it has the old and new lists.
     recorded = _recorded_digests(folder)
     for name, content in contents.items():
         recorded[name] = [hashlib.sha256(content).hexdigest()]
@@ -108,10 +108,10 @@ def write_lists(folder, train, test, classes=None):
 
 
 def check_writable(folder, remedy):
-    """Make `folder` and raise UserError, which ends in `remedy`, if files cannot be made there."""
+    """Make `folder`. If files cannot be created there, raise UserError with `remedy`."""
     try:
         os.makedirs(folder, exist_ok=True)
-        # Permissions do not tell: root may write anywhere except on a read-only file system.
+        # Permissions are not enough: even root cannot write to a read-only file system.
         with tempfile.NamedTemporaryFile(dir=folder, prefix='.', suffix='.part'):
             pass
     except OSError as error:
@@ -129,7 +129,7 @@ def make_folder(root, folder):
 
 
 def link(source, root, path):
-    """Make `path` under `root` a symbolic link to `source`. Raise UserError if it is another."""
+    """Make `path` under `root` a link to `source`. Raise UserError if it leads elsewhere."""
     make_folder(root, os.path.dirname(path))
     path = os.path.join(root, path)
     if not os.path.lexists(path):
@@ -170,10 +170,10 @@ def first_names(names, count=5):
 
 
 def increments(num_classes, max_groups=10):
-    """Return (number of groups of classes, the flag for it): the most up to `max_groups`.
+    """Return (number of groups of classes, its flag): as many as possible up to `max_groups`.
 
-    If no number of equal groups fits, the last is smaller. Two classes are one group, because a
-    group of one has nothing to learn.
+    If equal groups are not possible, the last one is smaller. Two classes are one group, because a
+    single class gives nothing to learn.
     """
     if num_classes <= 2:
         return 1, '--num_increments=1'
@@ -207,7 +207,8 @@ def print_commands(lists, target, datasets):
 
 
 def argument_parser(description, target=None):
-    """Return a parser with --skip_bad_images and, given a default `target`, that and sources."""
+    """Return a parser with --skip_bad_images and, given a default `target`, --target and sources.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--skip_bad_images', action='store_true',
@@ -223,8 +224,8 @@ def argument_parser(description, target=None):
 def target_folder(path, lock='.lock', remedy='Choose another --target.'):
     """Make the target folder and wait for other runs there. `lock` is the name of the lock file.
 
-    Raises UserError, which ends in `remedy`, if the folder cannot be written or holds
-    lists that are not this program's.
+    Raises UserError if the folder cannot be written (with `remedy`) or if it holds lists of the
+    user.
     """
     check_writable(path, remedy)
     with open(os.path.join(path, lock), 'a') as file:

@@ -1,5 +1,5 @@
 # Functions for the run.sh of an experiment, which sources this file. Results go into its folder.
-#   experiment NAME FLAG...    start or resume a run; copy its log to NAME.log once it is finished
+#   experiment NAME FLAG...    start or resume a run; copy its log to NAME.log after it has finished
 #   tables FLAG...             write results.md and figure.png from the logs in the folder and any
 #                              others named
 #   one NAME                   write NAME.md and NAME.png of one run, with its confusion matrices,

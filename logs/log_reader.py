@@ -62,7 +62,7 @@ def _run_of_step(runs, step):
         else:
             run.steps = {earlier: run.steps[earlier] for earlier in run.steps if earlier < step}
             run.notes.append(f'step {step} was started again after later steps; only results '
-                             'logged from there on are shown')
+                             'logged after that are shown')
     return runs[-1]
 
 

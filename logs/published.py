@@ -22,7 +22,7 @@ DATA_SETS = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 id
 # The settings that make up a protocol.
 PROTOCOL = ('num_increments', 'first_classes', 'classes_per_increment', 'memory',
             'memory_per_class')
-USUAL_MEMORY = '2000 exemplars'  # of rows of published.csv that name no memory
+USUAL_MEMORY = '2000 exemplars'  # in rows of published.csv that name no memory
 
 
 def _read_csv(name):

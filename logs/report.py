@@ -104,7 +104,7 @@ def _parse_flags(arguments):
     parser.add_argument('--reference', metavar='CSV', help='results of the authors\' code on the '
                         'same lists, as in logs/photographs/authors_code.csv, to append')
     parser.add_argument('--plot', metavar='FILE', type=_plot_file, help='also write a plot to '
-                        'FILE, a .png, .pdf or .svg: accuracy, beta and gamma and, of a single '
+                        'FILE, a .png, .pdf or .svg: accuracy, beta and gamma and, for a single '
                         'run, accuracy by group and confusion matrices')
     parser.add_argument('--plot_against', metavar='SETTING', choices=Settings._fields,
                         help='x axis of --plot, for example val_share: one line per method and '

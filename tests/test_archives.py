@@ -137,7 +137,7 @@ def test_damaged_archive_is_named(tmp_path, data):
     assert '\n' not in str(error.value)
 
 
-def test_size_that_is_a_lie(tmp_path):
+def test_a_tar_with_a_false_size_is_refused(tmp_path):
     for size in (b'77777777777\0', b'-0000000001\0', b'\xff' * 12, b'\x80' + b'\xff' * 11):
         header = bytearray(tar({'a': b'x'})[:512])
         header[124:136] = size
@@ -184,7 +184,7 @@ def test_what_a_crash_left_short_is_written_again(tmp_path, member, half):
     assert (tmp_path / 'train' / 'n' / 'one.JPEG').read_bytes() == JPEG
 
 
-def test_file_that_is_no_image_is_named(tmp_path):
+def test_a_file_that_is_not_an_image_is_named(tmp_path):
     bad = {}
     for name, data in (('one.JPEG', JPEG + b'camera notes'), ('two.JPEG', b'<html>')):
         write(tmp_path / name, data)
@@ -248,8 +248,8 @@ def test_progress_says_rate_and_time_left(monkeypatch, capsys):
 
 
 def test_two_runs_do_not_mix(tmp_path):
-    code = ('from data import scripts\nwith scripts.target_folder({!r}):\n'
-            '    print("in", flush=True)\n    input()'.format(str(tmp_path)))
+    code = (f'from data import scripts\nwith scripts.target_folder({str(tmp_path)!r}):\n'
+            '    print("in", flush=True)\n    input()')
 
     def start():
         return subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdin=subprocess.PIPE,
@@ -257,8 +257,7 @@ def test_two_runs_do_not_mix(tmp_path):
     with start() as first:
         assert first.stdout.readline() == 'in\n'
         with start() as second:
-            assert second.stdout.readline() == '{}: waiting for the end of another run\n'.format(
-                tmp_path)
+            assert second.stdout.readline() == f'{tmp_path}: waiting for the end of another run\n'
             first.communicate('\n')
             assert second.stdout.readline() == 'in\n'
             second.communicate('\n')
@@ -282,13 +281,13 @@ def test_link_to_the_same_place_stays(tmp_path):
     ("PermissionError(13, 'Permission denied', 'a.tar')", 'error: a.tar: Permission denied')])
 def test_scripts_end_in_one_line(raised, text):
     code = ('from data import scripts\nfrom runtime.errors import UserError\n'
-            'def main():\n    raise {}\nscripts.run(main)'.format(raised))
+            f'def main():\n    raise {raised}\nscripts.run(main)')
     ended = subprocess.run([sys.executable, '-c', code], stderr=subprocess.PIPE,
                            universal_newlines=True, cwd=ROOT)
     assert (ended.returncode, ended.stderr) == (1, text + '\n')
 
 
-def test_terminated_is_interrupted(capsys):
+def test_sigterm_ends_a_script_like_ctrl_c(capsys):
     before = signal.getsignal(signal.SIGTERM)
 
     def terminated():

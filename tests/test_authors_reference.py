@@ -82,7 +82,7 @@ def checkpoint(weights, tmp_path_factory):
 
 @contextlib.contextmanager
 def opened_graph():
-    """A session on a graph of its own, which does not become the default graph."""
+    """A session on a new graph, which does not become the default graph."""
     tf.disable_v2_behavior()
     config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
     config.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -93,9 +93,9 @@ def opened_graph():
 
 @pytest.fixture(scope='module')
 def network_outputs(weights):
-    """A function: (images, batch statistics or moving ones) -> (features, logits), as arrays.
+    """A function: (images, whether to use batch statistics) -> arrays (features, logits).
 
-    One graph and one session serve all tests: they cost more than most passes through them.
+    All tests share one graph and session, because these cost more than most passes.
     """
     with opened_graph() as session:
         with session.graph.as_default():
@@ -110,9 +110,9 @@ def network_outputs(weights):
 
 @pytest.fixture(scope='module')
 def repeated_outputs(weights):
-    """A function: (images, how often each is in the batch) -> their outputs on batch statistics.
+    """A function: (images, number of copies of each in the batch) -> outputs on batch statistics.
 
-    Each image passes once. Batch norm weighs its moments by how often it is in the batch.
+    Each image is computed once. Batch norm weights its moments by its number of copies.
     """
     def batch_norm_relu(inputs, _training, decay, _data_format):
         tf.layers.batch_normalization(inputs, momentum=decay)  # makes the variables only
@@ -136,7 +136,7 @@ def repeated_outputs(weights):
 
 @pytest.fixture
 def with_outputs(monkeypatch):
-    """A function: from then on resnet_model builds the network as constants with these values."""
+    """A function that makes resnet_model build the network as constants with these values."""
     def replace(moving=None, batch=None):
         monkeypatch.setattr(
             resnet_model, 'network', lambda images, settings, batch_statistics, *_:
@@ -145,14 +145,14 @@ def with_outputs(monkeypatch):
 
 
 def load(session, weights):
-    """Initializes the variables of the default graph, those in `weights` with their values."""
+    """Initialize the variables of the default graph, those in `weights` with their values."""
     session.run(tf.global_variables_initializer(), {
         variable.initializer.inputs[1]: weights[variable.op.name]
         for variable in tf.global_variables() if variable.op.name in weights})
 
 
 def agree(what, found, expected, tolerance):
-    """Asserts that no difference exceeds `tolerance` times the largest expected value."""
+    """Assert that no difference exceeds `tolerance` times the largest expected value."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape
     difference = np.abs(found - expected).max() / np.abs(expected).max()
@@ -183,7 +183,7 @@ def test_features_and_logits(network_outputs, mode):
 
 @pytest.mark.parametrize('num_classes', [100, 1000])
 def test_initial_weight_decay(session, num_classes):
-    """The first update's weight decay in the authors' logs; another seed there, so 1 percent."""
+    """Within 1%, because the authors' logs are from another seed."""
     settings = settings_lib.DATASETS[f'imagenet{num_classes}']
     tf.set_random_seed(settings.seed)
     resnet_model.network(tf.zeros([1, 32, 32, 3]), settings, True, 'resnet', 'channels_last')
@@ -221,14 +221,14 @@ def agree_terms(step, terms):
 
 @pytest.fixture(scope='module')
 def classifier_outputs(network_outputs):
-    """What the stored network and the trained one compute before the first update, at any step."""
+    """Outputs of the stored and of the trained network before the first update, at any step."""
     pixels = images('stage1', 16)
     return {'moving': network_outputs(pixels, False), 'batch': network_outputs(pixels, True)}
 
 
 @pytest.mark.parametrize('step', [1, 3])
 def test_loss_terms_of_the_classifier(session, weights, classifier_outputs, with_outputs, step):
-    for name, value in weights.items():  # of which the weight decay is computed
+    for name, value in weights.items():  # for the weight decay
         tf.get_variable(name, value.shape, trainable='moving' not in name)
     with_outputs(**classifier_outputs)
     _, terms = classifier(step, None)
@@ -236,7 +236,7 @@ def test_loss_terms_of_the_classifier(session, weights, classifier_outputs, with
     agree_terms(step, session.run(terms))
 
 
-# Steps 1 and 3 would add passes forward and back, but no other computation.
+# Steps 1 and 3 would repeat the same computations.
 @pytest.mark.parametrize('step', [0, 2])
 def test_first_update_of_the_classifier(session, weights, checkpoint, step):
     """Loss terms before it; all weights and moving statistics after it."""
@@ -250,9 +250,9 @@ def test_first_update_of_the_classifier(session, weights, checkpoint, step):
     norms = np.array([[np.linalg.norm(np.float64(after[name])),
                        np.linalg.norm(np.float64(after[name]) - weights[name])]
                       for name in expected['after_first_update']])
-    # Relative to each variable's own norm and its own change, which is nearly all of the first
-    # kernel's norm. Gradients of early batch-norm variables nearly cancel: with other convolution
-    # kernels rounding moves these few changes by up to 4e-3, and the median change by 3e-5.
+    # Relative to each variable's norm and change. Gradients of early batch-norm variables nearly
+    # cancel: with other convolution kernels, rounding moves these few changes by up to 4e-3, and
+    # the median change by 3e-5.
     ratio = norms / np.array(list(expected['after_first_update'].values()))
     agree(f'step {step}, variables', ratio[:, 0], np.ones(len(ratio)), 1e-3)
     agree(f'step {step}, changes', ratio[:, 1], np.ones(len(ratio)), 1e-2)
@@ -261,8 +261,8 @@ def test_first_update_of_the_classifier(session, weights, checkpoint, step):
 
 # -- bias-correction stage --------------------------------------------------------------------
 
-# `many` has 13 different batches: its first three updates are enough next to all of `drops`,
-# whose batches repeat five images.
+# `many` has 13 different batches. Its first three updates are enough, because `drops`, whose
+# batches repeat five images, runs to the end.
 @pytest.mark.parametrize('name, num_updates', [('many', 3), ('drops', 32)])
 def test_bias_correction_stage(session, network_outputs, repeated_outputs, with_outputs, tmp_path,
                                name, num_updates):
@@ -290,7 +290,7 @@ def test_bias_correction_stage(session, network_outputs, repeated_outputs, with_
     num_distinct, _, _ = bic_layer.stored_batches(schedule, 'batch')
     updates = list(range(min(num_distinct, num_updates)))
     if num_updates == schedule.num_updates:
-        updates.append(num_images * schedule.epochs // batch_size)  # the short one at the end
+        updates.append(num_images * schedule.epochs // batch_size)  # the short last batch
     parts = [logits(update) for update in updates]
     stored = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     rows = []
@@ -311,7 +311,7 @@ def test_bias_correction_stage(session, network_outputs, repeated_outputs, with_
 
 @pytest.fixture(scope='module')
 def evaluated(network_outputs):
-    """Features and logits of the images of all steps, which start with the same ones."""
+    """Features and logits of all images. Each step evaluates the first ones."""
     return network_outputs(images('evaluation', max(
         len(of_step['labels']) for of_step in REFERENCE['evaluation'].values())), False)
 
@@ -424,16 +424,13 @@ def test_image_sets_of_ten_steps(splits):
 
 # -- schedules --------------------------------------------------------------------------------
 
-def stage_schedule(num_classes, num_images, stage):
-    return settings_lib.schedule(settings_lib.DATASETS[f'imagenet{num_classes}'], num_images,
-                                 bic_layer.EPOCHS_FACTOR if stage == '2' else 1)
-
-
 @pytest.mark.parametrize('name', sorted(REFERENCE['schedule']))
 def test_learning_rates(name):
     expected = REFERENCE['schedule'][name]
     num_classes, step, stage = name.split('/')
-    schedule = stage_schedule(num_classes, expected['num'], stage)
+    schedule = settings_lib.schedule(
+        settings_lib.DATASETS[f'imagenet{num_classes}'], expected['num'],
+        bic_layer.EPOCHS_FACTOR if stage == '2' else 1)
     rates = [schedule.learning_rate(update) for update in expected['at']]
     np.testing.assert_allclose(rates, expected['lr'], rtol=1e-7)
     updates = REFERENCE['updates'][num_classes]

@@ -1,4 +1,4 @@
-"""The benchmarks' plain formulations and this project's give the same, at small sizes."""
+"""The benchmarks' plain formulations and this code give the same results, at small sizes."""
 import os
 import sys
 import tracemalloc
@@ -98,7 +98,7 @@ def test_stage_2_on_stored_logits(session, photos, checkpoint, num_images):
 
 @pytest.mark.parametrize('height, width', [(375, 500), (500, 375), (256, 256), (97, 301)])
 def test_crops(session, tmp_path, height, width):
-    """Only the crop decoded and resized, or the whole image: within 1 grey level, 99.9 %."""
+    """Only the crop decoded and resized, or the whole image: 99.9% within 1 gray level."""
     settings = settings_lib.DATASETS['imagenet1000']._replace(image_size=112)
     files = measure.write_photos(str(tmp_path), 3, height, width)
     shares = images_bench.agreement(files, [

@@ -1,6 +1,4 @@
 """The bias correction layer: its loss, its training on stored logits, its checkpoint."""
-import os
-
 import numpy as np
 import oracles
 import pytest
@@ -19,7 +17,7 @@ def random_case(seed, batch=9, seen=6, size=3.):
 
 
 def compact(session, logits, labels, num_new):
-    """What the driver stores of the logits of one batch."""
+    """The arrays that the driver stores for the logits of one batch."""
     with session.graph.as_default():
         tensors = bic_layer.compact_logits(tf.constant(logits, tf.float32),
                                            tf.constant(labels, tf.int32), num_new)
@@ -34,10 +32,10 @@ def test_only_the_newest_classes_are_corrected(session, num_new):
     np.testing.assert_array_equal(found[:, :6 - num_new], np.float32(logits[:, :6 - num_new]))
 
 
-@pytest.mark.parametrize('beta, gamma', [(1., 0.), (0.59, -0.4416), (-0.3, 2.), (3., 1.)])
-@pytest.mark.parametrize('size', [0.1, 3., 30.])
+@pytest.mark.parametrize('beta, gamma, size', [
+    (1., 0., 3.), (0.59, -0.4416, 0.1), (-0.3, 2., 3.), (3., 1., 30.), (0.59, -0.4416, 30.)])
 def test_loss_and_gradient(session, beta, gamma, size):
-    """CE over seen classes + 0.1 * gamma^2 / 2, on what is stored of the logits."""
+    """CE over seen classes + 0.1 * gamma^2 / 2, from the stored arrays."""
     logits, labels = random_case(1, size=size)
     stored = compact(session, logits, labels, 2)
     betas, gammas = tf.constant([beta]), tf.constant([gamma])
@@ -56,15 +54,8 @@ def test_loss_and_gradient(session, beta, gamma, size):
         np.array([beta, gamma])), rtol=1e-5, atol=1e-5 * scale)
 
 
-def test_what_is_stored_is_small(session):
-    logits, labels = random_case(2, batch=12, seen=8)
-    stored = compact(session, logits, labels, 2)
-    assert {name: value.shape for name, value in stored.items()} == {
-        'logits': (12, 3), 'label': (12,), 'constant': (12,)}
-
-
-# images, batch, epochs of stage 1: period 1; longer; batches longer than the images; only a short
-# batch; a last batch that is short; one image.
+# images, batch, epochs of stage 1: the batches repeat after 2 and after 5 updates; a batch longer
+# than the images; a short batch only; a short batch at the end; one image.
 STREAMS = [(8, 4, 3), (10, 4, 3), (9, 6, 4), (3, 8, 5), (3, 64, 2), (7, 5, 3), (1, 2, 2),
            (12, 8, 1)]
 
@@ -94,9 +85,9 @@ def test_batches_run_over_epoch_borders(images, batch, epochs):
 
 @pytest.mark.parametrize('images, batch, epochs, batch_norm', [
     case + ('batch',) for case in STREAMS] + [(10, 4, 3, 'moving'), (3, 8, 5, 'moving')])
-def test_fit_on_stored_logits_is_plain_training(session, tmp_path, images, batch, epochs,
-                                                batch_norm):
-    """Update by update as on full logits, which differ with the batch where it counts."""
+def test_fit_on_stored_logits_equals_plain_training(session, tmp_path, images, batch, epochs,
+                                                    batch_norm):
+    """Update by update. On batch statistics an image has other logits in another batch."""
     schedule, settings = batch_schedule(images, batch, epochs)
     stream = np.random.RandomState(images)
     base, labels = 2 * stream.randn(images, 6), (np.arange(images) * 6 // images).astype(np.int32)
@@ -118,7 +109,7 @@ def test_fit_on_stored_logits_is_plain_training(session, tmp_path, images, batch
     stored = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     losses = []
     found = bic_layer.fit_logits(stored, schedule, batch_norm, str(tmp_path),
-                          updated=lambda update, loss: losses.append((update, loss)))
+                                 updated=lambda update, loss: losses.append((update, loss)))
     beta, gamma, expected = oracles.train_bias(
         batch_logits, labels, batch, epochs, settings.lr_boundaries, 0.5, 4)
     assert [update for update, _ in losses] == list(range(1, schedule.num_updates + 1))
@@ -156,7 +147,7 @@ def test_a_planted_bias_is_found_and_undone(session, tmp_path):
     biased[:, -new:] = (true[:, -new:] - planted_gamma) / planted_beta
 
     optimum = np.array([planted_beta, planted_gamma])
-    for _ in range(20):  # Newton's method on the penalised loss
+    for _ in range(20):  # Newton's method on the penalized loss
         def gradient(point):
             return np.array(oracles.bias_gradient(biased, labels, point[0], point[1], seen - new))
         hessian = np.array([(gradient(optimum + shift) - gradient(optimum - shift)) / 2e-4
@@ -167,7 +158,7 @@ def test_a_planted_bias_is_found_and_undone(session, tmp_path):
                                                              learning_rate_batch=1000)
     schedule = settings_lib.schedule(settings, images, bic_layer.EPOCHS_FACTOR)
     beta, gamma = bic_layer.fit_logits(compact(session, biased, labels, new), schedule, 'moving',
-                                str(tmp_path))
+                                       str(tmp_path))
     np.testing.assert_allclose((beta, gamma), optimum, atol=5e-3)
     assert 0.85 < beta / planted_beta < 1.05 and 0.4 < gamma / planted_gamma < 1.05
     before = oracles.top_k(biased, labels, 1)
@@ -176,36 +167,7 @@ def test_a_planted_bias_is_found_and_undone(session, tmp_path):
     assert before < unbiased - 0.05 and abs(after - unbiased) < 0.01
 
 
-def test_the_checkpoint_holds_the_pair(session, tmp_path):
-    logits, labels = random_case(3)
-    schedule, _ = batch_schedule(9, 4, 2)
-    found = bic_layer.fit_logits(compact(session, logits, labels, 2), schedule, 'moving',
-                                 str(tmp_path))
-    assert bic_layer.load(str(tmp_path)) == found
-    assert found != (1., 0.)
-    reader = tf.train.load_checkpoint(str(tmp_path))
-    shapes = reader.get_variable_to_shape_map()
-    assert {name: tuple(shape) for name, shape in shapes.items() if 'Momentum' not in name} == {
-        'bias_opt/beta': (1,), 'bias_opt/gamma': (1,), 'global_step': ()}
-    assert reader.get_tensor('global_step') == schedule.num_updates
-
-
-@pytest.mark.parametrize('shape', [(), (1,)])
-def test_a_pair_written_by_plain_tensorflow_is_read(session, tmp_path, shape):
-    with tf.variable_scope('bias_opt'):
-        tf.get_variable('beta', shape, initializer=tf.constant_initializer(0.59001338))
-        tf.get_variable('gamma', shape, initializer=tf.constant_initializer(-0.44165498))
-    session.run(tf.global_variables_initializer())
-    tf.train.Saver().save(session, str(tmp_path / 'model.ckpt'), global_step=400)
-    assert bic_layer.load(str(tmp_path)) == (np.float32(0.59001338), np.float32(-0.44165498))
-
-
-def test_no_pair_where_there_is_none(tmp_path):
-    assert bic_layer.load(str(tmp_path)) is None
-    assert bic_layer.load(os.path.join(str(tmp_path), 'missing')) is None
-
-
-def test_cross_entropy_of_what_is_stored(session):
+def test_cross_entropy_of_stored_logits(session):
     """In more than one piece, without the penalty on gamma."""
     logits, labels = random_case(4, batch=1500)
     stored = compact(session, logits, labels, 2)
@@ -214,14 +176,14 @@ def test_cross_entropy_of_what_is_stored(session):
             oracles.correct(np.float32(logits).astype(np.float64), *pair, 4), labels), rel=1e-5)
 
 
-def test_a_failed_fit_is_warned_of(session):
+def test_a_failed_fit_causes_a_warning(session):
     logits, labels = random_case(5)
     stored = compact(session, logits + 6 * np.eye(6)[labels], labels, 2)
     assert list(bic_layer.warnings(stored, 1., 0.)) == []
-    assert list(bic_layer.warnings(stored, 1.0001, 0.)) == []  # of no importance
+    assert list(bic_layer.warnings(stored, 1.0001, 0.)) == []  # negligible
     for beta in (-12389., 0., 0.2, 4.1, float('nan')):
         texts = list(bic_layer.warnings(stored, beta, 0.5))
-        assert texts[0].startswith('beta is {:g} (gamma 0.5)'.format(beta))
+        assert texts[0].startswith(f'beta is {beta:g} (gamma 0.5)')
         assert '--learning_rate' in texts[0]
     assert [text.split(' is ')[0] for text in bic_layer.warnings(stored, 0.3, 3.)] == [
         'the validation cross-entropy']

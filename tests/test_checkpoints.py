@@ -13,7 +13,7 @@ from runtime.errors import UserError
 
 
 def latest(said, folder):
-    """The checkpoint found, and those that were said to be damaged."""
+    """The recovered checkpoint, and the checkpoints that were reported as damaged."""
     said.clear()
     found = checkpoints.recover_latest(folder)
     assert all(line.endswith('set aside') for line in said)
@@ -26,7 +26,7 @@ def test_a_damaged_newest_checkpoint_falls_back(tmp_path, said, suffix, how):
     first, second = save_checkpoint(tmp_path, 5, 1.), save_checkpoint(tmp_path, 10, 2.)
     damage(checkpoint_file(second, suffix), how)
     assert latest(said, str(tmp_path)) == (first, [second])
-    # The estimator goes by TensorFlow's own note.
+    # The estimator relies on TensorFlow's `checkpoint` file.
     assert tf.train.latest_checkpoint(str(tmp_path)) == first
     assert tf.train.load_checkpoint(first).get_tensor('resnet/kernel')[0, 0] == 1
     assert latest(said, str(tmp_path)) == (first, [])
@@ -46,13 +46,13 @@ def test_what_cannot_be_opened_just_now_is_not_called_damaged(tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == before
 
 
-def test_weights_that_are_no_numbers_are_not_gone_on_from(tmp_path, said):
+def test_a_run_never_resumes_from_nan_weights(tmp_path, said):
     first, second = save_checkpoint(tmp_path, 5), save_checkpoint(tmp_path, 10, float('nan'))
     assert latest(said, str(tmp_path)) == (first, [second])
 
 
 @pytest.mark.parametrize('note', [None, b'', b'\xff\xfe\0', b'model_checkpoint_path: "gone"\n'])
-def test_the_checkpoints_themselves_count_and_not_the_note(tmp_path, said, note):
+def test_checkpoints_are_found_without_tensorflows_checkpoint_file(tmp_path, said, note):
     prefixes = [save_checkpoint(tmp_path, update, keep=None) for update in (900, 1000)]
     os.remove(str(tmp_path / 'checkpoint'))
     if note is not None:
@@ -87,22 +87,22 @@ def test_checkpoints_are_flushed_when_they_are_saved(tmp_path, monkeypatch):
 
 def test_prune_leaves_the_curves_alone(tmp_path):
     for step in (0, 2, 3):  # without one of step 1
-        stage = tmp_path / '{}_classifier'.format(step)
+        stage = tmp_path / f'{step}_classifier'
         save_checkpoint(stage, 5)
         for name in ('events.out.tfevents.1.host', 'model.ckpt-4.index.damaged'):
             (stage / name).write_text('')
         (stage / 'model.ckpt-6_temp').mkdir()
     checkpoints.prune(str(tmp_path), 4, keeps=True)
     assert all(len(os.listdir(str(stage))) == 7 for stage in tmp_path.iterdir())
-    checkpoints.prune(str(tmp_path), 4, keeps=False)  # but the last, from which the next starts
-    left = [os.listdir(str(tmp_path / '{}_classifier'.format(step))) for step in (0, 2, 3)]
+    checkpoints.prune(str(tmp_path), 4, keeps=False)  # keeps the last, the start of the next step
+    left = [os.listdir(str(tmp_path / f'{step}_classifier')) for step in (0, 2, 3)]
     assert list(map(len, left)) == [1, 1, 7]
     assert left[0] == ['events.out.tfevents.1.host']
 
 
 @pytest.mark.parametrize('keeps', [True, False])
 def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_path, keeps):
-    """Exemplars, beta and gamma are the last update's; so is what is evaluated and exported."""
+    """Exemplars, beta, gamma and results belong to the last update."""
     stage = tmp_path / '0_classifier'
     save_checkpoint(stage, 5, 1.)
     last = save_checkpoint(stage, 10, 2.)
@@ -115,8 +115,8 @@ def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_
         checkpoints.classifier_before(str(tmp_path), 1)
 
 
-def test_texts_in_a_checkpoint_are_no_damage(tmp_path):
-    """As in those of TensorFlow 2, which hold the graph of their objects."""
+def test_texts_in_a_checkpoint_are_not_damage(tmp_path):
+    """Checkpoints of TensorFlow 2 contain their object graph as text."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.get_variable('objects', initializer=tf.constant('graph'))
         session.run(tf.global_variables_initializer())
@@ -127,7 +127,7 @@ def test_texts_in_a_checkpoint_are_no_damage(tmp_path):
 
 @pytest.mark.parametrize('suffix', ['index', 'data'])
 @pytest.mark.parametrize('how', ['cut', 'empty', 'flipped', 'missing'])
-def test_a_damaged_bias_is_learnt_again(tmp_path, suffix, how):
+def test_a_damaged_bias_is_fitted_again(tmp_path, suffix, how):
     directory = str(tmp_path / '1_bias')
     stored = {'logits': np.random.RandomState(0).randn(8, 3).astype(np.float32),
               'label': np.arange(8, dtype=np.int32) % 3, 'constant': np.zeros(8, np.float32)}

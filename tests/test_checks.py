@@ -8,18 +8,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
 from miniatures import lines
+from tiny_runs import assert_refused
 
 from data import checks, lists, pipeline
 from runtime import progress
 from runtime.errors import UserError
-
-ANIMATED_GIF = (b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0'
-                + b',\0\0\0\0\1\0\1\0\0\2\2D\1\0' * 2 + b';')
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    return tiny_runs.make_folder(tmp_path_factory.mktemp('checks') / 'data')
 
 
 @pytest.fixture(scope='module')
@@ -27,13 +20,7 @@ def train_list(data):
     return lists.read_list(os.path.join(data, 'train.txt'), 4)
 
 
-def failed(result, *expected):
-    """The run ended with status 1 and one line that has all that is expected."""
-    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
-    assert all(text in result.err for text in expected), result.err
-
-
-# -- images that are not there ----------------------------------------------------------------
+# -- images that do not exist -----------------------------------------------------------------
 
 
 def refusal(image_list, all_must_exist=True):
@@ -88,7 +75,7 @@ def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(data, tmp_pa
     model = tmp_path / 'model'
     for flags in ({'dry_run': True}, {'skip_bad_images': True}):
         result = tiny_runs.run(folder, model, **flags)
-        failed(result, f'{folder}/val.txt, line 1: 0_0.png', 'val/0_0.png')
+        assert_refused(result, f'{folder}/val.txt, line 1: 0_0.png', 'val/0_0.png')
         assert result.out == '' and not model.exists()
 
 
@@ -99,7 +86,7 @@ def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(data, tmp_pa
     (None, 'No such file or directory'), ('folder', 'Is a directory'), (b'', 'empty'),
     (miniatures.JPEG[:-60], 'cut off'), (miniatures.PNG[:-30], 'cut off'),
     (b'BM' + bytes(60), 'BMP'), (b'RIFF\x24\0\0\0WEBPVP8 ', 'WebP'), (b'<!DOCTYPE html>', 'HTML'),
-    (b'what?', 'not JPEG, PNG'), (ANIMATED_GIF, 'frames'),
+    (b'what?', 'not JPEG, PNG'), (miniatures.gif(2), 'frames'),
     (miniatures.PNG[:40] + b'\0\0\0\0' + miniatures.PNG[44:], 'PNG')])
 def test_an_image_that_fails_says_why(tmp_path, content, why):
     path = tmp_path / 'image'
@@ -111,7 +98,7 @@ def test_an_image_that_fails_says_why(tmp_path, content, why):
     assert why in text and 'damaged' not in text and '\n' not in text
 
 
-def test_transparency_is_warned_of_before_a_run_and_by_the_check(tmp_path):
+def test_transparency_causes_a_warning_before_a_run_and_in_the_check(tmp_path):
     data = tiny_runs.make_folder(tmp_path / 'data')
     rgba = tiny_runs.png(np.full((12, 12, 4), 7, np.uint8))
     for line in lines(os.path.join(data, 'train.txt'))[:3]:
@@ -123,9 +110,9 @@ def test_transparency_is_warned_of_before_a_run_and_by_the_check(tmp_path):
 
 
 def test_a_check_names_some_bad_images_per_reason_and_counts_the_rest(tmp_path, said):
-    (tmp_path / 'animated.gif').write_bytes(ANIMATED_GIF)
+    (tmp_path / 'animated.gif').write_bytes(miniatures.gif(2))
     files = np.array([os.fsencode(str(tmp_path / name)) for name in [
-        'missing_{}.png'.format(i) for i in range(30)] + ['animated.gif']], object)
+        f'missing_{i}.png' for i in range(30)] + ['animated.gif']], object)
     for max_lines, named in ((20, 20), (None, 30)):
         del said[:]
         assert checks.log_bad_images(files, 1, 'check', max_lines) == list(range(31))
@@ -136,7 +123,7 @@ def test_a_check_names_some_bad_images_per_reason_and_counts_the_rest(tmp_path, 
             said[-1:] if max_lines else [])
 
 
-def test_larger_photographs_of_which_the_center_is_taken_are_warned_of(train_list, said):
+def test_cropping_larger_images_causes_a_warning(train_list, said):
     split = types.SimpleNamespace(train_list=train_list, test_list=train_list._replace(paths=[]))
     for size, preprocessing in ((11, 'cifar'), (12, 'cifar'), (8, 'vgg')):
         checks.warn_of_images(split, types.SimpleNamespace(image_size=size,

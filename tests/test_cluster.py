@@ -1,4 +1,4 @@
-"""Runs on several machines: here two processes that talk over the loopback interface."""
+"""Runs on several machines: two processes that communicate over the loopback interface."""
 import os
 import shutil
 import threading
@@ -15,7 +15,7 @@ from runtime.errors import UserError
 # Groups of 3 and 1 classes.
 SETTINGS = {'train_epochs': 3, 'lr_boundaries': '2', 'keep_checkpoints': True, 'first_classes': 3,
             'num_increments': 1, 'shallow': False}
-HANGS = 600  # seconds: a job that takes longer waits for something that never comes
+HANGS = 600  # seconds after which a job is killed
 
 
 def task(machines, index):
@@ -38,7 +38,7 @@ def run_pair(data, model, *faults_of_worker):
 
 
 def run_alone(data, model, index, **flags):
-    """Run one of two machines, whose other one does not exist."""
+    """Run one of two machines. The other one does not exist."""
     return tiny_runs.Process(data, str(model), (), task(['127.0.0.1:1', '127.0.0.1:2'], index),
                              **dict(SETTINGS, **flags)).wait()
 
@@ -50,7 +50,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def whole(data, tmp_path_factory):
-    """What an undisturbed run of two processes leaves: (state, chief's Result, worker's Result)."""
+    """An undisturbed run of two processes: (model_dir, Result of the chief, of the worker)."""
     if not training.HAS_ESTIMATOR:
         pytest.skip('this TensorFlow has no tf.estimator')
     model = tmp_path_factory.mktemp('whole') / 'model'

@@ -49,7 +49,7 @@ def test_a_tilde_is_the_home_folder(data, tmp_path):
     assert os.listdir(str(tmp_path)) == ['home']
 
 
-# -- what is no flag --------------------------------------------------------------------------
+# -- wrong command lines ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -139,7 +139,7 @@ def test_without_boundaries_the_learning_rate_stays(data, tmp_path):
 # -- checkpoints ------------------------------------------------------------------------------
 
 
-def test_what_was_kept_stays_until_it_is_said_otherwise(data, tmp_path):
+def test_kept_checkpoints_stay_until_the_flag_changes(data, tmp_path):
     model = tmp_path / 'model'
     begin(data, model, train_epochs=1)
     for asked, kept in ((True, True), (None, True), (False, False), (None, False)):
@@ -149,14 +149,14 @@ def test_what_was_kept_stays_until_it_is_said_otherwise(data, tmp_path):
         assert ('--nokeep_checkpoints: deleting ' in out) == (asked is False)
 
 
-# -- names that are no UTF-8 ------------------------------------------------------------------
+# -- names that are not UTF-8 -----------------------------------------------------------------
 
 STRICT_ASCII = RUN, 1, 'import sys\nsys.stdout.reconfigure(encoding="ascii", errors="strict")'
 
 
 @pytest.fixture
 def odd_names(data, tmp_path):
-    """A data folder whose name and training images' names are no UTF-8; one image is damaged."""
+    """A data folder whose name and training images' names are not UTF-8; one image is damaged."""
     folder = os.fsencode(str(tmp_path)) + b'/caf\xe9'
     os.makedirs(folder + b'/train')
     for name in ('val', 'val.txt'):
@@ -172,7 +172,7 @@ def odd_names(data, tmp_path):
     return os.fsdecode(folder)
 
 
-def test_images_with_names_that_are_no_utf_8(odd_names, tmp_path):
+def test_images_with_names_that_are_not_utf_8(odd_names, tmp_path):
     model, log, bad = tmp_path / 'model', tmp_path / 'model.log', '\\udce90_3.png'
     result = run(odd_names, model, STRICT_ASCII, check_data=True)
     assert_refused(result, '1 of 56 images')

@@ -1,4 +1,4 @@
-"""From a published archive through prepare and then the driver, for every set that is prepared."""
+"""From an archive through prepare.py to a run, for each data set."""
 
 import test_prepare_celeb10000 as celeb10000
 import test_prepare_cifar100 as cifar100
@@ -10,13 +10,13 @@ from data import lists
 from data import samples as samples_lib
 from data.cifar100 import prepare as cifar100_prepare
 
-# The set's own settings, except for a short schedule, a small network and a memory that fits.
+# Replaces settings of the data set: a short schedule, a small network and memory.
 SMALL = {'preprocessing': None, 'memory_per_class': 1, 'val_share': 0.5, 'train_epochs': 1,
          'batch_size': 32}
 
 
 def table(result):
-    """The last lines of a run: one list of fields a step."""
+    """The final table of a run: one list of fields per step."""
     assert result.status == 0, result.err
     return [line.split() for line in tiny_runs.table(result.out)[1:]]
 
@@ -26,7 +26,7 @@ def test_imagenet_archives_with_their_oddities(tmp_path):
     imagenet.run(imagenet.give_three_archives(tmp_path), target)
     flags = dict(SMALL, num_classes=4, num_increments=2, image_size=16)
     rows = table(tiny_runs.run(target, tmp_path / 'model', dataset='imagenet1000', **flags))
-    # 10 training pictures, one of each class held out; 8 test pictures.
+    # One image per class is held out; 8 test images.
     assert [row[1] for row in rows] == ['2', '4']
     assert int(rows[0][2]) + int(rows[1][2]) - 2 == len(imagenet.TRAIN) - 4
     assert [row[3:5] for row in rows] == [['2', '4'], ['4', '8']]
@@ -55,7 +55,7 @@ def test_face_crops(tmp_path):
 def test_labels_beyond_int16_survive_the_lists(tmp_path):
     classes = 40000
     for name in ('train.txt', 'val.txt'):
-        write(tmp_path / name, ''.join('{}.png {}\n'.format(label, label)
+        write(tmp_path / name, ''.join(f'{label}.png {label}\n'
                                        for label in range(classes)).encode())
     train, test = lists.read_lists(str(tmp_path), classes)
     split = lists.split(train, test, classes, 0, 1993)

@@ -1,4 +1,4 @@
-"""What is set before TensorFlow is imported, and which Pythons and packages are refused."""
+"""The environment before TensorFlow is imported; Pythons and packages that are refused."""
 import os
 import subprocess
 import sys
@@ -67,5 +67,5 @@ def test_onednn_is_on_unless_the_user_has_set_it(given, expected):
                **given) == (0, expected + '\n', '')
 
 
-def test_later_errors_are_reported_as_python_does():
+def test_later_errors_are_reported_like_pythons_own():
     assert 'Traceback' in run('-c', 'import runtime.environment, misspelled')[2]

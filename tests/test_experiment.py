@@ -32,7 +32,7 @@ def write_steps(folder, count):
         state.save_step(str(folder), step, {'top5': .5 + step, 'loss': .1}, [['a.png', 'b.png']])
 
 
-def test_the_same_experiment_goes_on_and_another_is_refused(tmp_path):
+def test_the_same_experiment_resumes_and_another_is_refused(tmp_path):
     with hold(tmp_path):
         write_steps(tmp_path, 1)
     with hold(tmp_path):
@@ -49,7 +49,7 @@ def test_state_of_another_version_is_refused(tmp_path, monkeypatch, version):
         patch.setattr(experiment, 'VERSION', version)
         with hold(tmp_path):
             pass
-    refused(tmp_path, 'state_version: {} there, 1 now'.format(str(version)[:40]))
+    refused(tmp_path, f'state_version: {str(version)[:40]} there, 1 now')
 
 
 @pytest.mark.parametrize('how', ['cut', 'empty', 'flipped'])
@@ -111,7 +111,7 @@ def test_deleting_that_was_interrupted_is_finished(tmp_path, monkeypatch):
         assert state.finished_steps(str(tmp_path)) == []
 
 
-def test_whether_checkpoints_are_kept_is_remembered_and_no_part_of_the_identity(tmp_path, said):
+def test_keeping_checkpoints_is_remembered_but_not_part_of_the_identity(tmp_path, said):
     def held(**arguments):
         with hold(tmp_path, **arguments) as kept:
             return kept, (tmp_path / 'experiment.json').read_bytes()
@@ -131,7 +131,7 @@ def test_whether_checkpoints_are_kept_is_remembered_and_no_part_of_the_identity(
     assert held(settings=SETTINGS._replace(seed=7))[0] is False
 
 
-def test_an_experiment_without_its_bad_images_is_not_gone_on_with_otherwise(tmp_path):
+def test_an_experiment_that_skips_bad_images_resumes_only_with_the_flag(tmp_path):
     for skips in (False, True):
         with hold(tmp_path, skip_bad_images=skips):
             pass
@@ -148,19 +148,12 @@ def test_a_folder_of_something_else_is_refused_even_with_overwrite(tmp_path):
     assert (tmp_path / 'notes.tmp').read_text() == 'mine'
 
 
-def test_a_second_process_is_refused(tmp_path):
-    with hold(tmp_path):
-        refused(tmp_path, 'another process')
-    with hold(tmp_path):
-        pass
-
-
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / 'file').write_text('')
     refused(tmp_path / 'file', '--model_dir', 'cannot write')
 
 
-def test_what_killed_processes_left_is_removed(tmp_path):
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
     (tmp_path / 'experiment.json.tmp').write_text('{')  # killed in the very first write
     with hold(tmp_path):
         write_steps(tmp_path, 1)
@@ -188,7 +181,7 @@ def test_the_identity_is_readable_by_people(tmp_path):
     assert found['settings']['num_classes'] == 100 and found['lists'] == DIGESTS
 
 
-def test_a_finished_experiment_is_said_to_be_one_before_it_is_overwritten(tmp_path):
+def test_a_finished_experiment_is_named_as_such_before_it_is_overwritten(tmp_path):
     with hold(tmp_path):
         write_steps(tmp_path, SETTINGS.num_steps)
     refused(tmp_path, 'finished experiment', 'seed: 1993 there, 7 now',

@@ -1,4 +1,4 @@
-"""An export of a tiny run: what it says, when there is none, and logs/classify.py on it."""
+"""Exports of a tiny run, and logs/classify.py on them."""
 import glob
 import json
 import os
@@ -26,7 +26,7 @@ FORMATS = {'gray.jpg': miniatures.GRAY_JPEG, 'cmyk.jpg': miniatures.CMYK_JPEG,
 
 
 class Exported:
-    """A run of two steps and its exports; pictures of several formats beside its test images."""
+    """A run of two steps and its exports; its test images and images of several formats."""
 
     def __init__(self, folder):
         self.data = tiny_runs.make_folder(folder / 'data')
@@ -49,14 +49,14 @@ class Exported:
 
 
 def export(model, exports, *faults, **flags):
-    """Exports with no flag of the experiment, on a machine without its images."""
+    """Export with no flag of the experiment, on a machine without its images."""
     none = dict.fromkeys(set(tiny_runs.FLAGS) - {'intra_op_threads', 'inter_op_threads'})
     return tiny_runs.run('gone', model, *faults, **dict(none, export_dir=exports, **flags))
 
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch):
-    """The network of the runs in this process, too."""
+    """The network of the runs, for graphs in this process."""
     monkeypatch.setattr(resnet_model, 'network', tiny_runs.shallow_network(resnet_model.network))
 
 
@@ -75,7 +75,7 @@ def answers(folder, signature, name, values):
 
 
 def evaluation(exported, step, monkeypatch):
-    """What the driver's evaluation says of the same images, its logits too."""
+    """The outputs of the driver's evaluation for the same images, with logits."""
     original = resnet_model.image_metrics
 
     def with_logits(logits, labels, bias, num_new):
@@ -85,24 +85,23 @@ def evaluation(exported, step, monkeypatch):
 
     monkeypatch.setattr(resnet_model, 'image_metrics', with_logits)
     machine = types.SimpleNamespace(session_config=None, data_format='channels_last')
-    prefix, = glob.glob(str(exported.model / '{}_classifier'.format(step) / '*-[1-9]*.index'))
+    prefix, = glob.glob(str(exported.model / f'{step}_classifier' / '*-[1-9]*.index'))
     files = np.array([os.fsencode(path) for path in exported.files], object)
     with resnet_model.frozen_classifier(prefix.replace('.index', ''), machine, exported.settings,
-                             step) as frozen:
+                                        step) as frozen:
         return frozen.forward(
             lambda: pipeline.evaluation_dataset(files, np.zeros(len(files), int),
                                                 exported.settings, 1),
             len(files), outputs='evaluation', batch_norm='moving', bias=exported.biases[step])
 
 
-# -- what an export says ----------------------------------------------------------------------
+# -- outputs of an export ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('step', [0, 1])
-def test_an_export_says_what_the_drivers_evaluation_says(exported, step, monkeypatch):
+def test_an_export_agrees_with_the_drivers_evaluation(exported, step, monkeypatch):
     assert exported.said[1 - step].out.splitlines()[-1] == (
-        'exported: step {}, {} classes: {}/{}'.format(
-            step + 1, 2 * step + 2, exported.exports, step + 1))
+        f'exported: step {step + 1}, {2 * step + 2} classes: {exported.exports}/{step + 1}')
     expected = evaluation(exported, step, monkeypatch)
     folder = exported.exports / str(step + 1)
     found = answers(folder, 'serving_default', 'image_bytes', exported.contents)
@@ -125,7 +124,7 @@ def test_an_export_says_what_the_drivers_evaluation_says(exported, step, monkeyp
 
 
 def test_crops_may_be_given_as_numbers(exported, session):
-    """The pixels of an image of the network's own side are its crop."""
+    """An image as large as the network's input is its own crop."""
     side = exported.settings.image_size
     pixels = np.random.RandomState(3).randint(0, 256, (3, side, side, 3)).astype(np.uint8)
     settings = exported.settings._replace(resize_range=(side, side))
@@ -139,7 +138,7 @@ def test_crops_may_be_given_as_numbers(exported, session):
     np.testing.assert_allclose(found['features'], session.run(features), atol=1e-5)
 
 
-def test_a_class_without_a_name_goes_by_its_label(exported, tmp_path):
+def test_a_class_without_a_name_is_named_by_its_label(exported, tmp_path):
     model = tmp_path / 'model'
     shutil.copytree(str(exported.model), str(model))
     lines = (model / 'classes.txt').read_text(encoding='utf-8').splitlines()
@@ -153,14 +152,12 @@ def test_a_class_without_a_name_goes_by_its_label(exported, tmp_path):
         'assets.extra', 'saved_model.pb', 'variables']
 
 
-# -- when there is none -----------------------------------------------------------------------
+# -- exports that are refused -----------------------------------------------------------------
 
 
 def no_export(result, exports, *expected):
     """One line, and nothing written."""
-    assert result.status == 1 and len(result.err.splitlines()) == 1, result.err
-    assert result.err.startswith('error: ') and all(text in result.err for text in expected), (
-        result.err)
+    tiny_runs.assert_refused(result, *expected)
     assert not os.path.exists(str(exports)) or os.listdir(str(exports)) == []
 
 
@@ -192,13 +189,13 @@ def test_what_another_version_wrote_is_not_exported(exported, tmp_path, changed)
     no_export(export(model, tmp_path / 'exports'), tmp_path / 'exports', 'version')
 
 
-def test_a_file_in_the_way_is_named_as_the_flag_has_it(exported, tmp_path):
+def test_a_file_in_the_way_is_named_with_its_flag(exported, tmp_path):
     (tmp_path / 'file').write_text('')
     no_export(export(exported.model, tmp_path / 'a[b]'), tmp_path / 'a[b]', '--export_dir=')
     for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
         result = export(exported.model, folder)
         assert result.status == 1 and result.err.startswith(
-            'error: --export_dir={}: '.format(folder)), result.err
+            f'error: --export_dir={folder}: '), result.err
 
 
 def test_nothing_is_written_over_an_export(exported):
@@ -233,7 +230,7 @@ def run_classify(capsys):
     return call
 
 
-def test_classify_names_what_is_on_pictures(exported, run_classify):
+def test_classify_prints_the_classes_of_images(exported, run_classify):
     status, out, err = run_classify(exported.exports, *exported.files)  # the newest version
     assert (status, err) == (0, '')
     found = answers(exported.exports / '2', 'serving_default', 'image_bytes', exported.contents)
@@ -241,7 +238,7 @@ def test_classify_names_what_is_on_pictures(exported, run_classify):
     for path, *columns in zip(exported.files, *(found['top5_' + name] for name in (
             'probabilities', 'labels', 'names'))):
         expected.append(path)
-        expected += ['  {:.4f}  {:6}  {}'.format(probability, label, name.decode('utf-8'))
+        expected += [f'  {probability:.4f}  {label:6}  {name.decode("utf-8")}'
                      for probability, label, name in zip(*columns)]
     assert out.splitlines() == expected
 
@@ -258,8 +255,7 @@ def test_classify_as_json(exported, run_classify):
         expected['top5_probabilities'][0].tolist())
 
 
-def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_path):
-    """Each is named, the others come out."""
+def test_classify_skips_unreadable_images_and_names_them(exported, run_classify, tmp_path):
     jpeg, png = FORMATS['rgb.jpg'], FORMATS['rgb.png']
     bad = {'cut.png': (png[:-20], 'cut off'), 'cut.jpg': (jpeg[:-60], 'cut off'),
            'page.jpg': (b'<html>', 'HTML or SVG'), 'empty.png': (b'', 'empty'),
@@ -276,9 +272,9 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
     assert [image['image'] for image in said] == given
     assert [image['image'] for image in said if 'error' not in image] == good
     lines = err.splitlines()
-    assert len(lines) == 6 and 'error: {}: No such file or directory'.format(gone) in lines
+    assert len(lines) == 6 and f'error: {gone}: No such file or directory' in lines
     for name, (_, why) in bad.items():
-        line, = [line for line in lines if line.startswith('error: {}: '.format(paths[name]))]
+        line, = [line for line in lines if line.startswith(f'error: {paths[name]}: ')]
         assert why in line
         assert any(why in image.get('error', '') for image in said if image['image'] == paths[name])
     whole = run_classify('--json', exported.exports, *good)[1]
@@ -287,7 +283,7 @@ def test_classify_passes_over_what_cannot_be_read(exported, run_classify, tmp_pa
 
 
 @pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])
-def test_classify_says_what_is_no_export(exported, run_classify, tmp_path, damage):
+def test_classify_names_a_folder_that_is_not_an_export(exported, run_classify, tmp_path, damage):
     folder = tmp_path / 'exports'
     if damage == 'other':
         with tf.Graph().as_default(), tf.Session() as session:
@@ -302,7 +298,7 @@ def test_classify_says_what_is_no_export(exported, run_classify, tmp_path, damag
             file.truncate(100)
     status, out, err = run_classify(folder, exported.files[0])
     assert (status, out) == (1, '') and len(err.splitlines()) == 1
-    assert err.startswith('error: {}'.format(folder))
+    assert err.startswith(f'error: {folder}')
 
 
 def test_classify_says_why_a_folder_is_not_read(exported, run_classify, monkeypatch):

@@ -1,7 +1,4 @@
-"""What goes wrong during a run: kills, signals, full disks, lost data, bad images.
-
-Runs are tiny and in processes of their own (tests/helpers/tiny_runs.py).
-"""
+"""Faults during a run: kills, signals, full disks, lost data, bad images."""
 import fcntl
 import os
 import re
@@ -37,7 +34,7 @@ STEP = 'imagenet_main:run_step'
 
 @pytest.fixture(scope='module')
 def whole(data, tmp_path_factory):
-    """What an undisturbed run leaves."""
+    """The files that an undisturbed run leaves."""
     model = tmp_path_factory.mktemp('whole') / 'model'
     run(data, model, status=0)
     return final_state(model)
@@ -49,8 +46,7 @@ def resume_to_the_same_end(data, model, whole):
     return result
 
 
-def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
-    """Killed or told to stop in one stage after the other, started again each time."""
+def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
     model, log = tmp_path / 'model', ''
     for where, count, how in (
             ('runtime.state:write_atomically', 1, KILL),  # its first file
@@ -72,16 +68,16 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     log += resume_to_the_same_end(data, model, whole).out
     assert 'resuming step 1 at update 3 of 4' in log
     assert 'resuming step 2 at update 4 of 7' in log
-    # Each update was done once: what came before a stop was saved. The first one after a start has
-    # a line only if it takes long.
+    # Each update was done once, because a stop saves. The first update after a start has a line
+    # only if it takes long.
     updates = re.findall('step 2 of 2, classifier, .*update (.) of 7', log)
     assert [update for update in updates if update not in '15'] == list('234' '67')
     assert len(set(updates)) == len(updates)
-    # All but the first, which came before there was a log.
+    # The first stop came before the log was open.
     assert (tmp_path / 'model.log').read_text().count('Stopped by SIG') == 4
     assert not [name for _, _, names in os.walk(str(model)) for name in names if '.tmp' in name]
     assert [row['step'] for row in rows(model)] == ['1', '2']
-    # Only the classifier that a next step would start from is left.
+    # Only the last classifier is left.
     assert checkpoints.recover_latest(str(model / '0_classifier')) is None
     assert checkpoints.recover_latest(str(model / '1_classifier')).endswith('model.ckpt-7')
     # A finished run prints its table and stops.
@@ -90,19 +86,7 @@ def test_interrupted_anywhere_a_run_ends_like_an_undisturbed_one(data, whole, tm
     assert [line.split()[0] for line in tiny_runs.table(again)] == ['step', '1', '2']
 
 
-def test_interrupted_anywhere_a_run_of_unequal_groups_ends_alike(data, tmp_path):
-    """Groups of 2, 1 and 1 classes; interrupted in the steps whose groups differ in size."""
-    model, unequal = tmp_path / 'model', {'first_classes': 2, 'num_increments': 2}
-    run(data, tmp_path / 'whole', status=0, **unequal)
-    run(data, model, (AFTER_UPDATE, 7, TERMINATE), status=TERMINATED, **unequal)  # in step 2
-    run(data, model, ('bic_layer:fit', 2, KILL), status=KILLED, **unequal)  # in step 3
-    run(data, model, status=0, **unequal)
-    assert final_state(model) == final_state(tmp_path / 'whole')
-    assert [row['classes'] for row in rows(model)] == ['2', '3', '4']
-
-
-def test_killed_inside_stage_1_a_run_goes_on_from_its_last_checkpoint(data, whole, tmp_path):
-    """One is due every second here; no signal was given in which to save."""
+def test_a_run_killed_inside_stage_1_resumes_from_its_last_checkpoint(data, whole, tmp_path):
     model = tmp_path / 'model'
     run(data, model, (AFTER_UPDATE, 2, 'import time\ntime.sleep(1.1)'), (AFTER_UPDATE, 4, KILL),
         checkpoint_secs=1, status=KILLED)
@@ -112,8 +96,8 @@ def test_killed_inside_stage_1_a_run_goes_on_from_its_last_checkpoint(data, whol
 
 
 @pytest.mark.parametrize('where', [AFTER_UPDATE, 'exemplar:select'])
-def test_a_folder_lost_during_a_run_is_said_and_not_created_again(data, tmp_path, where):
-    """The log is in it, too."""
+def test_a_folder_lost_during_a_run_is_named_and_not_created_again(data, tmp_path, where):
+    """The log is in that folder."""
     model, moved = tmp_path / 'model', tmp_path / 'moved'
     lose = where, 1, f'os.rename({str(model)!r}, {str(moved)!r})'
     assert_refused(run(data, model, lose, log_file=None), str(model), RESUME)
@@ -124,7 +108,7 @@ def test_a_folder_lost_during_a_run_is_said_and_not_created_again(data, tmp_path
     assert sorted(os.listdir(str(model))) == left
 
 
-def test_a_log_that_was_deleted_is_made_anew(data, tmp_path):
+def test_a_deleted_log_is_created_again(data, tmp_path):
     model, log = tmp_path / 'model', tmp_path / 'model.log'
     result = run(data, model, (AFTER_UPDATE, 3, f'os.remove({str(log)!r})'),
                  ('runtime.evaluation:evaluate_step', 1, TERMINATE), status=TERMINATED)
@@ -142,7 +126,7 @@ def test_a_stage_whose_folder_is_deleted_is_one_line(data, tmp_path):
         '0_classifier', 'deleted during the run')
 
 
-def test_a_folder_in_use_or_of_another_experiment_is_refused(data, whole, tmp_path):
+def test_a_folder_of_another_process_or_experiment_is_refused(data, whole, tmp_path):
     model = tmp_path / 'model'
     model.mkdir()
     (model / 'experiment.json').write_bytes(whole['experiment.json'])
@@ -159,14 +143,14 @@ def test_a_folder_in_use_or_of_another_experiment_is_refused(data, whole, tmp_pa
     assert_refused(run(data, model, log_file=None), 'val.txt: ')
 
 
-def test_faults_of_disk_data_and_memory_leave_a_run_that_goes_on(data, whole, tmp_path):
+def test_a_run_resumes_after_faults_of_disk_data_or_memory(data, whole, tmp_path):
     data = shutil.copytree(data, str(tmp_path / 'data'))
     model, away, train = tmp_path / 'model', str(tmp_path / 'away'), os.path.join(data, 'train')
     begin, end = 'data.pipeline:training_dataset', 'runtime.state:save_step'
     for where, count, code, expected in (
             (AFTER_UPDATE, 3, 'import tensorflow.compat.v1 as tf\n'
              'raise tf.errors.AbortedError(None, None, "stale")',
-             ['lost its session', RESUME]),  # it would go on with images that had their turn
+             ['lost its session', RESUME]),  # the input would have been ahead of the weights
             (begin, 1, 'raise MemoryError', ['out of memory', '--batch_size']),
             (begin, 1, f'os.rename({data!r}, {away!r})', [data + ':', 'gone', RESUME]),
             (end, 1, 'raise OSError(5, "Input/output error", "/there")',
@@ -184,7 +168,7 @@ def test_faults_of_disk_data_and_memory_leave_a_run_that_goes_on(data, whole, tm
     resume_to_the_same_end(data, model, whole)
 
 
-def test_a_full_and_a_read_only_disk_leave_a_run_that_goes_on(data, whole, tmp_path):
+def test_a_run_resumes_after_a_full_or_read_only_disk(data, whole, tmp_path):
     disk = tmp_path / 'disk'
     disk.mkdir()
     if not shutil.which('mount') or subprocess.call(
@@ -206,7 +190,7 @@ def test_a_full_and_a_read_only_disk_leave_a_run_that_goes_on(data, whole, tmp_p
         subprocess.run(['umount', str(disk)], check=True)
 
 
-def test_a_loss_that_is_no_number_stops_with_what_was_seen(data, tmp_path):
+def test_a_nan_loss_ends_the_run_and_names_the_batch(data, tmp_path):
     result = run(data, tmp_path / 'model', learning_rate=1e30)
     assert_refused(result, 'the loss is', 'step 1 of 2', 'epoch ', 'update ', ' of 4',
                    'learning rate 3.125e+28', '--learning_rate')
@@ -217,18 +201,12 @@ def test_a_loss_that_is_no_number_stops_with_what_was_seen(data, tmp_path):
 @pytest.mark.parametrize('decay, expected', [
     (0, ['0_classifier', 'the cross-entropy of ', 'val/']),
     (1e8, ['0_classifier', 'update 1', 'not finite'])])
-def test_weights_spoilt_by_the_last_update_stop_the_run(data, tmp_path, decay, expected):
-    """No loss was computed with them yet."""
+def test_weights_ruined_by_the_last_update_end_the_run(data, tmp_path, decay, expected):
     model = tmp_path / 'model'
     for _ in range(2):
         assert_refused(run(data, model, learning_rate=1e32, weight_decay=decay, train_epochs=1,
                            batch_size=256, lr_boundaries=None), '--learning_rate', *expected)
     assert not (model / '0_step.json').exists()
-
-
-def one_frame_gif(frames=1):
-    frame = b',\0\0\0\0\1\0\1\0\0\2\2D\1\0'
-    return b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0' + frame * frames + b';'
 
 
 def noise(height, width, channels=3, depth=np.uint8):
@@ -240,19 +218,19 @@ GOOD = {
     '1x1': noise(1, 1), '20,000x3': noise(3, 20000), '3x20,000': noise(20000, 3),
     'CMYK': miniatures.CMYK_JPEG, 'gray JPEG': miniatures.GRAY_JPEG,
     '16 bit': noise(20, 30, 3, np.uint16), '16-bit gray': noise(20, 30, 1, np.uint16),
-    'gray with alpha': noise(20, 30, 2), 'alpha': noise(20, 30, 4), 'GIF': one_frame_gif(),
+    'gray with alpha': noise(20, 30, 2), 'alpha': noise(20, 30, 4), 'GIF': miniatures.gif(),
     'JPEG and more': miniatures.JPEG + b'more'}
 BAD = {
     'empty': b'', 'HTML': b'<!DOCTYPE html><html><body>404</body></html>',
     'truncated JPEG': miniatures.JPEG[:-60], 'JPEG without its last bytes': miniatures.JPEG[:-2],
     'JPEG header': miniatures.JPEG[:30], 'truncated PNG': miniatures.PNG[:-30],
-    'PNG header': miniatures.PNG[:8], 'animated GIF': one_frame_gif(2),
+    'PNG header': miniatures.PNG[:8], 'animated GIF': miniatures.gif(2),
     'BMP': b'BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\1\0\0\0\1\0\0\0\1\0\x18\0' + bytes(28)}
 
 
 @pytest.fixture(scope='module')
 def uses():
-    """A function from the bytes of an image to whether each use of it succeeds."""
+    """A function from the bytes of an image to {whether a use of it succeeds}."""
     with tf.Graph().as_default():
         contents, uniform = tf.placeholder(tf.string, []), tf.placeholder(tf.float32, [4])
         operations = []
@@ -261,30 +239,30 @@ def uses():
             operations += [preprocessing.training_image(contents, uniform, settings),
                            preprocessing.evaluation_image(contents, settings)]
         with tf.Session() as session:
-            def try_all(content):
-                found = []
+            def outcomes(content):
+                found = set()
                 for operation in operations:
                     for draw in ([0] * 4, [.999] * 4):
                         try:
                             image = session.run(operation, {contents: content, uniform: draw})
-                            found.append(bool(np.all(np.isfinite(image))))
+                            found.add(bool(np.all(np.isfinite(image))))
                         except tf.errors.OpError:
-                            found.append(False)
+                            found.add(False)
                 return found
-            yield try_all
+            yield outcomes
 
 
 @pytest.mark.parametrize('kind', sorted(GOOD) + sorted(BAD))
-def test_what_the_check_calls_good_trains_and_what_it_calls_bad_does_not(tmp_path, uses, kind):
+def test_exactly_the_images_that_pass_the_check_can_be_trained_on(tmp_path, uses, kind):
     content = GOOD.get(kind, BAD.get(kind))
     (tmp_path / 'image.JPEG').write_bytes(content)
     bad = pipeline.bad_images(np.array([os.fsencode(str(tmp_path / 'image.JPEG'))], object), 1)
     assert bad == ([] if kind in GOOD else [0])
-    assert set(uses(content)) == {kind in GOOD}
+    assert uses(content) == {kind in GOOD}
 
 
 def test_no_damaged_jpeg_that_the_check_calls_good_fails_in_training(uses, tmp_path):
-    """The other direction does not hold: a crop above the place of the damage decodes."""
+    """A damaged image can still train: a crop above the damage decodes."""
     stream = np.random.RandomState(0)
     for i in range(60):
         content = bytearray((miniatures.JPEG, miniatures.PNG, miniatures.CMYK_JPEG)[i % 3])
@@ -294,7 +272,7 @@ def test_no_damaged_jpeg_that_the_check_calls_good_fails_in_training(uses, tmp_p
     good = set(range(60)).difference(pipeline.bad_images(files, 2))
     assert 0 < len(good) < 60
     for i in good:
-        assert all(uses((tmp_path / str(i)).read_bytes())), i
+        assert uses((tmp_path / str(i)).read_bytes()) == {True}, i
 
 
 def test_missing_files_and_folders_are_bad_images(tmp_path):
@@ -330,7 +308,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     assert sorted(re.findall('bad image: (.*): ', result.out)) == [
         os.path.join(data, name) for name in sorted(broken)]
     assert sum(map(int, re.findall('left out: (.) of 28 images', result.out))) == 3
-    # An exemplar that has gone bad since is left out as well.
+    # An exemplar that was damaged later is left out as well.
     record = state.finished_steps(str(tmp_path / 'model'))[0]
     os.truncate(os.path.join(data, record['exemplars'][0][0]), 0)
     run(data, tmp_path / 'model', (before_training, 1, KILL), skip_bad_images=True, status=KILLED)
@@ -358,7 +336,7 @@ def test_a_class_whose_images_are_all_bad_is_an_error():
 
 
 def test_absolute_paths_detours_and_images_in_both_lists(data, tmp_path):
-    """Paths are used as they stand, from the folder of the lists; shared images are warned of."""
+    """Paths are relative to the folder of the lists. Shared images cause a warning."""
     folder = tmp_path / 'lists'
     folder.mkdir()
     (tmp_path / 'data').symlink_to(data)

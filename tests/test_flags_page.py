@@ -9,7 +9,7 @@ def test_page_is_up_to_date():
         assert file.read() == flags_page.page(flags), 'run python tests/tools/flags_page.py'
 
 
-def test_each_flag_says_its_default_in_a_sentence():
+def test_each_flag_states_its_default():
     without_default = {'pretrained', 'export_dir'}
     for flag in imagenet_main.FLAGS.get_key_flags_for_module(imagenet_main):
         meaning = flag.help.partition(' (default: ')[0]

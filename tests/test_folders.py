@@ -1,4 +1,4 @@
-"""Messages about images and lists that are not there."""
+"""Messages about missing folders and lists."""
 import os
 import re
 import subprocess

@@ -47,10 +47,3 @@ def test_a_stop_ends_a_pass(scaled, monkeypatch):
     monkeypatch.setattr(STOP, 'signal_number', 15)
     with pytest.raises(Stopped):
         scaled.forward(in_batches(range(7), 3), 7, factor=2)
-
-
-def test_after_the_with_statement_its_session_is_closed(scaled):
-    with scaled:
-        scaled.forward(in_batches(range(2), 2), 2, factor=1)
-    with pytest.raises(RuntimeError, match='closed'):
-        scaled.forward(in_batches(range(2), 2), 2, factor=1)

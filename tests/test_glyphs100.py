@@ -14,8 +14,8 @@ from data import scripts
 from data.glyphs100 import prepare
 from runtime.errors import UserError
 
-# Licences that let images drawn with a font be distributed.
-LICENCES = {'OFL-1.1', 'Apache-2.0'}
+# Licenses that let images drawn with a font be distributed.
+LICENSES = {'OFL-1.1', 'Apache-2.0'}
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +58,7 @@ def test_typefaces_are_listed_and_openly_licensed(arrays):
         listed = [row['typeface'] for row in rows if row['split'] == split]
         assert listed == list(arrays[split + '_typefaces']) == sorted(set(listed))
     assert len(rows) == 84
-    assert {row['licence'] for row in rows} <= LICENCES
+    assert {row['license'] for row in rows} <= LICENSES
     for row in rows:
         assert row['package'] == '@fontsource/' + row['typeface']
         assert re.match(r'\d+\.\d+\.\d+$', row['version'])
@@ -139,7 +139,7 @@ def test_interrupted_write_is_started_again(few, tmp_path):
 
 
 @pytest.mark.parametrize('damage', ['image', 'list', 'archive'])
-def test_damaged_or_outdated_folder_is_written_anew(few, tmp_path, damage):
+def test_a_damaged_or_outdated_folder_is_written_again(few, tmp_path, damage):
     target = tmp_path / 'images'
     prepare.write_images(str(target))
     whole = set(snapshot(target))

@@ -1,4 +1,4 @@
-"""The flags for devices and threads, and what they make of this machine."""
+"""The flags for devices and threads."""
 import os
 
 import pytest
@@ -13,8 +13,8 @@ from runtime.errors import UserError
 
 @pytest.fixture(autouse=True)
 def flags(monkeypatch):
-    """Parsed flags with their defaults, and an environment that is put back."""
-    monkeypatch.setenv('OMP_NUM_THREADS', 'x')  # so that it is put back even if a test sets it
+    """Parsed flags with their defaults; flags and environment are restored afterwards."""
+    monkeypatch.setenv('OMP_NUM_THREADS', 'x')  # restores it even if a test sets it
     monkeypatch.delenv('OMP_NUM_THREADS')
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(['imagenet_main.py'])
@@ -25,8 +25,8 @@ def test_nothing_is_set_by_default():
     assert machine.session_config() == tf.ConfigProto(allow_soft_placement=True)
 
 
-def test_what_only_looks_takes_no_memory_of_gpus(monkeypatch):
-    """Not --dry_run and --check_data, nor sessions that only decode."""
+def test_dry_runs_and_checks_take_no_gpu_memory(monkeypatch):
+    """Nor do sessions that only decode."""
     with tf.Graph().as_default(), machine.cpu_session() as session:
         assert session._config.device_count == {'GPU': 0}
     configs = []
@@ -73,9 +73,8 @@ def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
         machine.find_replicas(pair, 9)
 
 
-def test_named_gpus_that_are_not_used_bring_a_warning_with_tensorflows_reason(
-        flags, monkeypatch, tmp_path):
-    """Its C++ notes are hidden; here a stand-in for the process that has them said again."""
+def test_a_warning_says_why_tensorflow_uses_none_of_the_named_gpus(flags, monkeypatch, tmp_path):
+    """A fake Python stands in for the process that prints TensorFlow's hidden C++ messages."""
     if machine.num_gpus():
         pytest.skip('there is a GPU')
     assert machine.devices(machine.ONE) == 'the CPU'

@@ -1,4 +1,4 @@
-"""What is said of image files before they are decoded."""
+"""Faults and notes on image files, found without decoding."""
 
 import re
 import struct
@@ -6,7 +6,7 @@ import zlib
 
 import miniatures
 import pytest
-from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG
+from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, gif
 
 from data import image_format
 from data.image_format import ANIMATION, DEPTH, ROTATION, TRANSPARENCY
@@ -24,12 +24,6 @@ def png(depth=8, color=2, *extra):
     header = chunk(b'IHDR', struct.pack('>IIBBBBB', 1, 1, depth, color, 0, 0, 0))
     return (b'\x89PNG\r\n\x1a\n' + header + palette + b''.join(extra)
             + chunk(b'IDAT', zlib.compress(bytes(1 + samples))) + chunk(b'IEND', b''))
-
-
-def gif(frames=1, transparent=False, between=b''):
-    control = b'!\xf9\4' + bytes([transparent, 0, 0, 0, 0])
-    frame = control + b',\0\0\0\0\1\0\1\0\0\2\2D\1\0'
-    return b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0' + between + frame * frames + b';'
 
 
 def exif(orientation, order='>'):
@@ -60,7 +54,7 @@ def test_usable_images_pass(kind):
     (b'\0\0\0\x18ftypheic', 'HEIC'), (b'\0\0\0\x18ftypavif', 'AVIF'),
     (b'\0\0\0\x0cjP  \r\n', 'JPEG 2000'), (gif(2), r'animated GIF \(2 frames'),
     (gif(30, True), 'animated GIF')])
-def test_what_is_not_usable_is_named_for_what_it_is(data, words):
+def test_an_unusable_file_is_named_by_its_format(data, words):
     fault = image_format.image_fault(data)
     assert re.search(words, fault)
     assert 'damaged' not in fault and 'again' not in fault

@@ -5,7 +5,7 @@ import os
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# What each may import from the project, in addition to itself.
+# The project's modules that each may import.
 MAY_IMPORT = {
     'imagenet_main': {'resnet_model', 'bic_layer', 'exemplar', 'data', 'logs', 'runtime'},
     'resnet_model': {'bic_layer', 'data', 'runtime'},
@@ -50,7 +50,7 @@ def imported_modules(path):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module)
-            names.update('{}.{}'.format(node.module, alias.name) for alias in node.names)
+            names.update(f'{node.module}.{alias.name}' for alias in node.names)
     return names
 
 
@@ -67,7 +67,7 @@ def test_imports_run_one_way():
             seen.add(room(path))
             rooms = {room(name) for name in imported_modules(path)}.intersection(MAY_IMPORT)
             wrong = rooms - allowed(path)
-            assert not wrong, '{} imports {}'.format(path, ', '.join(sorted(wrong)))
+            assert not wrong, f'{path} imports {", ".join(sorted(wrong))}'
     assert seen == set(MAY_IMPORT)
 
 

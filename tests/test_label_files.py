@@ -38,5 +38,5 @@ def test_a_wrong_class_order_names_file_and_line(tmp_path, content, expected):
 @pytest.mark.parametrize('name', ['none', '.'])
 def test_no_file_with_a_class_order_is_an_error(tmp_path, name):
     path = str(tmp_path / name)
-    with pytest.raises(UserError, match='--class_order={}: '.format(path)):
+    with pytest.raises(UserError, match=f'--class_order={path}: '):
         label_files.read_class_order(path, 3)

@@ -1,4 +1,4 @@
-"""Folders of images as people have them: read, or refused with what was recognized."""
+"""Layouts of image folders: read, or refused with a message about what was recognized."""
 import os
 
 import pytest
@@ -35,8 +35,9 @@ def refusal(root, **options):
     return str(error.value)
 
 
-@pytest.mark.parametrize('train', ['train', 'Train', 'TRAIN', 'training'])
-@pytest.mark.parametrize('test', ['val', 'Valid', 'validation', 'TEST', 'testing'])
+@pytest.mark.parametrize('train, test', [
+    ('train', 'val'), ('Train', 'Valid'), ('TRAIN', 'TEST'), ('training', 'validation'),
+    ('training', 'testing')])
 def test_two_sides_under_any_name(tmp_path, train, test):
     fill(tmp_path / train)
     fill(tmp_path / test)

@@ -38,7 +38,7 @@ def only(text):
     return run
 
 
-def test_a_resumed_run_is_one_run_and_of_a_step_logged_twice_the_later_wins():
+def test_a_resumed_run_is_one_run_and_the_later_result_of_a_step_counts():
     run = only(OWN)
     assert run.settings.dataset == 'glyphs100' and run.notes == []
     assert run.steps == {1: RESULTS[0], 2: RESULTS[1]}
@@ -66,15 +66,15 @@ def test_step_1_after_later_steps_and_other_settings_begin_a_new_run():
 def test_the_same_settings_on_other_lists_are_a_new_run():
     def begun(test_digest):
         lists = {'train.txt': '0' * 64, 'val.txt': test_digest * 64}
-        return 'settings: {}\n'.format(json.dumps(dict(
-            json.loads(SETTINGS[len('settings: '):]), lists=lists)))
+        settings = dict(json.loads(SETTINGS[len('settings: '):]), lists=lists)
+        return f'settings: {json.dumps(settings)}\n'
 
     run = only(begun('1') + result(1) + begun('1') + result(2))
     assert sorted(run.steps) == [1, 2] and run.lists == '00000000 11111111'
     assert len(log_reader.parse(begun('1') + result(1) + begun('2') + result(2))) == 2
 
 
-def test_a_line_that_cannot_be_read_is_named_and_takes_nothing_else_along():
+def test_an_unreadable_line_is_named_and_the_other_lines_count():
     for damaged in (result(2)[:-5] + '\n', 'result: {"top1": 0.5}\n',
                     result(2).replace('"step": 2', '"step": "x"')):
         run = only(SETTINGS + result(1) + damaged + result(3))

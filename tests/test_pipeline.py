@@ -1,4 +1,4 @@
-"""The input pipeline: which image comes when. An image's grey level tells which one it is."""
+"""The order of images in the input pipeline. The gray level identifies an image."""
 import numpy as np
 import photographs
 import pytest
@@ -18,13 +18,13 @@ def schedule_of(images, batch=4, epochs=5):
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """Ten plain files; the i-th has grey level 20 * i."""
+    """Ten plain files; the i-th has gray level 20 * i."""
     folder = tmp_path_factory.mktemp('plain')
     contents = photographs.encode([np.full((9 + i, 12, 3), 20 * i, np.uint8) for i in range(10)])
     paths = np.empty(10, object)
     for i, content in enumerate(contents):
-        (folder / '{}.png'.format(i)).write_bytes(content)
-        paths[i] = str(folder / '{}.png'.format(i)).encode()
+        (folder / f'{i}.png').write_bytes(content)
+        paths[i] = str(folder / f'{i}.png').encode()
     return paths
 
 
@@ -97,7 +97,7 @@ def test_training_batches_hold_the_images_named(session, files):
 
 
 @pytest.mark.parametrize('start', [1, 3, 12, 13])
-def test_a_stage_goes_on_from_any_update(session, tmp_path, start):
+def test_a_stage_resumes_at_any_update(session, tmp_path, start):
     """The very same pixels as without the interruption."""
     path = tmp_path / 'photograph.png'
     path.write_bytes(photographs.encode([photographs.photograph(30, 20, 0)])[0])
@@ -120,7 +120,7 @@ def test_a_stage_goes_on_from_any_update(session, tmp_path, start):
 @pytest.mark.parametrize('total, local', [(2, 2), (2, 1), (4, 4), (4, 2)])
 @pytest.mark.parametrize('epochs', [2, 5])  # 5: a last batch of 2 images, less than 4 replicas
 def test_replicas_share_each_batch(session, files, total, local, epochs):
-    """What all replicas of all machines get is what one replica would, image for image."""
+    """All replicas of all machines get the images of one replica, in the same order."""
     schedule = schedule_of(10, 8, epochs)
     settings = SETTINGS._replace(batch_size=8)
 
@@ -174,16 +174,6 @@ def test_batches_of_stage_2(session, files, images, batch, full, short):
         expected.append(stream[start:])
     assert [identities(part['image']) for part in parts] == expected
     assert [part['class'].tolist() for part in parts] == expected
-
-
-def test_bad_images_are_found(tmp_path, files):
-    broken = tmp_path / 'broken.png'
-    broken.write_bytes(b'no image')
-    mixed = files.copy()
-    mixed[4], mixed[7] = str(broken).encode(), str(tmp_path / 'missing.png').encode()
-    assert pipeline.bad_images(mixed, 2) == [4, 7]
-    assert pipeline.bad_images(mixed, 2, stop_at_first=True) == [4]
-    assert pipeline.bad_images(files, 2) == []
 
 
 def test_the_graph_does_not_grow_with_the_images():

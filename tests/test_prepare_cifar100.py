@@ -1,4 +1,4 @@
-"""data/cifar100/prepare.py on miniatures of the published archives and of what people have."""
+"""data/cifar100/prepare.py on miniatures of the published archives and of common copies."""
 
 import io
 import os
@@ -73,7 +73,7 @@ def prepared_files(source, target):
 
 @pytest.fixture
 def expected(tmp_path):
-    """What the binary archive gives."""
+    """The files made from the binary archive."""
     files = prepared_files(write(tmp_path / 'b.tar.gz', binary_archive()), tmp_path / 'expected')
     assert len(files) == 303 and files['classes.txt'].decode().split() == NAMES
     return files
@@ -170,7 +170,7 @@ def test_pickle_that_asks_for_more_is_refused(tmp_path, call):
 
 
 def test_unpickler_admits_what_python_2_wrote():
-    """A batch as Python 2 and its NumPy pickled it: protocol 2, byte strings, no _codecs."""
+    """A batch in the form of Python 2's pickle: protocol 2, byte strings, no _codecs."""
     pixels = np.arange(3072, dtype=np.uint8).reshape(1, 3072)
     data = pickle.dumps({'data': pixels, 'fine_labels': [3]}, 3)
     # Protocol 3 differs from what Python 2 wrote in its bytes and text opcodes.

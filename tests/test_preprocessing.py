@@ -1,4 +1,4 @@
-"""Preprocessing: against a bilinear resize in NumPy, and what training draws."""
+"""Preprocessing against a bilinear resize in NumPy, and the random draws of training."""
 import numpy as np
 import oracles
 import photographs
@@ -16,7 +16,7 @@ SIZES = [(375, 500), (500, 375), (333, 499), (257, 641), (256, 256), (101, 67), 
 
 
 class Images:
-    """Both ways of preprocessing in one graph; a whole decoding beside them."""
+    """Both ways of preprocessing in one graph, with a complete decoding."""
 
     def __init__(self, session, settings):
         self.session = session
@@ -40,7 +40,7 @@ def draw(index, count):
 
 
 def check_levels(found, expected):
-    """Within a twentieth of a grey level, JPEG decoded in part or whole."""
+    """Within a twentieth of a gray level."""
     assert found.shape == (224, 224, 3) and found.dtype == np.float32
     assert np.abs(found - (expected - oracles.MEANS)).max() < 0.05
 
@@ -67,22 +67,15 @@ def test_grayscale_photographs(session):
 
 
 def test_the_resize_is_the_legacy_one(session):
-    """Neither pixel centres nor corners are aligned; the oracle agrees with tf.image's default."""
+    """Neither pixel centers nor corners are aligned; the oracle agrees with tf.image's default."""
     image = photographs.photograph(101, 67, 3)
     resized = tf.image.resize_bilinear(image[np.newaxis].astype(np.float32), [385, 256],
                                        align_corners=False)
     np.testing.assert_allclose(session.run(resized)[0], oracles.resize(image, 385, 256), atol=0.01)
 
 
-def test_new_sides_are_truncated_in_single_precision():
-    assert oracles.new_sides(375, 500, 256) == (256, 341)  # 341.33
-    assert oracles.new_sides(333, 499, 256) == (256, 383)  # 383.6, not 384
-    short = [side for side in range(30, 2000) if oracles.new_sides(side, side, 256)[0] == 255]
-    assert short  # float32 falls short of 256 for some sides
-
-
 def test_sides_that_fall_short_in_single_precision(session):
-    """There the central crop lies half a pixel further up; the oracle says where."""
+    """The central crop is then half a pixel higher."""
     images = Images(session, VGG)
     side = next(side for side in range(60, 2000) if oracles.new_sides(side, side, 256)[0] == 255)
     contents, = photographs.encode([photographs.photograph(side, side + 40, 5)])
@@ -92,7 +85,7 @@ def test_sides_that_fall_short_in_single_precision(session):
 
 @pytest.mark.parametrize('form', ['png', 'jpeg'])
 def test_a_crop_as_large_as_the_shorter_side_has_no_black_edge(session, form):
-    """Of 375 pixels resized to 224 single precision leaves 223."""
+    """In single precision, 375 pixels resized to 224 become 223."""
     images = Images(session, VGG._replace(resize_range=(224, 448)))
     for height, width in ((375, 500), (500, 375)):
         contents, = photographs.encode([np.full([height, width, 3], 255, np.uint8)], form)
@@ -107,7 +100,7 @@ DRAWS = [(256, 0, 0), (256, 1, 1), (512, 0, 1), (512, 1, 0), (300, 0.5, 0.3), (4
 
 @pytest.mark.parametrize('form', ['png', 'jpeg'])
 def test_training_image(session, form):
-    """As decoding, resizing, cropping and mirroring the whole image."""
+    """The same pixels as from decoding, resizing, cropping and mirroring the whole image."""
     images = Images(session, VGG)
     for i, (side, vertical, horizontal) in enumerate(DRAWS):
         height, width = SIZES[i % 4] if i % 3 else (120, 90)
@@ -176,14 +169,14 @@ def test_training_draws_of_photographs(session, tmp_path):
 
 @pytest.mark.parametrize('random_flip', [True, False])
 def test_training_draws_of_cifar(session, tmp_path, random_flip):
-    """Padded to 40x40, each of the 81 crops, mirrored or not, standardised."""
+    """Padded to 40x40, each of the 81 crops, mirrored or not, standardized."""
     number = 2000
     image = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
     found = training_draws(session, tmp_path, image, CIFAR._replace(random_flip=random_flip),
                            number)
     padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], 'constant')
     crops = [padded[y:y + 32, x:x + 32] for y in range(9) for x in range(9)]
-    expected = np.array([oracles.standardise(crop) for crop in
+    expected = np.array([oracles.standardize(crop) for crop in
                          crops + [crop[:, ::-1] for crop in crops]])
     probes = expected.reshape(162, -1)[:, ::7]
     nearest = np.argmin([np.abs(probes - crop.ravel()[::7]).max(axis=1) for crop in found], axis=1)
@@ -195,23 +188,23 @@ def test_training_draws_of_cifar(session, tmp_path, random_flip):
 
 
 def test_evaluation_of_cifar(session):
-    """Standardisation alone; the deviation of a plain image counts as 1/sqrt(3072) at least."""
+    """Standardization alone; the deviation of a plain image counts as 1/sqrt(3072) at least."""
     images = Images(session, CIFAR)
     stream = np.random.RandomState(1)
     faint = np.full((32, 32, 3), 7)
     faint[0, 0, 0] = 8
     for image in (stream.randint(0, 256, (32, 32, 3)), np.full((32, 32, 3), 9), faint):
         contents, = photographs.encode([image.astype(np.uint8)])
-        np.testing.assert_allclose(images.evaluate(contents)[0], oracles.standardise(image),
+        np.testing.assert_allclose(images.evaluate(contents)[0], oracles.standardize(image),
                                    atol=1e-3)
 
 
 @pytest.mark.parametrize('height, width', [(33, 40), (31, 20), (47, 9), (1, 32)])
-def test_other_sizes_than_cifars(session, height, width):
-    """The centre of a longer side, a shorter one amid zeros, as TensorFlow has it."""
+def test_images_larger_or_smaller_than_the_crop(session, height, width):
+    """The center of a longer side; zeros around a shorter one. TensorFlow does the same."""
     image = np.random.RandomState(2).randint(0, 256, (height, width, 3)).astype(np.uint8)
     contents, = photographs.encode([image])
-    expected = oracles.standardise(
+    expected = oracles.standardize(
         session.run(tf.image.resize_image_with_crop_or_pad(image, 32, 32)))
     np.testing.assert_allclose(Images(session, CIFAR).evaluate(contents)[0], expected, atol=1e-3)
     in_the_middle = tf.constant([0, 0.5, 0.5, 0.9])

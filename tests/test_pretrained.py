@@ -1,4 +1,4 @@
-"""--pretrained: what the first step starts from, and what it is refused for."""
+"""--pretrained: checkpoints that the first step starts from, and refused ones."""
 import glob
 import os
 import shutil
@@ -28,7 +28,7 @@ def given(tmp_path_factory):
 
 
 def save(folder, variables):
-    """Writes a checkpoint of {name: value}."""
+    """Write a checkpoint of {name: value}."""
     with tf.Graph().as_default(), tf.Session() as session:
         for name, value in variables.items():
             tf.get_variable(name, initializer=value)
@@ -36,12 +36,16 @@ def save(folder, variables):
         tf.train.Saver().save(session, str(folder / 'any.ckpt'))
 
 
-def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(given, tmp_path):
+def copy_before_pruning(model, target):
+    """The fault that copies step 1's classifier folder before its first checkpoint is deleted."""
+    code = f'import shutil\nshutil.copytree({str(model / "0_classifier")!r}, {str(target)!r})'
+    return 'runtime.checkpoints:prune', 2, code
+
+
+def test_the_first_step_starts_from_the_checkpoint_and_resumes_from_its_own(given, tmp_path):
     data, folder = given
     model, stopped = tmp_path / 'model', tmp_path / 'stopped'
-    before_pruning = (
-        'runtime.checkpoints:prune', 2, 'import shutil\nshutil.copytree({!r}, {!r})'.format(
-            str(model / '0_classifier'), str(tmp_path / 'begun')))
+    before_pruning = copy_before_pruning(model, tmp_path / 'begun')
     tiny_runs.run(data, model, before_pruning, pretrained=folder, status=0, **FLAGS)
     there = read_checkpoint(pretrained.find_checkpoint(str(folder)))
     here = read_checkpoint(str(tmp_path / 'begun' / 'model.ckpt-0'))
@@ -73,7 +77,7 @@ def test_the_first_step_starts_from_the_checkpoint_and_goes_on_from_its_own(give
     tiny_runs.run(data, stopped, pretrained=None, eval_only=True, status=0, **FLAGS)
 
 
-def test_what_it_cannot_start_from_is_named(given, tmp_path):
+def test_an_unusable_checkpoint_is_named(given, tmp_path):
     data, folder = given
     model = tmp_path / 'model'
 
@@ -100,7 +104,7 @@ def test_what_it_cannot_start_from_is_named(given, tmp_path):
 
 @pytest.mark.parametrize('official', [False, True])
 def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(given, tmp_path, official):
-    """Also if its variables are called as in TensorFlow's official ResNet."""
+    """Also with the variable names of TensorFlow's official ResNet."""
     _, folder = given
     there = read_checkpoint(pretrained.find_checkpoint(str(folder)))
     if official:
@@ -108,9 +112,7 @@ def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(given, t
         save(folder, {name.replace('resnet/', 'resnet_model/'): value
                       for name, value in there.items()})
     data, model = tiny_runs.make_folder(tmp_path / 'data', num_classes=3), tmp_path / 'model'
-    before_pruning = (
-        'runtime.checkpoints:prune', 2, 'import shutil\nshutil.copytree({!r}, {!r})'.format(
-            str(model / '0_classifier'), str(tmp_path / 'begun')))
+    before_pruning = copy_before_pruning(model, tmp_path / 'begun')
     result = tiny_runs.run(data, model, before_pruning, pretrained=folder, num_classes=3, status=0,
                            **dict(FLAGS, log_file=tmp_path / 'log'))
     scope = 'resnet_model/' if official else 'resnet/'

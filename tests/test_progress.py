@@ -1,4 +1,4 @@
-"""When a line says how far a run is."""
+"""The times and contents of progress lines."""
 import types
 
 import pytest
@@ -56,14 +56,14 @@ def test_a_stage_of_one_update_has_a_line_that_knows_the_time_left(clock, said, 
     assert len(said) == 1 and 'update 1 of 1' in said[0] and 'step left 0:00:00' in said[0]
 
 
-def test_a_stage_2_gone_on_with_knows_its_own_time_left(clock, said):
+def test_a_resumed_stage_2_knows_its_own_time_left(clock, said):
     seconds_of_lines(clock, said, 0.1, 0.5, 200, trains=False)
     assert 'update 100 of 200' in said[0] and 'step left 0:00:50, run left unknown' in said[0]
 
 
 @pytest.mark.parametrize('done', [0, 3])
 def test_training_starts_at_the_update_at_which_its_input_starts(session, clock, done):
-    """Or a session restored from another checkpoint would train on other images."""
+    """A session restored from another checkpoint would train on other images."""
     tf.train.create_global_step()
     for curve in ('losses/total', 'stop'):
         tf.constant(0., name='watched/' + curve)
@@ -79,16 +79,16 @@ def test_training_starts_at_the_update_at_which_its_input_starts(session, clock,
         hook.after_create_session(session, None)
 
 
-def test_a_loss_of_stage_2_that_is_no_number_promises_no_list_of_images(clock, said):
+def test_a_nan_loss_of_stage_2_promises_no_list_of_images(clock, said):
     with pytest.raises(UserError) as error:
         seconds_of_lines(clock, said, 1, 1, 2, trains=False, loss=float('nan'))
     assert 'a stage, epoch 1 of 1, update 1 of 2' in str(error.value)
     assert 'listed above' not in str(error.value) and said == []
 
 
-def test_the_time_left_after_a_restart_is_that_of_the_updates_until_a_step_was_seen(clock):
+def test_the_time_left_after_a_restart_counts_updates_until_a_step_is_finished(clock):
     times = progress.RunTime([1000] * 3)
-    times.trained(10, 1.)  # the end of the first step, then what comes beside it
+    times.trained(10, 1.)  # the end of the first step, then 600 s without updates
     clock[0] += 600
     times.trained(10, 1.)
     assert times.left(1, 990, 0) == pytest.approx((99, 199))

@@ -68,7 +68,7 @@ def test_own_log_with_top1_and_forgetting(run_report):
     assert 'Forgetting: ' in out
 
 
-def test_no_number_is_made_up_for_a_step_that_is_missing(run_report):
+def test_a_missing_step_gets_no_invented_numbers(run_report):
     text = ''.join(line for line in own_log().splitlines(True) if '"step": 2' not in line)
     out, err = run_report(log=text)[1:]
     assert cells(out, 'top-1') == ['90.00', '68.33']
@@ -85,11 +85,11 @@ def test_label_and_title(run_report):
 
 
 def test_the_authors_code_on_the_same_lists(run_report, tmp_path):
-    path = tmp_path / 'theirs.csv'
+    path = tmp_path / 'authors.csv'
     path.write_text('run,kernels,step,classes,top5,top5_uncorrected,beta,gamma\n'
                     'seed 1,TensorFlow 1.5,1,10,91.20,,1.0000,0.0000\n'
                     'seed 1,TensorFlow 1.5,2,20,80.10,70.20,0.9000,0.1000\n')
-    (tmp_path / 'theirs.md').write_text('What was changed.\n')
+    (tmp_path / 'authors.md').write_text('What was changed.\n')
     sizes = {'num_classes': 30, 'classes': (10, 20, 30)}  # top-5 counts from six classes on
     logs = {'a': own_log(**sizes), 'b': own_log(accuracy=.02, seed=2, **sizes)}
     out = run_report('--aggregate', '--reference', str(path), **logs)[1]
@@ -124,6 +124,8 @@ def test_csv_has_one_row_per_step(run_report):
     assert rows[9]['top5'] == '0.7676' and rows[9]['paper_top5'] == '0.732'
     assert rows[9]['published_top5_before'] == '0.6334'
     assert rows[0]['top5_before'] == '' and rows[0]['classes'] == '100'
+    rows = list(csv.DictReader(io.StringIO(run_report('--csv', log=own_log())[1])))
+    assert [row['top5'] != '' for row in rows] == [False, True, True]  # five classes at step 1
 
 
 def test_json_has_everything(run_report):
@@ -160,14 +162,13 @@ def test_flags_that_are_wrong_are_named(capsys, arguments, message):
 
 
 def test_plain_script_starts_without_tensorflow(tmp_path):
-    """As a user calls it, in a terminal that knows ASCII only."""
+    """In a terminal that knows ASCII only."""
     log = tmp_path / 'log'
     log.write_text(own_log().replace('"top5":', '"beta": 0.5, "top5":'), 'utf-8')
-    code = ('import runpy, sys; sys.argv = ["report.py", {!r}]\n'
-            'try:\n    runpy.run_path({!r}, run_name="__main__")\n'
+    code = (f'import runpy, sys; sys.argv = ["report.py", {str(log)!r}]\n'
+            f'try:\n    runpy.run_path({SCRIPT!r}, run_name="__main__")\n'
             'except SystemExit as end:\n    assert end.code == 0, end.code\n'
-            'assert not {{"tensorflow", "matplotlib"}} & set(sys.modules)'
-            .format(str(log), SCRIPT))
+            'assert not {"tensorflow", "matplotlib"} & set(sys.modules)')
     done = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, cwd=str(tmp_path),
                           env=dict(os.environ, PYTHONIOENCODING='ascii'))
@@ -175,7 +176,7 @@ def test_plain_script_starts_without_tensorflow(tmp_path):
     assert 'β' in done.stdout.decode('utf-8')
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+def test_a_reader_that_stops_early_is_not_an_error(tmp_path):
     log = tmp_path / 'log'
     log.write_text(own_log() * 200)
     process = subprocess.Popen([sys.executable, SCRIPT, str(log)], stdout=subprocess.PIPE,
@@ -198,7 +199,7 @@ def test_an_output_that_is_full_is_one_line(tmp_path):
 
 # Names of runs
 
-def test_runs_are_called_by_their_method_and_else_by_their_folder(run_report):
+def test_runs_are_named_by_method_then_folder(run_report):
     out = run_report('--compare', bic=own_log(), plain=own_log(accuracy=.1, distillation=False))[1]
     assert cells(out, 'BiC')[0] == '68.33' and cells(out, 'BiC without KD')[0] == '58.33'
     assert cells(out[out.index('Settings that differ'):], 'BiC without KD') == ['False']
@@ -206,8 +207,9 @@ def test_runs_are_called_by_their_method_and_else_by_their_folder(run_report):
     assert tables.names(list(map(report.summarize, runs))) == ['BiC, a/bic', 'BiC, b/bic']
 
 
-def test_an_older_log_is_compared_by_the_defaults_of_what_it_lacks(run_report):
-    """One seed was for everything."""
+
+def test_missing_settings_of_an_older_log_count_as_their_defaults(run_report):
+    """An older log has no order_seed."""
     new = own_log(seed=2, memory='fixed', resize_range=[], class_order=[], order_seed=1)
     assert 'of 2 runs' in run_report('--aggregate', old=own_log(order_seed=None).replace(
         ', "order_seed": null', ''), new=new)[1]

@@ -1,6 +1,4 @@
-"""The network against NumPy, stage 1's loss term by term, and what is counted of the logits."""
-import collections
-
+"""The network, stage 1 and the metrics against NumPy."""
 import numpy as np
 import oracles
 import pytest
@@ -10,12 +8,10 @@ import resnet_model
 from runtime import results as results_lib
 from runtime import settings as settings_lib
 
-FORMATS = ['channels_last', 'channels_first']
-
 
 @pytest.fixture(scope='module')
 def channels_first_runs():
-    """Whether this TensorFlow build has convolutions over channels_first maps on this machine."""
+    """Whether this TensorFlow build has channels_first convolutions on this machine."""
     with tf.Graph().as_default(), tf.Session() as session:
         outputs = tf.nn.conv2d(tf.ones([1, 1, 3, 3]), tf.ones([1, 1, 1, 1]), [1, 1, 1, 1], 'SAME',
                                data_format='NCHW')
@@ -26,20 +22,13 @@ def channels_first_runs():
             return False
 
 
-@pytest.fixture(params=FORMATS)
-def data_format(request, channels_first_runs):
-    if request.param == 'channels_first' and not channels_first_runs:
-        pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
-    return request.param
-
-
 def network_settings(family, size, **given):
     return settings_lib.Settings('folder', num_classes=given.pop('num_classes', 10), network=family,
                                  resnet_size=size, **given)
 
 
 def assign(session, weights):
-    """Gives the graph's variables of these names these values."""
+    """Initialize the graph's variables, those in `weights` with these values."""
     session.run(tf.global_variables_initializer(), {
         variable.initializer.inputs[1]: weights[variable.op.name]
         for variable in tf.global_variables() if variable.op.name in weights})
@@ -82,21 +71,6 @@ def test_names_shapes_and_number_of_parameters(session, family, size, num_classe
                    for v in tf.trainable_variables(scope + '/')) == trained
 
 
-def test_some_names_written_out(session):
-    """Batch norm, projection, convolution, batch norm, convolution."""
-    resnet_model.network(tf.zeros([1, 64, 64, 3]), network_settings('imagenet', 18), True, 'resnet',
-                         'channels_last')
-    shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
-    assert shapes['resnet/conv2d/kernel'] == [7, 7, 3, 64]
-    assert shapes['resnet/conv2d_1/kernel'] == [1, 1, 64, 64]  # the projection at stride 1
-    assert shapes['resnet/conv2d_2/kernel'] == [3, 3, 64, 64]
-    assert shapes['resnet/conv2d_6/kernel'] == [1, 1, 64, 128]
-    assert shapes['resnet/conv2d_20/kernel'] == [3, 3, 512, 512]
-    assert shapes['resnet/batch_normalization_16/moving_variance'] == [512]
-    assert shapes['resnet/dense/kernel'] == [512, 10]
-    assert 'resnet/conv2d_21/kernel' not in shapes and 'resnet/conv2d/bias' not in shapes
-
-
 def test_initial_values(session):
     resnet_model.network(tf.zeros([1, 32, 32, 3]), network_settings('cifar', 32), True, 'resnet',
                          'channels_last')
@@ -114,16 +88,6 @@ def test_initial_values(session):
         else:
             ones = name.endswith('gamma') or name.endswith('moving_variance')
             np.testing.assert_array_equal(value, np.full(value.shape, 1. if ones else 0.))
-
-
-@pytest.mark.parametrize('data_set, published', [('imagenet100', 1.97), ('imagenet1000', 2.22)])
-def test_initial_weight_decay_is_that_of_the_authors_logs(session, data_set, published):
-    settings = settings_lib.DATASETS[data_set]
-    tf.set_random_seed(settings.seed)
-    resnet_model.network(tf.zeros([1, 32, 32, 3]), settings, True, 'resnet', 'channels_last')
-    decay = resnet_model.weight_decay(settings, 0)
-    session.run(tf.global_variables_initializer())
-    assert session.run(decay) == pytest.approx(published, rel=0.01)
 
 
 def test_initial_values_follow_from_seed_and_name_alone():
@@ -152,54 +116,19 @@ def test_initial_values_follow_from_seed_and_name_alone():
 # -- forward pass -----------------------------------------------------------------------------
 
 
+# TensorFlow 2.15 for CPUs confuses the two layouts if one process pools maps of the same size in
+# both, so no size appears twice.
 @pytest.mark.parametrize('batch_statistics', [True, False])
-@pytest.mark.parametrize('channels, filters, stride, project, bottleneck, side', [
-    (6, 6, 1, False, False, 7), (6, 6, 1, True, False, 8), (6, 12, 2, True, False, 8),
-    (6, 12, 2, True, False, 7), (6, 3, 2, True, True, 8), (12, 3, 1, False, True, 5)])
-def test_block(session, data_format, batch_statistics, channels, filters, stride, project,
-               bottleneck, side):
-    stream = np.random.RandomState(side)
-    images = stream.randn(3, side, side, channels).astype(np.float32)
-    first = data_format == 'channels_first'
-    outputs = resnet_model.block(
-        tf.constant(images.transpose(0, 3, 1, 2) if first else images), filters, stride, project,
-        bottleneck, batch_statistics, 0.9, data_format)
-    values = collections.OrderedDict()
-    for variable in tf.global_variables():
-        shape = variable.shape.as_list()
-        signs = 1 if variable.op.name.endswith('variance') else stream.choice([-1, 1], shape)
-        values[variable.op.name] = signs * stream.uniform(0.3, 1.3, shape)
-    assign(session, values)
-    kernels = [value for name, value in values.items() if 'conv2d' in name]
-    norms = [{part: values['{}/{}'.format(oracles.numbered('batch_normalization', i), part)]
-              for part in oracles.BATCH_NORM} for i in range(3 if bottleneck else 2)]
-    found = session.run(outputs)
-    expected = oracles.block(images, stride, project, norms, kernels, batch_statistics)
-    close(found.transpose(0, 2, 3, 1) if first else found, expected)
-
-
-@pytest.mark.parametrize('batch_statistics', [True, False])
-@pytest.mark.parametrize('family, size, side', [
-    ('imagenet', 18, 64), ('imagenet', 18, 75), ('imagenet', 50, 33), ('cifar', 32, 32),
-    ('cifar', 8, 13)])
-def test_whole_network(session, family, size, side, batch_statistics):
-    check_whole_network(session, family, size, (3, side, side, 3), batch_statistics,
-                        'channels_last')
-
-
-@pytest.mark.parametrize('batch_statistics', [True, False])
-@pytest.mark.parametrize('family, size, side', [('imagenet', 18, 56), ('cifar', 8, 14)])
-def test_channels_first(session, channels_first_runs, family, size, side, batch_statistics):
-    """On maps of sizes of its own: TensorFlow 2.15 for CPUs mixes the two layouts up where one
-    process has a pooling of the same sizes in both."""
-    if not channels_first_runs:
+@pytest.mark.parametrize('data_format, family, size, side', [
+    ('channels_last', 'imagenet', 18, 64), ('channels_last', 'imagenet', 18, 75),
+    ('channels_last', 'imagenet', 50, 33), ('channels_last', 'cifar', 32, 32),
+    ('channels_last', 'cifar', 8, 13), ('channels_first', 'imagenet', 18, 56),
+    ('channels_first', 'cifar', 8, 14)])
+def test_whole_network(session, channels_first_runs, data_format, family, size, side,
+                       batch_statistics):
+    if data_format == 'channels_first' and not channels_first_runs:
         pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
-    check_whole_network(session, family, size, (2, side, side, 3), batch_statistics,
-                        'channels_first')
-
-
-def check_whole_network(session, family, size, shape, batch_statistics, data_format):
-    images = np.random.RandomState(shape[1]).uniform(-2, 2, shape).astype(np.float32)
+    images = np.random.RandomState(side).uniform(-2, 2, (3, side, side, 3)).astype(np.float32)
     weights = oracles.random_weights(family, size, 10, seed=1)
     outputs = resnet_model.network(tf.constant(images), network_settings(family, size),
                                    batch_statistics, 'resnet', data_format)
@@ -207,36 +136,6 @@ def check_whole_network(session, family, size, shape, batch_statistics, data_for
     for found, expected in zip(session.run(outputs), oracles.forward(
             images, weights, family, size, batch_statistics)):
         close(found, expected)
-
-
-@pytest.mark.parametrize('training', [True, False])
-def test_channels_first_equals_channels_last(channels_first_runs, training):
-    if not channels_first_runs:
-        pytest.skip('this build of TensorFlow has no channels_first convolution without a GPU')
-    images = np.random.RandomState(3).uniform(-2, 2, (3, 16, 16, 3)).astype(np.float32)
-    found = []
-    for data_format in FORMATS:
-        with tf.Graph().as_default(), tf.Session() as session:
-            outputs = resnet_model.network(tf.constant(images), network_settings('cifar', 14),
-                                           training, 'resnet', data_format)
-            assign(session, oracles.random_weights('cifar', 14, 10, seed=2))
-            found.append(session.run(outputs))
-    for last, first in zip(*found):
-        close(first, last)
-
-
-@pytest.mark.parametrize('kernel, side, differ', [(3, 8, True), (7, 8, True), (7, 64, True),
-                                                  (3, 7, False)])
-def test_explicit_padding_is_not_same(session, kernel, side, differ):
-    """SAME pads an even input on one side more; explicit padding looks at the kernel alone."""
-    images = np.random.RandomState(4).randn(2, side, side, 3).astype(np.float32)
-    found = resnet_model.conv2d(tf.constant(images), 5, kernel, 2, 'channels_last')
-    session.run(tf.global_variables_initializer())
-    variable, = tf.global_variables()
-    same = tf.nn.conv2d(tf.constant(images), variable, [1, 2, 2, 1], 'SAME')
-    found, same, values = session.run([found, same, variable])
-    close(found, oracles.conv(images, values, 2))
-    assert (np.abs(found - same).max() > 0.1) == differ
 
 
 @pytest.mark.parametrize('decay', [0.997, 0.9])
@@ -256,12 +155,6 @@ def test_moving_statistics_of_the_first_layer(session, decay):
         np.testing.assert_allclose(
             session.run(variable), decay * weights[name + part] + (1 - decay) * batch, rtol=1e-4,
             atol=1e-6)
-
-
-def test_nothing_moves_on_moving_statistics(session):
-    resnet_model.network(tf.zeros([1, 8, 8, 3]), network_settings('cifar', 8), False, 'resnet',
-                         'channels_last')
-    assert tf.get_collection(tf.GraphKeys.UPDATE_OPS) == []
 
 
 # -- stage 1 ----------------------------------------------------------------------------------
@@ -318,29 +211,18 @@ class Stage1:
         return values_by_name(self.session)
 
 
-STEPS = [(0, None), (1, None), (2, (0.6, -0.4)), (2, None), (3, (1.7, 0.5)), (4, (0.39, -0.46))]
-
-
-@pytest.mark.parametrize('step, bias', STEPS)
-@pytest.mark.parametrize('temperature', [2., 1.])
-def test_loss_and_gradient(monkeypatch, session, step, bias, temperature):
-    stage = Stage1(monkeypatch, session, step, bias, temperature=temperature)
-    check_loss_and_gradient(stage, [M] * (step + 1), bias, temperature)
-
-
-# Groups of 5, 3 and 2 classes: the number of new classes is not that of the group learned last.
+# Groups of 5, 3 and 2 classes: the new group is not as large as the one before it.
 UNEQUAL = {'first_classes': 5, 'classes_per_increment': 3}
 UNEQUAL_SIZES = [5, 3, 2]
 
 
-@pytest.mark.parametrize('step, bias', [(0, None), (1, None), (2, (0.6, -0.4)), (2, None)])
-def test_loss_and_gradient_of_unequal_groups(monkeypatch, session, step, bias):
-    stage = Stage1(monkeypatch, session, step, bias, **UNEQUAL)
-    check_loss_and_gradient(stage, UNEQUAL_SIZES[:step + 1], bias, 2.)
-
-
-def check_loss_and_gradient(stage, sizes, bias, temperature):
-    """`sizes`: of the groups so far; `bias`: of the last but one."""
+@pytest.mark.parametrize('groups, step, bias, temperature', [
+    ({}, 0, None, 2.), ({}, 1, None, 2.), ({}, 2, (0.6, -0.4), 2.), ({}, 2, None, 2.),
+    ({}, 3, (1.7, 0.5), 1.), ({}, 4, (0.39, -0.46), 2.), (UNEQUAL, 0, None, 2.),
+    (UNEQUAL, 1, None, 2.), (UNEQUAL, 2, (0.6, -0.4), 2.), (UNEQUAL, 2, None, 2.)])
+def test_loss_and_gradient(monkeypatch, session, groups, step, bias, temperature):
+    stage = Stage1(monkeypatch, session, step, bias, temperature=temperature, **groups)
+    sizes = (UNEQUAL_SIZES if groups else [M] * G)[:step + 1]
     old, seen = sum(sizes[:-1]), sum(sizes)
     student, teacher = np.split(stage.logits.astype(np.float64), 2, axis=1)
     total, ce, kd, wd, gradient = stage.run([stage.spec.loss] + [stage.watched('losses/' + name)
@@ -356,25 +238,9 @@ def check_loss_and_gradient(stage, sizes, bias, temperature):
         target = oracles.correct(target, bias[0], bias[1], old - sizes[-2])
     expected_kd = oracles.distillation(target, student[:, :old], temperature) if old else 0
     assert kd == pytest.approx(expected_kd, rel=1e-5)
-    exact = oracles.classifier_gradient(student, teacher, stage.classes, sizes, bias, temperature)
-    np.testing.assert_allclose(gradient[:, :C], exact, atol=1e-5 * np.abs(exact).max())
-    np.testing.assert_allclose(gradient[:, :C], oracles.finite_differences(loss, student),
-                               atol=1e-5 * np.abs(exact).max())
+    expected = oracles.finite_differences(loss, student)
+    np.testing.assert_allclose(gradient[:, :C], expected, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_array_equal(gradient[:, C:], np.zeros((BATCH, C)))  # nothing to the teacher
-
-
-@pytest.mark.parametrize('step, bias', STEPS)
-def test_unseen_classes_have_no_influence_on_the_loss(monkeypatch, session, step, bias):
-    stage = Stage1(monkeypatch, session, step, bias)
-    old, seen = step * M, (step + 1) * M
-    changed = stage.logits.copy()
-    changed[:, seen:C] = 1e6
-    changed[:, C + old:] = -1e6  # the stored network knows the old classes alone
-    loss, gradient = stage.run([stage.spec.loss, stage.gradient])
-    loss_changed, gradient_changed = stage.run([stage.spec.loss, stage.gradient], changed)
-    assert loss == loss_changed
-    np.testing.assert_array_equal(gradient, gradient_changed)
-    np.testing.assert_array_equal(gradient[:, seen:], 0 * gradient[:, seen:])
 
 
 @pytest.mark.parametrize('step', [1, 2, 4])
@@ -391,8 +257,10 @@ def test_without_distillation_the_loss_is_cross_entropy(monkeypatch, session, st
     [(step, {}, G / (step + 1)) for step in range(G)]
     + [(0, UNEQUAL, C / 5), (1, UNEQUAL, C / 8), (2, UNEQUAL, 1)]))
 def test_weight_decay(monkeypatch, session, step, groups, share):
-    """1e-4 * G/(t+1), of unequal groups C/s_t, times half the squared norm of all but batch norm's
-    variables of this network."""
+    """Equal groups: 1e-4 * G/(t+1) times half the squared norm. Unequal groups: C/s_t for G/(t+1).
+
+    Batch norm's variables and the stored network have none.
+    """
     stage = Stage1(monkeypatch, session, step, **groups)
     values, factor = stage.values(), 1e-4 * share
     tensor = stage.watched('losses/wd')
@@ -408,35 +276,14 @@ def test_weight_decay(monkeypatch, session, step, groups, share):
             assert gradient is None, name
 
 
-def test_weight_decay_of_a_real_network(session):
-    settings = network_settings('cifar', 8, num_increments=5, weight_decay=2e-4)
-    for scope in ('resnet', 'store_resnet'):
-        resnet_model.network(tf.zeros([1, 8, 8, 3]), settings, True, scope, 'channels_last')
-    weights = oracles.random_weights('cifar', 8, 10, seed=6)
-    assign(session, weights)
-    decayed = [value for name, value in weights.items() if 'batch_norm' not in name]
-    assert len(decayed) == 12  # the first kernel, 3 blocks of 3, the dense layer's two
-    expected = 2e-4 * 5 / 2 * sum((value.astype(np.float64) ** 2).sum() / 2 for value in decayed)
-    assert session.run(resnet_model.weight_decay(settings, 1)) == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize('step', [0, 2])
-def test_learning_rate_in_the_graph(monkeypatch, session, step):
-    """At every boundary and one update before and after."""
-    stage = Stage1(monkeypatch, session, step, images=14417)
-    borders = [int(14417 / 256 * epoch) for epoch in (30, 60, 80, 90)]
-    for update in [0] + [border + i for border in borders for i in (-1, 0, 1)]:
-        tf.train.get_global_step().load(update, session)
-        assert session.run(stage.watched('monitors/lr')) == pytest.approx(
-            oracles.rate(update, 14417, 256, (30, 60, 80, 90), 0.1), rel=1e-6)
-
-
 def test_momentum(monkeypatch, session):
     """v <- 0.9 v + gradient; w <- w - rate * v. The gradient is the weight decay's alone here."""
     stage = Stage1(monkeypatch, session, 1, weight_decay=0.5, batch_size=1, learning_rate_batch=1,
                    train_epochs=1, lr_boundaries=(0.02, 0.04), images=100)
     start, factor = stage.values(), 0.5 * G / 2
-    for _ in range(6):
+    for update in range(6):
+        assert session.run(stage.watched('monitors/lr')) == pytest.approx(
+            oracles.rate(update, 100, 1, (0.02, 0.04), 0.1))
         stage.run(stage.spec.train_op)
     end = stage.values()
     for name in DECAYED:
@@ -451,44 +298,6 @@ def test_momentum(monkeypatch, session):
         if name.startswith('store_resnet/') or 'batch_norm' in name:
             np.testing.assert_array_equal(end[name], value)
     assert not [name for name in end if name.startswith('store_resnet') and 'Momentum' in name]
-
-
-def test_both_networks_start_from_the_classifier_before(tmp_path):
-    """That checkpoint also has momentum and a stored network; momentum starts from zero."""
-    stream = np.random.RandomState(7)
-    weights = oracles.random_weights('cifar', 8, C, seed=8)
-    with tf.Graph().as_default(), tf.Session() as session:
-        for name, value in weights.items():
-            tf.get_variable(name, initializer=value)
-            tf.get_variable(name + '/Momentum', initializer=stream.randn(*value.shape))
-            tf.get_variable('store_' + name, initializer=stream.randn(*value.shape))
-        tf.get_variable('global_step', initializer=np.int64(5000))
-        session.run(tf.global_variables_initializer())
-        start = tf.train.Saver().save(session, str(tmp_path / 'model.ckpt'), 5000)
-    settings = network_settings('cifar', 8, num_classes=C, num_increments=G)
-    images = stream.randn(4, 8, 8, 3).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.train.create_global_step()
-        spec = resnet_model.classifier_fn(
-            tf.constant(images), tf.constant([0, 1, 2, 3]), 'train',
-            {'settings': settings, 'step': 1, 'schedule': settings_lib.schedule(settings, 100),
-             'start': start, 'teacher_bias': None, 'data_format': 'channels_last'})
-        session.run(tf.global_variables_initializer())
-
-        before = values_by_name(session)
-        for name, value in weights.items():
-            np.testing.assert_array_equal(before[name], value)
-            np.testing.assert_array_equal(before['store_' + name], value)
-        assert before['global_step'] == 0
-        momenta = [name for name in before if name.endswith('/Momentum')]
-        assert len(momenta) == len(tf.trainable_variables('resnet/'))
-        for name in momenta:
-            assert not before[name].any()
-        session.run(spec.train_op)
-        after = values_by_name(session)
-    for name in weights:  # statistics move as well; the stored network does not
-        assert (after[name] != weights[name]).any(), name
-        np.testing.assert_array_equal(after['store_' + name], weights[name])
 
 
 # -- evaluation -------------------------------------------------------------------------------
@@ -512,20 +321,8 @@ def test_metrics_of_logits(session):
                 oracles.cross_entropy(corrected.astype(np.float64), labels), rel=1e-5)}
 
 
-def test_no_correction_is_beta_1_and_gamma_0(session):
-    stream = np.random.RandomState(10)
-    logits = tf.constant(stream.randn(300, 6).astype(np.float32))
-    labels = tf.constant(stream.randint(0, 6, 300).astype(np.int32))
-    without, with_one = session.run([resnet_model.image_metrics(logits, labels, None, 2),
-                                     resnet_model.image_metrics(logits, labels, (1., 0.), 2)])
-    for name in without:
-        np.testing.assert_array_equal(without[name], with_one[name])
-        if name.endswith('_before'):
-            np.testing.assert_array_equal(without[name], with_one[name[:-len('_before')]])
-
-
-@pytest.mark.parametrize('seen', [1, 2, 4, 5, 6])
-def test_top_k_is_of_the_seen_classes_at_most(session, seen):
+@pytest.mark.parametrize('seen', [1, 5, 6])
+def test_top_k_counts_seen_classes_only(session, seen):
     logits = np.random.RandomState(seen).randn(50, seen).astype(np.float32)
     labels = np.full(50, seen - 1, np.int32)
     outputs = session.run(resnet_model.image_metrics(
@@ -534,31 +331,8 @@ def test_top_k_is_of_the_seen_classes_at_most(session, seen):
     assert outputs['top5'].all() == (seen <= 5)
 
 
-@pytest.mark.parametrize('step', [0, 1, 3])
-def test_unseen_classes_have_no_influence_on_metrics_or_bias(monkeypatch, session, step):
-    monkeypatch.setattr(resnet_model, 'network', lambda images, *_: (images, images))
-    settings = settings_lib.Settings('folder', num_classes=C, num_increments=G)
-    stream, seen = np.random.RandomState(step), (step + 1) * M
-    logits = stream.randn(40, C).astype(np.float32)
-    changed = logits.copy()
-    changed[:, seen:] = 1e6
-    labels = stream.randint(0, seen, 40)
-    for outputs in ('evaluation', 'bias') if step else ('evaluation',):
-        found = [session.run({
-            name: value for name, value in resnet_model.predictions(
-                {'image': tf.constant(fed), 'class': tf.constant(labels, tf.int32)}, settings, step,
-                'channels_last', 'moving', outputs, (0.5, 0.1) if step else None).items()
-            if name != 'features'}) for fed in (logits, changed)]
-        for name in found[0]:
-            np.testing.assert_array_equal(found[0][name], found[1][name])
-        if outputs == 'evaluation':
-            assert found[0]['predicted'].max() < seen
-            assert found[0]['predicted_before'].tolist() == logits[:, :seen].argmax(1).tolist()
-
-
 @pytest.mark.parametrize('step, first_new', [(1, 5), (2, 8)])
 def test_the_newest_of_unequal_groups_is_corrected(monkeypatch, session, step, first_new):
-    """In what is counted, and in what stage 2 fits beta and gamma on."""
     monkeypatch.setattr(resnet_model, 'network', lambda images, *_: (images, images))
     settings = settings_lib.Settings('folder', num_classes=C, **UNEQUAL)
     stream, seen, bias = np.random.RandomState(15), sum(UNEQUAL_SIZES[:step + 1]), (0.5, -0.7)
@@ -575,21 +349,3 @@ def test_the_newest_of_unequal_groups_is_corrected(monkeypatch, session, step, f
         oracles.cross_entropy(corrected, labels), rel=1e-5)
     np.testing.assert_array_equal(fitted['logits'][:, 1:], logits[:, first_new:seen])
     assert fitted['label'].tolist() == np.maximum(labels - first_new + 1, 0).tolist()
-
-
-@pytest.mark.parametrize('batch_norm', ['batch', 'moving'])
-def test_statistics_of_a_pass_without_training(session, batch_norm):
-    settings = network_settings('cifar', 8, num_classes=C, num_increments=G)
-    stream = np.random.RandomState(11)
-    images, labels = stream.randn(5, 8, 8, 3).astype(np.float32), np.array([0, 1, 2, 3, 3])
-    outputs = resnet_model.predictions(
-        {'image': tf.constant(images), 'class': tf.constant(labels, tf.int32)}, settings, 1,
-        'channels_last', batch_norm, 'evaluation')
-    weights = oracles.random_weights('cifar', 8, C, seed=12)
-    assign(session, weights)
-    found = session.run(outputs)
-    features, logits = oracles.forward(images, weights, 'cifar', 8, batch_norm == 'batch')
-    close(found['features'], features)
-    for i in range(5):
-        assert found['cross_entropy'][i] == pytest.approx(
-            oracles.cross_entropy(logits[i:i + 1, :2 * M], labels[i:i + 1]), rel=1e-4)

@@ -12,24 +12,8 @@ from runtime import results as results_lib
 from runtime import settings as settings_lib
 
 
-def test_confusion_and_accuracy_by_group():
-    settings = settings_lib.Settings('folder', num_classes=6, num_increments=3)
-    stream = np.random.RandomState(13)
-    labels, predicted = stream.randint(0, 6, 100), stream.randint(0, 6, 100)
-    found = results_lib.confusion(predicted, labels, 2, settings)
-    assert found.dtype == np.int64
-    assert found.tolist() == [[int(np.sum((labels == i) & (predicted == j))) for j in range(6)]
-                              for i in range(6)]
-    assert results_lib.group_top1(predicted, labels, (0, 2, 4, 6)).tolist() == pytest.approx(
-        [np.mean(predicted[labels // 2 == g] == labels[labels // 2 == g]) for g in range(3)])
-    many = settings._replace(num_classes=1200)  # 400 a group: the groups are counted
-    found = results_lib.confusion(predicted * 200, labels * 200, 2, many)
-    assert found.tolist() == [[int(np.sum((labels // 2 == i) & (predicted // 2 == j)))
-                               for j in range(3)] for i in range(3)]
-
-
 def image_outputs(labels, predicted):
-    """As Frozen.forward returns them: top-5 is always right, nothing is corrected."""
+    """Outputs of Frozen.forward: top-5 is always right, nothing is corrected."""
     right = np.ones(len(labels), bool)
     return {'class': labels, 'top5': right, 'top5_before': right, 'predicted': predicted,
             'predicted_before': predicted, 'cross_entropy': np.ones(len(labels), np.float32)}
@@ -59,7 +43,7 @@ def test_classes_of_unequal_size_have_a_mean_over_classes(labels, unequal, said)
         assert 'top-1 50.00%' in lines[0] and 'top-5' not in lines[0]
 
 
-def test_accuracy_by_groups_of_unequal_size():
+def test_accuracy_and_confusion_by_groups_of_unequal_size():
     settings = settings_lib.Settings('folder', num_classes=7, first_classes=4,
                                      classes_per_increment=2)
     labels = np.array([0, 3, 3, 1, 4, 5, 5, 6])

@@ -1,7 +1,6 @@
 """The image sets of a step."""
 import numpy as np
 import oracles
-import tiny_runs
 from test_lists import make_split, mixed_lines
 
 from data import samples as samples_lib
@@ -37,18 +36,3 @@ def test_test_samples_are_the_groups_so_far_each_in_list_order(tmp_path):
                 for i, (_, label) in enumerate(test) if order.index(label) in group]
     assert samples.indices.tolist() == expected
     assert samples.class_indices.tolist() == [order.index(test[i][1]) for i in expected]
-
-
-def test_eval_only_shows_the_counts_of_the_run(tmp_path):
-    """Not of a plan, which has the image that was left out."""
-    data = tiny_runs.make_folder(tmp_path / 'data')
-    (tmp_path / 'data' / 'train' / '1_0.png').write_bytes(b'no image')
-    flags = dict(memory_per_class=0, bias_correction=False, keep_checkpoints=True)
-    result = tiny_runs.run(data, tmp_path / 'model', skip_bad_images=True, **flags)
-    assert result.status == 0, result.err
-    trained = tiny_runs.table(result.out)
-    assert sorted(line.split()[2] for line in trained[1:]) == ['19', '20']
-    result = tiny_runs.run(data, tmp_path / 'model', eval_only=True, memory_per_class=0,
-                           bias_correction=False)
-    assert result.status == 0, result.err
-    assert tiny_runs.table(result.out) == trained

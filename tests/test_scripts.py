@@ -55,7 +55,7 @@ def test_a_link_to_nothing_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize('fails_at', range(1, 5))
-def test_stopped_in_between_the_next_call_goes_through(tmp_path, monkeypatch, fails_at):
+def test_after_a_stop_in_between_the_next_call_succeeds(tmp_path, monkeypatch, fails_at):
     scripts.write_lists(str(tmp_path), TEST, TEST, classes=['cat'])
     written, write_file = [], scripts.write_file
 
@@ -110,7 +110,7 @@ def test_file_system_without_locks(tmp_path, monkeypatch, capsys, number):
     monkeypatch.setattr(fcntl, 'flock', refuse)
     with scripts.target_folder(str(tmp_path)):
         scripts.write_lists(str(tmp_path), TRAIN, TEST)
-    assert 'warning: {}'.format(tmp_path) in capsys.readouterr().out
+    assert f'warning: {tmp_path}' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('folder', ['file', 'file/below', '/proc/none'])

@@ -14,7 +14,7 @@ UPDATE, EVALUATION = 'stage 1 without teacher', 'evaluation'
 
 @pytest.fixture(scope='module')
 def layouts(tmp_path_factory):
-    """What the check computes of the small network in one layout."""
+    """The numbers of the check for the small network, in one layout."""
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(['imagenet_main.py'])
         imagenet_main.tf.disable_v2_behavior()
@@ -25,7 +25,7 @@ def layouts(tmp_path_factory):
 
 @pytest.fixture
 def check(layouts, monkeypatch, tmp_path, said):
-    """Runs the driver's --self_check with these numbers; `change` gets those stored, to change."""
+    """A function that runs --self_check with these numbers; `change` may edit the stored ones."""
     monkeypatch.setattr(self_check, 'all_numbers', lambda here, has_gpu: layouts)
     monkeypatch.setattr(self_check, 'update_speed', lambda *_: 10.)
     monkeypatch.setattr(self_check, 'SECONDS', 0.)
@@ -62,17 +62,17 @@ def test_passes_here_and_says_so_last(check):
 def test_a_number_that_differs_is_named_with_both_values_and_the_tolerance(check, name, place):
     def change(stored):
         stored[name][place] += 0.01 * max(map(abs, stored[name]))
-        changed.append('{:.7g}'.format(stored[name][place]))
+        changed.append(f'{stored[name][place]:.7g}')
 
     changed = []
     with pytest.raises(UserError) as error:
         check(change)
     text = str(error.value)
     assert text.startswith('self check failed: ') and name in text and text.count('\n') == 0
-    assert 'stored {}, found '.format(changed[0]) in text and 'tolerance' in text
+    assert f'stored {changed[0]}, found ' in text and 'tolerance' in text
 
 
-def test_no_number_is_not_taken_for_the_right_one(layouts):
+def test_nan_fails_the_check(layouts):
     (layout, found), = layouts.items()
     broken = dict(found, **{EVALUATION + ', features': [float('nan')] * 2})
     with pytest.raises(UserError, match=EVALUATION + ', features.*found nan'):

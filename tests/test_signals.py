@@ -27,7 +27,7 @@ def request_(monkeypatch):
 
 @pytest.mark.parametrize('number', signals.StopRequest.SIGNALS)
 def test_a_signal_sent_twice_is_one_request(request_, capfd, number):
-    """To the process and its group, as `timeout` does, or again by a batch system."""
+    """`timeout` signals the process and its group; batch systems may repeat a signal."""
     stop, ends = request_
     for _ in range(2):
         os.kill(os.getpid(), number)
@@ -47,7 +47,7 @@ def test_only_a_second_ctrl_c_ends_at_once(request_, monkeypatch):
 
 
 def test_an_ignored_signal_stays_ignored():
-    """As nohup sets SIGHUP."""
+    """For example SIGHUP under nohup."""
     before = {number: signal.signal(number, signal.SIG_IGN)
               for number in signals.StopRequest.SIGNALS}
     signals.StopRequest().install()
@@ -72,7 +72,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
     assert result.status == 130 and result.err == signals.ANSWER.decode()
 
 
-def test_what_ends_a_run_stands_in_the_log_when_the_terminal_is_gone(data, tmp_path):
+def test_the_log_says_what_ended_a_run_whose_terminal_is_gone(data, tmp_path):
     no_terminal = 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n'
     run(data, tmp_path / 'model', (AFTER_UPDATE, 3, no_terminal + TERMINATE), status=TERMINATED)
     assert f'Stopped by SIGTERM. {RESUME.capitalize()}' in (tmp_path / 'model.log').read_text()

@@ -73,7 +73,7 @@ def test_a_damaged_newest_record_counts_as_not_finished(tmp_path, said, how):
 
 @pytest.mark.parametrize('how', ['cut', 'missing'])
 def test_a_record_lost_before_a_later_one_is_an_error(tmp_path, how):
-    """Its checkpoints are pruned: it can be neither evaluated again nor left out of the table."""
+    """Its checkpoints are gone, so that it cannot be evaluated again."""
     write_steps(tmp_path, 3)
     path = str(tmp_path / '0_step.json')
     os.remove(path) if how == 'missing' else damage(path, how)
@@ -81,7 +81,7 @@ def test_a_record_lost_before_a_later_one_is_an_error(tmp_path, how):
         state.finished_steps(str(tmp_path))
 
 
-def test_the_record_of_another_step_is_not_taken(tmp_path, said):
+def test_the_record_of_another_step_is_ignored(tmp_path, said):
     write_steps(tmp_path, 2)
     os.replace(str(tmp_path / '0_step.json'), str(tmp_path / '1_step.json'))
     write_steps(tmp_path, 1)

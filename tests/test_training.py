@@ -5,17 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 import tiny_runs
 from made_checkpoints import read_checkpoint
-
-from runtime import training
 
 NO_ESTIMATOR = 'data.folders:find', 1, (
     'from runtime import training\ntraining.HAS_ESTIMATOR = False')
 
 
-def test_a_session_trains_as_the_estimator_does_and_resumes(data, tmp_path):
+def test_a_session_trains_like_the_estimator_and_resumes(data, tmp_path):
     """The same files and bytes, from scratch and after a stop in the middle of step 2."""
     one, other = tmp_path / 'estimator', tmp_path / 'session'
     flags = {'keep_checkpoints': True}
@@ -41,13 +38,6 @@ def test_without_an_estimator_one_device_trains(data, tmp_path, flags):
     tiny_runs.assert_refused(
         result, '--num_gpus=2' if 'num_gpus' in flags else 'TF_CONFIG', '1.15 to 2.15')
     assert not os.path.exists(str(tmp_path / 'model'))
-
-
-def test_stands_for_the_estimator():
-    if training.HAS_ESTIMATOR:
-        assert training.TRAIN == tf.estimator.ModeKeys.TRAIN
-    spec = training._Spec(training.TRAIN, 1, 2)
-    assert (spec.mode, spec.loss, spec.train_op) == ('train', 1, 2)
 
 
 def test_importing_the_driver_prints_nothing():

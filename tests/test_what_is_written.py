@@ -1,4 +1,4 @@
-"""What a run writes: log, summary, class names, predictions, exemplars after the last step."""
+"""Outputs of a run: log, summary, class names, predictions, exemplars after the last step."""
 import json
 import os
 import re
@@ -12,7 +12,7 @@ from runtime import LOG, state
 from runtime import results as results_lib
 
 
-def test_classes_and_predictions_can_be_read_beside_the_confusion_matrices(data, tmp_path):
+def test_classes_and_predictions_are_written_next_to_the_confusion_matrices(data, tmp_path):
     data, model = shutil.copytree(data, str(tmp_path / 'data')), tmp_path / 'model'
     with open(os.path.join(data, 'classes.txt'), 'w', encoding='utf-8') as file:
         file.write('ant\nbee, wild\ncat\u2028\u0085a\ndö g\n')
@@ -35,7 +35,7 @@ def test_classes_and_predictions_can_be_read_beside_the_confusion_matrices(data,
                 matrix[int(row['class']), int(row[name])] += 1
             confusion = np.load(str(model / f'confusion{suffix}_{step}.npy'))
             assert confusion.tolist() == matrix.tolist()
-    # Afterwards, too, of the step whose classifier is there.
+    # --eval_only writes them for the step that has a classifier.
     written = (model / 'predictions_2.csv').read_bytes()
     for step in (1, 2):
         (model / f'predictions_{step}.csv').unlink()
@@ -50,7 +50,7 @@ def test_the_log_of_a_run_and_its_summary(data, tmp_path):
     model = tmp_path / 'model'
     result = run(data, model, log_file=None, train_epochs=1, status=0)
     log = (model / 'run.log').read_text()
-    # What is for programs is in the file only.
+    # Lines for programs are in the file only.
     assert log.count('settings: {') == 1 and log.count('result: {') == 2
     assert 'settings: {' not in result.out and 'result: {' not in result.out
     assert set(result.out.splitlines()) < set(log.splitlines())
@@ -93,7 +93,7 @@ def test_a_number_that_is_missing_is_left_out_of_the_log(said):
     assert said[1] == 'test by group: step 1 of 2, top-1 50.00% (25.00% uncorrected)'
 
 
-def test_names_that_are_not_one_a_label_are_said_and_not_used(data, tmp_path):
+def test_class_names_are_ignored_unless_each_label_has_one(data, tmp_path):
     data, model = shutil.copytree(data, str(tmp_path / 'data')), tmp_path / 'model'
     with open(os.path.join(data, 'classes.txt'), 'w') as file:
         file.write('ant\nbee\n')
@@ -103,8 +103,8 @@ def test_names_that_are_not_one_a_label_are_said_and_not_used(data, tmp_path):
     assert not (model / 'predictions_1.csv').exists()
 
 
-def figures(path):
-    """The lines of a log without what a clock decided."""
+def untimed_lines(path):
+    """The lines of a log without times and speeds."""
     with open(path) as file:
         text = file.read()
     text = re.sub(r'(, \d+ images/s)?, step left .*|( took|^finished in) \d.*', '', text,
@@ -122,11 +122,11 @@ def test_exemplars_after_the_last_step_are_stored_on_request_and_change_nothing(
     run(data, published, status=0)
     assert end(published)['exemplars'] == []
     run(data, stored, store_last=True, status=0)
-    # M/s = 16/4 = 4 a class, a quarter of it for validation.
+    # M/s = 16/4 = 4 per class, a quarter of them for validation.
     assert [len(own) for own in end(stored)['exemplars']] == [3] * 4
     assert end(stored)['results'] == end(published)['results']
-    # The same seed gives the same figures, here in another process and folder.
-    first, second = (figures(f'{model}.log') for model in (published, stored))
+    # The same seed gives the same results in another process and folder.
+    first, second = (untimed_lines(f'{model}.log') for model in (published, stored))
     assert first == second and len([line for line in first if line[:10] == 'progress: ']) > 10
     # A finished run stores them afterwards; nothing is trained again.
     result = run(data, published, store_last=True, status=0)

@@ -2,11 +2,11 @@
 
     python data/celeb10000/prepare.py FOLDER_OR_ARCHIVE ...
 
-A source holds one folder per person, at any depth: MS-Celeb-1M in one of its cleaned forms,
-VGGFace2, CASIA-WebFace. Folders are linked, never copied; only the chosen images of an archive are
-extracted. Under --target: faces/ (faces2/ for a second source, and so on), train.txt, val.txt (the
-test images) and classes.txt. The label of a person is the rank of the folder's path among the
-chosen ones. See README.md.
+A source holds one folder per person, at any depth: a cleaned version of MS-Celeb-1M, VGGFace2 or
+CASIA-WebFace. Folders are linked, never copied. Only the chosen images of an archive are extracted.
+Under --target: faces/ (faces2/ for a second source, and so on), train.txt, val.txt (the test
+images) and classes.txt. The label of a person is the rank of the folder's path among the chosen
+ones. See README.md.
 """
 
 import collections
@@ -72,14 +72,14 @@ def choose(people, num_classes, min_images, seed):
 
 
 def class_names(chosen):
-    """Return the people's folders without faces/, or with it if two sources share a folder name."""
+    """Return the people's folders, without faces/ unless two sources share a folder name."""
     names = [person.split('/', 1)[1] for person in chosen]
     return names if len(set(names)) == len(names) else chosen
 
 
 def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
             min_images=MIN_IMAGES, seed=SEED, skip_bad_images=False):
-    """Make the images and the lists under `target`; the order of the sources counts.
+    """Make the images and the lists under `target`. The order of the sources matters.
 
     Returns the training list and the test list, [(path under target, label)]. Raises UserError,
     naming the file; no list is written then.

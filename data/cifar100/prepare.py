@@ -33,7 +33,7 @@ FILES = ('train', 'test', 'train.bin', 'test.bin')
 
 
 class BatchUnpickler(pickle.Unpickler):
-    """Reads a pickled batch: dicts, lists, strings and arrays, and nothing that could run."""
+    """Reads a pickled batch: only dicts, lists, strings and arrays, so that no code can run."""
 
     def find_class(self, module, name):
         known = {('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype}
@@ -87,7 +87,7 @@ def read(source):
     for where, name, data in batch_files(source):
         try:
             batches[name.split('.')[0]] = read_batch(name, data)
-        except Exception as error:  # a damaged pickle fails in every way there is
+        except Exception as error:  # a damaged pickle can raise anything
             reason = str(error).split('\n')[0]
             raise UserError(f'{where}: not the file of CIFAR-100 with that name '
                             f'({type(error).__name__}: {reason}). Download it again.') from None
@@ -143,7 +143,7 @@ def prepare(source, target, per_class=PER_CLASS):
                       if not archives.is_whole(os.path.join(target, path))]
             archives.write_pngs(target, [paths[index] for index in wanted], images[wanted],
                                 progress.add)
-            # By label, and within one in the published order.
+            # By label, then in the published order.
             lists.append([(paths[index], labels[index])
                           for index in np.argsort(labels, kind='stable')])
         progress.print_line()

@@ -1,4 +1,4 @@
-"""Finds the classes in a folder of images, in the layouts that people download or export."""
+"""Finds the classes in a folder of images, in common layouts of downloads and exports."""
 
 import collections
 import os
@@ -11,7 +11,7 @@ from runtime.errors import UserError
 TRAIN_NAMES = ('train', 'training')
 TEST_NAMES = ('val', 'valid', 'validation', 'test', 'testing')
 UNLABELED_NAMES = ('pred', 'unlabeled', 'unlabelled')
-# A single folder of this name below a class, as in Tiny ImageNet, holds the class's images.
+# A single folder with one of these names below a class holds its images, as in Tiny ImageNet.
 IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img', 'pictures', 'photos', 'jpg', 'jpeg', 'png')
 JUNK = ('__macosx', '@eadir', '$recycle.bin', 'lost+found')
 ANNOTATIONS = 'val_annotations.txt'  # Tiny ImageNet's: image, WordNet ID, box
@@ -33,7 +33,7 @@ def label_order(names):
 
 
 class Folder:
-    """A folder and all that is in it, sorted by name, except hidden folders and circular links.
+    """A folder and its contents, sorted by name, except hidden folders and circular links.
 
     path: relative to the root, '' for the root. images, others: names of files. folders: Folders.
 
@@ -86,7 +86,7 @@ class Folder:
         return [below for folder in self.folders for below in [folder, *folder.all_below()]]
 
     def inner(self):
-        """Return this folder, or the one inside that holds the folders of the classes or sides."""
+        """Return this folder, or the inner one that holds the folders of the classes or sides."""
         if self.images or len(self.folders_with_images) != 1:
             return self
         only, = self.folders_with_images
@@ -94,7 +94,7 @@ class Folder:
         return self if is_side or only.images else only.inner()
 
     def image_folder(self):
-        """Return this folder, or its only one with images if named such as images/ or test/."""
+        """Return this folder, or its only one with images if that has a name such as images/."""
         if not self.images and len(self.folders_with_images) == 1:
             only, = self.folders_with_images
             if only.images and only.name.lower() in (*IMAGE_FOLDERS, *TRAIN_NAMES, *TEST_NAMES,
@@ -103,7 +103,7 @@ class Folder:
         return self
 
     def is_flat(self):
-        """Return whether images lie here, or in one folder such as images/, without classes."""
+        """Return whether there are images here, or in a folder such as images/, but no classes."""
         own = self.inner().image_folder()
         return bool(own.images) and not own.folders_with_images
 
@@ -111,7 +111,7 @@ class Folder:
 class Layout:
     """Reads the classes of the folder `root`.
 
-    notes: lines that say what was recognized and what was left out.
+    notes: lines about what was recognized and what was left out.
     skipped: paths of files next to the images that are not images.
     """
 
@@ -121,7 +121,7 @@ class Layout:
         self._tree = Folder(root, '', None, self.notes)
 
     def read(self):
-        """Return the Classes. Raises UserError if the layout is not one that is read."""
+        """Return the Classes. Raises UserError if the layout is not supported."""
         base = self._tree.inner()
         for folder in base.with_parents():
             if set(CUB_FILES) <= set(folder.others):
@@ -297,18 +297,19 @@ class Layout:
 
 
 def _sides(folders):
-    """Return {Folder: 'train', a name of TEST_NAMES or 'unlabeled'} of those that are sides."""
+    """Return {Folder: 'train', a name in TEST_NAMES or 'unlabeled'} of the folders that are sides.
+    """
     exact = {folder: _side([folder.name.lower()]) for folder in folders}
     exact = {folder: side for folder, side in exact.items() if side}
     if set(exact.values()) - {'unlabeled'}:
         return exact
-    # As in seg_train and seg_test, but a class may be called test_tube: only if all are so.
+    # Accept seg_train and seg_test only if all names are like that: a class may be test_tube.
     loose = {folder: _side(re.split('[^a-z]+', folder.name.lower())) for folder in folders}
     return loose if all(loose.values()) and 'train' in loose.values() else {}
 
 
 def _side(words):
-    """Return the side that a folder with these words in its name is; None for a class."""
+    """Return the side of a folder with these words in its name; None for a class."""
     if set(words).intersection(TRAIN_NAMES):
         return 'train'
     unlabeled = 'unlabeled' if set(words).intersection(UNLABELED_NAMES) else None

@@ -1,4 +1,4 @@
-"""Write the lists of a folder of your own images: what to train on, what to test on.
+"""Write the training and test lists for a folder of your own images.
 
     python data/folder/prepare.py DIR
 
@@ -26,7 +26,7 @@ from data.folder import layouts  # noqa: E402
 from runtime import files  # noqa: E402
 from runtime.errors import UserError  # noqa: E402
 
-NUM_MEASURED = 20  # images whose sizes decide which network is suggested
+NUM_MEASURED = 20  # images whose sizes determine the suggested network
 
 
 def undecodable_images(root, paths):
@@ -42,7 +42,7 @@ def undecodable_images(root, paths):
 
 
 def digests_of_copies(root, paths):
-    """Return {path: a digest} of the images that may have a copy: those of equal size."""
+    """Return {path: digest} of the images that may have a copy, because another has their size."""
     by_size = collections.defaultdict(list)
     for path in paths:
         by_size[os.path.getsize(os.path.join(root, path))].append(path)
@@ -57,8 +57,8 @@ def digests_of_copies(root, paths):
 def split(classes, test_share, seed, digests):
     """Split {class: paths} into training and test images, each as {class: sorted paths}.
 
-    Identical images stay on one side. Without any, the test images are the first of each shuffled
-    class. The stream takes the classes in text order, whatever their labels.
+    Identical images stay on one side. If there are none, the test images are the first of each
+    shuffled class. The random stream takes the classes in text order, not in label order.
     """
     train, test, stream = {}, {}, np.random.RandomState(seed)
     in_test = {}  # digest -> side of the images with it, in any class
@@ -95,7 +95,7 @@ def warn_of_copies(lists, digests):
 
 
 def print_unexpected_labels(classes, left_out):
-    """Print where labels are not what the names of the class folders suggest."""
+    """Print a line if labels differ from what the names of the class folders suggest."""
     order = layouts.label_order(classes + left_out)
     for label, name in enumerate(classes):
         if order[label] != name:
@@ -112,12 +112,13 @@ def print_unexpected_labels(classes, left_out):
 def suggested_flags(num_classes, fewest, sizes):
     """Return flags for a small data set.
 
-    With r = 0.2 and P = 5, a class has one image for the bias correction at the last step. The
-    number of groups G is such that a class has its G*P exemplars and images held out.
+    With r = 0.2 and P = 5, each class has one image for the bias correction at the last step. The
+    number of groups G is chosen so that each class has G*P images: its exemplars and validation
+    images.
 
     Args:
         num_classes: C.
-        fewest: the number of training images that each class has at least.
+        fewest: number of training images of the smallest class.
         sizes: (height, width) of some images, in pixels.
     """
     groups, text = scripts.increments(num_classes, min(10, fewest // 5))
@@ -149,7 +150,7 @@ def check_folders(root, target, overwrite):
 def parse_arguments(argv):
     """Return the parsed command line. Raises UserError if a value is out of range."""
     parser = scripts.argument_parser(__doc__)
-    parser.add_argument('folder', metavar='DIR', help='the folder of the class folders')
+    parser.add_argument('folder', metavar='DIR', help='the folder with the class folders')
     parser.add_argument('--target', metavar='FOLDER', help='folder for the lists, with absolute '
                         'paths in them, for images on a read-only disk (default: DIR)')
     parser.add_argument('--test_share', type=float, default=0.2, metavar='SHARE',

@@ -1,9 +1,9 @@
 """Write the embedded data set glyphs100 as images, or remake it from the typefaces.
 
-    python data/glyphs100/prepare.py [TARGET]       # images and lists, as the training reads them
+    python data/glyphs100/prepare.py [TARGET]       # images and lists for training
     python data/glyphs100/prepare.py --fonts DIR    # glyphs100.npz, from the fonts in DIR
 
-Only the second needs Pillow; see README.md in this folder.
+Only the second command needs Pillow. See README.md.
 """
 
 import argparse
@@ -40,7 +40,8 @@ CAP_HEIGHT = 17
 MARGIN = 1
 SUPERSAMPLING = 8
 
-# The lock of a folder of these images; in a finished one, the digest of the archive.
+# The lock file of a folder of these images. Once the folder is complete, it holds the digest of the
+# archive.
 MARKER = 'glyphs100.sha256'
 
 
@@ -63,8 +64,8 @@ def write_images(target):
     """Write the data set as PNG files and lists, unless an earlier call did.
 
     Under `target`: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),
-    classes.txt with the character of each label, and at last train.txt and val.txt. Of processes
-    that do this at the same time one writes and the others wait.
+    classes.txt with the character of each label, and at last train.txt and val.txt. If several
+    processes call this at the same time, one writes and the others wait.
 
     Returns whether the images were written. Raises UserError if `target` holds something else or
     the archive is unreadable, OSError from the file system.
@@ -85,7 +86,7 @@ def write_images(target):
             return False
         lists = []
         for split, part in (('train', 'train'), ('val', 'test')):
-            # 'U+0041': on some file systems a and A are one.
+            # 'U+0041', because some file systems do not distinguish a from A.
             entries = [(f'{split}/U+{character:04X}/{typeface}.png', label)
                        for label, character in enumerate(arrays['characters'])
                        for typeface in arrays[part + '_typefaces']]
@@ -98,7 +99,7 @@ def write_images(target):
 
 
 def _is_complete(target, digest):
-    """Return whether `target` came from this archive and has lost none of its files since."""
+    """Return whether `target` was written from this archive and has all of its files."""
     try:
         lines = []
         for name in (MARKER, 'train.txt', 'val.txt'):

@@ -1,9 +1,9 @@
-"""Prepare the images and list files from ImageNet (ILSVRC-2012), in any of its forms.
+"""Prepare the images and list files of ImageNet (ILSVRC-2012), from any of its archives.
 
     python data/imagenet/prepare.py ILSVRC2016_CLS-LOC.tar.gz
     python data/imagenet/prepare.py ILSVRC2012_img_train.tar ILSVRC2012_img_val.tar \\
         ILSVRC2012_devkit_t12.tar.gz
-    python data/imagenet/prepare.py FOLDER ...      # holding images, or archives of them
+    python data/imagenet/prepare.py FOLDER ...      # with images or archives
 
 Under --target: train/nXXXXXXXX/, val/nXXXXXXXX/, train.txt, val.txt (the test images), classes.txt,
 and imagenet100/ and imagenet100_random/ with lists of 100 classes over the same images. The label
@@ -37,7 +37,7 @@ VAL_PER_CLASS = 50
 SUBSETS = {'imagenet100': range(100),
            'imagenet100_random': np.random.RandomState(1993).permutation(1000)[:100]}
 WNID = r'n[0-9]{8}'
-WAITING = '.unsorted'  # validation images whose class is not known yet
+WAITING = '.unsorted'  # folder of validation images whose class is still unknown
 
 _ARCHIVE = re.compile(r'\.(tar|tar\.gz|tgz|zip)$')
 # The Hugging Face copy has the class at the end of the name.
@@ -83,7 +83,7 @@ def image_place(path):
     """Return the split, class (None if the path does not tell) and name of an image.
 
     For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). Return None if the file at `path`, in
-    a folder or in an archive, is neither a training nor a validation image.
+    a folder or an archive, is not a training or validation image.
     """
     folder, _, name = path.rpartition('/')
     if not image_format.is_image_name(name):
@@ -113,7 +113,7 @@ def refuse_tiny(path):
 class Target:
     """The target folder, and the classes learned from the sources so far.
 
-    `bad`: {path of an unusable image under the target: its source and what is wrong}.
+    `bad`: {path of an unusable image under the target: its source and fault}.
     """
 
     def __init__(self, path, synsets, total=None):

@@ -30,7 +30,7 @@ class Worker:
 
     def __init__(self, python, case, package):
         self.version = subprocess.check_output([
-            python, '-c', 'import {0}; print({0}.__version__)'.format(package)],
+            python, '-c', f'import {package}; print({package}.__version__)'],
             stderr=subprocess.DEVNULL, universal_newlines=True).strip()
         self._process = subprocess.Popen(
             [python, os.path.join(HERE, 'update_worker.py'), case, package],
@@ -62,8 +62,9 @@ def environments():
 def _rows(name):
     case, title, batch, count = CASES[name]
     if not os.path.exists(TORCH):
-        return [measure.Row('training update, {}: not measured, no {}'.format(
-            title, os.path.relpath(TORCH, ROOT)), '-', '-', '-', '>= 1')]
+        missing = os.path.relpath(TORCH, ROOT)
+        return [measure.Row(f'training update, {title}: not measured, no {missing}',
+                            '-', '-', '-', '>= 1')]
     workers = [Worker(TORCH, case, 'torch')]
     workers += [Worker(python, case, 'tensorflow') for python in environments()]
     for worker in workers:
@@ -75,10 +76,9 @@ def _rows(name):
                for of_worker in zip(*turns)]
     for worker, (wall, cpu) in list(zip(workers, medians))[1:]:
         rows.append(measure.Row(
-            'training update, {}, batch {}: PyTorch {} against TensorFlow {}'.format(
-                title, batch, workers[0].version, worker.version),
-            *['{:.1f} images/s, {:.1f} s CPU per 1,000'.format(
-                batch / seconds[0], 1000 * seconds[1] / batch)
+            f'training update, {title}, batch {batch}: PyTorch {workers[0].version} against '
+            f'TensorFlow {worker.version}',
+            *[f'{batch / seconds[0]:.1f} images/s, {1000 * seconds[1] / batch:.1f} s CPU per 1,000'
                 for seconds in (medians[0], (wall, cpu))],
             medians[0][0] / wall, '>= 1'))
     for worker in workers:

@@ -67,7 +67,7 @@ class _Reader:
                 tf.read_file(file), uniform)[0, 0], 1).batch(len(files)).repeat()
             options = tf.data.Options()
             if hasattr(options.experimental_optimization, 'inject_prefetch'):
-                # Or TensorFlow 2 would work ahead while the clock stands.
+                # Otherwise TensorFlow 2 works ahead between the measured turns.
                 options.experimental_optimization.inject_prefetch = False
             self._all = tf.data.make_one_shot_iterator(dataset.with_options(options)).get_next()
         self._session = tf.Session(graph=graph, config=tf.ConfigProto(
@@ -112,7 +112,7 @@ def _rows(options):
     seconds = dict(zip(functions, measure.best(readers, TURNS, measure.time.process_time)))
     rate = {name: COUNT / value for name, value in seconds.items()}
     rows = []
-    # The central crop is most of an image, so that less can be left out: no figure is asked for.
+    # The central crop is most of an image, so less can be left out: there is no target.
     for kind, share, targets in zip(kinds, shares, (('>= 1.5', '>= 0.75'), ('> 1', '-'))):
         for other, item, target in (
                 ('plain ' + kind, f'one core; {share:.2%} of pixels within 1 gray level',

@@ -76,7 +76,7 @@ class Updates:
         self.teacher = teacher and channels_last(Network(network, size, num_classes)).eval()
         self.old, self.seen, self.temperature = old, seen, temperature
         batch_norm_parameters = [parameter for name, parameter in self.network.named_parameters()
-                      if 'norm' in name]
+                                 if 'norm' in name]
         decayed = [parameter for name, parameter in self.network.named_parameters()
                    if 'norm' not in name]
         # The optimizer adds the gradient of weight decay, which is the fastest way in PyTorch.

@@ -32,12 +32,19 @@ PNG = base64.b64decode(  # 16x12, RGB
     SbXhlegIdBKJ8cD4hfsLSRoAV6kN/Xn3hDgAAAAASUVORK5CYII=''')
 
 
-def numbered(picture, number):
-    """Return the same image with `number` as a JPEG comment or after the end of the PNG."""
+def gif(frames=1, transparent=False, between=b''):
+    """Return a GIF of 1x1 pixels; `between`: blocks between its header and its frames."""
+    control = b'!\xf9\4' + bytes([transparent, 0, 0, 0, 0])
+    frame = control + b',\0\0\0\0\1\0\1\0\0\2\2D\1\0'
+    return b'GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0' + between + frame * frames + b';'
+
+
+def numbered(image, number):
+    """Return the same image with `number` as a JPEG comment or after the end of a PNG or GIF."""
     note = f'{number:08d}'.encode()
-    if picture[:2] == b'\xff\xd8':
-        return picture[:2] + b'\xff\xfe\x00\x0a' + note + picture[2:]
-    return picture + note  # decoders ignore bytes after the end of a PNG
+    if image[:2] == b'\xff\xd8':
+        return image[:2] + b'\xff\xfe\x00\x0a' + note + image[2:]
+    return image + note  # decoders ignore bytes after the end
 
 
 def tar(members, mode='w', **options):

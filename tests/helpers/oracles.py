@@ -132,23 +132,6 @@ def classifier_loss(student, teacher, labels, sizes, bias=None, temperature=2.):
     return lam * distillation(teacher, student[:, :old], temperature) + (1 - lam) * ce
 
 
-def classifier_gradient(student, teacher, labels, sizes, bias=None, temperature=2.):
-    """Return d classifier_loss / d student: float64 [batch, C], 0 for unseen classes."""
-    old, seen, n = sum(sizes[:-1]), sum(sizes), len(labels)
-    gradient = np.zeros(student.shape)
-    lam = old / float(seen)
-    p = softmax(student[:, :seen])
-    p[np.arange(n), labels] -= 1
-    gradient[:, :seen] = (1 - lam) * p / n
-    if old:
-        target = teacher[:, :old]
-        if bias is not None:
-            target = correct(target, bias[0], bias[1], old - sizes[-2])
-        difference = softmax(student[:, :old] / temperature) - softmax(target / temperature)
-        gradient[:, :old] += lam * difference / temperature / n
-    return gradient
-
-
 def finite_differences(function, point):
     """Return the central differences of a scalar function of an array."""
     step = 1e-5
@@ -396,7 +379,7 @@ def central_crop(image):
     return resized[y:y + 224, x:x + 224]
 
 
-def standardise(image):
+def standardize(image):
     """Standardize an image: mean 0, deviation 1 (at least 1/sqrt(number of values))."""
     image = np.asarray(image, np.float64)
     return (image - image.mean()) / max(image.std(), 1 / np.sqrt(image.size))

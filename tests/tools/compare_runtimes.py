@@ -2,11 +2,11 @@
 
     python tests/tools/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python ...
 
-The first one is the reference. Each interpreter runs `figures` below on weights and images drawn by
-NumPy. It computes features and logits on moving and on batch statistics, the losses of stage 1 at
-the third step (with a corrected teacher), all gradients, all variables after one update, and beta
-and gamma after stage 2. The script prints the largest difference in each, as a share of the largest
-value, and fails if one is above 1e-4.
+The first one is the reference. Each interpreter runs `compute_results` below on weights and images
+drawn by NumPy. It computes features and logits on moving and on batch statistics, the losses of
+stage 1 at the third step (with a corrected teacher), all gradients, all variables after one update,
+and beta and gamma after stage 2. The script prints the largest difference in each, as a share of
+the largest value, and fails if one is above 1e-4.
 """
 import argparse
 import os
@@ -19,7 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path[:0] = [ROOT, os.path.join(ROOT, 'tests', 'helpers')]
 
 
-def figures():
+def compute_results():
     """Compute everything that is compared: {name: float array}."""
     import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
     import runtime.quiet_import  # noqa: F401, I001
@@ -89,7 +89,7 @@ def figures():
 
 
 def compare(first, second):
-    """Print the differences between two results of `figures`; return the largest."""
+    """Print the differences between two results of `compute_results`; return the largest."""
     print(f"TensorFlow {first['TensorFlow']} and {second['TensorFlow']}")
     if sorted(first) != sorted(second):
         sys.exit(f'they have different variables: {sorted(set(first) ^ set(second))}')
@@ -112,7 +112,7 @@ def main():
     arguments = parser.parse_args()
     import numpy as np
     if arguments.write:
-        np.savez(arguments.write, **figures())
+        np.savez(arguments.write, **compute_results())
         return
     if len(arguments.python) < 2:
         parser.error('name at least two interpreters, one per environment')

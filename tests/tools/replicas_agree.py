@@ -72,7 +72,7 @@ def main():
                                              'task': {'type': 'worker', 'index': index}})
         for index in range(2)])
     names = list(accuracies)
-    print('| | {} |\n|{}'.format(' | '.join(names), ' --- |' * (len(names) + 1)))
+    print('| |', ' | '.join(names), '|\n|' + ' --- |' * (len(names) + 1))
     outside = []
     for column in accuracies['seed 1']:
         values = [accuracies[name][column] for name in names]
