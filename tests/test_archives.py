@@ -131,7 +131,7 @@ TWO_BLOCKS = tar({'a': b'x' * 512, 'b': b'y' * 512})
     flipped(TWO_BLOCKS, 1027),  # a header in the middle, which the standard library takes for
     TWO_BLOCKS[:1024],  # the end, as it takes the border between two members
     flipped(gzip.compress(TWO_BLOCKS), 40), flipped(gzip.compress(TWO_BLOCKS), -5)],
-    ids=['empty', 'HTML', 'no archive', 'gzip of text', 'header', 'end missing', 'gzip', 'checksum'])
+    ids=['empty', 'HTML', 'noise', 'gzip of text', 'header', 'end missing', 'gzip', 'checksum'])
 def test_damaged_archive_is_named(tmp_path, data):
     with pytest.raises(UserError, match='page.tar: damaged or truncated') as error:
         contents(write(tmp_path / 'page.tar', data))

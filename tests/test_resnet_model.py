@@ -253,6 +253,18 @@ def test_without_distillation_the_loss_is_cross_entropy(monkeypatch, session, st
     assert not [v for v in tf.global_variables() if v.op.name.startswith('store_resnet')]
 
 
+def test_weight_decay_leaves_out_batch_norm_and_the_stored_network(session):
+    settings = network_settings('cifar', 8, num_increments=5, weight_decay=2e-4)
+    for scope in ('resnet', 'store_resnet'):
+        resnet_model.network(tf.zeros([1, 8, 8, 3]), settings, True, scope, 'channels_last')
+    weights = oracles.random_weights('cifar', 8, 10, seed=6)
+    assign(session, weights)
+    decayed = [value for name, value in weights.items() if 'batch_norm' not in name]
+    assert len(decayed) == 12  # the first kernel, 3 blocks of 3, the dense layer's two
+    expected = 2e-4 * 5 / 2 * sum((value.astype(np.float64) ** 2).sum() / 2 for value in decayed)
+    assert session.run(resnet_model.weight_decay(settings, 1)) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize('step, groups, share', (
     [(step, {}, G / (step + 1)) for step in range(G)]
     + [(0, UNEQUAL, C / 5), (1, UNEQUAL, C / 8), (2, UNEQUAL, 1)]))
