@@ -188,6 +188,8 @@ def main(arguments=None):
         line = error
         if isinstance(error, OSError):
             line = f'{error.filename or "the output"}: {error.strerror}'
+            if not error.filename:  # or Python would try to write the rest at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print('error:', ' '.join(str(line).split()), file=sys.stderr)
         return 1
     for note in notes:

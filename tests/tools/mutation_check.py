@@ -202,9 +202,9 @@ MUTATIONS = (
         ('never mirrored', 'flip = uniform[3] < 0.5', 'flip = uniform[3] < 0.', 'photographs'),
         ('padding of 3 for CIFAR', 'CIFAR_PAD = 1 / 8', 'CIFAR_PAD = 1 / 10', 'cifar'),
         ('CIFAR: the corner of a larger image', 'tf.maximum(shape - wanted, 0) // 2',
-         'tf.maximum(shape - wanted, 0)', 'cifar'),
+         'tf.maximum(shape - wanted, 0)', 'larger_or_smaller'),
         ('CIFAR: a smaller image in the corner', 'before = missing // 2', 'before = missing',
-         'cifar'))
+         'larger_or_smaller'))
     + mutations_of(
         'data/pipeline.py', 'pipeline',
         ('one order for all epochs', 'self._seed + [epoch]', 'self._seed + [0]', 'epoch'),
