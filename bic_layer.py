@@ -21,7 +21,7 @@ from runtime import checkpoints
 from runtime.signals import STOP
 
 MOMENTUM = 0.9
-EPOCHS_FACTOR = 2  # stage 2 has twice the epochs of stage 1, and its boundaries are doubled
+EPOCHS_FACTOR = 2  # times the epochs and boundaries of the classifier stage
 GAMMA_PENALTY = 0.1  # times gamma^2 / 2; nothing on beta (the authors' code, not in the paper)
 USUAL_BETA = 0.25, 4.
 BETA, GAMMA = 'bias_opt/beta', 'bias_opt/gamma'
@@ -34,7 +34,7 @@ def correct(logits, beta, gamma, num_new):
 
 
 def compact_logits(logits, labels, num_new):
-    """Reduce frozen logits to what stage 2 needs: one number stands for all old classes.
+    """Reduce frozen logits to what the stage needs: one number stands for all old classes.
 
     With q the corrected logits, CE = log sum_all exp(q_k) - q_label. Old classes have q_k = z_k for
     every beta and gamma, so their part of the sum is one constant, S = sum_old exp(z_k):
@@ -69,11 +69,11 @@ def compact_logits(logits, labels, num_new):
 def stored_batches(schedule, batch_norm):
     """Return which batches go through the frozen network; their logits are stored in this order.
 
-    Stage 2 reads its images unshuffled, over and over, and cuts this stream into batches. With
-    'moving' statistics an image always has the same logits, so each image is stored once. With
-    'batch' statistics (the authors' code, not in the paper) its logits depend on its batch, so each
-    distinct batch is stored. Full batches repeat after lcm(images, batch) / batch of them. The
-    stage may end with a short batch, which is stored last.
+    The bias-correction stage reads its images unshuffled, over and over, and cuts this stream into
+    batches. With 'moving' statistics an image always has the same logits, so each image is stored
+    once. With 'batch' statistics (the authors' code, not in the paper) its logits depend on its
+    batch, so each distinct batch is stored. Full batches repeat after lcm(images, batch) / batch of
+    them. The stage may end with a short batch, which is stored last.
 
     Args:
         schedule: the stage's Schedule.
@@ -116,7 +116,7 @@ def _loss(logits, labels, constants, beta, gamma):
 
 
 def fit(classifier, validation, schedule, settings, directory, machine, progress):
-    """Run stage 2: train beta and gamma on the validation set, with the network frozen.
+    """Train beta and gamma on the validation split, with the network frozen (section 4).
 
     Args:
         classifier: the step's Frozen, whose passes compute resnet_model.predictions.

@@ -19,9 +19,9 @@ import bic_layer
 import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline
+from logs import measures
 from runtime import results as results_lib
 from runtime import settings as settings_lib
-from logs import measures
 from runtime import (
     LOG,
     checkpoints,
@@ -224,7 +224,7 @@ def memory_and_teacher_bias(run, step, records):
 
 
 def run_worker(run):
-    """Run a worker's part on several machines: stage 1 of each step that is not finished."""
+    """Run a worker's part on several machines: the classifier stages that are not finished."""
     plan.make_plan(run)
     num_updates = None
     for step in range(run.settings.num_steps):

@@ -1,4 +1,4 @@
-"""ResNet v2, its loss with distillation (stage 1), and its outputs without training.
+"""ResNet v2, its loss with distillation (the classifier stage), and its outputs without training.
 
 The network follows "Identity Mappings in Deep Residual Networks" (He et al., 2016), built like
 TensorFlow's official ResNet for TF 1.x. Under the given scope, layers keep TensorFlow's automatic
@@ -182,7 +182,7 @@ def has_teacher(settings, step):
 
 def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
                     mean=tf.reduce_mean):
-    """Build both networks and the loss of stage 1 (section 3).
+    """Build both networks and the loss of the classifier stage (section 3).
 
     lambda * KD + (1 - lambda) * CE + weight decay, with lambda = n_t / s_t, the old classes over
     the seen ones. Without a teacher CE + weight decay.
@@ -221,7 +221,7 @@ def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
 
 
 def classifier_fn(features, labels, mode, params):
-    """Build stage 1 of step t: the model_fn of its training loop.
+    """Build the classifier stage of step t: the model_fn of its training loop.
 
     Args:
         features: float32 images [batch, size, size, 3].
@@ -278,7 +278,7 @@ def classifier_fn(features, labels, mode, params):
 
 
 def progress_terms(settings, step):
-    """Return (curve, text before its value in the progress line) of what stage 1 watches.
+    """Return (curve, text before its value in the progress line) of each watched value.
 
     The texts spell out the loss of `step` as a sum. A text of None leaves the value out.
     """
@@ -292,7 +292,7 @@ def progress_terms(settings, step):
 
 
 def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=None):
-    """Compute what stage 2 or an evaluation needs from each image, without training.
+    """Compute what the bias correction or an evaluation needs of each image, without training.
 
     Args:
         batch: {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.

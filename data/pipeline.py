@@ -152,7 +152,9 @@ def evaluation_dataset(files, classes, settings, num_parallel_calls):
 
 def periodic_dataset(files, classes, settings, num_full, num_short, short_start,
                      num_parallel_calls):
-    """Return the distinct batches of stage 2: images unshuffled, batches across epoch borders.
+    """Return the distinct batches of the bias-correction stage, in order.
+
+    Images are unshuffled, and batches cross the borders of epochs.
 
     Args:
         files, classes, settings, num_parallel_calls: as in training_dataset.

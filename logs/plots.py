@@ -58,7 +58,8 @@ def draw_runs(summaries, title=None):
     if single and any(row['group_top1'] for row in summaries[0]['steps']):
         rows.append(['groups uncorrected', 'groups corrected'])
         heights.append(2.9)
-    if single and read_confusions(summaries[0]):
+    confusions = read_confusions(summaries[0]) if single else None
+    if confusions:
         rows.append(['confusion uncorrected', 'confusion corrected'])
         heights.append(3.)
     figure, panels = _panels(rows, heights, summaries, title)
@@ -71,8 +72,8 @@ def draw_runs(summaries, title=None):
     _draw_legend(panels['legend'], [panels[metric] for metric in metrics])
     if 'groups corrected' in panels:
         _draw_groups(figure, panels, summaries[0])
-    if 'confusion corrected' in panels:
-        _draw_confusions(figure, panels, summaries[0])
+    if confusions:
+        _draw_confusions(figure, panels, summaries[0], confusions)
     return figure
 
 
@@ -80,7 +81,7 @@ def draw_confusions(summary, title=None):
     """Return a figure of a run's confusion matrices alone."""
     rows = [['confusion uncorrected', 'confusion corrected']]
     figure, panels = _panels(rows, [3.], [summary], title)
-    _draw_confusions(figure, panels, summary)
+    _draw_confusions(figure, panels, summary, read_confusions(summary))
     return figure
 
 
@@ -267,14 +268,15 @@ def read_confusions(summary):
     top1, logged_top1 = after.trace() / after.sum(), summary['steps'][-1]['top1']
     by_group = summary['settings'].num_classes > MOST_CONFUSION_CLASSES
     if not by_group and abs(top1 - logged_top1) > 1e-4:
-        raise UserError(f'{paths[1]}: of another run than {summary["log"]}: its top-1 accuracy is '
-                        f'{top1:.4f}, in the log {logged_top1:.4f}. Pass the matching log.')
+        raise UserError(f'{paths[1]}: belongs to another run than {summary["log"]}: its top-1 '
+                        f'accuracy is {top1:.4f}, in the log {logged_top1:.4f}. '
+                        'Pass the matching log.')
     return before, after
 
 
-def _draw_confusions(figure, panels, summary):
+def _draw_confusions(figure, panels, summary, confusions):
     """Draw the share of each true class's test images that were given each class."""
-    step, confusions = summary['last_finished_step'], read_confusions(summary)
+    step = summary['last_finished_step']
     size = len(confusions[0])
     by_group = summary['settings'].num_classes > MOST_CONFUSION_CLASSES
     bounds = list(range(size + 1)) if by_group else summary['settings'].groups[:step + 1]

@@ -24,12 +24,12 @@ flags.DEFINE_integer('checkpoint_secs', 600, 'Seconds between two checkpoints of
 
 
 def classifier_dir(model_dir, step):
-    """Return the folder of the checkpoints of stage 1 of `step`."""
+    """Return the folder of the checkpoints of the classifier stage of `step`."""
     return os.path.join(model_dir, f'{step}_classifier')
 
 
 def bias_dir(model_dir, step):
-    """Return the folder in which stage 2 of `step` stores beta and gamma."""
+    """Return the folder in which the bias-correction stage of `step` stores beta and gamma."""
     return os.path.join(model_dir, f'{step}_bias')
 
 

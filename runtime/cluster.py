@@ -1,7 +1,7 @@
 """A run on several machines, described by TF_CONFIG: who takes part, what a worker waits for.
 
-tf.distribute trains stage 1 on all machines; everything else is the chief's work. What a worker
-needs from the steps before it reads from model_dir, which all machines share.
+tf.distribute trains the classifier stage on all machines; everything else is the chief's work. What
+a worker needs from the steps before it reads from model_dir, which all machines share.
 """
 
 import collections
@@ -24,7 +24,8 @@ Task = collections.namedtuple('Task', ['machines', 'index', 'tf_config'])
 def take_task():
     """Return the Task that TF_CONFIG describes, or None; remove TF_CONFIG from the environment.
 
-    Estimators look for it there as well, but only stage 1 runs on all machines (`announced`).
+    Estimators look for it there as well, but only the classifier stage runs on all machines
+    (`announced`).
 
     Raises:
         UserError: TF_CONFIG is not what the documentation of tf.distribute says.
@@ -88,8 +89,8 @@ def wait_for_experiment(model_dir, settings, digests, overwrite):
 def wait_for_step(model_dir, step, num_updates):
     """Wait, as a worker, until the steps before `step` are finished; return their records.
 
-    `num_updates`: of stage 1 of the step before, whose last checkpoint must show, too, since a
-    shared folder may lag; None if this process did not train it.
+    `num_updates`: of the classifier stage of the step before, whose last checkpoint must show, too,
+    since a shared folder may lag; None if this process did not train it.
     """
     LOG.info('worker: waiting for the chief before step %d', step + 1)
     while True:

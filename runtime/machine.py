@@ -206,7 +206,7 @@ class Machine:
             LOG.info('warning: %s', unused)
 
     def distribution(self):
-        """Return the tf.distribute.Strategy of stage 1; None for one replica."""
+        """Return the tf.distribute.Strategy of the classifier stage; None for one replica."""
         if self.replicas.total == 1:
             return None
         if self.task is not None:

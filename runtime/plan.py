@@ -51,7 +51,7 @@ class Run:
             exemplar.step_counts(self.settings, step) for step in range(self.settings.num_steps)])
 
     def schedules(self, step, step_samples):
-        """Return the Schedules of both stages; None for stage 2 of a step without correction."""
+        """Return the Schedules of both stages; the second is None without a correction."""
         training, validation, _ = step_samples
         stage1 = settings_lib.schedule(self.settings, len(training.indices))
         if step == 0 or not self.settings.bias_correction:

@@ -26,12 +26,12 @@ def images_ahead(batch_size, num_parallel_calls):
 
 
 class RunTime:
-    """Estimates the time left from the speed of stage 1.
+    """Estimates the time left from the speed of the classifier stage.
 
-    After a whole step, the estimate includes the time that steps take apart from stage 1.
+    After a whole step, the estimate includes what steps take apart from that stage.
 
     Args:
-        num_images: int per step, the images that stage 1 will train on, in all epochs together.
+        num_images: int per step, the images that the stage will train on, in all epochs together.
     """
 
     def __init__(self, num_images):
@@ -39,7 +39,7 @@ class RunTime:
         self._num_trained, self._seconds, self._began = 0, 0., None
 
     def trained(self, num_images, seconds):
-        """Record that stage 1 trained on `num_images` images in the last `seconds`."""
+        """Record that the classifier stage trained on `num_images` images in the last `seconds`."""
         if self._began is None:
             self._began = time.monotonic() - seconds
         self._num_trained += num_images
@@ -48,7 +48,7 @@ class RunTime:
     def left(self, step, images_left, seconds_left):
         """Return the seconds left in `step` and in the whole run (None if not yet known).
 
-        `images_left`: in stage 1; `seconds_left`: in another stage.
+        `images_left`: in the classifier stage; `seconds_left`: in another stage.
         """
         if self._began is None:
             return seconds_left, None
@@ -96,8 +96,9 @@ class Progress:
         stage: name of the stage.
         schedule: the stage's Schedule.
         directory: folder of the TensorBoard curves.
-        batch_files: for stage 1, a function from an update, counted from 0, to the files of its
-            batch; None for the bias-correction stage. RunTime learns its speed from stage 1.
+        batch_files: for the classifier stage, a function from an update, counted from 0, to the
+            files of its batch; None for the bias-correction stage. RunTime learns its speed from
+            the classifier stage.
     """
 
     def __init__(self, run, step, stage, schedule, directory, batch_files=None):
@@ -199,7 +200,7 @@ class Progress:
 
 
 class Hook(tf.train.SessionRunHook):
-    """Reports each update of stage 1 to a Progress, and ends the loop if a stop was requested.
+    """Reports each update of the classifier stage to a Progress; ends the loop on a stop request.
 
     Args:
         progress: the Progress.

@@ -33,7 +33,7 @@ TOLERANCES = 1e-3, 3e-2
 # each product to 11 bits: 0.07 and 0.21, with factors rounded so on a CPU.
 COARSE = 0.2, 0.6
 
-WITH_TEACHER = 'stage 1 with teacher'
+WITH_TEACHER = 'classifier with teacher'
 # Small networks of both families. ResNet-8 is checked in both layouts; ResNet-18 in the machine's
 # own and with a teacher, whose newest group is corrected.
 SMALL = settings_lib.DATASETS['cifar100']._replace(
@@ -102,7 +102,7 @@ def signature(name, array):
 
 
 def build_classifier(images, labels, settings, step, here):
-    """Build stage 1; return its EstimatorSpec."""
+    """Build the classifier stage; return its EstimatorSpec."""
     return resnet_model.classifier_fn(images, labels, training.TRAIN, {
         'settings': settings, 'step': step, 'start': None, 'data_format': here.data_format,
         'schedule': settings_lib.schedule(settings, NUM_IMAGES),
@@ -110,7 +110,7 @@ def build_classifier(images, labels, settings, step, here):
 
 
 def update_numbers(settings, step, here):
-    """Do one update of stage 1; return {name: list of numbers}: its losses, and what it changed."""
+    """Do one update of the classifier stage; return {name: list of numbers}: losses, changes."""
     images, classes = draw_images(settings)
     images, labels = images[:settings.batch_size], classes[:settings.batch_size]
     with tf.Graph().as_default() as graph, tf.Session(config=here.session_config) as session:
@@ -132,14 +132,14 @@ def update_numbers(settings, step, here):
 
 
 def forward(classifier, **params):
-    """Pass all images through the small network without training, as stage 2 and later do."""
+    """Pass all images through the small network without training."""
     images, classes = draw_images(SMALL)
     return classifier.forward(lambda: tf.data.Dataset.from_tensor_slices(
         {'image': images, 'class': classes}).batch(SMALL.batch_size), NUM_IMAGES, **params)
 
 
 def bias_numbers(classifier, here):
-    """Return {name: list of numbers} of stage 2 on the small network."""
+    """Return {name: list of numbers} of the bias-correction stage on the small network."""
     stored = forward(classifier, outputs='bias', batch_norm='batch')
     schedule = settings_lib.schedule(SMALL._replace(
         train_epochs=BIAS_UPDATES * SMALL.batch_size // NUM_IMAGES // bic_layer.EPOCHS_FACTOR,
@@ -166,10 +166,10 @@ def small_numbers(start, here, stage2=True):
 
     `start`: its checkpoint; `stage2`: whether beta and gamma are fitted, too.
     """
-    numbers = _named('stage 1 without teacher', update_numbers(SMALL, 0, here))
+    numbers = _named('classifier without teacher', update_numbers(SMALL, 0, here))
     with resnet_model.frozen_classifier(start, here, SMALL, STEP) as classifier:
         if stage2:
-            numbers.update(_named('stage 2', bias_numbers(classifier, here)))
+            numbers.update(_named('bias correction', bias_numbers(classifier, here)))
         numbers.update(_named('evaluation', evaluation_numbers(classifier)))
     return numbers
 

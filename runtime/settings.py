@@ -330,8 +330,9 @@ class Schedule(collections.namedtuple('Schedule', [
 
 
 def schedule(settings, num_images, epochs_factor=1):
-    """Return the Schedule of a stage over `num_images` images; stage 2 has `epochs_factor` 2.
+    """Return the Schedule of a stage over `num_images` images.
 
+    `epochs_factor`: 1 for the classifier stage, bic_layer.EPOCHS_FACTOR for the bias correction.
     Batches cross epoch borders and the last may be short, so only the total is rounded up.
     Boundaries are int(images/batch * epoch) with true division (the authors' code).
     """
@@ -356,7 +357,7 @@ def schedule_warnings(settings, planned):
 
     One line per cause, for the step where it is worst.
 
-    `planned`: a (Schedule of stage 1, Schedule of stage 2 or None) for every step.
+    `planned`: the Schedules of both stages for every step; the second may be None.
     """
     if settings.num_steps > 1 and settings.new(0) == 1:
         yield ('The first group has one class, so its cross-entropy is always 0 and weight decay '

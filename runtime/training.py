@@ -1,4 +1,4 @@
-"""The training loop of stage 1: tf.estimator where TensorFlow has it, else a MonitoredSession."""
+"""The training loop of the classifier stage: tf.estimator if available, or a MonitoredSession."""
 
 import collections
 

@@ -54,8 +54,8 @@ def test_loss_and_gradient(session, beta, gamma, size):
         np.array([beta, gamma])), rtol=1e-5, atol=1e-5 * scale)
 
 
-# images, batch, epochs of stage 1: the batches repeat after 2 and after 5 updates; a batch longer
-# than the images; a short batch only; a short batch at the end; one image.
+# images, batch, epochs of the classifier: the batches repeat after 2 and after 5 updates; a batch
+# longer than the images; a short batch only; a short batch at the end; one image.
 STREAMS = [(8, 4, 3), (10, 4, 3), (9, 6, 4), (3, 8, 5), (3, 64, 2), (7, 5, 3), (1, 2, 2),
            (12, 8, 1)]
 

@@ -51,13 +51,13 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
     for where, count, how in (
             ('runtime.state:write_atomically', 1, KILL),  # its first file
             ('data.lists:read_list', 1, TERMINATE),  # before anything is done
-            (AFTER_UPDATE, 3, TERMINATE),  # inside stage 1
+            (AFTER_UPDATE, 3, TERMINATE),  # inside the classifier stage
             ('exemplar:select', 1, KILL),
             ('runtime.results:write_results', 2, KILL),  # right after the first record
             (AFTER_UPDATE, 4, INTERRUPT),
             ('bic_layer:fit', 1, KILL),  # between the stages
-            ('bic_layer:stored_rows', 3, TERMINATE),  # inside stage 2
-            ('runtime.evaluation:evaluate_step', 1, TERMINATE),  # after stage 2
+            ('bic_layer:stored_rows', 3, TERMINATE),  # inside the bias-correction stage
+            ('runtime.evaluation:evaluate_step', 1, TERMINATE),  # after the bias-correction stage
             ('runtime.state:save_step', 1, KILL)):
         result = run(data, model, (where, count, how),
                      status={KILL: KILLED, TERMINATE: TERMINATED, INTERRUPT: 130}[how])

@@ -108,7 +108,7 @@ class Tiny:
                         f'--model_dir={model_dir}', f'--log_file={log}']
 
     def classifier(self, step, update=None):
-        """Return all variables after an update of stage 1, or after its last one."""
+        """Return all variables after an update of the classifier stage, or after its last one."""
         folder = os.path.join(self.model_dir, f'{step}_classifier')
         return read_checkpoint(folder if update is None else f'{folder}/model.ckpt-{update}')
 

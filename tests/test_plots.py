@@ -191,7 +191,7 @@ def test_confusion_matrices_are_found_next_to_a_run_log_and_another_runs_refused
     plot = ['--plot', str(tmp_path / 'a.png')]
     run_log.write_text(own_log(accuracy=.1))
     assert report.main([str(run_log)] + plot) == 1
-    assert 'confusion_3.npy: of another run' in capsys.readouterr().err
+    assert 'confusion_3.npy: belongs to another run' in capsys.readouterr().err
     run_log.write_text(own_log())
     log.write_text(own_log())
     assert report.main([str(run_log)] + plot) == 0

@@ -1,4 +1,4 @@
-"""Stage 1 divided among several devices of one machine: here parts of the CPU.
+"""The classifier stage divided among several devices of one machine: here parts of the CPU.
 
 The weights, losses and learning rates of N replicas are those of one.
 """

@@ -1,4 +1,4 @@
-"""The network, stage 1 and the metrics against NumPy."""
+"""The network, the classifier stage and the metrics against NumPy."""
 import numpy as np
 import oracles
 import pytest
@@ -157,7 +157,7 @@ def test_moving_statistics_of_the_first_layer(session, decay):
             atol=1e-6)
 
 
-# -- stage 1 ----------------------------------------------------------------------------------
+# -- the classifier stage -----------------------------------------------------------------------
 
 C, G, M, BATCH = 10, 5, 2, 7
 
@@ -180,7 +180,7 @@ DECAYED = ['conv2d/kernel', 'conv2d_1/kernel', 'dense/kernel', 'dense/bias']
 
 
 class Stage1:
-    """Stage 1's graph at a step, on logits that are fed."""
+    """The classifier stage's graph at a step, on logits that are fed."""
 
     def __init__(self, monkeypatch, session, step, bias=None, images=100, **given):
         monkeypatch.setattr(resnet_model, 'network', fake_network)

@@ -9,7 +9,7 @@ import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from runtime import machine, self_check
 from runtime.errors import UserError
 
-UPDATE, EVALUATION = 'stage 1 without teacher', 'evaluation'
+UPDATE, EVALUATION = 'classifier without teacher', 'evaluation'
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +57,7 @@ def test_passes_here_and_says_so_last(check):
 @pytest.mark.parametrize('name, place', [
     (UPDATE + ', cross-entropy', 0), (UPDATE + ', weight decay', 0),
     (UPDATE + ', change of resnet/conv2d_3/kernel', 1),
-    ('stage 2, beta - 1, gamma', 1), (EVALUATION + ', features', 0),
+    ('bias correction, beta - 1, gamma', 1), (EVALUATION + ', features', 0),
     (EVALUATION + ', cross-entropy of each image', 7)])
 def test_a_number_that_differs_is_named_with_both_values_and_the_tolerance(check, name, place):
     def change(stored):

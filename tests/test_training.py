@@ -1,4 +1,4 @@
-"""Stage 1 with tf.estimator and without it, as in TensorFlow 2.16 and newer."""
+"""The classifier stage with tf.estimator and without it, as in TensorFlow 2.16 and newer."""
 import os
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Compares an update of stage 1 with PyTorch on the same CPU, taking turns, per environment.
+"""Compares a training update with PyTorch on the same CPU, taking turns, per environment.
 
 The environments are the Python that runs this, and each .venv* next to it that has TensorFlow.
 PyTorch is in .venv-torch: tests/bench/README.md.

@@ -1,4 +1,4 @@
-"""Compares stage 2 on stored logits with running the network on each batch of 200 epochs."""
+"""Compares the bias correction on stored logits with running the network on each batch."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ TURNS = 5
 
 @contextlib.contextmanager
 def plain_stage(images, classes, settings, step, checkpoint):
-    """Run stage 2 by its definition: each update runs the network on its batch.
+    """Run the bias-correction stage by its definition: each update runs the network on its batch.
 
     Args:
         images: float32 [images, size, size, 3], preprocessed, in the order of the validation set.
@@ -126,8 +126,8 @@ def _row(options, num_images, target):
     loops = update_seconds * num_images * schedule.epochs / settings.batch_size
     distinct = num_distinct + (num_short > 0)
     return measure.Row(
-        f'stage 2, {num_images:,} images: {schedule.num_updates:,} updates, {distinct} distinct '
-        f'batches, fit {measure.seconds_text(fit)}',
+        f'bias correction, {num_images:,} images: {schedule.num_updates:,} updates, '
+        f'{distinct} distinct batches, fit {measure.seconds_text(fit)}',
         measure.seconds_text(loops), measure.seconds_text(ours), loops / ours, target)
 
 

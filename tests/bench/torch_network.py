@@ -1,4 +1,4 @@
-"""The network and the update of stage 1 in PyTorch, for comparison on a CPU.
+"""The network and the update of the classifier stage in PyTorch, for comparison on a CPU.
 
 Used only by the benchmark row `torch`, in a separate environment (requirements/bench.txt).
 """
@@ -53,7 +53,7 @@ class Network(nn.Module):
 
 
 class Updates:
-    """Updates of stage 1 on one constant batch; a call runs one and returns its loss.
+    """Updates of the classifier stage on one constant batch; a call runs one and returns its loss.
 
     Args:
         network, size: 'imagenet' or 'cifar', and its number of layers.

@@ -1,4 +1,4 @@
-"""Runs and times updates of stage 1 on one constant batch, on request.
+"""Runs and times updates of the classifier stage on one constant batch, on request.
 
     python tests/bench/update_worker.py CASE tensorflow|torch
 

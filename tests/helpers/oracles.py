@@ -165,7 +165,9 @@ def train_bias(batch_logits, labels, batch, epochs, boundaries, first_rate, firs
     """Train by plain momentum descent on full logits; batches cross epoch borders.
 
     `batch_logits`: function from image indices to their logits in that batch. `epochs` and
-    `boundaries` belong to stage 1; both are doubled here. Returns (beta, gamma, losses).
+    `boundaries` belong to the classifier stage; both are doubled here.
+
+    Returns (beta, gamma, losses).
     """
     images = len(labels)
     stream = [i for _ in range(2 * epochs) for i in range(images)]

@@ -28,7 +28,7 @@ KILLED = -signal.SIGKILL
 TERMINATE = 'os.kill(os.getpid(), signal.SIGTERM)'
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPT = 'os.kill(os.getpid(), signal.SIGINT)'
-AFTER_UPDATE = 'runtime.progress:Hook.after_run'  # of stage 1
+AFTER_UPDATE = 'runtime.progress:Hook.after_run'  # of the classifier stage
 
 # With one thread, the same seed gives the same results bit for bit.
 FLAGS = {

@@ -3,10 +3,10 @@
     python tests/tools/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python ...
 
 The first one is the reference. Each interpreter runs `compute_results` below on weights and images
-drawn by NumPy. It computes features and logits on moving and on batch statistics, the losses of
-stage 1 at the third step (with a corrected teacher), all gradients, all variables after one update,
-and beta and gamma after stage 2. The script prints the largest difference in each, as a share of
-the largest value, and fails if one is above 1e-4.
+drawn by NumPy. It computes features and logits on moving and on batch statistics, the losses of the
+classifier stage at the third step (with a corrected teacher), all gradients, all variables after
+one update, and beta and gamma after the bias-correction stage. The script prints the largest
+difference in each, as a share of the largest value, and fails if one is above 1e-4.
 """
 import argparse
 import os

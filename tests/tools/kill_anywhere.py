@@ -2,11 +2,11 @@
 
     python tests/tools/kill_anywhere.py [--kills 40] [--seed 0] [--kinds checkpoint ...]
 
-A kill comes at a random time, before a random update of stage 1, in a random batch or update after
-stage 1, in the middle of a write of the state, or while TensorFlow writes a checkpoint. After each
-kill, all records on disk must be complete and equal to those of the undisturbed run. In the end all
-results, exemplars, tables and matrices must be equal, bit for bit (one thread, one seed). The exit
-status is 1 if anything differs.
+A kill comes at a random time, before a random update of the classifier stage, in a random batch or
+update after the classifier stage, in the middle of a write of the state, or while TensorFlow writes
+a checkpoint. After each kill, all records on disk must be complete and equal to those of the
+undisturbed run. In the end all results, exemplars, tables and matrices must be equal, bit for bit
+(one thread, one seed). The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -29,7 +29,8 @@ SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_bounda
 KINDS = ('time', 'update', 'batch', 'write', 'checkpoint')
 # Moments in a write of the state: before the flush, before and after the rename.
 WRITES = ('os:fsync', 'os:replace', 'runtime.files:flush')
-STAGES = (('progress.*classifier', 'stage 1'), ('progress.*bias', 'stage 2 to selection'),
+STAGES = (('progress.*classifier', 'classifier'),
+          ('progress.*bias', 'bias correction to selection'),
           ('accuracy|test|validation|beta|gamma', 'saving the step'),
           ('first itera|incremental', 'before the first update'))
 

@@ -37,8 +37,8 @@ MUTATIONS = (
          'boundary'),
         ('updates: floor for ceiling', 'math.ceil(num_images * epochs', 'int(num_images * epochs',
          'updates'),
-        ('stage 2 with the boundaries of stage 1', '* epoch * epochs_factor)', '* epoch)',
-         'boundary'),
+        ('bias correction with the boundaries of the classifier', '* epoch * epochs_factor)',
+         '* epoch)', 'boundary'),
         ('first fall at epoch 31', '(30, 60, 80, 90)', '(31, 60, 80, 90)', 'published'),
         ('weight decay of CIFAR-100', 'weight_decay=2e-4', 'weight_decay=1e-4', 'published'),
         ('the first group one of --num_increments', 'self.first_classes) // self.num_increments',
@@ -116,9 +116,9 @@ MUTATIONS = (
          'tf.nn.l2_loss(beta))', 'gradient'),
         ('beta starts from 0', 'initializer=tf.ones_initializer()',
          'initializer=tf.zeros_initializer()', 'plain_training'),
-        ('stage 2 momentum 0.8', 'MOMENTUM = 0.9', 'MOMENTUM = 0.8', 'plain_training'),
-        ('stage 2 with as many epochs as stage 1', 'EPOCHS_FACTOR = 2', 'EPOCHS_FACTOR = 1',
-         'borders or plain_training'),
+        ('bias correction: momentum 0.8', 'MOMENTUM = 0.9', 'MOMENTUM = 0.8', 'plain_training'),
+        ('bias correction with as many epochs as the classifier', 'EPOCHS_FACTOR = 2',
+         'EPOCHS_FACTOR = 1', 'borders or plain_training'),
         ('the constant of old labels left out', 'reduce_mean(ce + constants)', 'reduce_mean(ce)',
          'gradient'),
         ('batches cut at epoch borders', 'else update % num_full',
@@ -148,7 +148,7 @@ MUTATIONS = (
          'num_new=settings.new(step)', 'test_loss_and_gradient'),
         ('weight decay times G/(t+1) with unequal groups', 'settings.num_classes / '
          'settings.seen(step)', 'settings.num_steps / (step + 1)', 'decay'),
-        ('stage 2 corrects as many as the first group has',
+        ('bias correction corrects as many as the first group has',
          "compact_logits(logits, batch['class'], settings.new(step))",
          "compact_logits(logits, batch['class'], settings.new(0))", 'newest'),
         ('evaluation corrects as many as the first group has',
@@ -160,7 +160,7 @@ MUTATIONS = (
          'decay'),
         ('weight decay without the dense bias', "if 'batch_normalization' not in variable.name",
          "if 'kernel' in variable.name", 'decay'),
-        ('stage 1 momentum 0.8', 'MOMENTUM = 0.9', 'MOMENTUM = 0.8', 'test_momentum'),
+        ('classifier: momentum 0.8', 'MOMENTUM = 0.9', 'MOMENTUM = 0.8', 'test_momentum'),
         ('the teacher on batch statistics', 'network(images, settings, False, STORED_NETWORK',
          'network(images, settings, True, STORED_NETWORK', 'test_loss_and_gradient'),
         ('weight decay of the stored network too', "in tf.trainable_variables(NETWORK + '/')\n",
@@ -241,7 +241,7 @@ MUTATIONS = (
          'classes * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))
     + mutations_of(
         'bic_layer.py', 'imagenet_main',
-        ('stage 2 on moving statistics', 'batch_norm = settings.bias_batch_norm',
+        ('bias correction on moving statistics', 'batch_norm = settings.bias_batch_norm',
          "batch_norm = 'moving'", 'stage_2'))
     + mutations_of(
         'resnet_model.py', 'imagenet_main',

@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import tiny_runs  # noqa: E402
 
 CLASSES, TRAIN, TEST = 10000, 12, 1
-EPOCHS = 8  # more than enough for all 625 distinct batches of stage 2 at step 2
+EPOCHS = 8  # more than enough for all 625 distinct batches of the bias-correction stage at step 2
 MAX_BYTES = 2 * 2 ** 30
 
 
