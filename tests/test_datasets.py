@@ -23,7 +23,7 @@ def table(result):
 
 def test_imagenet_archives_with_their_oddities(tmp_path):
     target = tmp_path / 'images'
-    imagenet.run(imagenet.give_three_archives(tmp_path), target)
+    imagenet.run(imagenet.three_archives(tmp_path), target)
     flags = dict(SMALL, num_classes=4, num_increments=2, image_size=16)
     rows = table(tiny_runs.run(target, tmp_path / 'model', dataset='imagenet1000', **flags))
     # One image per class is held out; 8 test images.

@@ -1,16 +1,20 @@
-"""Small images and archives of them, for the tests of the prepare scripts."""
+"""Small images and archives of them, and checks of the prepare scripts that take them."""
 
 import base64
 import contextlib
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from unittest import mock
 
 import pytest
+from tiny_runs import ROOT
 
-from data import archives
+from data import archives, scripts
+from runtime.errors import UserError
 
 JPEG = base64.b64decode(  # 16x12, RGB
     '''/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4
@@ -79,6 +83,13 @@ def write(path, data):
     return path
 
 
+def write_all(folder, files):
+    """Write {path: bytes} under `folder`; return it as a str."""
+    for path, data in files.items():
+        write(os.path.join(str(folder), path), data)
+    return str(folder)
+
+
 def tree(folder):
     """Return {path relative to folder: (bytes, inode, mtime in ns)} of all files under it.
 
@@ -103,6 +114,21 @@ def lines(path):
 
 
 @contextlib.contextmanager
+def refused(pattern):
+    """Within it, a UserError of one line is raised that matches the regular expression."""
+    with pytest.raises(UserError, match=pattern) as error:
+        yield error
+    assert '\n' not in str(error.value)
+
+
+def run_prepare(name, *arguments):
+    """Run data/<name>/prepare.py in a process; return its CompletedProcess, with text output."""
+    return subprocess.run(
+        [sys.executable, f'data/{name}/prepare.py', *map(str, arguments)], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+
+
+@contextlib.contextmanager
 def interrupted_after(count):
     """Within it, a prepare script is interrupted after it has written `count` images."""
     written, write_file = [], archives.write_file
@@ -115,3 +141,13 @@ def interrupted_after(count):
     with mock.patch.object(archives, 'write_file', write_until_interrupted), \
             pytest.raises(KeyboardInterrupt):
         yield
+
+
+def check_resumes(prepare, target, count):
+    """Interrupt `prepare` after `count` images and call it again: it writes only the others."""
+    with interrupted_after(count):
+        prepare()
+    before = tree(target)
+    assert len(before) == count and not set(scripts.LISTS) & set(before)
+    prepare()
+    assert set(before.values()) <= set(tree(target).values())
