@@ -1,28 +1,21 @@
-"""Archives that are not trusted, folders with loops, full disks, and runs that are stopped."""
+"""Archives that are not trusted, folders with loops, full disks, images left half written."""
 
 import errno
 import gzip
 import io
 import os
-import signal
 import stat
-import subprocess
-import sys
 import tarfile
-import time
 import zipfile
 
 import pytest
-from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, tar, write, zipped
+from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, refused, tar, write, write_all, zipped
 
 from data import archives, scripts
 from runtime import files
-from runtime.errors import UserError
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILES = {'a/one.JPEG': JPEG, 'a/two.JPEG': PNG, 'b/empty': b'', 'b/block': b'x' * 512,
          'c/' + 'long' * 60 + '/name.JPEG': GRAY_JPEG, 'umläut/ß.JPEG': CMYK_JPEG}
-
 
 def contents(path):
     return {member.name: member.read() for member in archives.members(path)}
@@ -35,19 +28,24 @@ def test_archive_is_read_whole_and_in_order(tmp_path, archive):
     assert list(contents(write(tmp_path / 'a', archive)).items()) == list(FILES.items())
 
 
+def with_size(header, size):
+    """Return a tar's header with another size field and its checksum."""
+    header = bytearray(header)
+    header[124:136] = size
+    header[148:156] = b' ' * 8
+    header[148:156] = b'%06o\0 ' % sum(header)
+    return bytes(header)
+
+
 def test_ustar_prefix_directories_and_large_numbers(tmp_path):
     folder = tarfile.TarInfo('x' * 90)
     folder.type = tarfile.DIRTYPE
     name = 'x' * 90 + '/' + 'y' * 50
-    data = bytearray(tar({'folder': folder, name: b'abc'}, format=tarfile.USTAR_FORMAT))
+    data = tar({'folder': folder, name: b'abc'}, format=tarfile.USTAR_FORMAT)
     assert contents(write(tmp_path / 'a', data)) == {name: b'abc'}
-    # The same size in base 256, as tars write files above 8 GiB.
-    header = bytearray(data[512:1024])
-    header[124:136] = b'\x80' + (3).to_bytes(11, 'big')
-    header[148:156] = b' ' * 8
-    header[148:156] = b'%06o\0 ' % sum(header)
-    assert contents(write(tmp_path / 'b', bytes(data[:512] + header + data[1024:]))) == {
-        name: b'abc'}
+    # Tars write the sizes of files above 8 GiB in base 256.
+    header = with_size(data[512:1024], b'\x80' + (3).to_bytes(11, 'big'))
+    assert contents(write(tmp_path / 'b', data[:512] + header + data[1024:])) == {name: b'abc'}
 
 
 def test_tar_in_tar_skips_what_is_not_read(tmp_path):
@@ -72,24 +70,20 @@ def member_of_kind(kind):
     return info
 
 
-ODD = {'up': '../out.JPEG', 'up inside': 'a/../../out.JPEG', 'up last': 'a/..',
-       'line break': 'a\nb.JPEG', 'backslash': '..\\out.JPEG',
-       **{str(kind): member_of_kind(kind) for kind in (
-           tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, b'V')}}
-
-
-@pytest.mark.parametrize('kind', sorted(ODD))
-def test_odd_member_is_skipped_and_counted(tmp_path, capsys, kind):
-    odd = ODD[kind]
-    info = odd if isinstance(odd, tarfile.TarInfo) else JPEG
-    path = write(tmp_path / 'faces.tar', tar({'a.JPEG': JPEG, getattr(odd, 'name', odd): info,
-                                              'b.JPEG': PNG}))
+def test_odd_members_of_a_tar_are_skipped_and_counted(tmp_path, capsys):
+    members = {'a.JPEG': JPEG}
+    for name in ('../out.JPEG', 'a/../../out.JPEG', 'a/..', 'a\nb.JPEG', '..\\out.JPEG'):
+        members[name] = JPEG
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, b'V'):
+        members[kind] = member_of_kind(kind)
+    members['b.JPEG'] = PNG
+    path = write(tmp_path / 'faces.tar', tar(members))
     assert contents(path) == {'a.JPEG': JPEG, 'b.JPEG': PNG}
     said = capsys.readouterr().err
-    assert 'faces.tar' in said and 'skipped 1 ' in said and said.count('\n') == 1
+    assert 'faces.tar' in said and 'skipped 10 ' in said and said.count('\n') == 1
 
 
-def test_odd_member_of_a_zip_is_skipped_and_counted(tmp_path, capsys):
+def test_odd_members_of_a_zip_are_skipped_and_counted(tmp_path, capsys):
     out = io.BytesIO()
     with zipfile.ZipFile(out, 'w') as file:
         for name, kind in (('link.JPEG', stat.S_IFLNK), ('../up.JPEG', stat.S_IFREG),
@@ -97,8 +91,8 @@ def test_odd_member_of_a_zip_is_skipped_and_counted(tmp_path, capsys):
             info = zipfile.ZipInfo(name)
             info.external_attr = (kind | 0o777) << 16
             file.writestr(info, b'' if name[-1] == '/' else JPEG)
-    assert contents(write(tmp_path / 'a.zip', out.getvalue())) == {
-        'm.1/made on Windows.JPEG': JPEG}
+    path = write(tmp_path / 'a.zip', out.getvalue())
+    assert contents(path) == {'m.1/made on Windows.JPEG': JPEG}
     assert 'skipped 2 ' in capsys.readouterr().err
 
 
@@ -107,15 +101,14 @@ def test_odd_member_of_a_zip_is_skipped_and_counted(tmp_path, capsys):
     ids=['tar', 'gz', 'zip'])
 def test_truncated_anywhere_is_an_error(tmp_path, whole):
     for length in list(range(0, len(whole) - 512, 101)) + [len(whole) - 513]:
-        with pytest.raises(UserError) as error:
+        with refused('cut: '):
             contents(write(tmp_path / 'cut', whole[:length]))
-        assert str(tmp_path / 'cut') in str(error.value) or 'cut:' in str(error.value)
 
 
 def test_inner_tar_cannot_read_beyond_itself(tmp_path):
     inner = tar({'one': b'x' * 2000})[:1024]  # claims 2,000 bytes, has 512
     path = write(tmp_path / 'outer', tar({'in.tar': inner, 'secret': b's' * 4096}))
-    with pytest.raises(UserError, match='in.tar/one.*(damaged|truncated)'):
+    with refused('in.tar/one.*(damaged|truncated)'):
         contents(path)
 
 
@@ -133,19 +126,16 @@ TWO_BLOCKS = tar({'a': b'x' * 512, 'b': b'y' * 512})
     flipped(gzip.compress(TWO_BLOCKS), 40), flipped(gzip.compress(TWO_BLOCKS), -5)],
     ids=['empty', 'HTML', 'noise', 'gzip of text', 'header', 'end missing', 'gzip', 'checksum'])
 def test_damaged_archive_is_named(tmp_path, data):
-    with pytest.raises(UserError, match='page.tar: damaged or truncated') as error:
+    with refused('page.tar: damaged or truncated'):
         contents(write(tmp_path / 'page.tar', data))
-    assert '\n' not in str(error.value)
 
 
-def test_a_tar_with_a_false_size_is_refused(tmp_path):
-    for size in (b'77777777777\0', b'-0000000001\0', b'\xff' * 12, b'\x80' + b'\xff' * 11):
-        header = bytearray(tar({'a': b'x'})[:512])
-        header[124:136] = size
-        header[148:156] = b' ' * 8
-        header[148:156] = b'%06o\0 ' % sum(header)
-        with pytest.raises(UserError):
-            contents(write(tmp_path / 'bad', bytes(header) + b'\0' * 2048))
+@pytest.mark.parametrize('size', [
+    b'77777777777\0', b'-0000000001\0', b'\xff' * 12, b'\x80' + b'\xff' * 11])
+def test_a_tar_with_a_false_size_is_refused(tmp_path, size):
+    header = with_size(tar({'a': b'x'})[:512], size)
+    with refused('bad: '):
+        contents(write(tmp_path / 'bad', header + bytes(2048)))
 
 
 @pytest.fixture
@@ -155,19 +145,15 @@ def member(tmp_path):
     members.close()
 
 
-def full_disk(monkeypatch, after):
-    """The disk takes `after` bytes more of a file and is full then."""
+def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, member):
     class Full(io.FileIO):
         def write(self, data):
-            super().write(data[:after])
-            if len(data) > after:
+            super().write(data[:100])
+            if len(data) > 100:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(files, 'open', Full, raising=False)
 
-
-def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, member):
     path = write(tmp_path / 'train.txt', b'old')
-    full_disk(monkeypatch, 100)
+    monkeypatch.setattr(files, 'open', Full, raising=False)
     with pytest.raises(OSError, match='No space left'):
         archives.extract(member, str(tmp_path), 'out', 'one.JPEG', {})
     with pytest.raises(OSError, match='No space left'):
@@ -177,37 +163,27 @@ def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, member):
     assert (tmp_path / 'train.txt').read_bytes() == b'old'
 
 
-@pytest.mark.parametrize('half', [b'', JPEG[:50], b'\0' * len(JPEG), JPEG[:-4] + b'\0' * 4],
-                         ids=['empty', 'short', 'zeros', 'zeros at the end'])
+@pytest.mark.parametrize('half', [JPEG[:50], bytes(len(JPEG)), JPEG[:-4] + bytes(4)],
+                         ids=['short', 'zeros', 'zeros at the end'])
 def test_what_a_crash_left_short_is_written_again(tmp_path, member, half):
     write(tmp_path / 'train' / 'n' / 'one.JPEG', half)
     archives.extract(member, str(tmp_path), 'train/n', 'one.JPEG', {})
     assert (tmp_path / 'train' / 'n' / 'one.JPEG').read_bytes() == JPEG
 
 
-def test_a_file_that_is_not_an_image_is_named(tmp_path):
-    bad = {}
-    for name, data in (('one.JPEG', JPEG + b'camera notes'), ('two.JPEG', b'<html>')):
-        write(tmp_path / name, data)
-        archives.check_file(str(tmp_path), name, bad)
-    assert list(bad) == ['two.JPEG']
-    assert str(tmp_path / 'two.JPEG') in bad['two.JPEG'] and 'HTML' in bad['two.JPEG']
-
-
 def test_bad_images_are_counted_by_kind(capsys):
     bad = {'a.jpg': 'x/a.jpg: animated GIF (2 frames, save one)', 'b.jpg': 'x/b.jpg: cut off',
            'c.jpg': 'x/c.jpg: animated GIF (9 frames, save one)'}
-    with pytest.raises(UserError, match='3 .*2 animated GIF, 1 cut off.*x/a.jpg.*--skip_bad'):
+    with refused('3 .*2 animated GIF, 1 cut off.*x/a.jpg.*--skip_bad'):
         archives.report_bad_images(bad, False)
     archives.report_bad_images(bad, True)
     assert 'left out: 3 images (2 animated GIF, 1 cut off)' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('links', [['Data'], ['Data', 'CLS-LOC'], ['a/up', 'b/up', 'zz']])
-def test_each_real_folder_is_walked_once(tmp_path, links):
+def test_each_real_folder_is_walked_once(tmp_path):
     for name in ('a/1.png', 'b/2.png', '.hidden/3.png', 'target/4.png'):
         write(tmp_path / name, PNG)
-    for name in links:
+    for name in ('Data', 'CLS-LOC', 'a/up', 'b/up', 'zz'):
         (tmp_path / name).symlink_to(tmp_path)
     (tmp_path / 'A').symlink_to('b')  # is sorted before it, and still b is called b
     found = [os.path.relpath(os.path.join(where, name), str(tmp_path)) for where, _, names
@@ -225,79 +201,9 @@ def test_folder_outside_is_walked_through_its_link(tmp_path):
 
 
 def test_names_are_sorted_by_code_point_and_hidden_ones_left_out(tmp_path):
-    for name in ('b.JPEG', 'B.JPEG', 'a_10.png', 'a_9.png', '._b.JPEG', 'ä.png'):
-        write(tmp_path / name, PNG)
-    for name, data in (('one', JPEG), ('two.img', PNG), ('three', b'text'), ('.four', PNG)):
-        write(tmp_path / name, data)  # without a known suffix, the content counts
-    write(tmp_path / 'folder.d' / 'c.png', PNG)
-    assert archives.image_names(str(tmp_path)) == ['B.JPEG', 'a_10.png', 'a_9.png', 'b.JPEG', 'one',
-                                                   'two.img', 'ä.png']
-
-
-def test_progress_says_rate_and_time_left(monkeypatch, capsys):
-    now = [100.0]
-    monkeypatch.setattr(time, 'monotonic', lambda: now[0])
-    progress = scripts.Progress('images', 1281167)
-    for _ in range(10):
-        now[0] += 1
-        for _ in range(1000):
-            progress.add()
-    progress.add()
-    assert capsys.readouterr().out == 'images: 9001 of 1281167, 900/s, 0:23:33 left\n'
-    progress.print_line()
-    assert capsys.readouterr().out == 'images: 10001 of 1281167, 1000/s, 0:21:11 left\n'
-
-
-def test_two_runs_do_not_mix(tmp_path):
-    code = (f'from data import scripts\nwith scripts.target_folder({str(tmp_path)!r}):\n'
-            '    print("in", flush=True)\n    input()')
-
-    def start():
-        return subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdin=subprocess.PIPE,
-                                stdout=subprocess.PIPE, universal_newlines=True)
-    with start() as first:
-        assert first.stdout.readline() == 'in\n'
-        with start() as second:
-            assert second.stdout.readline() == f'{tmp_path}: waiting for the end of another run\n'
-            first.communicate('\n')
-            assert second.stdout.readline() == 'in\n'
-            second.communicate('\n')
-    assert (first.returncode, second.returncode) == (0, 0)
-
-
-def test_link_to_the_same_place_stays(tmp_path):
-    for name in ('one', 'two'):
-        (tmp_path / name).mkdir()
-    for _ in range(2):
-        scripts.link('../one', str(tmp_path), 'out/link')
-    with pytest.raises(UserError, match='is not .*two.*--target'):
-        scripts.link(str(tmp_path / 'two'), str(tmp_path), 'out/link')
-    assert os.path.realpath(str(tmp_path / 'out' / 'link')) == str(tmp_path / 'one')
-    with pytest.raises(UserError, match='is a link to .*one.*--target'):
-        scripts.link(str(tmp_path / 'two'), str(tmp_path), 'out/link/inside')
-
-
-@pytest.mark.parametrize('raised, text', [
-    ("UserError('a.tar: damaged')", 'error: a.tar: damaged'),
-    ("PermissionError(13, 'Permission denied', 'a.tar')", 'error: a.tar: Permission denied')])
-def test_scripts_end_in_one_line(raised, text):
-    code = ('from data import scripts\nfrom runtime.errors import UserError\n'
-            f'def main():\n    raise {raised}\nscripts.run(main)')
-    ended = subprocess.run([sys.executable, '-c', code], stderr=subprocess.PIPE,
-                           universal_newlines=True, cwd=ROOT)
-    assert (ended.returncode, ended.stderr) == (1, text + '\n')
-
-
-def test_sigterm_ends_a_script_like_ctrl_c(capsys):
-    before = signal.getsignal(signal.SIGTERM)
-
-    def terminated():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            scripts.run(terminated)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert ended.value.code == 130
-    assert 'rerun the same command' in capsys.readouterr().err
+    write_all(tmp_path, dict.fromkeys(
+        ['b.JPEG', 'B.JPEG', 'a_10.png', 'a_9.png', '._b.JPEG', 'ä.png', 'folder.d/c.png'], PNG))
+    # Without a known suffix, the content counts.
+    write_all(tmp_path, {'one': JPEG, 'two.img': PNG, 'three': b'text', '.four': PNG})
+    assert archives.image_names(str(tmp_path)) == [
+        'B.JPEG', 'a_10.png', 'a_9.png', 'b.JPEG', 'one', 'two.img', 'ä.png']
