@@ -4,38 +4,41 @@ import errno
 import os
 import shlex
 import subprocess
-import sys
 import tempfile
 import zlib
 
 import numpy as np
 import pytest
-from miniatures import JPEG, PNG, gif, lines, numbered, write
+from miniatures import JPEG, PNG, gif, lines, numbered, refused, run_prepare, write
+from tiny_runs import ROOT
 
 import exemplar
 from data import lists, scripts
 from data.folder import layouts, prepare
 from runtime import settings as settings_lib
-from runtime.errors import UserError
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CLASSES = ['Ant', 'bee', 'cat', 'fire engine']
 KINDS = (('jpg', JPEG), ('PNG', PNG), ('jpeg', JPEG), ('gif', gif()))
 
 
 def fill(folder, count=15, classes=CLASSES):
-    """Class folders of images of which no two are identical."""
+    """Write class folders of images of which no two are identical; return the path."""
     for name in classes:
         first = 100 * (zlib.crc32(os.fsencode(str(folder / name))) % 900000)
         for number in range(count):
             suffix, data = KINDS[number % len(KINDS)]
-            write(folder / name / f'{number:02d}.{suffix}',
-                  numbered(data, first + number))
+            write(folder / name / f'{number:02d}.{suffix}', numbered(data, first + number))
     return str(folder)
 
 
 def read(folder):
     return [lines(folder / name) for name in scripts.LISTS]
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    """Without TensorFlow's decoding, which takes a second."""
+    monkeypatch.setattr(prepare, 'undecodable_images', lambda root, paths: {})
 
 
 def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, capsys):
@@ -58,11 +61,11 @@ def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, capsys):
     assert len(lists.read_lists(str(tmp_path), 4)[0].paths) == 48
 
 
-def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(tmp_path):
+def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(tmp_path, undecoded):
     folder = fill(tmp_path)
     prepare.main([folder])
     first = read(tmp_path)
-    with pytest.raises(UserError, match='train.txt and val.txt and classes.txt .*--overwrite'):
+    with refused('train.txt and val.txt and classes.txt .*--overwrite'):
         prepare.main([folder, '--seed=2'])
     assert read(tmp_path) == first
     prepare.main([folder, '--overwrite'])
@@ -71,7 +74,7 @@ def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(tmp
     assert len(read(tmp_path)[1]) == 4 * 4 and read(tmp_path)[2] == CLASSES
 
 
-def test_small_classes_are_left_out_and_named(tmp_path, capsys):
+def test_small_classes_are_left_out_and_named(tmp_path, undecoded, capsys):
     fill(tmp_path)
     fill(tmp_path, 5, ['dog'])
     prepare.main([str(tmp_path)])
@@ -81,14 +84,13 @@ def test_small_classes_are_left_out_and_named(tmp_path, capsys):
     assert read(tmp_path)[2] == ['Ant', 'bee', 'cat', 'dog', 'fire engine']
 
 
-def test_names_of_any_bytes_can_be_printed(tmp_path):
+def test_names_of_any_bytes_can_be_printed(tmp_path, monkeypatch):
     fill(tmp_path)
     write(os.path.join(str(tmp_path), os.fsdecode(b'caf\xe9'), 'a.jpg'), JPEG)
-    ended = subprocess.run(
-        [sys.executable, 'data/folder/prepare.py', str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=dict(os.environ, PYTHONIOENCODING='utf-8:strict'))
-    assert (ended.returncode, ended.stderr) == (0, b'')
-    assert b'left out: caf\\udce9: 0 training and 1 test images' in ended.stdout
+    monkeypatch.setenv('PYTHONIOENCODING', 'utf-8:strict')
+    ended = run_prepare('folder', tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, '')
+    assert 'left out: caf\\udce9: 0 training and 1 test images' in ended.stdout
 
 
 def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
@@ -96,7 +98,7 @@ def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     write(tmp_path / 'bee' / '03.jpg', JPEG[:60])
     write(tmp_path / 'cat' / '04.png', b'<html>')
     write(tmp_path / 'cat' / '99.webp', b'RIFF0000WEBPVP8 ')
-    with pytest.raises(UserError, match='bad images: 3 .*--skip_bad_images'):
+    with refused('bad images: 3 .*--skip_bad_images'):
         prepare.main([folder])
     said = capsys.readouterr().err
     assert 'bee/03.jpg: cut off' in said and 'cat/04.png: HTML or SVG' in said
@@ -108,54 +110,63 @@ def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     assert len(train + test) == 60
 
 
+def test_read_only_folder_is_refused_before_images_are_read(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.EROFS, 'Read-only file system')
+    monkeypatch.setattr(tempfile, 'NamedTemporaryFile', refuse)
+    monkeypatch.setattr(layouts.Layout, 'read', lambda self: pytest.fail('read the images'))
+    with refused('Read-only.*--target'):
+        prepare.main([fill(tmp_path)])
+
+
 @pytest.mark.parametrize('make, flags, message', [
     (lambda path: fill(path), ['--test_share=1'], '--test_share=1.0 must be'),
     (lambda path: fill(path), ['--seed=-1'], '--seed=-1 must be'),
     (lambda path: fill(path, classes=[' cats', 'dogs']), [], "(?i)' cats/.*rename it"),
     (lambda path: fill(path, classes=['one']), [], '1 classes .*at least 2'),
-    (lambda path: os.path.dirname(write(path / 'one.jpg', JPEG)), [], 'one folder per class')])
+    (lambda path: os.path.dirname(write(path / 'one.jpg', JPEG)), [], 'one folder per class'),
+    (lambda path: 'gs://bucket/images', [], 'gs://bucket/images.*remote'),
+    (lambda path: write(path / 'images.zip', b'PK'), [], 'images.zip.*file, not a folder'),
+    (lambda path: str(path / 'none'), [], 'none: no such folder')])
 def test_other_mistakes(tmp_path, make, flags, message):
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         prepare.main([make(tmp_path)] + flags)
     assert not (tmp_path / 'train.txt').exists()
 
 
-def printed_flags(said):
-    """The flags of the command that the script printed, {name: value}."""
-    return dict(flag[2:].split('=') for flag in shlex.split(said.split('next: ')[1])
-                if flag.startswith('--'))
-
-
 def plan(said):
-    """Run the printed command with --dry_run; return what it prints."""
-    planned = subprocess.run(shlex.split(said.split('next: ')[1]) + ['--dry_run'], cwd=ROOT,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             universal_newlines=True)
-    assert planned.returncode == 0, planned.stdout
-    return planned.stdout
+    """Return the flags of the printed command, {name: value}, and what its --dry_run prints."""
+    command = shlex.split(said.split('next: ')[1])
+    ended = subprocess.run(command + ['--dry_run'], cwd=ROOT, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, universal_newlines=True)
+    assert ended.returncode == 0, ended.stdout
+    return dict(flag[2:].split('=') for flag in command if flag.startswith('--')), ended.stdout
 
 
-@pytest.mark.parametrize('classes', [CLASSES, CLASSES[:2]])
-def test_driver_takes_the_command_that_is_printed(tmp_path, capsys, classes):
-    prepare.main([fill(tmp_path / 'my images', 30, classes)])
-    said = capsys.readouterr().out
-    flags = printed_flags(said)
+def test_driver_takes_the_command_that_is_printed(tmp_path, capsys):
+    prepare.main([fill(tmp_path / 'my images', 30)])
+    flags, planned = plan(capsys.readouterr().out)
     assert flags['image_size'] == '16' and flags['network'] == flags['preprocessing'] == 'cifar'
-    planned = plan(said)
-    assert f'#test: {6 * len(classes)}\n' in planned and 'warning' not in planned
+    assert '#test: 24\n' in planned and 'warning' not in planned
 
 
-@pytest.mark.parametrize('sizes, expected', [
-    ([(32, 32)] * 3, {'image_size': 32, 'preprocessing': 'cifar', 'network': 'cifar',
-                      'resnet_size': 32}),
-    ([(48, 64), (64, 48)], {'image_size': 64, 'network': 'cifar'}),
-    ([(96, 96), (64, 64)], {'image_size': 112}), ([(375, 500), (500, 375)], {})])
-def test_suggested_network_suits_the_size_of_the_images(sizes, expected):
-    settings = suggested_settings(10, 100, sizes)
-    default = settings_lib.DATASETS['folder']
-    for name in ('image_size', 'network', 'preprocessing', 'resnet_size'):
-        if name in expected or not expected:
-            assert getattr(settings, name) == expected.get(name, getattr(default, name))
+def test_target_holds_lists_with_absolute_paths(tmp_path, capsys):
+    folder = fill(tmp_path / 'my images', 30, CLASSES[:2])
+    before = sorted(os.listdir(folder))
+    prepare.main([folder, '--target', str(tmp_path / 'my lists')])
+    assert sorted(os.listdir(folder)) == before
+    train, test, classes = read(tmp_path / 'my lists')
+    assert classes == CLASSES[:2] and len(train + test) == 60
+    assert all(line.startswith(folder + '/') for line in train + test)
+    _, planned = plan(capsys.readouterr().out)
+    assert '#test: 12\n' in planned and 'warning' not in planned
+
+
+def test_the_target_may_be_the_folder_itself(tmp_path, undecoded, monkeypatch):
+    fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    prepare.main(['.', '--target', str(tmp_path)])
+    assert read(tmp_path)[0][0].startswith('Ant/')
 
 
 def suggested_settings(num_classes, fewest, sizes):
@@ -168,18 +179,23 @@ def suggested_settings(num_classes, fewest, sizes):
     return settings
 
 
+@pytest.mark.parametrize('sizes, expected', [
+    ([(32, 32)] * 3, {'image_size': 32, 'preprocessing': 'cifar', 'network': 'cifar',
+                      'resnet_size': 32}),
+    ([(48, 64), (64, 48)], {'image_size': 64, 'network': 'cifar'}),
+    ([(96, 96), (64, 64)], {'image_size': 112, 'network': 'imagenet'}),
+    ([(375, 500), (500, 375)], {'image_size': 224, 'preprocessing': 'vgg', 'network': 'imagenet'})])
+def test_suggested_network_suits_the_size_of_the_images(sizes, expected):
+    settings = suggested_settings(10, 100, sizes)._asdict()
+    assert {name: settings[name] for name in expected} == expected
+
+
 @pytest.mark.parametrize('num_classes, fewest', [(3, 8), (7, 10), (20, 9), (100, 500)])
 def test_suggested_flags_hold_a_quarter_of_a_class_out_at_most(num_classes, fewest):
     settings = suggested_settings(num_classes, fewest, [(300, 300)])
     exemplar.check_memory(settings)
     assert settings.num_steps > 1
     assert exemplar.validation_pool(settings) <= fewest / 4
-
-
-@pytest.fixture
-def undecoded(monkeypatch):
-    """Without TensorFlow's decoding, which takes a second."""
-    monkeypatch.setattr(prepare, 'undecodable_images', lambda root, paths: {})
 
 
 def test_split_of_folders_without_copies(tmp_path, undecoded):
@@ -198,10 +214,8 @@ def test_split_of_folders_without_copies(tmp_path, undecoded):
 def test_copies_stay_on_one_side(tmp_path, undecoded, capsys):
     fill(tmp_path)
     for name in CLASSES:
-        for number in range(15):
-            suffix, data = KINDS[number % len(KINDS)]
-            original = tmp_path / name / f'{number:02d}.{suffix}'
-            write(tmp_path / name / f'copy ({number}).{suffix}', original.read_bytes())
+        for original in list((tmp_path / name).iterdir()):
+            write(tmp_path / name / f'copy of {original.name}', original.read_bytes())
     prepare.main([str(tmp_path)])
     assert 'warning' not in capsys.readouterr().out
     train, test = ({(tmp_path / line.rsplit(' ', 1)[0]).read_bytes() for line in side}
@@ -240,60 +254,16 @@ def test_labels_that_differ_from_numeric_class_names_are_pointed_out(tmp_path, u
     assert ('classes.txt' in said) == bool(words)
 
 
-@pytest.mark.parametrize('by', ['hand', 'an edit', 'an older version'])
-def test_foreign_lists_are_never_overwritten(tmp_path, undecoded, by):
-    name = 'train.txt'
+@pytest.mark.parametrize('own_lists', [False, True])
+def test_foreign_lists_are_never_overwritten(tmp_path, undecoded, own_lists):
     fill(tmp_path)
-    if by != 'hand':
+    if own_lists:
         prepare.main([str(tmp_path)])
-    if by == 'an older version':
-        (tmp_path / scripts.RECORD).unlink()
-        for other in set(scripts.LISTS) - {name}:
-            (tmp_path / other).unlink()
-    else:
-        write(tmp_path / name, b'Ant/00.jpg 0\n')
-    kept = (tmp_path / name).read_bytes()
+    write(tmp_path / 'train.txt', b'Ant/00.jpg 0\n')
     for flags in ([], ['--overwrite']):
-        with pytest.raises(UserError, match=f'{name} .*--target'):
+        with refused('train.txt .*--target'):
             prepare.main([str(tmp_path)] + flags)
-    assert (tmp_path / name).read_bytes() == kept
-
-
-def test_target_holds_lists_with_absolute_paths(tmp_path, capsys):
-    folder = fill(tmp_path / 'my images', 30)
-    before = sorted(os.listdir(folder))
-    prepare.main([folder, '--target', str(tmp_path / 'my lists')])
-    assert sorted(os.listdir(folder)) == before
-    train, test, classes = read(tmp_path / 'my lists')
-    assert classes == CLASSES and len(train + test) == 120
-    assert all(line.startswith(folder + '/') for line in train + test)
-    assert '#test: 24\n' in plan(capsys.readouterr().out)
-
-
-def test_the_target_may_be_the_folder_itself(tmp_path, undecoded, monkeypatch):
-    fill(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    prepare.main(['.', '--target', str(tmp_path)])
-    assert read(tmp_path)[0][0].startswith('Ant/')
-
-
-def test_read_only_folder_is_refused_before_images_are_read(tmp_path, monkeypatch):
-    def refuse(**_):
-        raise OSError(errno.EROFS, 'Read-only file system')
-    monkeypatch.setattr(tempfile, 'NamedTemporaryFile', refuse)
-    monkeypatch.setattr(layouts.Layout, 'read', lambda self: pytest.fail('read the images'))
-    with pytest.raises(UserError, match='Read-only.*--target'):
-        prepare.main([fill(tmp_path)])
-
-
-@pytest.mark.parametrize('path, words', [
-    ('gs://bucket/images', 'remote'), ('images.zip', 'file, not a folder'),
-    ('none', 'no such folder')])
-def test_a_source_that_is_not_a_folder_is_refused(tmp_path, monkeypatch, path, words):
-    write(tmp_path / 'images.zip', b'PK')
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=path + '.*' + words):
-        prepare.main([path])
+    assert lines(tmp_path / 'train.txt') == ['Ant/00.jpg 0']
 
 
 def test_one_pair_of_sides_whose_classes_differ(tmp_path, undecoded, capsys):
