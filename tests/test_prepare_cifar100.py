@@ -4,33 +4,27 @@ import io
 import os
 import pickle
 import pickletools
-import subprocess
-import sys
 
+import miniatures
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from miniatures import JPEG, interrupted_after, lines, tar, tree, write, zipped
+from miniatures import JPEG, lines, refused, tar, tree, write, write_all, zipped
 
 from data.cifar100 import prepare
-from runtime.errors import UserError
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NAMES = lines(prepare.FINE_NAMES)
 PER_CLASS = {'train': 2, 'test': 1}
 
 
-def make_batches():
-    """{split: (pixels, uint8 [n, 3072], planes of red, green and blue; fine labels)}."""
-    random = np.random.RandomState(7)
-    batches = {}
-    for split, per_class in PER_CLASS.items():
-        labels = random.permutation(np.repeat(np.arange(100), per_class))
-        batches[split] = random.randint(0, 256, (len(labels), 3072)).astype(np.uint8), labels
-    return batches
+def random_batch(per_class, seed):
+    """Return (pixels, uint8 [n, 3072], planes of red, green and blue; fine labels)."""
+    random = np.random.RandomState(seed)
+    labels = random.permutation(np.repeat(np.arange(100), per_class))
+    return random.randint(0, 256, (len(labels), 3072)).astype(np.uint8), labels
 
 
-BATCHES = make_batches()
+BATCHES = {split: random_batch(per_class, per_class) for split, per_class in PER_CLASS.items()}
 
 
 def binary(split):
@@ -57,12 +51,6 @@ def python_files(**other):
 def python_archive(**other):
     return tar({f'cifar-100-python/{name}': data for name, data in python_files(**other).items()},
                'w:gz')
-
-
-def in_folder(folder, members):
-    for name, data in members.items():
-        write(folder / name, data)
-    return str(folder)
 
 
 def prepared_files(source, target):
@@ -97,10 +85,10 @@ SOURCES = {
     'zip with the files on top': lambda path: write(path / 'kaggle.zip', zipped(python_files())),
     'zip with another folder': lambda path: write(path / 'a.zip', zipped(
         {f'data/{name}': data for name, data in python_files().items()})),
-    'unpacked': lambda path: in_folder(path / 'cifar-100-python', python_files()),
-    'one level up': lambda path: os.path.dirname(in_folder(path / 'data/cifar-100-python',
+    'unpacked': lambda path: write_all(path / 'cifar-100-python', python_files()),
+    'one level up': lambda path: os.path.dirname(write_all(path / 'data/cifar-100-python',
                                                            python_files())),
-    'unpacked binary': lambda path: in_folder(path / 'binary', {
+    'unpacked binary': lambda path: write_all(path / 'binary', {
         'train.bin': binary('train'), 'test.bin': binary('test')})}
 
 
@@ -122,49 +110,36 @@ def test_download_without_a_network_is_one_message(tmp_path, monkeypatch):
     def fail(label_mode):
         raise Exception('URL fetch failure on https://...: None --\nName not known')
     monkeypatch.setattr(tf.keras.datasets.cifar100, 'load_data', fail)
-    with pytest.raises(UserError, match='URL fetch.*cifar-100-python.tar.gz') as error:
+    with refused('URL fetch.*cifar-100-python.tar.gz'):
         prepare.prepare(None, str(tmp_path / 'images'))
-    assert '\n' not in str(error.value) and not (tmp_path / 'images').exists()
+    assert not (tmp_path / 'images').exists()
 
 
 def test_class_folders_are_pointed_to_the_other_script(tmp_path):
-    source = in_folder(tmp_path / 'png', {'train/apple/1.png': JPEG, 'test/apple/2.png': JPEG})
-    with pytest.raises(UserError, match='data/folder/prepare.py ' + source):
+    source = write_all(tmp_path / 'png', {'train/apple/1.png': JPEG, 'test/apple/2.png': JPEG})
+    with refused('data/folder/prepare.py ' + source):
         prepare.prepare(source, str(tmp_path / 'images'))
 
 
 def test_interrupted_and_started_again(tmp_path):
     path = write(tmp_path / 'cifar.tar.gz', binary_archive())
     target = tmp_path / 'images'
-    with interrupted_after(70):
-        prepare.prepare(path, str(target), PER_CLASS)
-    before = tree(target)
-    assert len(before) == 70 and not {'train.txt', 'val.txt'} & set(before)
-    prepare.prepare(path, str(target), PER_CLASS)
-    after = tree(target)
-    assert {name: after[name] for name in before} == before
-    assert len(after) == 303
+    miniatures.check_resumes(lambda: prepare.prepare(path, str(target), PER_CLASS), target, 70)
+    assert len(tree(target)) == 303
 
 
-class Evil:
-    def __init__(self, call):
-        self.call = call
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize('call', [
-    (os.system, ('touch {}',)), (eval, ("open({!r}, 'w')",)), (np.fromfile, ('/etc/passwd',)),
-    (getattr, (str, 'upper')), (pickle.loads, (b'N.',))])
-def test_pickle_that_asks_for_more_is_refused(tmp_path, call):
+@pytest.mark.parametrize('function, argument', [
+    (os.system, 'touch {}'), (eval, "open({!r}, 'w')"), (np.fromfile, '{}')])
+def test_pickle_that_asks_for_more_is_refused(tmp_path, function, argument):
     trace = tmp_path / 'trace'
-    function, arguments = call
-    arguments = tuple(part.format(str(trace)) if isinstance(part, str) else part
-                      for part in arguments)
-    evil = pickle.dumps({'data': [], 'more': Evil((function, arguments))}, 2)
+
+    class Evil:
+        def __reduce__(self):
+            return function, (argument.format(str(trace)),)
+
+    evil = pickle.dumps({'data': [], 'more': Evil()}, 2)
     path = write(tmp_path / 'cifar.tar.gz', python_archive(test=evil))
-    with pytest.raises(UserError, match='test: .*CIFAR-100.*which no batch'):
+    with refused('test: .*CIFAR-100.*which no batch'):
         prepare.prepare(path, str(tmp_path / 'images'), PER_CLASS)
     assert not trace.exists() and not (tmp_path / 'images').exists()
 
@@ -190,52 +165,40 @@ def test_unpickler_admits_what_python_2_wrote():
     assert list(labels) == [3]
 
 
-def check_refused(tmp_path, archive, message):
-    path = write(tmp_path / 'cifar.tar.gz', archive)
-    with pytest.raises(UserError, match=message) as error:
+def pickled(count, labels, size=3072):
+    return pickle.dumps({'data': np.zeros((count, size), np.uint8), 'fine_labels': labels}, 3)
+
+
+@pytest.mark.parametrize('make_archive, message', [
+    (lambda: python_archive(train=b''), 'train: .*CIFAR-100'),
+    (lambda: python_archive(train=pickle.dumps({'data': 1}, 2)), 'train: .*CIFAR-100'),
+    (lambda: python_archive(train=pickled(2, [1, 2], size=3)), 'reshape'),
+    (lambda: python_archive(train=pickled(2, [1])), 'from 0 to 99'),
+    (lambda: python_archive(train=pickled(200, list(range(1, 101)) * 2)), 'from 0 to 99'),
+    (lambda: python_archive(train=pickled(200, [0] * 200)),
+     'train: 200 of 200 .*lass 0 has 200 of 2'),
+    (lambda: tar({'cifar-100-binary/train.bin': binary('train')[:-1]}), 'train.bin: .*CIFAR-100'),
+    (lambda: tar({'cifar-100-binary/train.bin': binary('train')}), 'named test '),
+    (lambda: tar({'cifar-10-batches-py/data_batch_1': b'x'}), 'named test and train'),
+    (lambda: binary_archive()[:-1], 'damaged or truncated')])
+def test_damaged_archives(tmp_path, make_archive, message):
+    path = write(tmp_path / 'cifar.tar.gz', make_archive())
+    with refused(message):
         prepare.prepare(path, str(tmp_path / 'images'), PER_CLASS)
-    assert '\n' not in str(error.value)
     assert not (tmp_path / 'images' / 'train.txt').exists()
-
-
-@pytest.mark.parametrize('batch, message', [
-    (b'', 'train: .*CIFAR-100'), (b'\x80\x02N.', 'train: .*CIFAR-100'),
-    (pickle.dumps({'data': 1}, 2), 'train: .*CIFAR-100'),
-    (pickle.dumps({'data': np.zeros((2, 3)), 'fine_labels': [1, 2]}, 3), 'reshape'),
-    (pickle.dumps({'data': np.zeros((2, 3072), np.uint8), 'fine_labels': [1]}, 3),
-     'from 0 to 99'),
-    (pickle.dumps({'data': np.zeros((200, 3072), np.uint8),
-                   'fine_labels': list(range(1, 101)) * 2}, 3), 'from 0 to 99'),
-    (pickle.dumps({'data': np.zeros((200, 3072), np.uint8), 'fine_labels': [0] * 200}, 3),
-     'train: 200 of 200 .*lass 0 has 200 of 2')])
-def test_damaged_batches(tmp_path, batch, message):
-    check_refused(tmp_path, python_archive(train=batch), message)
-
-
-def test_damaged_archives(tmp_path):
-    whole = binary_archive()
-    for length in (0, 100, len(whole) // 2, len(whole) - 1):
-        check_refused(tmp_path, whole[:length], 'damaged or truncated')
-    check_refused(tmp_path, tar({'cifar-100-binary/train.bin': binary('train')[:-1]}),
-                  'train.bin: .*CIFAR-100')
-    check_refused(tmp_path, tar({'cifar-100-binary/train.bin': binary('train')}), 'named test ')
-    check_refused(tmp_path, tar({'cifar-10-batches-py/data_batch_1': b'x'}),
-                  'named test and train')
 
 
 def test_published_counts_are_the_default(tmp_path):
     source = write(tmp_path / 'cifar.tar.gz', binary_archive())
-    ended = subprocess.run(
-        [sys.executable, 'data/cifar100/prepare.py', '--target', str(tmp_path / 'images'), source],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    ended = miniatures.run_prepare('cifar100', '--target', tmp_path / 'images', source)
     assert (ended.returncode, ended.stdout) == (1, '')
     assert ended.stderr == (
         f'error: {source}: train: 200 of 50000 images. Class 0 has 2 of 500.\n')
 
 
 def test_script_says_what_to_type_next(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(prepare.PER_CLASS, 'train', 2)
-    monkeypatch.setitem(prepare.PER_CLASS, 'test', 1)
+    for split, count in PER_CLASS.items():
+        monkeypatch.setitem(prepare.PER_CLASS, split, count)
     prepare.main(['--target', str(tmp_path / 'images'),
                   write(tmp_path / 'cifar.tar.gz', binary_archive())])
     said = capsys.readouterr().out.split('\n')
