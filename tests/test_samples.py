@@ -11,25 +11,23 @@ def test_samples_of_a_step(tmp_path):
     train = mixed_lines(6, np.random.RandomState(4))
     test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
     found, training, validation, _ = make_split(tmp_path, train, test, 6, 4)
-    paths = np.array([path for path, _ in train])
+
+    def paths_of(samples):
+        return found.train_list.names(samples.indices)
+
     exemplars = [found.train[c][[2, 0]] for c in range(4)]
     samples = samples_lib.training_samples(found, range(4, 6), exemplars)
-    assert paths[samples.indices].tolist() == training[4] + training[5] + [
+    assert paths_of(samples) == training[4] + training[5] + [
         training[c][i] for c in range(4) for i in (2, 0)]
     assert samples.class_indices.tolist() == (
         [4] * len(training[4]) + [5] * len(training[5]) + [0, 0, 1, 1, 2, 2, 3, 3])
     first = samples_lib.training_samples(found, range(2), [])
-    assert paths[first.indices].tolist() == training[0] + training[1]
+    assert paths_of(first) == training[0] + training[1]
     assert first.class_indices.tolist() == [0] * len(training[0]) + [1] * len(training[1])
     held = samples_lib.validation_samples(found, 4, 3)
-    assert paths[held.indices].tolist() == sum([validation[c][:3] for c in range(4)], [])
+    assert paths_of(held) == sum([validation[c][:3] for c in range(4)], [])
     assert held.class_indices.tolist() == np.repeat(range(4), 3).tolist()
-
-
-def test_test_samples_are_the_groups_so_far_each_in_list_order(tmp_path):
-    train = mixed_lines(6, np.random.RandomState(4))
-    test = mixed_lines(6, np.random.RandomState(5), 2, 4, 'test')
-    found = make_split(tmp_path, train, test, 6, 4)[0]
+    # Test images: the groups so far, each in list order.
     order = oracles.class_order(6)[0]
     samples = samples_lib.test_samples(found, (0, 2, 4))
     expected = [i for group in ([0, 1], [2, 3])
