@@ -1,5 +1,6 @@
 """Checks of images: what is missing, does not decode, is in both lists, or made a stage fail."""
 import os
+import re
 import types
 
 import miniatures
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
-from miniatures import lines
+from miniatures import lines, refused
 from tiny_runs import assert_refused
 
 from data import checks, lists, pipeline
@@ -20,34 +21,19 @@ def train_list(data):
     return lists.read_list(os.path.join(data, 'train.txt'), 4)
 
 
-# -- images that do not exist -----------------------------------------------------------------
-
-
-def refusal(image_list, all_must_exist=True):
-    with pytest.raises(UserError) as error:
-        checks.look_for_images([image_list], all_must_exist)
-    return str(error.value)
-
-
 @pytest.mark.parametrize('old, new, expected', [
-    (b'train/', b'', ['exists as train/0_0.png']),  # written for a folder below
-    (b'train/', b'data/train/', ['exists as train/0_0.png']),  # for the folder above
-    (b'train/', b'/old/disk/train/', ['exists as train/0_0.png']),  # for another disk
-    (b'/', b'\\', ['backslashes', 'exists as train/0_0.png']),
-    (b'train/', b'C:\\data\\train\\', ['backslashes', 'exists as train/0_0.png']),
-    (b'train/', b'Train/', ['exists as train/0_0.png']),
-    (b'train/', b's3:/bucket/train/', ['emote paths']),
-    (b'train/', b'nowhere/x', ['nowhere/x0_0.png'])])
+    (b'train/', b'', ' 0_0.png .*exists as train/0_0.png'),  # written for a folder below
+    (b'train/', b'/old/disk/train/', 'exists as train/0_0.png'),  # for another disk
+    (b'train/', b'C:\\data\\train\\', 'backslashes.*exists as train/0_0.png'),
+    (b'train/', b'Train/', 'Train/0_0.png .*exists as train/0_0.png'),
+    (b'train/', b's3:/bucket/train/', 's3:/bucket/train/0_0.png: remote paths'),
+    (b'train/', b'nowhere/x', 'nowhere/x0_0.png [^:]*Fix the paths')])
 def test_a_list_for_another_root_is_refused_with_the_place_of_its_first_image(
         train_list, old, new, expected):
     paths = np.array([path.replace(old, new) for path in train_list.paths], object)
-    message = refusal(train_list._replace(paths=paths), all_must_exist=False)
-    assert message.startswith(train_list.path + ', line 1: ')
-    folder = os.path.dirname(train_list.path)
-    assert 'emote paths' in message or 'relative to the folder of the list, ' + folder in message
-    assert all(text in message for text in expected)
-    if expected == ['nowhere/x0_0.png']:
-        assert 'exists as' not in message
+    with refused(f'^{train_list.path}, line 1: ') as error:
+        checks.look_for_images([train_list._replace(paths=paths)], all_must_exist=False)
+    assert re.search(expected, str(error.value))
 
 
 def test_some_missing_images_are_refused_unless_bad_images_are_allowed(tmp_path):
@@ -55,13 +41,16 @@ def test_some_missing_images_are_refused_unless_bad_images_are_allowed(tmp_path)
     image_list = lists.read_list(os.path.join(folder, 'val.txt'), 4)
     checks.look_for_images([image_list], all_must_exist=True)
     os.remove(os.path.join(folder, 'val', '3_3.png'))  # the last
-    assert f'{image_list.path}, line 16: val/3_3.png' in refusal(image_list)
     checks.look_for_images([image_list], all_must_exist=False)
+    with refused(f'{image_list.path}, line 16: val/3_3.png'):
+        checks.look_for_images([image_list], all_must_exist=True)
     os.symlink('/nowhere/3_3.png', os.path.join(folder, 'val', '3_3.png'))
-    assert 'link to /nowhere/3_3.png' in refusal(image_list)
+    with refused('link to /nowhere/3_3.png'):
+        checks.look_for_images([image_list], all_must_exist=True)
     os.remove(os.path.join(folder, 'val', '0_0.png'))
     os.mkdir(os.path.join(folder, 'val', '0_0.png'))
-    assert 'line 1: val/0_0.png is not a file' in refusal(image_list)
+    with refused('line 1: val/0_0.png is not a file'):
+        checks.look_for_images([image_list], all_must_exist=True)
 
 
 def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(data, tmp_path):
@@ -79,15 +68,10 @@ def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(data, tmp_pa
         assert result.out == '' and not model.exists()
 
 
-# -- images that do not decode ----------------------------------------------------------------
-
-
 @pytest.mark.parametrize('content, why', [
-    (None, 'No such file or directory'), ('folder', 'Is a directory'), (b'', 'empty'),
-    (miniatures.JPEG[:-60], 'cut off'), (miniatures.PNG[:-30], 'cut off'),
-    (b'BM' + bytes(60), 'BMP'), (b'RIFF\x24\0\0\0WEBPVP8 ', 'WebP'), (b'<!DOCTYPE html>', 'HTML'),
-    (b'what?', 'not JPEG, PNG'), (miniatures.gif(2), 'frames'),
-    (miniatures.PNG[:40] + b'\0\0\0\0' + miniatures.PNG[44:], 'PNG')])
+    (None, 'No such file or directory'), ('folder', 'Is a directory'),
+    (miniatures.JPEG[:-60], 'cut off'),
+    (miniatures.PNG[:40] + bytes(4) + miniatures.PNG[44:], 'PNG')])
 def test_an_image_that_fails_says_why(tmp_path, content, why):
     path = tmp_path / 'image'
     if content == 'folder':
@@ -95,7 +79,7 @@ def test_an_image_that_fails_says_why(tmp_path, content, why):
     elif content is not None:
         path.write_bytes(content)
     text = checks.why_bad(os.fsencode(str(path)))
-    assert why in text and 'damaged' not in text and '\n' not in text
+    assert why in text and '\n' not in text
 
 
 def test_transparency_causes_a_warning_before_a_run_and_in_the_check(tmp_path):
@@ -132,9 +116,6 @@ def test_cropping_larger_images_causes_a_warning(train_list, said):
     assert all(text in said[0] for text in ('11 x 11', '12 x 12', os.path.dirname(train_list.path)))
 
 
-# -- images in both lists ---------------------------------------------------------------------
-
-
 def test_images_in_both_lists_are_found_through_linked_folders(data, train_list, tmp_path):
     (tmp_path / 'linked').symlink_to(os.path.join(data, 'train'))
     linked = train_list._replace(
@@ -145,10 +126,9 @@ def test_images_in_both_lists_are_found_through_linked_folders(data, train_list,
     assert len(checks.shared_images(train_list, train_list)) == 40
 
 
-# -- stages that fail -------------------------------------------------------------------------
-
-
-def cause(error, files, data_dir):
+def cause(error, files, data_dir, monkeypatch):
+    """Return what the failed operation `error` of a stage is turned into."""
+    monkeypatch.setattr(checks, 'FLAGS', types.SimpleNamespace(skip_bad_images=False))
     run = types.SimpleNamespace(model_dir='model', data_dir=str(data_dir),
                                 machine=types.SimpleNamespace(num_parallel_calls=1))
     with pytest.raises((UserError, tf.errors.OpError)) as raised:
@@ -157,26 +137,18 @@ def cause(error, files, data_dir):
     return raised.value
 
 
-@pytest.fixture
-def unheld(monkeypatch):
-    monkeypatch.setattr(checks, 'FLAGS', types.SimpleNamespace(skip_bad_images=False))
-
-
-@pytest.mark.parametrize('kind', [
-    tf.errors.InternalError, tf.errors.UnknownError, tf.errors.ResourceExhaustedError,
-    tf.errors.AbortedError])
-def test_an_error_that_no_image_can_cause_is_shown_at_once(unheld, monkeypatch, tmp_path, kind):
+def test_an_error_that_no_image_can_cause_is_shown_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, 'bad_images', None)  # any use fails
-    error = kind(None, None, 'CUDA_ERROR_LAUNCH_FAILED')
-    assert cause(error, np.array([b'missing.png'], object), tmp_path) is error
+    error = tf.errors.InternalError(None, None, 'CUDA_ERROR_LAUNCH_FAILED')
+    assert cause(error, np.array([b'missing.png'], object), tmp_path, monkeypatch) is error
 
 
-def test_an_error_that_an_image_may_cause_names_the_image(unheld, train_list, tmp_path):
+def test_an_error_that_an_image_may_cause_names_the_image(monkeypatch, train_list, tmp_path):
     files = train_list.files(slice(None))
     error = tf.errors.InvalidArgumentError(None, None, 'Invalid PNG data')
-    assert cause(error, files, tmp_path) is error  # all decode
+    assert cause(error, files, tmp_path, monkeypatch) is error  # all decode
     files[7] = os.fsencode(str(tmp_path / 'missing.png'))
-    found = cause(error, files, tmp_path)
+    found = cause(error, files, tmp_path, monkeypatch)
     assert isinstance(found, UserError)
     assert 'missing.png' in str(found) and '--skip_bad_images' in str(found)
 
@@ -190,11 +162,11 @@ def test_only_files_that_may_be_in_flight_are_decoded_after_an_error(train_list)
     assert len(checks.files_in_flight(files[:3], 7, 8, 4)) == 3
 
 
-@pytest.mark.parametrize('batch_size, calls', [(8, 64), (256, 2), (1, 1024)])
-def test_as_many_images_may_be_in_flight_as_are_prefetched_and_decoded(batch_size, calls):
+def test_as_many_images_may_be_in_flight_as_are_prefetched_and_decoded():
     """An update's batch, one being filled, two prefetched, and those being decoded."""
-    assert progress.images_ahead(batch_size, calls) >= 4 * batch_size + calls
-    assert progress.images_ahead(batch_size, None) >= 4 * batch_size + os.cpu_count()
+    for batch_size, calls in ((8, 64), (256, 2), (256, None)):
+        assert progress.images_ahead(batch_size, calls) >= 4 * batch_size + (
+            calls or os.cpu_count())
 
 
 def test_decoding_takes_no_gpu(train_list, monkeypatch):

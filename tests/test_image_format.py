@@ -1,29 +1,26 @@
 """Faults and notes on image files, found without decoding."""
 
-import re
 import struct
 import zlib
 
 import miniatures
+import numpy as np
 import pytest
+import tiny_runs
 from miniatures import CMYK_JPEG, GRAY_JPEG, JPEG, PNG, gif
 
 from data import image_format
 from data.image_format import ANIMATION, DEPTH, ROTATION, TRANSPARENCY
 
-
-def chunk(kind, payload):
-    return struct.pack('>I', len(payload)) + kind + payload + struct.pack(
-        '>I', zlib.crc32(kind + payload))
+ALPHA = tiny_runs.png(np.zeros((1, 1, 4), np.uint8))
+SIXTEEN_BITS = tiny_runs.png(np.zeros((1, 1, 3), np.uint16))
 
 
-def png(depth=8, color=2, *extra):
-    """A PNG of one black pixel; `extra` chunks come before its pixels."""
-    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] * depth // 8
-    palette = chunk(b'PLTE', b'\0\0\0') if color == 3 else b''
-    header = chunk(b'IHDR', struct.pack('>IIBBBBB', 1, 1, depth, color, 0, 0, 0))
-    return (b'\x89PNG\r\n\x1a\n' + header + palette + b''.join(extra)
-            + chunk(b'IDAT', zlib.compress(bytes(1 + samples))) + chunk(b'IEND', b''))
+def with_chunk(kind, payload):
+    """Return the PNG with one more chunk before its pixels."""
+    place = PNG.index(b'IDAT') - 4
+    return PNG[:place] + struct.pack('>I', len(payload)) + kind + payload + struct.pack(
+        '>I', zlib.crc32(kind + payload)) + PNG[place:]
 
 
 def exif(orientation, order='>'):
@@ -37,8 +34,8 @@ USABLE = {'rgb': JPEG, 'gray': GRAY_JPEG, 'cmyk': CMYK_JPEG, 'png': PNG, 'gif': 
           'bytes after the end': JPEG + b'camera notes', 'comment': miniatures.numbered(JPEG, 7),
           'bytes between segments': JPEG[:2] + b'\xff\x00stray' + JPEG[2:],
           'rotated': exif(6), 'transparent GIF': gif(1, True),
-          'GIF with a comma in a comment': gif(between=b'!\xfe\3a,b\0'), 'alpha': png(8, 6),
-          '16 bits': png(16, 2), 'APNG': png(8, 2, chunk(b'acTL', bytes(8)))}
+          'GIF with a comma in a comment': gif(between=b'!\xfe\3a,b\0'), 'alpha': ALPHA,
+          '16 bits': SIXTEEN_BITS, 'APNG': with_chunk(b'acTL', bytes(8))}
 
 
 @pytest.mark.parametrize('kind', sorted(USABLE))
@@ -49,21 +46,14 @@ def test_usable_images_pass(kind):
 @pytest.mark.parametrize('data, words', [
     (b'', 'empty'), (JPEG[2:], 'not JPEG, PNG or GIF'), (bytes(500), 'not JPEG, PNG or GIF'),
     (b'<html>not found</html>', 'HTML'), (b'\xef\xbb\xbf\n<!DOCTYPE html>', 'HTML'),
-    (b'<?xml version="1.0"?><svg>', 'SVG'), (b'BM' + bytes(60), 'BMP'), (b'II*\0\x08', 'TIFF'),
-    (b'RIFF\x24\0\0\0WEBPVP8 ' + bytes(20), 'WebP'),
+    (b'BM' + bytes(60), 'BMP'), (b'II*\0\x08', 'TIFF'), (b'RIFF\x24\0\0\0WEBPVP8 ', 'WebP'),
     (b'\0\0\0\x18ftypheic', 'HEIC'), (b'\0\0\0\x18ftypavif', 'AVIF'),
-    (b'\0\0\0\x0cjP  \r\n', 'JPEG 2000'), (gif(2), r'animated GIF \(2 frames'),
-    (gif(30, True), 'animated GIF')])
+    (b'\0\0\0\x0cjP  \r\n', 'JPEG 2000'), (gif(2), 'animated GIF (2 frames'),
+    *((data, 'cut off') for data in (
+        JPEG[:-2], JPEG[:100], JPEG[:3], PNG[:-15], PNG[:8], b'GIF89a', gif()[:-1], gif()[:20],
+        gif(3)[:-5]))])
 def test_an_unusable_file_is_named_by_its_format(data, words):
-    fault = image_format.image_fault(data)
-    assert re.search(words, fault)
-    assert 'damaged' not in fault and 'again' not in fault
-
-
-@pytest.mark.parametrize('data', [JPEG[:-2], JPEG[:-20], JPEG[:100], JPEG[:3], JPEG[:4], PNG[:-15],
-                                  PNG[:8], b'GIF89a', gif()[:-1], gif()[:20], gif(3)[:-5]])
-def test_cut_images_are_named_as_such(data):
-    assert image_format.image_fault(data) == 'cut off'
+    assert words in image_format.image_fault(data)
 
 
 def test_end_mark_of_a_thumbnail_is_not_the_end():
@@ -75,11 +65,11 @@ def test_end_mark_of_a_thumbnail_is_not_the_end():
 
 @pytest.mark.parametrize('data, notes', [
     (JPEG, set()), (CMYK_JPEG, set()), (PNG, set()), (gif(), set()), (b'', set()), (b'text', set()),
-    (png(8, 6), {TRANSPARENCY}), (png(8, 4), {TRANSPARENCY}), (png(8, 3), set()),
-    (png(8, 3, chunk(b'tRNS', b'\0')), {TRANSPARENCY}), (png(8, 2, chunk(b'tRNS', bytes(6))),
-                                                        {TRANSPARENCY}),
-    (gif(1, True), {TRANSPARENCY}), (png(16, 2), {DEPTH}), (png(16, 6), {DEPTH, TRANSPARENCY}),
-    (png(8, 2, chunk(b'acTL', bytes(8))), {ANIMATION}), (exif(6), {ROTATION}),
+    (ALPHA, {TRANSPARENCY}), (tiny_runs.png(np.zeros((1, 1, 2), np.uint8)), {TRANSPARENCY}),
+    (with_chunk(b'tRNS', bytes(6)), {TRANSPARENCY}), (gif(1, True), {TRANSPARENCY}),
+    (SIXTEEN_BITS, {DEPTH}),
+    (tiny_runs.png(np.zeros((1, 1, 4), np.uint16)), {DEPTH, TRANSPARENCY}),
+    (with_chunk(b'acTL', bytes(8)), {ANIMATION}), (exif(6), {ROTATION}),
     (exif(3, '<'), {ROTATION}), (exif(1), set()), (exif(0, '<'), set())])
 def test_notes_need_the_start_only(data, notes):
     assert image_format.image_notes(data) == notes
@@ -94,7 +84,7 @@ def test_a_file_cut_anywhere_is_answered(data):
 
 
 def test_files_are_counted_all_or_a_sample_of_them(tmp_path):
-    files = [miniatures.write(tmp_path / str(i), JPEG if i % 4 else png(8, 6)) for i in range(20)]
+    files = [miniatures.write(tmp_path / str(i), JPEG if i % 4 else ALPHA) for i in range(20)]
     said = []
     image_format.warn_of_files(files + [str(tmp_path / 'gone')], write=said.append)
     image_format.warn_of_files(files, sample=5, write=said.append)
