@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from miniatures import refused
 
 from logs import log_reader
 from runtime.errors import UserError
@@ -13,12 +14,10 @@ SETTINGS = ('settings: {"dataset": "glyphs100", "num_classes": 100, "num_increme
             '"memory_per_class": 5, "seed": 1}\n')
 RESULTS = [
     {'classes': 10, 'training_samples': 700, 'val_samples': 100, 'test_samples': 140, 'beta': 1.0,
-     'gamma': 0.0, 'top5': 0.988, 'top5_before': 0.988, 'top1': 0.9, 'top1_before': 0.9,
-     'group_top1': [0.9], 'group_top1_before': [0.9]},
-    {'classes': 20, 'training_samples': 800, 'val_samples': 200, 'test_samples': 280, 'beta': 0.59,
-     'gamma': -0.44, 'top5': 0.961, 'top5_before': 0.957, 'top1': 0.8, 'top1_before': 0.7,
-     'val_top5': 0.9775, 'val_top5_before': 0.975, 'val_top1': 0.81, 'val_top1_before': 0.71,
-     'group_top1': [0.81, 0.79], 'group_top1_before': [0.6, 0.8]},
+     'gamma': 0.0, 'top5': 0.988, 'top5_before': 0.988, 'group_top1': [0.9]},
+    {'classes': 20, 'beta': 0.59, 'gamma': -0.44, 'top1': 0.8, 'top1_before': 0.7,
+     'val_top5': 0.9775, 'val_top1_before': 0.71, 'group_top1': [0.81, 0.79],
+     'group_top1_before': [0.6, 0.8]},
     {'classes': 30, 'top1': 0.7, 'group_top1': [0.7, 0.7, 0.7]}]
 PROGRESS = 'progress: step 1 of 10, classifier, epoch 1 of 20, update 100 of 2000, loss 2.5\n'
 
@@ -96,12 +95,11 @@ def test_values_that_are_nan_are_left_out():
 
 
 @pytest.mark.parametrize('text', [
-    '', 'no log', '\x00' * 100, 'result: {}\n', 'settings: {"dataset": "x"', PROGRESS, result(1)])
+    '', 'result: {}\n', 'settings: {"dataset": "x"', PROGRESS, result(1)])
 def test_a_file_without_a_run_ends_in_one_line(tmp_path, text):
     (tmp_path / 'a.log').write_text(text)
-    with pytest.raises(UserError, match='a.log: no run found') as error:
+    with refused('a.log: no run found'):
         log_reader.read(str(tmp_path / 'a.log'))
-    assert '\n' not in str(error.value)
 
 
 def test_any_bytes_and_line_ends_are_read(tmp_path):

@@ -15,6 +15,12 @@ from runtime import results as results_lib
 from runtime.settings import DATASETS
 
 
+def rows_of(log):
+    """Return the results in a log, a list of dicts."""
+    return [json.loads(line[len('result: '):]) for line in log.splitlines()
+            if line.startswith('result: ')]
+
+
 def test_forgetting_and_backward_transfer_if_a_group_is_better_at_the_end():
     def measure(name, *groups):
         steps = [{'step': step, 'classes': 10 * step, 'group_top1': row}
@@ -39,18 +45,14 @@ def test_old_and_new_accuracy_weigh_groups_by_their_test_images(run_report):
     assert '| old ' not in run_report(log=text)[1]
 
 
-# Several runs
-
 def test_runs_that_differ_in_their_seed_are_averaged(run_report):
     logs = {'a': own_log(), 'b': own_log(accuracy=.02, seed=2), 'c': own_log(accuracy=.04, seed=3)}
     status, out, err = run_report('--aggregate', **logs)
     assert (status, err) == (0, '')
     assert 'of 3 runs' in out
-    assert cells(out, 'top-1') == [
-        '88.00 ± 2.00', '83.00 ± 2.00', '66.33 ± 2.00']
+    assert cells(out, 'top-1') == ['88.00 ± 2.00', '83.00 ± 2.00', '66.33 ± 2.00']
     assert cells(out, 'training') == ['250', '300', '300']
-    averages = out[out.index('Over all steps'):]
-    assert cells(averages, 'top-1') == [
+    assert cells(out, 'top-1', 'Over all steps') == [
         '79.11 ± 2.00', '74.67 ± 2.00', '35.00 ± 0.00', '-35.00 ± 0.00']
     rows = list(csv.DictReader(io.StringIO(run_report('--aggregate', '--csv', **logs)[1])))
     assert len(rows) == 3 and float(rows[0]['top1_sd']) == pytest.approx(.02)
@@ -73,7 +75,7 @@ def test_runs_on_other_images_are_never_averaged(run_report):
     assert '/other ' in err and 'aaaaaaaa ffffffff, bbbbbbbb ffffffff' in err
     status, out, _ = run_report('--compare', **logs)
     assert status == 0 and 'BiC, lists aaaaaaaa ffffffff 3, ' in out
-    assert cells(out[out.index('Settings that differ'):], 'BiC, lists bbbbbbbb ffffffff') == [
+    assert cells(out, 'BiC, lists bbbbbbbb ffffffff', 'Settings that differ') == [
         'bbbbbbbb ffffffff']
 
 
@@ -81,8 +83,7 @@ def test_unfinished_runs_are_averaged_over_their_common_steps(run_report):
     logs = {'a': own_log(), 'b': own_log(2, accuracy=.02, seed=1), 'begun': own_log(0, seed=2)}
     status, out, err = run_report('--aggregate', **logs)
     assert cells(out, 'top-1') == ['89.00 ± 1.41', '84.00 ± 1.41']
-    averages = out[out.index('Over all steps'):]
-    assert cells(averages, 'top-1')[0] == '86.50 ± 1.41'
+    assert cells(out, 'top-1', 'Over all steps')[0] == '86.50 ± 1.41'
     assert 'only the 2 steps' in err and 'same seed' in err and 'b: 2 of 3 steps finished' in err
     assert 'begun: none of 3 steps finished' in err
 
@@ -104,17 +105,16 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
     assert cells(out, 'BiC without KD')[0] == '58.33'
     assert cells(out, 'BiC without KD uncorrected')[0] == '51.67'
     assert 'joint training uncorrected' not in out  # the same
-    top5 = out[out.index('Top-5 (%)'):]
-    assert cells(top5, 'BiC without KD')[0] == '63.33'
+    assert cells(out, 'BiC without KD', 'Top-5 (%)')[0] == '63.33'
     steps = out[out.index('after each step'):out.index('Settings that differ')]
     assert cells(steps, 'Classes seen') == ['BiC', 'BiC uncorrected', 'joint training',
                                             'BiC without KD', 'BiC without KD uncorrected']
     assert [cells(steps, classes)[0] for classes in ('5', '10', '15')] == [
         '89.00 ± 1.41', '84.00 ± 1.41', '67.33 ± 1.41']
-    settings = out[out.index('Settings that differ'):]
-    assert cells(settings, 'Settings that differ') == ['num_increments', 'distillation']
-    assert cells(settings, 'BiC without KD') == ['3', 'False']
-    assert cells(settings, 'joint training') == ['1', '-']
+    settings = 'Settings that differ'
+    assert cells(out, settings, settings) == ['num_increments', 'distillation']
+    assert cells(out, 'BiC without KD', settings) == ['3', 'False']
+    assert cells(out, 'joint training', settings) == ['1', '-']
 
 
 def test_a_method_that_is_not_finished_has_no_average_of_all_steps(run_report):
@@ -123,7 +123,7 @@ def test_a_method_that_is_not_finished_has_no_average_of_all_steps(run_report):
     assert status == 0 and 'two: none of 3 steps finished' in err
     assert cells(out, 'BiC')[1:3] == ['81.11', '76.67']
     assert cells(out, 'BiC without KD') == ['-'] * 5
-    assert cells(out[out.index('after each step'):], '10')[2] == '85.00'
+    assert cells(out, '10', 'after each step')[2] == '85.00'
 
 
 def cifar_log(**changed):
@@ -149,28 +149,24 @@ def test_published_results_of_the_protocol_are_next_to_the_run(run_report):
     assert '500 epochs instead of 250' in run_report(log=cifar_log(train_epochs=500))[1]
     joint = cifar_log(finished=1, num_increments=1, classes=(100,))
     out = run_report('--compare', log=joint)[1]
-    table = out[out.index('Published results'):]
-    assert cells(table, 'BiC paper')[6] == '60.93'
-    assert not re.search(r'\| *:? *\|', table.splitlines()[3])  # a rule takes a hyphen
+    assert cells(out, 'BiC paper', 'Published results')[6] == '60.93'
+    assert not re.search(r'\| *:? *\|', out)  # a rule takes a hyphen
 
 
-@pytest.mark.parametrize('settings, sources', [
-    ({'num_increments': 5}, {'Zhou et al. survey (PyCIL)': '50 classes then 5 steps of 10'}),
-    ({'num_increments': 5, 'memory': 'growing'},
-     {'PODNet table 1': '50 classes then 5 steps of 10; 20 exemplars per class'}),
-    ({'num_increments': 10, 'memory': 'growing'},
-     {'PODNet table 1': '50 classes then 10 steps of 5; 20 exemplars per class'})])
-def test_published_results_after_a_first_group_of_50(run_report, settings, sources):
+@pytest.mark.parametrize('settings, source, protocol', [
+    ({'num_increments': 5}, 'Zhou et al. survey (PyCIL)', '50 classes then 5 steps of 10'),
+    ({'num_increments': 10, 'memory': 'growing'}, 'PODNet table 1',
+     '50 classes then 10 steps of 5; 20 exemplars per class')])
+def test_published_results_after_a_first_group_of_50(run_report, settings, source, protocol):
     size = 50 // settings['num_increments']
     text = cifar_log(first_classes=50, classes=(50, 50 + size, 50 + 2 * size),
                      class_order=list(range(100)), pretrained='0123456789abcdef', **settings)
     out = run_report(log=text)[1]
     table = out[out.index('Published results on'):]
-    assert 'class_order (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..., pretrained 0123456789' in table
+    assert table.startswith('Published results on CIFAR-100, ' + protocol)
     rows = [line.split(' | ')[0].strip('| ') for line in table.splitlines() if '| ' in line][2:]
-    assert set(rows) == set(sources)
-    for protocol in sources.values():
-        assert table.startswith('Published results on CIFAR-100, ' + protocol)
+    assert set(rows) == {source}
+    assert 'class_order (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..., pretrained 0123456789' in table
 
 
 def test_every_protocol_of_the_published_file_can_be_reached_by_settings():
@@ -188,11 +184,8 @@ def test_every_protocol_of_the_published_file_can_be_reached_by_settings():
                      if 'drawn with seed' not in row['data_set']}
 
 
-# The lines under a run's own table
-
 def test_closing_lines_of_a_run():
-    rows = [dict(json.loads(line[len('result: '):]), top5_before=None)
-            for line in own_log().splitlines() if line.startswith('result')]
+    rows = [dict(row, top5_before=None) for row in rows_of(own_log())]
     assert list(measures.closing_lines(rows)) == [
         'average incremental accuracy: top-5 81.67% (from step 2), top-1 81.11%, '
         'top-1 uncorrected 71.39%',
@@ -204,34 +197,28 @@ def test_closing_lines_of_a_run():
     assert list(measures.closing_lines([])) == []
 
 
-def test_top5_counts_from_the_first_step_with_six_classes():
-    lines = own_log().splitlines()
-    rows = [json.loads(line[len('result: '):]) for line in lines[1:]]
-    stripped = [measures.without_trivial_top5(row) for row in rows]
-    assert [row['top5'] for row in stripped] == [None] + [row['top5'] for row in rows[1:]]
-    assert stripped[0]['top1'] == rows[0]['top1'] and stripped[1:] == rows[1:]
-    for steps in (rows, stripped):
-        found = measures.compute_measures(steps)
-        assert found['top5']['average_incremental_accuracy'] == pytest.approx(.8167, abs=1e-4)
-        assert found['top1']['average_incremental_accuracy'] == pytest.approx(.8111, abs=1e-4)
-    six = [dict(row, classes=row['classes'] + 1) for row in rows]
-    assert measures.without_trivial_top5(six[0]) == six[0]
-    assert measures.compute_measures(six)['top5']['average_incremental_accuracy'] == pytest.approx(
-        .8611, abs=1e-4)
-    few = [dict(row, classes=row['step']) for row in rows]
-    assert measures.compute_measures(few)['top5']['average_incremental_accuracy'] is None
-    assert 'top-5' not in ''.join(measures.closing_lines(few))
+@pytest.mark.parametrize('classes, average', [
+    ((5, 10, 15), .8167), ((6, 11, 16), .8611), ((1, 2, 3), None)])
+def test_top5_counts_from_the_first_step_with_six_classes(classes, average):
+    rows = rows_of(own_log(classes=classes))
+    found = measures.compute_measures(rows)
+    assert found['top5']['average_incremental_accuracy'] == (
+        average and pytest.approx(average, abs=1e-4))
+    assert found['top1']['average_incremental_accuracy'] == pytest.approx(.8111, abs=1e-4)
+    assert [measures.without_trivial_top5(row)['top5'] for row in rows] == [
+        row['top5'] if row['classes'] > 5 else None for row in rows]
+    assert ('top-5' in ''.join(measures.closing_lines(rows))) == bool(average)
 
 
 def test_the_log_leaves_out_top5_over_fewer_than_six_classes(said):
     """Ten classes in five groups: top-5 counts from step 3 on."""
     LOG.setLevel(logging.DEBUG)  # with the lines that the report reads
-    settings, row = (line.split(': ', 1)[1] for line in own_log(1).splitlines())
+    row, = rows_of(own_log(1))
     rows = [measures.without_trivial_top5(dict(
-        json.loads(row), step=step, classes=2 * step, top5=.8, cross_entropy=1., beta=1., gamma=0.,
+        row, step=step, classes=2 * step, top5=.8, cross_entropy=1., beta=1., gamma=0.,
         group_top1=[.9] * step, group_top1_before=[.9] * step,
         **{name: None for name in log_reader.VAL_RESULTS})) for step in range(1, 6)]
-    LOG.debug('settings: %s', settings)
+    LOG.debug(own_log(0).strip())
     for step in range(1, 6):
         results_lib.log_step(5, rows[:step])
     assert ['top-5' in line for line in said if line.startswith('test: ')] == [False] * 2 + [

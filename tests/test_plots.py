@@ -2,7 +2,6 @@
 
 import io
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -11,24 +10,9 @@ from made_logs import own_log, published_log, write_model_dir
 from logs import log_reader, measures, published, report
 from runtime.settings import DATASETS
 
-try:
-    from logs import plots
-except ImportError:  # no matplotlib
-    plots = None
-needs_matplotlib = pytest.mark.skipif(plots is None, reason='matplotlib is not installed')
+plots = pytest.importorskip('logs.plots', reason='matplotlib is not installed')
 
 
-def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'matplotlib', None)
-    monkeypatch.delitem(sys.modules, 'logs.plots', raising=False)
-    monkeypatch.delattr('logs.plots', raising=False)
-    path = tmp_path / 'a.png'
-    status, out, err = run_report('--plot', str(path), log=own_log())
-    assert status == 1 and out == '' and err.count('\n') == 1
-    assert 'requirements/plot.txt' in err and not path.exists()
-
-
-@needs_matplotlib
 @pytest.mark.parametrize('end, magic', [
     ('.png', b'\x89PNG'), ('.pdf', b'%PDF'), ('.SVG', b'<?xml')])
 def test_plots_are_written_whole_and_the_same_twice(run_report, tmp_path, end, magic):
@@ -43,7 +27,6 @@ def test_plots_are_written_whole_and_the_same_twice(run_report, tmp_path, end, m
     assert sorted(os.listdir(str(tmp_path))) == sorted(['a' + end, 'b' + end, 'log'])
 
 
-@needs_matplotlib
 @pytest.mark.parametrize('log, message', [
     (published_log('imagenet100', 1), 'a.png: '), (own_log(0), 'no finished step')])
 def test_a_plot_that_cannot_be_made_is_one_line(run_report, tmp_path, log, message):
@@ -78,7 +61,6 @@ def legend_of(figure):
     return dict(zip([text.get_text() for text in legend.get_texts()], legend.get_lines()))
 
 
-@needs_matplotlib
 def test_the_figure_shows_the_run_and_the_published_curves():
     figure, panels = draw(summary_of(published_log('imagenet100')))
     assert list(panels) == ['Top-5 accuracy, all classes seen', 'Bias correction: β',
@@ -100,7 +82,6 @@ def test_the_figure_shows_the_run_and_the_published_curves():
     assert 'paper, 250 epochs' in legend_of(figure)
 
 
-@needs_matplotlib
 def test_each_method_has_its_color_and_beta_is_drawn_for_bic_alone():
     methods = {'BiC': {}, 'replay + KD': {'bias_correction': False},
                'replay': {'bias_correction': False, 'distillation': False}}
@@ -117,7 +98,6 @@ def test_each_method_has_its_color_and_beta_is_drawn_for_bic_alone():
             assert [line.get_color() for line in lines[1:]] == [plots.COLORS['BiC']]
 
 
-@needs_matplotlib
 def test_every_run_of_many_has_a_style_and_a_name_of_its_own():
     figure, _ = draw(*[dict(summary_of(own_log(temperature=1. + i)), label=name)
                        for i, name in enumerate('abcdefgh')])
@@ -127,7 +107,6 @@ def test_every_run_of_many_has_a_style_and_a_name_of_its_own():
                 for name in 'abcdefgh'}) == 8
 
 
-@needs_matplotlib
 def test_a_mean_has_a_band():
     mean = measures.average_runs([summary_of(own_log(accuracy=.02 * seed, seed=seed))
                                   for seed in (1, 2)])
@@ -139,7 +118,6 @@ def test_a_mean_has_a_band():
     assert '2 training seeds; band: ± 1 standard deviation' in figure._suptitle.get_text()
 
 
-@needs_matplotlib
 def test_accuracy_against_a_setting_has_one_line_per_memory():
     summaries = [summary_of(own_log(val_share=share, memory_per_class=memory, accuracy=share))
                  for memory in (20, 10) for share in (.3, .1)]
@@ -153,9 +131,6 @@ def test_accuracy_against_a_setting_has_one_line_per_memory():
     assert axes.get_xticks().tolist() == [.1, .3]
 
 
-# Accuracy by group and confusion matrices
-
-@needs_matplotlib
 def test_a_single_run_has_groups_and_confusion_matrices(tmp_path):
     own = summary_of(own_log(classes=(7, 10, 15)), 'own', write_model_dir(tmp_path / 'model'))
     _, panels = draw(own)
@@ -170,7 +145,6 @@ def test_a_single_run_has_groups_and_confusion_matrices(tmp_path):
         '90', '80', '60', '90', '50', '95']
 
 
-@needs_matplotlib
 def test_large_confusion_matrices_are_summed(tmp_path):
     counts = np.zeros([1000, 1000], np.int64)
     counts[:, 999] = 50
@@ -183,7 +157,6 @@ def test_large_confusion_matrices_are_summed(tmp_path):
     assert (before[:, 199] == 100).all() and (np.diag(corrected) == 100).all()
 
 
-@needs_matplotlib
 def test_confusion_matrices_are_found_next_to_a_run_log_and_another_runs_refused(
         tmp_path, capsys):
     model_dir = write_model_dir(tmp_path / 'model')

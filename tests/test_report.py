@@ -10,14 +10,12 @@ import sys
 
 import pytest
 from made_logs import GROUPS, cells, own_log, published_log
+from tiny_runs import ROOT
 
 from logs import log_reader, published, report, tables
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = os.path.join(ROOT, 'logs', 'report.py')
 
-
-# Tables
 
 @pytest.mark.parametrize('name', ['imagenet100', 'imagenet1000'])
 def test_the_published_table_stands_next_to_the_run(run_report, name):
@@ -39,18 +37,17 @@ def test_the_published_table_stands_next_to_the_run(run_report, name):
 
 def test_the_averages_are_those_of_the_published_rows(run_report):
     out = run_report(log=published_log('imagenet100'))[1]
-    averages = out[out.index('Over all steps'):]
     # (98.79 + 96.10 + ... + 84.24) / 10, and without 98.79.
-    assert cells(averages, 'top-5') == ['91.06', '90.20']
-    assert cells(averages, 'paper top-5') == ['90.64', '89.78']
+    assert cells(out, 'top-5', 'Over all steps') == ['91.06', '90.20']
+    assert cells(out, 'paper top-5', 'Over all steps') == ['90.64', '89.78']
     # Step 1 has no uncorrected value.
-    assert cells(averages, 'top-5 uncorrected') == ['-', '85.74']
+    assert cells(out, 'top-5 uncorrected', 'Over all steps') == ['-', '85.74']
 
 
 def test_an_unfinished_run_is_averaged_over_the_steps_it_has(run_report):
     status, out, err = run_report(log=published_log('imagenet100', 4))
     assert status == 0 and '4 of 10 steps finished' in err
-    assert cells(out[out.index('Over all steps'):], 'average of steps 1 to 4')[2] == '95.38'
+    assert cells(out, 'average of steps 1 to 4')[2] == '95.38'
     status, out, err = run_report(log=own_log(finished=0))
     assert status == 0 and 'No step is finished' in out and 'none of 3 steps finished' in err
 
@@ -60,11 +57,10 @@ def test_own_log_with_top1_and_forgetting(run_report):
     assert (status, err) == (0, '')
     assert cells(out, 'top-1') == ['90.00', '85.00', '68.33']
     assert cells(out, 'top-5') == ['-', '90.00', '73.33']  # five classes are too few at step 1
-    averages = out[out.index('Over all steps'):]
     # Groups 1 and 2: (0.9 - 0.6 + 0.9 - 0.5) / 2; uncorrected: (0.9 - 0.3 + 0.95 - 0.3) / 2.
-    assert cells(averages, 'top-1') == ['81.11', '76.67', '35.00', '-35.00']
-    assert cells(averages, 'top-1 uncorrected')[2] == '62.50'
-    assert cells(averages, 'top-5')[:2] == ['81.67 (from step 2)', '81.67']
+    assert cells(out, 'top-1', 'Over all steps') == ['81.11', '76.67', '35.00', '-35.00']
+    assert cells(out, 'top-1 uncorrected', 'Over all steps')[2] == '62.50'
+    assert cells(out, 'top-5', 'Over all steps')[:2] == ['81.67 (from step 2)', '81.67']
     assert 'Forgetting: ' in out
 
 
@@ -94,10 +90,11 @@ def test_the_authors_code_on_the_same_lists(run_report, tmp_path):
     logs = {'a': own_log(**sizes), 'b': own_log(accuracy=.02, seed=2, **sizes)}
     out = run_report('--aggregate', '--reference', str(path), **logs)[1]
     assert out.endswith('What was changed.\n')
+    authors = 'authors\' code, seed 1, kernels of TensorFlow 1.5'
+    assert cells(out, authors, '#### ') == ['91.20', '80.10']
+    assert cells(out, 'this code, seed 2', '#### ') == ['93.00', '88.00']
     top5 = out[out.index('#### '):]
-    assert cells(top5, 'authors\' code, seed 1, kernels of TensorFlow 1.5') == ['91.20', '80.10']
-    assert cells(top5, 'this code, seed 2') == ['93.00', '88.00']
-    assert cells(top5[top5.index('uncorrected'):], 'this code, seed 1') == ['95.00', '77.50']
+    assert cells(top5, 'this code, seed 1', 'uncorrected') == ['95.00', '77.50']
 
 
 def test_several_runs_and_logs_have_a_table_each(run_report):
@@ -114,8 +111,6 @@ def test_steps_are_counted_with_the_first_group(run_report):
     text = own_log(num_classes=12, num_increments=3, first_classes=0, classes_per_increment=5)
     assert run_report(log=text)[2] == ''
 
-
-# CSV and JSON
 
 def test_csv_has_one_row_per_step(run_report):
     rows = list(csv.DictReader(io.StringIO(
@@ -139,8 +134,6 @@ def test_json_has_everything(run_report):
     assert run['steps'][0]['beta'] is None
 
 
-# Errors
-
 @pytest.mark.parametrize('arguments, message', [
     (['missing.log'], 'missing.log: No such file'), (['.'], 'directory'),
     ([SCRIPT], 'no run found'), (['a\nb'], 'a b: No such file')])
@@ -152,13 +145,23 @@ def test_a_log_that_cannot_be_read_is_one_line(capsys, arguments, message):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ([], 'LOG'), (['LOG', '--plot', 'a.txt'], '.png'), (['LOG', '--csv', '--json'], 'not allowed'),
-    (['LOG', '--aggregate', '--compare'], 'not allowed'), (['LOG', '--color'], '--color')])
+    (['LOG', '--plot', 'a.txt'], '.png'), (['LOG', '--csv', '--json'], 'not allowed'),
+    (['LOG', '--aggregate', '--compare'], 'not allowed')])
 def test_flags_that_are_wrong_are_named(capsys, arguments, message):
     with pytest.raises(SystemExit, match='2'):
         report.main(arguments)
     out, err = capsys.readouterr()
     assert out == '' and message in err
+
+
+def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    monkeypatch.delitem(sys.modules, 'logs.plots', raising=False)
+    monkeypatch.delattr('logs.plots', raising=False)
+    path = tmp_path / 'a.png'
+    status, out, err = run_report('--plot', str(path), log=own_log())
+    assert status == 1 and out == '' and err.count('\n') == 1
+    assert 'requirements/plot.txt' in err and not path.exists()
 
 
 def test_plain_script_starts_without_tensorflow(tmp_path):
@@ -197,15 +200,9 @@ def test_an_output_that_is_full_is_one_line(tmp_path):
         'error: the output: No space left on device\n')
 
 
-# Names of runs
-
-def test_runs_are_named_by_method_then_folder(run_report):
-    out = run_report('--compare', bic=own_log(), plain=own_log(accuracy=.1, distillation=False))[1]
-    assert cells(out, 'BiC')[0] == '68.33' and cells(out, 'BiC without KD')[0] == '58.33'
-    assert cells(out[out.index('Settings that differ'):], 'BiC without KD') == ['False']
+def test_runs_of_one_method_are_named_by_their_folders():
     runs = [log_reader.parse(own_log(), f'{folder}/run.log')[0] for folder in ('a/bic', 'b/bic')]
     assert tables.names(list(map(report.summarize, runs))) == ['BiC, a/bic', 'BiC, b/bic']
-
 
 
 def test_missing_settings_of_an_older_log_count_as_their_defaults(run_report):

@@ -43,10 +43,13 @@ def own_log(finished=3, accuracy=0., groups=GROUPS, classes=(5, 10, 15), images=
     return '\n'.join(lines) + '\n'
 
 
-def cells(text, label):
-    """Return the other cells of the first table row, or else column, that begins with `label`."""
+def cells(text, label, after=''):
+    """Return the other cells of the first table row, or else column, that begins with `label`.
+
+    `after`: words in the text that come before the table.
+    """
     column, width, position = [], None, None
-    for line in text.splitlines():
+    for line in text[text.index(after):].splitlines():
         row = [cell.strip() for cell in line.strip('|').split('|')]
         if row[0] == label:
             return row[1:]
