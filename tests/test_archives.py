@@ -28,26 +28,6 @@ def test_archive_is_read_whole_and_in_order(tmp_path, archive):
     assert list(contents(write(tmp_path / 'a', archive)).items()) == list(FILES.items())
 
 
-def with_size(header, size):
-    """Return a tar's header with another size field and its checksum."""
-    header = bytearray(header)
-    header[124:136] = size
-    header[148:156] = b' ' * 8
-    header[148:156] = b'%06o\0 ' % sum(header)
-    return bytes(header)
-
-
-def test_ustar_prefix_directories_and_large_numbers(tmp_path):
-    folder = tarfile.TarInfo('x' * 90)
-    folder.type = tarfile.DIRTYPE
-    name = 'x' * 90 + '/' + 'y' * 50
-    data = tar({'folder': folder, name: b'abc'}, format=tarfile.USTAR_FORMAT)
-    assert contents(write(tmp_path / 'a', data)) == {name: b'abc'}
-    # Tars write the sizes of files above 8 GiB in base 256.
-    header = with_size(data[512:1024], b'\x80' + (3).to_bytes(11, 'big'))
-    assert contents(write(tmp_path / 'b', data[:512] + header + data[1024:])) == {name: b'abc'}
-
-
 def test_tar_in_tar_skips_what_is_not_read(tmp_path):
     inner = tar(FILES)
     for mode in ('w', 'w:gz'):
@@ -120,22 +100,24 @@ TWO_BLOCKS = tar({'a': b'x' * 512, 'b': b'y' * 512})
 
 
 @pytest.mark.parametrize('data', [
-    b'', b'<html>not found</html>', bytes(range(256)) * 12, gzip.compress(b'text' * 500),
+    b'', b'<html>not found</html>', gzip.compress(b'text' * 500),
     flipped(TWO_BLOCKS, 1027),  # a header in the middle, which the standard library takes for
     TWO_BLOCKS[:1024],  # the end, as it takes the border between two members
     flipped(gzip.compress(TWO_BLOCKS), 40), flipped(gzip.compress(TWO_BLOCKS), -5)],
-    ids=['empty', 'HTML', 'noise', 'gzip of text', 'header', 'end missing', 'gzip', 'checksum'])
+    ids=['empty', 'HTML', 'gzip of text', 'header', 'end missing', 'gzip', 'checksum'])
 def test_damaged_archive_is_named(tmp_path, data):
     with refused('page.tar: damaged or truncated'):
         contents(write(tmp_path / 'page.tar', data))
 
 
-@pytest.mark.parametrize('size', [
-    b'77777777777\0', b'-0000000001\0', b'\xff' * 12, b'\x80' + b'\xff' * 11])
+@pytest.mark.parametrize('size', [b'77777777777\0', b'-0000000001\0', b'\xff' * 12])
 def test_a_tar_with_a_false_size_is_refused(tmp_path, size):
-    header = with_size(tar({'a': b'x'})[:512], size)
+    header = bytearray(tar({'a': b'x'})[:512])
+    header[124:136] = size
+    header[148:156] = b' ' * 8
+    header[148:156] = b'%06o\0 ' % sum(header)
     with refused('bad: '):
-        contents(write(tmp_path / 'bad', header + bytes(2048)))
+        contents(write(tmp_path / 'bad', bytes(header) + bytes(2048)))
 
 
 @pytest.fixture

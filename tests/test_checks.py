@@ -12,7 +12,6 @@ from miniatures import lines, refused
 from tiny_runs import assert_refused
 
 from data import checks, lists, pipeline
-from runtime import progress
 from runtime.errors import UserError
 
 
@@ -153,20 +152,16 @@ def test_an_error_that_an_image_may_cause_names_the_image(monkeypatch, train_lis
     assert 'missing.png' in str(found) and '--skip_bad_images' in str(found)
 
 
-def test_only_files_that_may_be_in_flight_are_decoded_after_an_error(train_list):
-    files = np.array([b'%d' % i for i in range(1000)], object)
-    assert len(checks.files_in_flight(files, None, 8, 4)) == 0  # no pass is running
-    window = checks.files_in_flight(files, 500, 8, 4)
-    assert window[0] == b'500' and 8 * 3 + 4 <= len(window) < 100
-    assert checks.files_in_flight(files, 995, 8, 4)[5:7].tolist() == [b'0', b'1']  # repeats
-    assert len(checks.files_in_flight(files[:3], 7, 8, 4)) == 3
-
-
-def test_as_many_images_may_be_in_flight_as_are_prefetched_and_decoded():
+def test_files_that_may_be_in_flight_are_decoded_after_an_error():
     """An update's batch, one being filled, two prefetched, and those being decoded."""
+    files = np.array([b'%d' % i for i in range(10000)], object)
+    assert len(checks.files_in_flight(files, None, 8, 4)) == 0  # no pass is running
     for batch_size, calls in ((8, 64), (256, 2), (256, None)):
-        assert progress.images_ahead(batch_size, calls) >= 4 * batch_size + (
-            calls or os.cpu_count())
+        window = checks.files_in_flight(files, 500, batch_size, calls)
+        assert window[0] == b'500'
+        assert 4 * batch_size + (calls or os.cpu_count()) <= len(window) < 5000
+    assert checks.files_in_flight(files, 9995, 8, 4)[5:7].tolist() == [b'0', b'1']  # repeats
+    assert len(checks.files_in_flight(files[:3], 7, 8, 4)) == 3
 
 
 def test_decoding_takes_no_gpu(train_list, monkeypatch):

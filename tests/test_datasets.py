@@ -6,8 +6,6 @@ import test_prepare_imagenet as imagenet
 import tiny_runs
 from miniatures import lines, write
 
-from data import lists
-from data import samples as samples_lib
 from data.cifar100 import prepare as cifar100_prepare
 
 # Replaces settings of the data set: a short schedule, a small network and memory.
@@ -50,16 +48,3 @@ def test_face_crops(tmp_path):
         **dict(SMALL, dataset='celeb10000', num_classes=8, image_size=16)))
     assert [row[1] for row in rows] == ['4', '8']
     assert int(rows[1][4]) == len(lines(target / 'val.txt'))
-
-
-def test_labels_beyond_int16_survive_the_lists(tmp_path):
-    classes = 40000
-    for name in ('train.txt', 'val.txt'):
-        write(tmp_path / name, ''.join(f'{label}.png {label}\n'
-                                       for label in range(classes)).encode())
-    train, test = lists.read_lists(str(tmp_path), classes)
-    split = lists.split(train, test, classes, 0, 1993)
-    samples = samples_lib.training_samples(split, range(36000, 40000), [])
-    assert samples.class_indices.tolist() == list(range(36000, 40000))
-    assert [int(path.split(b'.')[0]) for path in train.paths[samples.indices]] == list(
-        split.order[36000:])

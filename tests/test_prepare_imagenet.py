@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 
 import miniatures
 import numpy as np
@@ -30,7 +31,7 @@ TRAIN_LIST, VAL_LIST = (
     [f'{path} {SYNSETS.index(path.split("/")[1])}' for path in sorted(IMAGES)
      if path.startswith(split)] for split in ('train/', 'val/'))
 
-# -- the sources: functions that write them under a folder and return their paths --------------
+# -- the sources ------------------------------------------------------------------------------
 
 
 def meta_mat():
@@ -62,17 +63,6 @@ def three_archives(folder):
             write(folder / 'ILSVRC2012_img_val.tar', tar(VAL)), devkit(folder)]
 
 
-def folder_of_archives(folder):
-    three_archives(folder / 'downloads')
-    return [str(folder / 'downloads')]
-
-
-def folder_of_class_tars(folder):
-    write_all(folder / 'i' / 'train', class_tars())
-    write(folder / 'i' / 'val.tar', tar({'./' + name: data for name, data in VAL.items()}))
-    return [str(folder / 'i'), devkit(folder)]
-
-
 def annotations():
     box = '\t<object>\n\t\t<name>{}</name>\n\t\t<bndbox></bndbox>\n\t</object>\n'
     return {f'ILSVRC/Annotations/CLS-LOC/val/{name}.xml':
@@ -97,42 +87,13 @@ def cls_loc(annotations_first=True):
     return {path: data for part in parts for path, data in part.items()}
 
 
-def cls_loc_tar(folder):
-    return [write(folder / 'ILSVRC2016_CLS-LOC.tar.gz', tar(cls_loc(), 'w:gz'))]
-
-
-def cls_loc_tar_with_annotations_last(folder):
-    return [write(folder / 'ILSVRC2017_CLS-LOC.tar.gz', tar(cls_loc(False), 'w:gz'))]
-
-
-def kaggle_zip(folder):
-    return [write(folder / 'imagenet-object-localization-challenge.zip', zipped(cls_loc()))]
-
-
-def kaggle_zip_with_solution(folder):
+def kaggle_with_solution():
+    """Return the same with the classes of the validation images in a table."""
     files = {path: data for path, data in cls_loc().items() if '/Annotations/' not in path}
     rows = [f'{name},{wnid} 85 1 499 272 {wnid} 1 1 2 2 \n'
             for name, wnid in sorted(VAL_CLASS.items(), reverse=True)]
-    files['LOC_val_solution.csv'] = ''.join(['ImageId,PredictionString\n', *rows]).encode()
-    return [write(folder / 'imagenet-object-localization-challenge.zip', zipped(files))]
-
-
-def class_folders(folder):
-    return [write_all(folder / 'imagenet', IMAGES)]
-
-
-def two_folders(folder):
-    write(folder / 'imagenet' / 'old.tar', b'files next to the two folders are ignored')
-    return [os.path.join(*class_folders(folder), split) for split in ('train', 'val')]
-
-
-def flat_folder_and_annotations(folder):
-    files = flat('ILSVRC/Data/CLS-LOC/train/', 'ILSVRC/Data/CLS-LOC/val/')
-    return [write_all(folder / 'i', dict(files, **annotations()))]
-
-
-def flat_folder_and_devkit(folder):
-    return [write_all(folder / 'i', flat()), devkit(folder)]
+    return dict(files, **{
+        'LOC_val_solution.csv': ''.join(['ImageId,PredictionString\n', *rows]).encode()})
 
 
 def hugging_face():
@@ -144,23 +105,40 @@ def hugging_face():
     return dict(files, **{'test_images/ILSVRC2012_test_00000001.JPEG': JPEG})
 
 
-def hugging_face_archives(folder):
-    files = hugging_face()
-    for part in {os.path.dirname(path) for path in files}:
-        write(folder / 'data' / (part + '.tar.gz'), tar({
-            os.path.basename(path): data for path, data in files.items()
-            if path.startswith(part)}, 'w:gz'))
-    return [str(folder / 'data')]
+def hugging_face_archives():
+    parts = {}
+    for path, data in hugging_face().items():
+        folder, name = path.split('/')
+        parts.setdefault(folder + '.tar.gz', {})[name] = data
+    return {name: tar(files, 'w:gz') for name, files in parts.items()}
 
 
-def hugging_face_folder(folder):
-    return [write_all(folder / 'data', hugging_face())]
+def two_folders(folder):
+    write(folder / 'old.tar', b'files next to the two folders are ignored')
+    write_all(folder, IMAGES)
+    return [str(folder / 'train'), str(folder / 'val')]
 
 
-SOURCES = [cls_loc_tar, cls_loc_tar_with_annotations_last, kaggle_zip, kaggle_zip_with_solution,
-           three_archives, folder_of_archives, folder_of_class_tars, class_folders, two_folders,
-           flat_folder_and_annotations, flat_folder_and_devkit, hugging_face_archives,
-           hugging_face_folder]
+SOURCES = {  # functions that write them under a folder and return their paths
+    'CLS-LOC': lambda folder: [write(folder / 'ILSVRC2016_CLS-LOC.tar.gz',
+                                     tar(cls_loc(), 'w:gz'))],
+    'annotations last': lambda folder: [write(folder / 'ILSVRC2017_CLS-LOC.tar.gz',
+                                              tar(cls_loc(False), 'w:gz'))],
+    'Kaggle': lambda folder: [write(folder / 'imagenet-object-localization-challenge.zip',
+                                    zipped(kaggle_with_solution()))],
+    'three archives': three_archives,
+    'folder of archives': lambda folder: [os.path.dirname(three_archives(folder)[0])],
+    'folder of class tars': lambda folder: [
+        write_all(folder / 'train', class_tars()), devkit(folder),
+        write(folder / 'val.tar', tar({'./' + name: data for name, data in VAL.items()}))],
+    'class folders': lambda folder: [write_all(folder, IMAGES)],
+    'two folders': two_folders,
+    'flat folder and annotations': lambda folder: [write_all(folder, dict(
+        flat('ILSVRC/Data/CLS-LOC/train/', 'ILSVRC/Data/CLS-LOC/val/'), **annotations()))],
+    'flat folder and development kit': lambda folder: [
+        write_all(folder / 'images', flat()), devkit(folder)],
+    'Hugging Face archives': lambda folder: [write_all(folder, hugging_face_archives())],
+    'Hugging Face folder': lambda folder: [write_all(folder, hugging_face())]}
 
 # -- images and lists -------------------------------------------------------------------------
 
@@ -188,9 +166,9 @@ def check_complete(target):
         '.lock', '.prepared.json', 'classes.txt', 'train', 'train.txt', 'val', 'val.txt']
 
 
-@pytest.mark.parametrize('make', SOURCES)
-def test_every_source_gives_the_same_images_and_lists_and_again_writes_no_image(tmp_path, make):
-    sources, target = make(tmp_path / 'sources'), tmp_path / 'images'
+@pytest.mark.parametrize('kind', sorted(SOURCES))
+def test_every_source_gives_the_same_images_and_lists_and_again_writes_no_image(tmp_path, kind):
+    sources, target = SOURCES[kind](tmp_path / 'sources'), tmp_path / 'images'
     run(sources, target)
     check_complete(target)
     before = images_of(target)
@@ -199,9 +177,9 @@ def test_every_source_gives_the_same_images_and_lists_and_again_writes_no_image(
     assert images_of(target) == before
 
 
-@pytest.mark.parametrize('make', [class_folders, flat_folder_and_annotations])
-def test_folders_are_linked_not_copied_and_links_that_lead_back_up_are_ignored(tmp_path, make):
-    folder, = make(tmp_path / 'sources')
+@pytest.mark.parametrize('kind', ['class folders', 'flat folder and annotations'])
+def test_folders_are_linked_not_copied_and_links_that_lead_back_up_are_ignored(tmp_path, kind):
+    folder, = SOURCES[kind](tmp_path / 'sources')
     before = tree(folder)
     for name in ('Data', 'CLS-LOC', 'zz'):
         os.symlink(folder, os.path.join(folder, name))
@@ -214,10 +192,10 @@ def test_folders_are_linked_not_copied_and_links_that_lead_back_up_are_ignored(t
     assert tree(folder) == before
 
 
-@pytest.mark.parametrize('make', [cls_loc_tar_with_annotations_last, three_archives])
+@pytest.mark.parametrize('kind', ['annotations last', 'three archives'])
 @pytest.mark.parametrize('stop_at', [1, len(TRAIN) + 4])
-def test_interrupted_and_started_again(tmp_path, make, stop_at):
-    sources, target = make(tmp_path / 'sources'), tmp_path / 'images'
+def test_interrupted_and_started_again(tmp_path, kind, stop_at):
+    sources, target = SOURCES[kind](tmp_path / 'sources'), tmp_path / 'images'
     miniatures.check_resumes(lambda: run(sources, target), target, stop_at)
     check_complete(target)
 
@@ -235,19 +213,18 @@ def test_archives_one_after_the_other(tmp_path):
 
 def test_other_classes_are_left_out(tmp_path):
     synsets = [SYNSETS[0], SYNSETS[2]]
-    for make in (cls_loc_tar_with_annotations_last, three_archives):
-        target = tmp_path / make.__name__
-        prepare.prepare(make(tmp_path / 'sources'), str(target), synsets, None, 2)
+    for kind in ('annotations last', 'three archives'):
+        target = tmp_path / kind
+        prepare.prepare(SOURCES[kind](tmp_path / 'sources'), str(target), synsets, None, 2)
         assert {path.split('/')[1] for path in images_of(target)} == set(synsets)
         assert {line[-1] for line in lines(target / 'val.txt')} == {'0', '1'}
 
 
 def test_a_target_inside_a_folder_of_archives_is_not_a_source(tmp_path):
-    folder, = folder_of_archives(tmp_path)
-    target = os.path.join(folder, 'images')
-    write(os.path.join(target, 'train', sorted(TRAIN)[0]), JPEG)  # from an interrupted run
-    run([folder], target)
-    assert lines(os.path.join(target, 'train.txt')) == TRAIN_LIST
+    three_archives(tmp_path)
+    write(tmp_path / 'images' / 'train' / sorted(TRAIN)[0], JPEG)  # from an interrupted run
+    run([str(tmp_path)], tmp_path / 'images')
+    assert lines(tmp_path / 'images' / 'train.txt') == TRAIN_LIST
 
 
 def test_subsets_of_100_classes_are_lists_over_the_same_images(tmp_path):
@@ -300,15 +277,11 @@ def test_published_counts_are_the_default(tmp_path):
 def test_script_says_what_to_type_next(tmp_path):
     synsets = write(tmp_path / 'synsets.txt', '\n'.join(reversed(SYNSETS)).encode())
     ended = miniatures.run_prepare('imagenet', '--target', tmp_path / 'images', '--synsets',
-                                   synsets, '--allow_missing', *cls_loc_tar(tmp_path))
-    assert ended.returncode == 0
-    assert ended.stderr.startswith('warning: val: 8 of 200 images')
-    said = ended.stdout.split('\n')
-    assert said[0].startswith('images: 19, ')
-    assert said[1].startswith('11 training and 8 test images')
-    assert said[2].startswith('next: ') and said[2].endswith(
-        ' imagenet_main.py --dataset=folder --num_classes=4 --num_increments=2 '
-        f'--data_dir={tmp_path / "images"}')
+                                   synsets, '--allow_missing', *SOURCES['CLS-LOC'](tmp_path))
+    assert ended.returncode == 0 and ended.stderr.startswith('warning: val: 8 of 200 images')
+    assert re.match('images: 19, .*\n11 training and 8 test images.*\nnext: .* imagenet_main.py '
+                    '--dataset=folder --num_classes=4 --num_increments=2 '
+                    f'--data_dir={tmp_path / "images"}\n$', ended.stdout)
     assert lines(tmp_path / 'images' / 'train.txt') == TRAIN_LIST
 
 
@@ -340,9 +313,9 @@ def test_all_bad_images_are_named_and_can_be_left_out(tmp_path, capsys, make):
             line for line in expected if 'n01443537_10.' not in line and '_00000003.' not in line]
 
 
-@pytest.mark.parametrize('make', [cls_loc_tar, three_archives])
-def test_a_damaged_archive_gives_no_lists_and_loses_no_images(tmp_path, make):
-    sources, target = make(tmp_path / 'sources'), tmp_path / 'images'
+@pytest.mark.parametrize('kind', ['CLS-LOC', 'three archives'])
+def test_a_damaged_archive_gives_no_lists_and_loses_no_images(tmp_path, kind):
+    sources, target = SOURCES[kind](tmp_path / 'sources'), tmp_path / 'images'
     with open(sources[0], 'rb') as file:
         whole = file.read()
     write(sources[0], whole[:len(whole.rstrip(b'\0')) // 2])
@@ -359,19 +332,8 @@ def test_a_damaged_archive_gives_no_lists_and_loses_no_images(tmp_path, make):
     assert tree(target) == before
 
 
-@pytest.mark.parametrize('name, data, message', [
-    ('ILSVRC/Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml', b'<annotation/>',
-     'val_00000001.xml: names 0 classes. Expected one class'),
-    ('ILSVRC2012_devkit_t12/data/meta.mat', b'MATLAB 5.0 MAT-file', 'meta.mat: damaged')])
-def test_a_damaged_file_of_classes_is_named(tmp_path, name, data, message):
-    source = write(tmp_path / 'a.tar.gz', tar(dict(cls_loc(), **{name: data}), 'w:gz'))
-    with refused(message):
-        run([source], tmp_path / 'images')
-    assert not has_lists(tmp_path / 'images')
-
-
 def test_target_that_links_elsewhere_is_not_written_through(tmp_path):
-    folder, = class_folders(tmp_path / 'sources')
+    folder = write_all(tmp_path / 'sources', IMAGES)
     run([folder], tmp_path / 'images')
     before = tree(folder)
     with refused('is a link to'):
@@ -392,15 +354,18 @@ def test_tiny_imagenet_is_pointed_to_the_other_script(tmp_path):
         assert os.listdir(str(tmp_path / 'images')) == ['.lock']
 
 
-def test_a_source_without_images_or_their_classes_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        run([str(tmp_path / 'none')], tmp_path / 'images')
-    for source, message in (
-            (write(tmp_path / 'a.tar', tar({'readme': b'x'})), 'train: 0 of.*README.md'),
-            (write_all(tmp_path / 'i', {'readme': b'x'}), 'val: 0 of.*README.md'),
-            (write_all(tmp_path / 'flat', flat()), 'not known.*devkit')):
+@pytest.mark.parametrize('files, message', [
+    ({'readme': b'x'}, 'train: 0 of .*val: 0 of.*README.md'), (flat(), 'not known.*devkit'),
+    (dict(cls_loc(), **{'ILSVRC/Annotations/CLS-LOC/val/ILSVRC2012_val_00000001.xml': b'<x/>'}),
+     'val_00000001.xml: names 0 classes. Expected one class'),
+    (dict(cls_loc(), **{'ILSVRC2012_devkit_t12/data/meta.mat': b'MATLAB 5.0 MAT-file'}),
+     'meta.mat: damaged')], ids=['no images', 'no classes', 'annotation', 'meta.mat'])
+def test_a_source_without_images_or_their_classes_is_refused(tmp_path, files, message):
+    archive = write(tmp_path / 'a.tar.gz', tar(files, 'w:gz'))
+    for target, source in (('1', archive), ('2', write_all(tmp_path / 'folder', files))):
         with refused(message):
-            run([source], tmp_path / 'images')
+            run([source], tmp_path / target)
+        assert not has_lists(tmp_path / target)
 
 
 @pytest.mark.parametrize('text, message', [

@@ -46,11 +46,6 @@ def plain_evaluation(contents, settings):
     return tf.slice(image, offsets + [0], [size, size, 3]) - preprocessing.CHANNEL_MEANS
 
 
-def decoded(contents):
-    """Decode the whole image and do nothing else."""
-    return tf.image.decode_jpeg(contents, channels=3)
-
-
 def draws(count):
     """Return the draws of training images, float32 [count, 4], the same for each variant."""
     return np.random.RandomState(0).uniform(size=[count, 4]).astype(np.float32)
@@ -96,11 +91,11 @@ def _rows(options):
     settings = settings_lib.DATASETS['imagenet1000']
     files = measure.photos(options, COUNT)
     functions = {
-        'decode': lambda contents, uniform: decoded(contents),
+        'decode': lambda contents, _: tf.image.decode_jpeg(contents, channels=3),
         'plain training': lambda *given: plain_training(*given, settings=settings),
         'training': lambda *given: preprocessing.training_image(*given, settings=settings),
-        'plain evaluation': lambda contents, uniform: plain_evaluation(contents, settings),
-        'evaluation': lambda contents, uniform: preprocessing.evaluation_image(contents, settings),
+        'plain evaluation': lambda contents, _: plain_evaluation(contents, settings),
+        'evaluation': lambda contents, _: preprocessing.evaluation_image(contents, settings),
     }
     kinds = ('training', 'evaluation')
     with tf.Graph().as_default(), tf.Session() as session:

@@ -9,17 +9,13 @@ import numpy as np
 # plain, ours: text of what was measured; ratio: a number, in which more is better; target: text.
 Row = collections.namedtuple('Row', ['item', 'plain', 'ours', 'ratio', 'target'])
 
-PHOTO_HEIGHT, PHOTO_WIDTH = 375, 500  # ImageNet's commonest size
 PHOTO_QUALITY = 95  # gives images of 91 KB; those of ImageNet have about 110
 
 
 def best(functions, repeats, clock=time.perf_counter):
     """Return the shortest time of each function in seconds; they take turns, to share other load.
 
-    Args:
-        functions: list of functions without arguments.
-        repeats: number of turns.
-        clock: time.perf_counter, or time.process_time for work whose threads do not wait.
+    `clock`: time.perf_counter, or time.process_time for work whose threads do not wait.
     """
     seconds = [float('inf')] * len(functions)
     for _ in range(repeats):
@@ -65,7 +61,7 @@ def photo(stream, height, width):
     return np.uint8(np.clip(image, 0, 255))
 
 
-def write_photos(folder, count, height=PHOTO_HEIGHT, width=PHOTO_WIDTH, quality=PHOTO_QUALITY):
+def write_photos(folder, count, height=375, width=500):
     """Write `count` JPEGs of `photo`; return an object array of their names (bytes)."""
     import tensorflow.compat.v1 as tf
 
@@ -74,7 +70,7 @@ def write_photos(folder, count, height=PHOTO_HEIGHT, width=PHOTO_WIDTH, quality=
     files = np.empty(count, object)
     with tf.Graph().as_default(), tf.Session() as session:
         pixels = tf.placeholder(tf.uint8, [height, width, 3])
-        encoded = tf.image.encode_jpeg(pixels, quality=quality)
+        encoded = tf.image.encode_jpeg(pixels, quality=PHOTO_QUALITY)
         for i in range(count):
             name = os.path.join(folder, f'{i:05}.jpg')
             with open(name, 'wb') as file:

@@ -52,23 +52,19 @@ def main():
     if options.list:
         print('\n'.join(functions))
         return 0
-    names = options.rows or list(functions)
-    if not options.bare:
-        print('| item | plain | ours | ratio | target |\n| --- | --- | --- | --- | --- |',
-              flush=True)
     if options.bare:
-        for name in names:
+        for name in options.rows:
             for row in functions[name](options):
                 show(row)
         return 0
+    print('| item | plain | ours | ratio | target |\n| --- | --- | --- | --- | --- |', flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        failed = 0
-        for name in names:
-            command = [sys.executable, os.path.abspath(__file__), '--bare', '--folder', folder]
-            if options.images:
-                command += ['--images', options.images]
-            failed += subprocess.call(command + [name]) != 0
-    return min(failed, 1)
+        command = [sys.executable, os.path.abspath(__file__), '--bare', '--folder', folder]
+        if options.images:
+            command += ['--images', options.images]
+        failed = [name for name in options.rows or functions
+                  if subprocess.call(command + [name])]
+    return 1 if failed else 0
 
 
 if __name__ == '__main__':

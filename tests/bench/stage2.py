@@ -26,8 +26,7 @@ def plain_stage(images, classes, settings, step, checkpoint):
         classes: int32 [images].
         checkpoint: of the classifier, or None for fresh weights.
 
-    Yields:
-        (function that runs the update of a given number, function that returns (beta, gamma)).
+    Yields a function that runs the update of a given number, and one that returns (beta, gamma).
     """
     schedule = settings_lib.schedule(settings, len(images), bic_layer.EPOCHS_FACTOR)
     old = settings.old(step)
@@ -73,8 +72,7 @@ def plain(images, classes, settings, step, checkpoint):
 def network_pass(dataset, settings, step, checkpoint):
     """Run resnet_model.predictions on the batches of `dataset` (a function), as imagenet_main.py.
 
-    Yields:
-        A function that returns the stored logits of the next batch.
+    Yields a function that returns the stored logits of the next batch.
     """
     with tf.Graph().as_default(), measure.one_core() as session:
         features = tf.data.make_one_shot_iterator(dataset()).get_next()
@@ -131,7 +129,5 @@ def _row(options, num_images, target):
         measure.seconds_text(loops), measure.seconds_text(ours), loops / ours, target)
 
 
-ROWS = {
-    'stage2': lambda options: [_row(options, 200, '>= 6')],
-    'stage2-2000': lambda options: [_row(options, 2000, '>= 12')],
-}
+ROWS = {'stage2': lambda options: [_row(options, 200, '>= 6')],
+        'stage2-2000': lambda options: [_row(options, 2000, '>= 12')]}

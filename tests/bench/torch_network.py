@@ -30,13 +30,13 @@ class Block(nn.Module):
 class Network(nn.Module):
     """ResNet v2 with the same layers as resnet_model.network."""
 
-    def __init__(self, network, size, num_classes):
+    def __init__(self, settings):
         super().__init__()
-        if network == 'cifar':
-            blocks, filters, strides = [(size - 2) // 6] * 3, 16, (1, 2, 2)
+        if settings.network == 'cifar':
+            blocks, filters, strides = [(settings.resnet_size - 2) // 6] * 3, 16, (1, 2, 2)
             layers = [nn.Conv2d(3, filters, 3, 1, 1, bias=False)]
         else:
-            blocks, filters, strides = BLOCKS[size], 64, (1, 2, 2, 2)
+            blocks, filters, strides = BLOCKS[settings.resnet_size], 64, (1, 2, 2, 2)
             layers = [nn.Conv2d(3, filters, 7, 2, 3, bias=False), nn.MaxPool2d(3, 2, 1)]
         inputs = filters
         for layer, (count, stride) in enumerate(zip(blocks, strides)):
@@ -45,7 +45,7 @@ class Network(nn.Module):
                 inputs = filters * 2 ** layer
         self.layers = nn.Sequential(*layers)
         self.norm = nn.BatchNorm2d(inputs)
-        self.dense = nn.Linear(inputs, num_classes)
+        self.dense = nn.Linear(inputs, settings.num_classes)
 
     def forward(self, images):
         outputs = functional.relu(self.norm(self.layers(images)), inplace=True)
@@ -56,33 +56,28 @@ class Updates:
     """Updates of the classifier stage on one constant batch; a call runs one and returns its loss.
 
     Args:
-        network, size: 'imagenet' or 'cifar', and its number of layers.
-        num_classes, old, seen: C, n and s_t.
-        images: float32 [batch, side, side, 3].
-        labels: int64 [batch].
-        weight_decay: including its factor C/s_t.
-        temperature, learning_rate: settings of the experiment.
-        teacher: bool, whether there is distillation.
+        settings, step: an experiment's Settings, and its step.
+        images, labels: float32 [batch, side, side, 3] and int64 [batch].
     """
 
-    def __init__(self, network, size, num_classes, old, seen, images, labels, weight_decay,
-                 temperature, learning_rate, teacher):
+    def __init__(self, settings, step, images, labels):
         def channels_last(tensor):
             return tensor.to(memory_format=torch.channels_last)
 
+        self.old, self.seen = settings.old(step), settings.seen(step)
+        self.temperature = settings.temperature
         self.images = channels_last(torch.from_numpy(images).permute(0, 3, 1, 2))
         self.labels = torch.from_numpy(labels)
-        self.network = channels_last(Network(network, size, num_classes))
-        self.teacher = teacher and channels_last(Network(network, size, num_classes)).eval()
-        self.old, self.seen, self.temperature = old, seen, temperature
-        batch_norm_parameters = [parameter for name, parameter in self.network.named_parameters()
-                                 if 'norm' in name]
-        decayed = [parameter for name, parameter in self.network.named_parameters()
-                   if 'norm' not in name]
+        self.network = channels_last(Network(settings))
+        self.teacher = settings.distillation and channels_last(Network(settings)).eval()
+        batch_norm_parameters, decayed = [], []
+        for name, parameter in self.network.named_parameters():
+            (batch_norm_parameters if 'norm' in name else decayed).append(parameter)
+        weight_decay = settings.weight_decay * settings.num_classes / self.seen
         # The optimizer adds the gradient of weight decay, which is the fastest way in PyTorch.
         self.optimizer = torch.optim.SGD(
             [{'params': decayed, 'weight_decay': weight_decay}, {'params': batch_norm_parameters}],
-            lr=learning_rate, momentum=0.9)
+            lr=settings.learning_rate * settings.batch_size / 256, momentum=0.9)
 
     def __call__(self):
         logits = self.network(self.images)[:, :self.seen]

@@ -47,8 +47,7 @@ def tensorflow_updates(settings, images, labels):
     tf.disable_v2_behavior()
     session = tf.Session()
     spec = resnet_model.classifier_fn(
-        tf.Variable(images, trainable=False), tf.constant(labels, tf.int32),
-        'train',
+        tf.Variable(images, trainable=False), tf.constant(labels, tf.int32), 'train',
         {'settings': settings, 'step': STEP, 'start': None, 'teacher_bias': None,
          'schedule': settings_lib.schedule(settings, 10000), 'data_format': 'channels_last'})
     session.run(tf.global_variables_initializer())
@@ -59,11 +58,7 @@ def torch_updates(settings, images, labels):
     """Return a function that runs the same update in PyTorch."""
     import torch_network
 
-    old, seen = settings.old(STEP), settings.seen(STEP)
-    return torch_network.Updates(
-        settings.network, settings.resnet_size, settings.num_classes, old, seen, images, labels,
-        settings.weight_decay * settings.num_classes / seen, settings.temperature,
-        settings.learning_rate * settings.batch_size / 256, settings.distillation)
+    return torch_network.Updates(settings, STEP, images, labels)
 
 
 if __name__ == '__main__':

@@ -14,14 +14,13 @@ import functools
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'helpers'))
 import tiny_runs  # noqa: E402
-from kill_anywhere import compare  # noqa: E402
+from kill_anywhere import differences  # noqa: E402
 
 run = functools.partial(tiny_runs.run, shallow=False)
 SIZE = '48m'
@@ -48,12 +47,11 @@ with open({path!r}, 'wb', 0) as file:
 def try_moments(folder, data, expected, rng):
     """Run once, with the disk filled at each moment; return (errors seen, problems)."""
     model, ballast = os.path.join(folder, 'model'), os.path.join(folder, 'ballast')
-    errors, problems, log = [], [], ''
+    errors, problems = [], []
     for where, count in MOMENTS:
         free = 1024 * rng.choice((0, 0, rng.randint(1, 8), rng.randint(8, 640)))
         result = run(data, model, (where, count, FILL.format(path=ballast, free=free)))
         lines = result.err.splitlines()
-        log += result.out
         moment = f'{where} with {free // 1024} KiB free: '
         if result.status == 1 and len(lines) == 1 and 'space' in lines[0]:
             # Without the names of the disk and of temporary files.
@@ -64,14 +62,13 @@ def try_moments(folder, data, expected, rng):
             problems.append(f'{moment}status {result.status}, {result.err[-1500:]}')
         if os.path.exists(ballast):
             os.remove(ballast)
-        if os.path.isdir(model):
-            problems += [f'{moment}{name} differs' for name in compare(
-                tiny_runs.final_state(model), expected, complete=False)]
+        problems += [f'{moment}{name} differs'
+                     for name in differences(model, expected, complete=False)]
     result = run(data, model)
     if result.status:
         problems.append(f'after freeing space: {result.err[-500:]}')
-    problems += [f'{name} differs at the end' for name in compare(
-        tiny_runs.final_state(model), expected, complete=True)]
+    problems += [f'{name} differs at the end'
+                 for name in differences(model, expected, complete=True)]
     return errors, problems
 
 
@@ -81,27 +78,26 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    folder = tempfile.mkdtemp()
-    data = tiny_runs.make_folder(os.path.join(folder, 'data'))
-    result = run(data, os.path.join(folder, 'whole'))
-    assert result.status == 0, result.err
-    expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
     errors, problems = [], []
-    for number in range(arguments.rounds):
-        disk = os.path.join(folder, f'disk{number}')
-        os.mkdir(disk)
-        subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=' + SIZE, 'tmpfs', disk], check=True)
-        try:
-            new_errors, new_problems = try_moments(disk, data, expected, rng)
-        finally:
-            subprocess.run(['umount', disk], check=True)
-        errors += new_errors
-        problems += new_problems
+    with tempfile.TemporaryDirectory() as folder:
+        data = tiny_runs.make_folder(os.path.join(folder, 'data'))
+        run(data, os.path.join(folder, 'whole'), status=0)
+        expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
+        for number in range(arguments.rounds):
+            disk = os.path.join(folder, f'disk{number}')
+            os.mkdir(disk)
+            subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=' + SIZE, 'tmpfs', disk],
+                           check=True)
+            try:
+                new_errors, new_problems = try_moments(disk, data, expected, rng)
+            finally:
+                subprocess.run(['umount', disk], check=True)
+            errors += new_errors
+            problems += new_problems
     for line in sorted(set(errors)):
         print(f'{errors.count(line):3} x {line}')
     print(f'{arguments.rounds * len(MOMENTS)} starts on a disk that filled up')
     print('\n'.join(problems) or 'every run ended with the same bytes as the undisturbed one')
-    shutil.rmtree(folder)
     sys.exit(bool(problems))
 
 

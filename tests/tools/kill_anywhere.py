@@ -15,7 +15,6 @@ import csv
 import os
 import random
 import re
-import shutil
 import sys
 import tempfile
 import threading
@@ -26,112 +25,95 @@ import tiny_runs  # noqa: E402
 
 SETTINGS = {'num_classes': 6, 'num_increments': 3, 'train_epochs': 6, 'lr_boundaries': '3,5',
             'checkpoint_secs': 1, 'shallow': False}
-KINDS = ('time', 'update', 'batch', 'write', 'checkpoint')
-# Moments in a write of the state: before the flush, before and after the rename.
-WRITES = ('os:fsync', 'os:replace', 'runtime.files:flush')
-STAGES = (('progress.*classifier', 'classifier'),
-          ('progress.*bias', 'bias correction to selection'),
-          ('accuracy|test|validation|beta|gamma', 'saving the step'),
-          ('first itera|incremental', 'before the first update'))
+# A kill comes before a call of one of these functions, among the first calls. 'write' stands for a
+# write of the state: before the flush, before and after the rename.
+MOMENTS = {
+    'time': None, 'update': (('runtime.progress:Hook.after_run',), 40),
+    'batch': (('runtime.signals:StopRequest.check',), 40),
+    'write': (('os:fsync', 'os:replace', 'runtime.files:flush'), 12),
+    'checkpoint': (('tensorflow.compat.v1:train.Saver.save',), 3)}
 
 
-def stage(log):
-    """Return the stage of a run, from the last line of its log that tells it."""
-    for line in reversed(log.splitlines()):
-        for pattern, name in STAGES:
-            if re.match(pattern, line):
-                return name
-    return 'start'
-
-
-def start(rng, kinds, data, model, seconds):
-    """Start a run and kill it; return (kind of kill, Result)."""
-    kind = rng.choice(kinds)
-    if kind == 'write':
-        faults = [(rng.choice(WRITES), rng.randint(1, 12), tiny_runs.KILL)]
-    elif kind == 'update':
-        faults = [('runtime.progress:Hook.after_run', rng.randint(1, 40), tiny_runs.KILL)]
-    elif kind == 'batch':
-        faults = [('runtime.signals:StopRequest.check', rng.randint(1, 40), tiny_runs.KILL)]
-    elif kind == 'checkpoint':
-        delay = rng.expovariate(1 / .03)
-        faults = [('tensorflow.compat.v1:train.Saver.save', rng.randint(1, 3),
-                   'import threading\n'
-                   f'threading.Timer({delay}, lambda: {tiny_runs.KILL}).start()')]
-    else:
-        faults = []
-    process = tiny_runs.Process(data, model, faults, **SETTINGS)
-    timer = None
+def run_and_kill(rng, kind, data, model, seconds):
+    """Start a run, kill it at a random moment of this kind, and return the Result."""
     if kind == 'time':
+        process = tiny_runs.Process(data, model, **SETTINGS)
         timer = threading.Timer(rng.uniform(0, seconds / 2), os.kill, (process.pid, 9))
         timer.start()
-    result = process.wait()
-    if timer is not None:
+        result = process.wait()
         timer.cancel()
-    return kind, result
+        return result
+    functions, last_call = MOMENTS[kind]
+    code = tiny_runs.KILL
+    if kind == 'checkpoint':
+        delay = rng.expovariate(1 / .03)
+        code = f'import threading\nthreading.Timer({delay}, lambda: {code}).start()'
+    fault = rng.choice(functions), rng.randint(1, last_call), code
+    return tiny_runs.run(data, model, fault, **SETTINGS)
 
 
-def compare(state, expected, complete):
-    """Return the names of files that differ from `expected`; `complete`: none may be missing."""
-    different = [name for name, content in state.items()
+def differences(model, expected, complete):
+    """Return the names of files in model_dir that differ from `expected`, {name: bytes}.
+
+    Files that do not exist yet differ only if the run is `complete`.
+    """
+    state = tiny_runs.final_state(model) if os.path.isdir(model) else {}
+    different = {name for name, content in state.items()
                  if name.endswith(('.json', '.npy') if complete else '.json')
-                 and content != expected.get(name)]
+                 and content != expected.get(name)}
     if complete:
-        different += [name for name in expected if state.get(name) != expected[name]]
-    return sorted(set(different))
+        different.update(name for name in expected if state.get(name) != expected[name])
+    return sorted(different)
+
+
+def problems_at_the_end(model, log, expected):
+    """Return what is wrong with a finished run."""
+    problems = [f'{name} differs at the end' for name in differences(model, expected, True)]
+    with open(os.path.join(model, 'results.csv')) as file:
+        if [row['step'] for row in csv.DictReader(file)] != ['1', '2', '3']:
+            problems.append('results.csv does not have steps 1, 2, 3')
+    problems += [f'the log has no result of step {step}' for step in (1, 2, 3)
+                 if f'test: step {step} of 3' not in log]
+    return problems + ['left behind: ' + name for _, folders, files in os.walk(model)
+                       for name in folders + files if re.search(r'\.tmp|_temp', name)]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--kills', type=int, default=40)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--kinds', nargs='+', default=KINDS, choices=KINDS)
+    parser.add_argument('--kinds', nargs='+', default=list(MOMENTS), choices=list(MOMENTS))
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    folder = tempfile.mkdtemp()
-    data = tiny_runs.make_folder(os.path.join(folder, 'data'), 6)
-    started = time.time()
-    result = tiny_runs.run(data, os.path.join(folder, 'whole'), **SETTINGS)
-    seconds = time.time() - started
-    assert result.status == 0, result.err
-    expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
-    print(f'undisturbed: {seconds:.0f} s, {len(expected)} files compared')
-    kinds, stages, problems, rounds, starts = (
-        collections.Counter(), collections.Counter(), [], 0, 0)
-    while sum(kinds.values()) < arguments.kills:
-        rounds += 1
-        model = os.path.join(folder, f'killed{rounds}')
-        log, status = '', -9
-        while status != 0:
-            starts += 1
-            if sum(kinds.values()) < arguments.kills:
-                kind, result = start(rng, arguments.kinds, data, model, seconds)
-            else:
-                kind, result = None, tiny_runs.run(data, model, **SETTINGS)
-            status, log = result.status, log + result.out
-            if status == -9:
-                kinds[kind] += 1
-                stages[stage(result.out)] += 1
-            elif status:
-                problems.append(f'ended with {status}: {result.err[-500:]}')
-                break
-            if os.path.isdir(model):
-                problems += [f'{name} differs after a kill ({kind})' for name in compare(
-                    tiny_runs.final_state(model), expected, complete=False)]
-        problems += [f'{name} differs at the end' for name in compare(
-            tiny_runs.final_state(model), expected, complete=True)]
-        with open(os.path.join(model, 'results.csv')) as file:
-            if [row['step'] for row in csv.DictReader(file)] != ['1', '2', '3']:
-                problems.append('results.csv does not have steps 1, 2, 3')
-        problems += [f'the log has no result of step {step}' for step in (1, 2, 3)
-                     if f'test: step {step} of 3' not in log]
-        problems += ['left behind: ' + name for _, folders, files in os.walk(model)
-                     for name in folders + files if re.search(r'\.tmp|_temp', name)]
-    counts = ', '.join(f'{count} at a random {kind}' for kind, count in sorted(kinds.items()))
-    print(f'{sum(kinds.values())} kills in {rounds} runs, {starts} starts: {counts}')
-    print('stages:', ', '.join(f'{name} {count}' for name, count in stages.most_common()))
+    kills, problems, runs, starts = collections.Counter(), [], 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        data = tiny_runs.make_folder(os.path.join(folder, 'data'), 6)
+        started = time.time()
+        tiny_runs.run(data, os.path.join(folder, 'whole'), status=0, **SETTINGS)
+        seconds = time.time() - started
+        expected = tiny_runs.final_state(os.path.join(folder, 'whole'))
+        print(f'undisturbed: {seconds:.0f} s, {len(expected)} files compared')
+        while sum(kills.values()) < arguments.kills:
+            runs += 1
+            model = os.path.join(folder, f'killed{runs}')
+            log, status = '', tiny_runs.KILLED
+            while status == tiny_runs.KILLED:
+                starts += 1
+                if sum(kills.values()) < arguments.kills:
+                    kind = rng.choice(arguments.kinds)
+                    result = run_and_kill(rng, kind, data, model, seconds)
+                else:
+                    result = tiny_runs.run(data, model, **SETTINGS)
+                status, log = result.status, log + result.out
+                if status == tiny_runs.KILLED:
+                    kills[kind] += 1
+                problems += [f'{name} differs after a start ({kind})'
+                             for name in differences(model, expected, complete=False)]
+            problems += [f'ended with {status}: {result.err[-500:]}'] if status else (
+                problems_at_the_end(model, log, expected))
+    counts = ', '.join(f'{count} at a random {kind}' for kind, count in sorted(kills.items()))
+    print(f'{sum(kills.values())} kills in {runs} runs, {starts} starts: {counts}')
     print('\n'.join(problems) or 'every run ended with the same bytes as the undisturbed one')
-    shutil.rmtree(folder)
     sys.exit(bool(problems))
 
 
