@@ -46,8 +46,10 @@ def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, capsys):
     write(tmp_path / 'bee' / 'Thumbs.db', b'not an image')
     write(tmp_path / '.cache' / 'x.jpg', JPEG)
     fill(tmp_path / 'bee' / 'more', 3, ['2019'])
+    fill(tmp_path, 5, ['dog'])
     prepare.main([fill(tmp_path)])
     said = capsys.readouterr().out
+    assert 'left out: dog: 4 training and 1 test images\n' in said
     assert 'left out: bee/more/2019: 3 ' in said
     assert 'skipped: 2 files that are not images: Ant/notes.txt, bee/Thumbs.db' in said
     train, test, classes = read(tmp_path)
@@ -61,27 +63,20 @@ def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, capsys):
     assert len(lists.read_lists(str(tmp_path), 4)[0].paths) == 48
 
 
-def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(tmp_path, undecoded):
+def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(
+        tmp_path, undecoded, monkeypatch):
     folder = fill(tmp_path)
+    fill(tmp_path, 5, ['dog'])
     prepare.main([folder])
     first = read(tmp_path)
     with refused('train.txt and val.txt and classes.txt .*--overwrite'):
         prepare.main([folder, '--seed=2'])
     assert read(tmp_path) == first
-    prepare.main([folder, '--overwrite'])
+    monkeypatch.chdir(tmp_path)
+    prepare.main(['.', '--target', folder, '--overwrite'])
     assert read(tmp_path) == first
-    prepare.main([folder, '--overwrite', '--seed=2', '--test_share=0.3'])
-    assert len(read(tmp_path)[1]) == 4 * 4 and read(tmp_path)[2] == CLASSES
-
-
-def test_small_classes_are_left_out_and_named(tmp_path, undecoded, capsys):
-    fill(tmp_path)
-    fill(tmp_path, 5, ['dog'])
-    prepare.main([str(tmp_path)])
-    assert 'left out: dog: 4 training and 1 test images\n' in capsys.readouterr().out
-    assert read(tmp_path)[2] == CLASSES
-    prepare.main([str(tmp_path), '--overwrite', '--min_images=4'])
-    assert read(tmp_path)[2] == ['Ant', 'bee', 'cat', 'dog', 'fire engine']
+    prepare.main([folder, '--overwrite', '--seed=2', '--test_share=0.3', '--min_images=3'])
+    assert len(read(tmp_path)[1]) == 4 * 4 + 2 and read(tmp_path)[2] == sorted([*CLASSES, 'dog'])
 
 
 def test_names_of_any_bytes_can_be_printed(tmp_path, monkeypatch):
@@ -160,13 +155,6 @@ def test_target_holds_lists_with_absolute_paths(tmp_path, capsys):
     assert all(line.startswith(folder + '/') for line in train + test)
     _, planned = plan(capsys.readouterr().out)
     assert '#test: 12\n' in planned and 'warning' not in planned
-
-
-def test_the_target_may_be_the_folder_itself(tmp_path, undecoded, monkeypatch):
-    fill(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    prepare.main(['.', '--target', str(tmp_path)])
-    assert read(tmp_path)[0][0].startswith('Ant/')
 
 
 def suggested_settings(num_classes, fewest, sizes):
