@@ -1,10 +1,8 @@
 """data/folder/prepare.py on small folders of images, and its lists in the driver."""
 
-import errno
 import os
 import shlex
 import subprocess
-import tempfile
 import zlib
 
 import numpy as np
@@ -105,13 +103,10 @@ def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     assert len(train + test) == 60
 
 
-def test_read_only_folder_is_refused_before_images_are_read(tmp_path, monkeypatch):
-    def refuse(**_):
-        raise OSError(errno.EROFS, 'Read-only file system')
-    monkeypatch.setattr(tempfile, 'NamedTemporaryFile', refuse)
+def test_a_target_that_cannot_be_written_is_refused_before_images_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(layouts.Layout, 'read', lambda self: pytest.fail('read the images'))
-    with refused('Read-only.*--target'):
-        prepare.main([fill(tmp_path)])
+    with refused('/proc/none.*--target'):
+        prepare.main([fill(tmp_path), '--target', '/proc/none'])
 
 
 @pytest.mark.parametrize('make, flags, message', [

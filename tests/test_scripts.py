@@ -95,8 +95,8 @@ def test_file_system_without_locks_that_cannot_sync_a_folder(tmp_path, monkeypat
     def refuse(*_):
         raise OSError(errno.ENOSYS, 'not here')
     monkeypatch.setattr(fcntl, 'flock', refuse)
-    monkeypatch.setattr(files, 'flush', refuse)
     with scripts.target_folder(str(tmp_path)):
+        monkeypatch.setattr(files, 'flush', refuse)
         scripts.write_lists(str(tmp_path), TRAIN, TEST)
     assert len(contents(tmp_path)) == 2
     assert f'warning: {tmp_path}' in capsys.readouterr().out
