@@ -57,14 +57,6 @@ def test_evaluation_image(session, form):
         check_levels(found, oracles.central_crop(whole))
 
 
-def test_the_resize_is_the_legacy_one(session):
-    """Neither pixel centers nor corners are aligned; the oracle agrees with tf.image's default."""
-    image = photographs.photograph(101, 67, 3)
-    resized = tf.image.resize_bilinear(image[np.newaxis].astype(np.float32), [385, 256],
-                                       align_corners=False)
-    np.testing.assert_allclose(session.run(resized)[0], oracles.resize(image, 385, 256), atol=0.01)
-
-
 @pytest.mark.parametrize('form', ['png', 'jpeg'])
 def test_a_crop_as_large_as_the_shorter_side_has_no_black_edge(session, form):
     """In single precision, 375 pixels resized to 224 become 223."""
@@ -152,10 +144,9 @@ def test_training_draws_of_photographs(session, tmp_path):
 @pytest.mark.parametrize('random_flip', [True, False])
 def test_training_draws_of_cifar(session, tmp_path, random_flip):
     """Padded to 40x40, each of the 81 crops, mirrored or not, standardized."""
-    number = 2000
     image = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
-    found = training_draws(session, tmp_path, image, CIFAR._replace(random_flip=random_flip),
-                           number)
+    settings = CIFAR._replace(random_flip=random_flip)
+    found = training_draws(session, tmp_path, image, settings, 2000)
     padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], 'constant')
     crops = [padded[y:y + 32, x:x + 32] for y in range(9) for x in range(9)]
     expected = np.array([oracles.standardize(crop) for crop in
@@ -166,7 +157,7 @@ def test_training_draws_of_cifar(session, tmp_path, random_flip):
     counts = np.bincount(nearest % 81, minlength=81)
     assert counts.min() > 0 and uniformity(counts) < 1.5
     flips = nearest >= 81
-    assert abs(flips.mean() - 0.5) < 3 * 0.5 / np.sqrt(number) if random_flip else not flips.any()
+    assert abs(flips.mean() - 0.5) < 3 * 0.5 / np.sqrt(2000) if random_flip else not flips.any()
 
 
 def test_evaluation_of_cifar(session):
@@ -188,15 +179,13 @@ def test_images_larger_or_smaller_than_the_crop(session, height, width):
     contents, = photographs.encode([image])
     expected = oracles.standardize(
         session.run(tf.image.resize_image_with_crop_or_pad(image, 32, 32)))
-    np.testing.assert_allclose(Images(session, CIFAR).evaluate(contents)[0], expected, atol=1e-3)
-    in_the_middle = tf.constant([0, 0.5, 0.5, 0.9])
-    np.testing.assert_allclose(session.run(preprocessing.training_image(
-        tf.constant(contents), in_the_middle, CIFAR)), expected, atol=1e-3)
+    images, in_the_middle = Images(session, CIFAR), [0, 0.5, 0.5, 0.9]
+    np.testing.assert_allclose(images.evaluate(contents)[0], expected, atol=1e-3)
+    np.testing.assert_allclose(images.train(contents, in_the_middle)[0], expected, atol=1e-3)
 
 
 def test_other_crops_scale_the_sides():
-    settings = settings_lib.DATASETS['imagenet100']
-    assert preprocessing.resize_range(settings) == (256, 512)
-    assert preprocessing.resize_range(settings._replace(image_size=56)) == (64, 128)
-    given = settings._replace(image_size=64, resize_range=(64, 96))
+    assert preprocessing.resize_range(VGG) == (256, 512)
+    assert preprocessing.resize_range(VGG._replace(image_size=56)) == (64, 128)
+    given = VGG._replace(image_size=64, resize_range=(64, 96))
     assert preprocessing.resize_range(given) == (64, 96)
