@@ -17,6 +17,7 @@ from runtime import files
 FILES = {'a/one.JPEG': JPEG, 'a/two.JPEG': PNG, 'b/empty': b'', 'b/block': b'x' * 512,
          'c/' + 'long' * 60 + '/name.JPEG': GRAY_JPEG, 'umläut/ß.JPEG': CMYK_JPEG}
 
+
 def contents(path):
     return {member.name: member.read() for member in archives.members(path)}
 
@@ -43,19 +44,13 @@ def test_tar_in_tar_skips_what_is_not_read(tmp_path):
         assert seen == list(expected)
 
 
-def member_of_kind(kind):
-    info = tarfile.TarInfo('a/odd.JPEG')
-    info.type = kind
-    info.linkname = '/etc/passwd'
-    return info
-
-
 def test_odd_members_of_a_tar_are_skipped_and_counted(tmp_path, capsys):
     members = {'a.JPEG': JPEG}
     for name in ('../out.JPEG', 'a/../../out.JPEG', 'a/..', 'a\nb.JPEG', '..\\out.JPEG'):
         members[name] = JPEG
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, b'V'):
-        members[kind] = member_of_kind(kind)
+        members[kind] = tarfile.TarInfo('a/odd.JPEG')
+        members[kind].type, members[kind].linkname = kind, '/etc/passwd'
     members['b.JPEG'] = PNG
     path = write(tmp_path / 'faces.tar', tar(members))
     assert contents(path) == {'a.JPEG': JPEG, 'b.JPEG': PNG}

@@ -52,14 +52,10 @@ def test_some_missing_images_are_refused_unless_bad_images_are_allowed(tmp_path)
         checks.look_for_images([image_list], all_must_exist=True)
 
 
-def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(data, tmp_path):
-    folder = tmp_path / 'data'
-    folder.mkdir()
-    for name in ('train', 'val'):
-        (folder / name).symlink_to(os.path.join(data, name))
-        with open(os.path.join(data, name + '.txt')) as file:
-            text = file.read()
-        (folder / (name + '.txt')).write_text(text.replace('val/', ''))
+def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(tmp_path):
+    folder = tiny_runs.make_folder(tmp_path / 'data')
+    listed = tmp_path / 'data' / 'val.txt'
+    listed.write_text(listed.read_text().replace('val/', ''))
     model = tmp_path / 'model'
     for flags in ({'dry_run': True}, {'skip_bad_images': True}):
         result = tiny_runs.run(folder, model, **flags)
@@ -67,17 +63,13 @@ def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(data, tmp_pa
         assert result.out == '' and not model.exists()
 
 
-@pytest.mark.parametrize('content, why', [
-    (None, 'No such file or directory'), ('folder', 'Is a directory'),
-    (miniatures.JPEG[:-60], 'cut off'),
-    (miniatures.PNG[:40] + bytes(4) + miniatures.PNG[44:], 'PNG')])
-def test_an_image_that_fails_says_why(tmp_path, content, why):
-    path = tmp_path / 'image'
-    if content == 'folder':
-        path.mkdir()
-    elif content is not None:
-        path.write_bytes(content)
-    text = checks.why_bad(os.fsencode(str(path)))
+@pytest.mark.parametrize('make, why', [
+    (lambda path: None, 'No such file or directory'), (lambda path: path.mkdir(), 'Is a directory'),
+    (lambda path: path.write_bytes(miniatures.JPEG[:-60]), 'cut off'),
+    (lambda path: path.write_bytes(miniatures.PNG[:40] + bytes(4) + miniatures.PNG[44:]), 'PNG')])
+def test_an_image_that_fails_says_why(tmp_path, make, why):
+    make(tmp_path / 'image')
+    text = checks.why_bad(os.fsencode(str(tmp_path / 'image')))
     assert why in text and '\n' not in text
 
 

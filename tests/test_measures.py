@@ -1,13 +1,11 @@
 """logs/measures.py and reports on several runs: over seeds, of methods, next to published ones."""
 
-import csv
-import io
 import json
 import logging
 import re
 
 import pytest
-from made_logs import cells, own_log, published_log
+from made_logs import cells, csv_rows, own_log, published_log
 
 from logs import log_reader, measures, published
 from runtime import LOG
@@ -54,7 +52,7 @@ def test_runs_that_differ_in_their_seed_are_averaged(run_report):
     assert cells(out, 'training') == ['250', '300', '300']
     assert cells(out, 'top-1', 'Over all steps') == [
         '79.11 ± 2.00', '74.67 ± 2.00', '35.00 ± 0.00', '-35.00 ± 0.00']
-    rows = list(csv.DictReader(io.StringIO(run_report('--aggregate', '--csv', **logs)[1])))
+    rows = csv_rows(run_report('--aggregate', '--csv', **logs)[1])
     assert len(rows) == 3 and float(rows[0]['top1_sd']) == pytest.approx(.02)
 
 

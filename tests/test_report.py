@@ -1,7 +1,5 @@
 """logs/report.py: the command line and the tables of single runs."""
 
-import csv
-import io
 import json
 import os
 import signal
@@ -9,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from made_logs import GROUPS, cells, own_log, published_log
+from made_logs import GROUPS, cells, csv_rows, own_log, published_log
 from tiny_runs import ROOT
 
 from logs import log_reader, published, report, tables
@@ -53,9 +51,8 @@ def test_an_unfinished_run_is_averaged_over_the_steps_it_has(run_report):
 
 
 def test_own_log_with_top1_and_forgetting(run_report):
-    status, out, err = run_report(log=own_log())
-    assert (status, err) == (0, '')
-    assert cells(out, 'top-1') == ['90.00', '85.00', '68.33']
+    _, out, err = run_report(log=own_log())
+    assert err == '' and cells(out, 'top-1') == ['90.00', '85.00', '68.33']
     assert cells(out, 'top-5') == ['-', '90.00', '73.33']  # five classes are too few at step 1
     # Groups 1 and 2: (0.9 - 0.6 + 0.9 - 0.5) / 2; uncorrected: (0.9 - 0.3 + 0.95 - 0.3) / 2.
     assert cells(out, 'top-1', 'Over all steps') == ['81.11', '76.67', '35.00', '-35.00']
@@ -113,13 +110,12 @@ def test_steps_are_counted_with_the_first_group(run_report):
 
 
 def test_csv_has_one_row_per_step(run_report):
-    rows = list(csv.DictReader(io.StringIO(
-        run_report('--csv', log=published_log('imagenet1000'))[1])))
+    rows = csv_rows(run_report('--csv', log=published_log('imagenet1000'))[1])
     assert len(rows) == 10
     assert rows[9]['top5'] == '0.7676' and rows[9]['paper_top5'] == '0.732'
     assert rows[9]['published_top5_before'] == '0.6334'
     assert rows[0]['top5_before'] == '' and rows[0]['classes'] == '100'
-    rows = list(csv.DictReader(io.StringIO(run_report('--csv', log=own_log())[1])))
+    rows = csv_rows(run_report('--csv', log=own_log())[1])
     assert [row['top5'] != '' for row in rows] == [False, True, True]  # five classes at step 1
 
 
@@ -145,8 +141,7 @@ def test_a_log_that_cannot_be_read_is_one_line(capsys, arguments, message):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['LOG', '--plot', 'a.txt'], '.png'), (['LOG', '--csv', '--json'], 'not allowed'),
-    (['LOG', '--aggregate', '--compare'], 'not allowed')])
+    (['LOG', '--plot', 'a.txt'], '.png'), (['LOG', '--csv', '--json'], 'not allowed')])
 def test_flags_that_are_wrong_are_named(capsys, arguments, message):
     with pytest.raises(SystemExit, match='2'):
         report.main(arguments)

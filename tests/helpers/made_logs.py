@@ -1,5 +1,7 @@
 """Makes logs with known results, for tests of the report."""
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -61,6 +63,11 @@ def cells(text, label, after=''):
             width, position = len(row), row.index(label)
     assert width, f'no row or column {label}'
     return column[1:]  # without the rule under the head
+
+
+def csv_rows(text):
+    """Return the rows of a table that the report printed with --csv, as dicts."""
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def write_model_dir(path):
