@@ -87,7 +87,7 @@ def stored_batches(schedule, batch_norm):
         end = schedule.num_images
         num_full, num_short = divmod(end, schedule.batch_size)
     else:
-        end = schedule.num_images * schedule.epochs
+        end = schedule.num_presented
         num_full, num_short = divmod(end, schedule.batch_size)
         period = schedule.num_images // np.gcd(schedule.num_images, schedule.batch_size)
         num_full = min(num_full, period)
@@ -100,7 +100,7 @@ def stored_rows(schedule, update, batch_norm):
     `update` counts from 0; other arguments as for stored_batches.
     """
     first = update * schedule.batch_size
-    size = min(schedule.batch_size, schedule.num_images * schedule.epochs - first)
+    size = min(schedule.batch_size, schedule.num_presented - first)
     if batch_norm == 'moving':
         return (first + np.arange(size)) % schedule.num_images
     num_full, _, _ = stored_batches(schedule, batch_norm)

@@ -31,8 +31,7 @@ class Batches:
         self._newest = None, None  # an epoch and its order
         self.num_updates = schedule.num_updates
         # Number of full batches, and size of the short batch after them (0 if there is none).
-        self.num_full, self.num_short = divmod(schedule.num_images * schedule.epochs,
-                                               schedule.batch_size)
+        self.num_full, self.num_short = divmod(schedule.num_presented, schedule.batch_size)
         self.crop_seed = np.int64(np.random.RandomState(self._seed).randint(2 ** 31))
 
     def _epoch_order(self, epoch):
@@ -46,8 +45,7 @@ class Batches:
     def positions(self, update):
         """Return batch `update`'s positions in the stage, counted from 0 over all epochs."""
         first = update * self._schedule.batch_size
-        end = min(first + self._schedule.batch_size,
-                  self._schedule.num_images * self._schedule.epochs)
+        end = min(first + self._schedule.batch_size, self._schedule.num_presented)
         return np.arange(first, end)
 
     def indices(self, update):

@@ -75,4 +75,4 @@ def make_plan(run, log_steps=False):
     run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
     run_log.warn(exemplar.memory_warnings(run.settings, run.split))
     run_log.warn(results.unequal_test_warnings(run.split))
-    run.run_time = progress.RunTime([stage1.num_images * stage1.epochs for stage1, _ in planned])
+    run.run_time = progress.RunTime([stage1.num_presented for stage1, _ in planned])

@@ -20,7 +20,7 @@ def share_of_mean(labels, schedule, num_replicas):
         A function from float32 values [share] to a scalar.
     """
     done = tf.cast(tf.train.get_or_create_global_step(), tf.int64) * schedule.batch_size
-    batch = tf.minimum(np.int64(schedule.batch_size), schedule.num_images * schedule.epochs - done)
+    batch = tf.minimum(np.int64(schedule.batch_size), schedule.num_presented - done)
     size = tf.cast(batch, tf.float32) / num_replicas
     counts = tf.cast(labels >= 0, tf.float32)  # excludes the fillers of data/pipeline.py
     return lambda values: tf.reduce_sum(values * counts) / size

@@ -324,6 +324,11 @@ class Schedule(collections.namedtuple('Schedule', [
 
     __slots__ = ()
 
+    @property
+    def num_presented(self):
+        """The number of images in all updates together: each image counts once per epoch."""
+        return self.num_images * self.epochs
+
     def learning_rate(self, update):
         """The learning rate of update `update`, counted from 0."""
         return self.rates[bisect.bisect_left(self.boundaries, update)]
