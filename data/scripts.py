@@ -14,7 +14,6 @@ import shlex
 import shutil
 import signal
 import sys
-import tempfile
 import time
 
 from runtime import files
@@ -105,17 +104,6 @@ def write_lists(folder, train, test, classes=None):
         write_file(os.path.join(folder, name), contents[name])
     with contextlib.suppress(OSError):  # some file systems cannot sync a folder
         files.flush(folder)
-
-
-def check_writable(folder, remedy):
-    """Make `folder`. If files cannot be created there, raise UserError with `remedy`."""
-    try:
-        os.makedirs(folder, exist_ok=True)
-        # Permissions are not enough: even root cannot write to a read-only file system.
-        with tempfile.NamedTemporaryFile(dir=folder, prefix='.', suffix='.part'):
-            pass
-    except OSError as error:
-        raise UserError(f'{folder}: cannot be written ({error.strerror}). {remedy}') from None
 
 
 @functools.lru_cache(maxsize=1024)  # a million images are in a few folders
@@ -227,7 +215,7 @@ def target_folder(path, lock='.lock', remedy='Choose another --target.'):
     Raises UserError if the folder cannot be written (with `remedy`) or if it holds lists of the
     user.
     """
-    check_writable(path, remedy)
+    files.check_writable(path, path, remedy)
     with open(os.path.join(path, lock), 'a') as file:
         try:
             try:

@@ -24,7 +24,7 @@ _LOCK = 'lock'
 _OWN_NAMES = re.compile(
     r'((experiment\.json|summary\.json|results\.csv|classes\.txt|'
     r'predictions_\d+\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)'
-    r'(\.tmp)?|probe(\.tmp){1,2}|lock|run\.log|summary|\d+_(classifier|bias))$')
+    r'(\.tmp)?|probe\w*(\.tmp){1,2}|lock|run\.log|summary|\d+_(classifier|bias))$')
 # Options that experiment.json remembers, unless they are these.
 _OPTIONS = {'keep_checkpoints': False, 'skip_bad_images': False}
 _REMEDY = 'Use a folder that you can write.'

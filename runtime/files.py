@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import re
+import tempfile
 
 from runtime import LOG
 from runtime.errors import UserError
@@ -79,11 +80,11 @@ def check_writable(folder, name, remedy):
 
     Permissions do not tell: root may write anywhere except on a read-only file system.
     """
-    probe = os.path.join(folder, 'probe.tmp')
     with refused_if_unwritable(name, remedy):
         os.makedirs(folder, exist_ok=True)
-        for content in (b'', b'replaced'):
-            write(probe, content, probe + '.tmp')
+        descriptor, probe = tempfile.mkstemp('.tmp', 'probe', folder)
+        os.close(descriptor)
+        write(probe, b'replaced', probe + '.tmp')
         os.remove(probe)
 
 

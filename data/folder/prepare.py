@@ -144,7 +144,8 @@ def check_folders(root, target, overwrite):
     if own and not overwrite:
         raise UserError(f'{target}: {" and ".join(own)} exist already. Add --overwrite to replace '
                         'them.')
-    scripts.check_writable(target, 'Write the lists to another folder with --target=FOLDER.')
+    files.check_writable(target, target,
+                         'Write the lists to another folder with --target=FOLDER.')
 
 
 def parse_arguments(argv):
