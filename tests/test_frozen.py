@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from made_checkpoints import save_variables
 
 from runtime import frozen
 from runtime.signals import STOP, Stopped
@@ -11,19 +12,17 @@ WEIGHT = 3.
 
 
 @pytest.fixture
-def scaled(session, tmp_path):
+def scaled(tmp_path):
     """A Frozen that multiplies by its one variable, and again by `factor`."""
-    tf.get_variable('weight', initializer=WEIGHT)
-    session.run(tf.global_variables_initializer())
-    checkpoint = tf.train.Saver().save(session, str(tmp_path / 'model.ckpt'))
+    checkpoint = save_variables(tmp_path, {'weight': np.float32(WEIGHT)})
 
     def predictions(batch, factor):
         with tf.variable_scope('', reuse=tf.AUTO_REUSE):
             return {'scaled': batch * tf.get_variable('weight', []) * factor,
                     'size': tf.fill([tf.shape(batch)[0]], tf.shape(batch)[0])}
 
-    with frozen.Frozen(checkpoint, None, predictions) as found:
-        yield found
+    with frozen.Frozen(checkpoint, None, predictions) as network:
+        yield network
 
 
 def in_batches(values, size):
