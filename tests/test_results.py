@@ -1,13 +1,10 @@
 """The results of a step."""
-import types
-
 import numpy as np
 import pytest
 
 from data import lists
 from data import samples as samples_lib
 from logs import measures
-from runtime import evaluation
 from runtime import results as results_lib
 from runtime import settings as settings_lib
 
@@ -53,25 +50,3 @@ def test_accuracy_and_confusion_by_groups_of_unequal_size():
     many = settings._replace(num_classes=7000, first_classes=4000, classes_per_increment=2000)
     assert results_lib.confusion(predicted * 1000, labels * 1000, 2, many).tolist() == [
         [3, 0, 1], [1, 2, 0], [0, 0, 1]]
-
-
-@pytest.mark.parametrize('step, validation, expected', [
-    (0, [], None), (1, [0, 1, 2, 0], .75)])
-def test_the_parts_of_a_pass_are_measured_apart_and_step_0_has_no_validation(
-        step, validation, expected, tmp_path):
-    settings = settings_lib.Settings('folder', num_classes=4, num_increments=2)
-    image_list = types.SimpleNamespace(files=lambda indices: np.array([b''] * len(indices)))
-    samples = [samples_lib.Samples(np.arange(len(classes)), np.array(classes), image_list)
-               for classes in ([2, 3, 3], [0, 1, 2, 3], [0, 1, 2, 3, 0, 1, 2, 3])]
-    run = types.SimpleNamespace(settings=settings, data_dir=str(tmp_path),
-                                machine=types.SimpleNamespace(num_parallel_calls=1))
-    predicted = np.array(validation + [0, 1, 2, 3, 1, 0, 2, 3] + [0, 0, 0])
-    outputs = image_outputs(np.zeros(len(predicted), int), predicted)
-    outputs['features'] = np.arange(len(predicted))[:, np.newaxis]
-    classifier = types.SimpleNamespace(
-        forward=lambda dataset, num_images, **_: outputs, checkpoint='')
-    results, on_test, features = evaluation.evaluate_step(
-        run, step, classifier, None, samples, with_features=True)
-    assert (results['val_top1'], results['top1'], results['val_samples']) == (expected, .75, 4)
-    assert on_test['predicted'].tolist() == [0, 1, 2, 3, 1, 0, 2, 3]
-    assert features[:, 0].tolist() == list(range(len(predicted)))[-3:]

@@ -1,7 +1,6 @@
 """Settings and schedules."""
 import oracles
 import pytest
-from absl import flags
 
 from runtime import settings as settings_lib
 from runtime.errors import UserError
@@ -122,16 +121,6 @@ def test_groups_of_classes(given, groups):
     assert settings.groups == tuple(groups)
     assert settings.num_steps == len(groups) - 1
     assert settings.num_increments == len(groups) - 1 - (settings.first_classes > 0)
-
-
-@pytest.mark.parametrize('flag, texts', [
-    ('memory_per_class', ['default: 20; 5 for celeb10000; 3 for glyphs100', '--memory=growing']),
-    ('learning_rate', ['default: 0.1)', 'batch_size / learning_rate_batch']),
-    ('lr_boundaries', ['default: 30,60,80,90; 100,150,200 for cifar100; 10,16 for glyphs100']),
-    ('network', ['default: imagenet; cifar for cifar100, glyphs100'])])
-def test_help_shows_the_default_of_each_data_set(flag, texts):
-    for text in texts:
-        assert text in flags.FLAGS[flag].help
 
 
 def warned(settings, training, validation):

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 from packaging.markers import Marker
+from tiny_runs import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, 'requirements')
 RUNTIMES = {  # requirements files and the Pythons that they are for
     'requirements.txt': ['3.7'],
