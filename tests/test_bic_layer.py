@@ -55,36 +55,15 @@ STREAMS = [(8, 4, 3), (10, 4, 3), (9, 6, 4), (3, 8, 5), (3, 64, 2), (7, 5, 3), (
            (12, 8, 1)]
 
 
-def batch_schedule(images, batch, epochs):
-    settings = settings_lib.Settings(
-        'folder', num_classes=8, num_increments=4, batch_size=batch, train_epochs=epochs,
-        learning_rate=0.5, learning_rate_batch=batch,
-        lr_boundaries=tuple(epochs * share for share in (0.3, 0.6, 0.8)))
-    return settings_lib.schedule(settings, images, bic_layer.EPOCHS_FACTOR), settings
-
-
-@pytest.mark.parametrize('images, batch, epochs', STREAMS)
-def test_batches_run_over_epoch_borders(images, batch, epochs):
-    schedule, _ = batch_schedule(images, batch, epochs)
-    stream = list(range(images)) * (2 * epochs)
-    plain = [stream[i:i + batch] for i in range(0, len(stream), batch)]
-    assert schedule.num_updates == len(plain)
-    num_distinct, num_short, start = bic_layer.stored_batches(schedule, 'batch')
-    assert start + num_short == len(stream)
-    assert num_distinct <= images // np.gcd(images, batch)  # lcm(images, batch) / batch
-    stored = stream[:num_distinct * batch] + stream[len(stream) - num_short:]
-    for update, chosen in enumerate(plain):
-        rows = bic_layer.stored_rows(schedule, update, 'batch')
-        assert [stored[row] for row in rows] == chosen
-        assert bic_layer.stored_rows(schedule, update, 'moving').tolist() == chosen
-
-
 @pytest.mark.parametrize('images, batch, epochs, batch_norm', [
     case + ('batch',) for case in STREAMS] + [(10, 4, 3, 'moving'), (3, 8, 5, 'moving')])
 def test_fit_on_stored_logits_equals_plain_training(session, tmp_path, images, batch, epochs,
                                                     batch_norm):
     """Update by update. On batch statistics an image has other logits in another batch."""
-    schedule, settings = batch_schedule(images, batch, epochs)
+    boundaries = tuple(epochs * share for share in (0.3, 0.6, 0.8))
+    schedule = settings_lib.schedule(settings_lib.Settings(
+        'folder', batch_size=batch, train_epochs=epochs, learning_rate=0.5,
+        learning_rate_batch=batch, lr_boundaries=boundaries), images, bic_layer.EPOCHS_FACTOR)
     stream = np.random.RandomState(images)
     base, labels = 2 * stream.randn(images, 6), (np.arange(images) * 6 // images).astype(np.int32)
     labels[-1] = 5
@@ -96,6 +75,7 @@ def test_fit_on_stored_logits_equals_plain_training(session, tmp_path, images, b
     places = [np.arange(images)]
     if batch_norm == 'batch':
         num_distinct, num_short, start = bic_layer.stored_batches(schedule, batch_norm)
+        assert num_distinct <= images // np.gcd(images, batch)  # lcm(images, batch) / batch
         places = [np.arange(i * batch, (i + 1) * batch) for i in range(num_distinct)]
         places += [start + np.arange(num_short)] if num_short else []
     parts = [compact(session, batch_logits(place % images), labels[place % images], 2)
@@ -105,7 +85,7 @@ def test_fit_on_stored_logits_equals_plain_training(session, tmp_path, images, b
     found = bic_layer.fit_logits(stored, schedule, batch_norm, str(tmp_path),
                                  updated=lambda update, loss: losses.append((update, loss)))
     beta, gamma, expected = oracles.train_bias(
-        batch_logits, labels, batch, epochs, settings.lr_boundaries, 0.5, 4)
+        batch_logits, labels, batch, epochs, boundaries, 0.5, 4)
     assert [update for update, _ in losses] == list(range(1, schedule.num_updates + 1))
     np.testing.assert_allclose([loss for _, loss in losses], expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found, (beta, gamma), rtol=1e-4, atol=1e-6)
