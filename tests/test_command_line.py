@@ -73,9 +73,6 @@ def test_a_command_line_that_contradicts_itself_is_one_line_and_deletes_nothing(
     assert final_state(begun) == before
 
 
-# -- the log ----------------------------------------------------------------------------------
-
-
 def seeds(log):
     return re.findall(r'^settings: .*"seed": (\d+)', log.read_text(), re.MULTILINE)
 
@@ -110,9 +107,6 @@ def test_a_log_of_another_program_is_refused(data, tmp_path, text):
     assert (tmp_path / 'log').read_text() == text
 
 
-# -- single flags -----------------------------------------------------------------------------
-
-
 def test_without_boundaries_the_learning_rate_stays(data, tmp_path):
     result = run(data, tmp_path / 'model', (STEP, 2, TERMINATE), lr_boundaries='')
     assert set(re.findall('learning rate ([^,]*),', result.out)) == {'0.003125'}
@@ -126,8 +120,6 @@ def test_kept_checkpoints_stay_until_the_flag_changes(data, tmp_path):
         assert (model / '1_classifier' / 'checkpoint').exists()
         assert ('--nokeep_checkpoints: deleting ' in out) == (asked is False)
 
-
-# -- names that are not UTF-8 -----------------------------------------------------------------
 
 ODD = os.fsdecode(b'\xe9')
 STRICT_ASCII = RUN, 1, 'import sys\nsys.stdout.reconfigure(encoding="ascii", errors="strict")'

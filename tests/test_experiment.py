@@ -143,9 +143,6 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
     assert names(stage) == kept
 
 
-# -- file systems -----------------------------------------------------------------------------
-
-
 def failing(number):
     def fail(*_):
         raise OSError(number, os.strerror(number))

@@ -2,6 +2,7 @@
 import glob
 import json
 import os
+import pathlib
 import shutil
 import types
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
+from made_checkpoints import initialize, read_checkpoint
 
 import bic_layer
 import resnet_model
@@ -36,10 +38,7 @@ class Exported:
         self.files = sorted(glob.glob(os.path.join(data, 'val', '*')))
         self.files += [miniatures.write(folder / name, content)
                        for name, content in sorted(FORMATS.items())]
-        self.contents = []
-        for path in self.files:
-            with open(path, 'rb') as file:
-                self.contents.append(file.read())
+        self.contents = [pathlib.Path(path).read_bytes() for path in self.files]
         self.settings = Settings.from_dict(experiment.read_experiment(str(self.model))['settings'])
         self.biases = [state.bias_of(record) for record in state.finished_steps(str(self.model))]
         self.order = np.loadtxt(str(self.model / 'classes.txt'), int, delimiter=',', skiprows=1,
@@ -102,9 +101,6 @@ def run_classify(capsys):
     return call
 
 
-# -- outputs of an export ---------------------------------------------------------------------
-
-
 @pytest.mark.parametrize('step', [0, 1])
 def test_an_export_agrees_with_the_drivers_evaluation(exported, step, monkeypatch):
     assert exported.said[1 - step].out.splitlines()[-1] == (
@@ -134,28 +130,23 @@ def test_crops_may_be_given_as_numbers(exported, session):
     pixels = np.random.RandomState(3).randint(0, 256, (3, side, side, 3)).astype(np.uint8)
     settings = exported.settings._replace(resize_range=(side, side))
     means = np.array([123.68, 116.78, 103.94], np.float32)
-    folder = exported.exports / '2'
-    found = answers(folder, 'images', 'images', pixels)
-    weights = tf.train.load_checkpoint(str(exported.model / '1_classifier'))
     features, _ = resnet_model.network(pixels - means, settings, False, 'resnet', 'channels_last')
-    session.run([variable.assign(weights.get_tensor(variable.op.name))
-                 for variable in tf.global_variables()])
-    np.testing.assert_allclose(found['features'], session.run(features), atol=1e-5)
+    initialize(session, read_checkpoint(exported.model / '1_classifier'))
+    np.testing.assert_allclose(
+        answers(exported.exports / '2', 'images', 'images', pixels)['features'],
+        session.run(features), atol=1e-5)
 
 
 def test_a_class_without_a_name_is_named_by_its_label(exported, tmp_path):
     model = tmp_path / 'model'
     shutil.copytree(str(exported.model), str(model))
-    lines = (model / 'classes.txt').read_text(encoding='utf-8').splitlines()
-    (model / 'classes.txt').write_text('\n'.join(
-        [lines[0]] + [','.join(line.split(',')[:2] + ['']) for line in lines[1:]]))
+    classes = model / 'classes.txt'
+    head, *lines = classes.read_text(encoding='utf-8').splitlines()
+    classes.write_text('\n'.join([head] + [','.join(line.split(',')[:2] + ['']) for line in lines]))
     assert export(model, tmp_path / 'exports').status == 0
     found = answers(tmp_path / 'exports' / '2', 'serving_default', 'image_bytes',
                     exported.contents[:1])
     assert [int(name) for name in found['top5_names'][0]] == found['top5_labels'][0].tolist()
-
-
-# -- exports that are refused -----------------------------------------------------------------
 
 
 def no_export(exports, result, *expected):
@@ -210,9 +201,6 @@ def test_an_export_is_whole_or_not_there(exported, tmp_path, run_classify):
     assert run_classify(killed, exported.files[0])[2].startswith(f'error: {killed}: no export')
     assert export(exported.model, killed).status == 0
     assert sorted(os.listdir(str(killed / '2'))) == ['assets.extra', 'saved_model.pb', 'variables']
-
-
-# -- logs/classify.py -------------------------------------------------------------------------
 
 
 def test_classify_prints_the_classes_of_images(exported, run_classify):
