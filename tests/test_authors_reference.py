@@ -144,52 +144,25 @@ TERMS = {'loss': 'losses/total', 'cross_entropy': 'losses/xe', 'distillation': '
          'weight_decay': 'losses/wd', 'learning_rate': 'monitors/lr'}
 
 
-def classifier(step, start):
-    """The classifier stage's model of `step`, and what to fetch for its loss terms."""
+@pytest.mark.parametrize('step', [0, 1, 2, 3])
+def test_first_update_of_the_classifier(session, weights, tmp_path, step):
+    """Loss terms before it; all weights and moving statistics after it."""
     spec = resnet_model.classifier_fn(
         tf.constant(images('stage1', 16)),
         tf.constant(labels(f'stage1/{step}', 10 * (step + 1), 43)[:16], tf.int32),
         training.TRAIN, {
             'settings': SETTINGS, 'step': step, 'schedule': settings_lib.schedule(SETTINGS, 16),
-            'data_format': 'channels_last', 'start': start,
+            'data_format': 'channels_last', 'start': save_variables(tmp_path, weights),
             'teacher_bias': BIAS[step - 1] if step >= 2 else None})
-    return spec, {term: f'watched/{name}:0' for term, name in TERMS.items()}
-
-
-def agree_terms(step, terms):
-    expected = REFERENCE['stage1'][str(step)]['before_first_update']
-    for term, value in expected.items():
+    session.run(tf.global_variables_initializer())
+    terms, _ = session.run([{term: f'watched/{name}:0' for term, name in TERMS.items()},
+                            spec.train_op])
+    expected = REFERENCE['stage1'][str(step)]
+    before = expected['before_first_update']
+    for term, value in before.items():
         assert terms[term] == pytest.approx(value, rel=2e-6), term
     agree(f'step {step}, loss terms', [terms[term] for term in sorted(TERMS)],
-          [expected[term] for term in sorted(TERMS)], 2e-6)
-
-
-@pytest.fixture(scope='module')
-def classifier_outputs(network_outputs):
-    """Outputs of the stored and of the trained network before the first update, at any step."""
-    pixels = images('stage1', 16)
-    return {'moving': network_outputs(pixels, False), 'batch': network_outputs(pixels, True)}
-
-
-@pytest.mark.parametrize('step', [1, 3])
-def test_loss_terms_of_the_classifier(session, weights, classifier_outputs, with_outputs, step):
-    for name, value in weights.items():  # for the weight decay
-        tf.get_variable(name, value.shape, trainable='moving' not in name)
-    with_outputs(**classifier_outputs)
-    _, terms = classifier(step, None)
-    initialize(session, weights)
-    agree_terms(step, session.run(terms))
-
-
-# Steps 1 and 3 would repeat the same computations.
-@pytest.mark.parametrize('step', [0, 2])
-def test_first_update_of_the_classifier(session, weights, tmp_path, step):
-    """Loss terms before it; all weights and moving statistics after it."""
-    expected = REFERENCE['stage1'][str(step)]
-    spec, terms = classifier(step, save_variables(tmp_path, weights))
-    session.run(tf.global_variables_initializer())
-    before, _ = session.run([terms, spec.train_op])
-    agree_terms(step, before)
+          [before[term] for term in sorted(TERMS)], 2e-6)
 
     after = session.run({name: f'{name}:0' for name in weights})
     norms = np.array([[np.linalg.norm(np.float64(after[name])),
