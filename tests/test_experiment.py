@@ -102,27 +102,16 @@ def test_deleting_that_was_interrupted_is_finished(tmp_path, monkeypatch):
     assert names(tmp_path) == ['experiment.json', 'lock']
 
 
-def test_keeping_checkpoints_is_remembered_but_not_part_of_the_identity(tmp_path, said):
+def test_keeping_checkpoints_is_remembered_but_not_part_of_the_identity(tmp_path):
     assert begin(tmp_path, keep_checkpoints=None) is False
     without = (tmp_path / 'experiment.json').read_bytes()
     assert b'keep' not in without  # as it was written before there was such a choice
     assert begin(tmp_path, keep_checkpoints=True) is begin(tmp_path) is True
     refused(tmp_path, '(seed: 1993 there, 7 now)', settings=OTHER)
-    assert not said
     assert begin(tmp_path, keep_checkpoints=False) is begin(tmp_path) is False
-    assert len(said) == 1 and '--nokeep_checkpoints' in said[0]
     assert (tmp_path / 'experiment.json').read_bytes() == without
     assert begin(tmp_path, keep_checkpoints=True) is True
-    assert begin(tmp_path, settings=OTHER, overwrite=True) is begin(
-        tmp_path, settings=OTHER) is False
-
-
-def test_an_experiment_that_skips_bad_images_resumes_only_with_the_flag(tmp_path):
-    begin(tmp_path)
-    begin(tmp_path, skip_bad_images=True)
-    refused(tmp_path, '--skip_bad_images')
-    begin(tmp_path, skip_bad_images=True, keep_checkpoints=True)
-    assert begin(tmp_path, skip_bad_images=True) is True
+    assert begin(tmp_path, settings=OTHER, overwrite=True) is False
 
 
 def test_leftovers_of_killed_processes_are_removed(tmp_path):

@@ -3,7 +3,7 @@ import os
 import signal
 
 import pytest
-from tiny_runs import AFTER_UPDATE, INTERRUPT, KILL, TERMINATE, TERMINATED, run
+from tiny_runs import AFTER_UPDATE, INTERRUPT, TERMINATE, TERMINATED, run
 
 from runtime import signals
 from runtime.errors import RESUME
@@ -49,16 +49,6 @@ def test_an_ignored_signal_stays_ignored(request_):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signals.StopRequest().install()
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-
-
-@pytest.mark.parametrize('name', ['SIGUSR1', 'SIGHUP'])
-def test_a_notice_of_preemption_saves_and_is_resumed(data, tmp_path, name):
-    model = tmp_path / 'model'
-    twice = f'os.kill(os.getpid(), signal.{name})\n' * 2
-    result = run(data, model, (AFTER_UPDATE, 3, twice), status=128 + getattr(signal, name))
-    assert name in result.err.splitlines()[-1] and RESUME.capitalize() in result.err
-    again = run(data, model, ('runtime.evaluation:evaluate_step', 1, KILL))
-    assert 'resuming step 1 at update 3 of 4' in again.out
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
