@@ -271,9 +271,6 @@ def test_momentum(monkeypatch, session):
     assert not [name for name in end if name.startswith('store_resnet') and 'Momentum' in name]
 
 
-# -- evaluation -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize('seen, bias', [
     (12, None), (12, (0.5, -0.7)), (12, (1., 0.)), (12, (2., 1.)), (6, None), (5, None), (1, None)])
 def test_metrics_of_logits(session, seen, bias):
@@ -291,23 +288,3 @@ def test_metrics_of_logits(session, seen, bias):
         'cross_entropy': pytest.approx(
             oracles.cross_entropy(corrected.astype(np.float64), labels), rel=1e-5, abs=1e-7)}
     assert outputs['top5'].all() == (seen <= 5)
-
-
-@pytest.mark.parametrize('step, first_new', [(1, 5), (2, 8)])
-def test_the_newest_of_unequal_groups_is_corrected(monkeypatch, session, step, first_new):
-    monkeypatch.setattr(resnet_model, 'network', lambda images, *_: (images, images))
-    settings = settings_lib.Settings('folder', num_classes=C, **UNEQUAL)
-    stream, seen, bias = np.random.RandomState(15), sum(UNEQUAL_SIZES[:step + 1]), (0.5, -0.7)
-    logits = (2 * stream.randn(80, C)).astype(np.float32)
-    labels = stream.randint(0, seen, 80)
-    found = {outputs: session.run(resnet_model.predictions(
-        {'image': tf.constant(logits), 'class': tf.constant(labels, tf.int32)}, settings, step,
-        'channels_last', 'moving', outputs, bias)) for outputs in ('evaluation', 'bias')}
-    corrected = oracles.correct(logits[:, :seen], bias[0], bias[1], first_new)
-    evaluation, fitted = found['evaluation'], found['bias']
-    assert evaluation['predicted'].tolist() == corrected.argmax(axis=1).tolist()
-    assert evaluation['predicted_before'].tolist() == logits[:, :seen].argmax(axis=1).tolist()
-    assert evaluation['cross_entropy'].mean() == pytest.approx(
-        oracles.cross_entropy(corrected, labels), rel=1e-5)
-    np.testing.assert_array_equal(fitted['logits'][:, 1:], logits[:, first_new:seen])
-    assert fitted['label'].tolist() == np.maximum(labels - first_new + 1, 0).tolist()

@@ -109,8 +109,6 @@ MUTATIONS = (
          '    # Centered on mu = 0', 'herding'))
     + mutations_of(
         'bic_layer.py', 'bic_layer',
-        ('beta and gamma for all but the newest', 'tf.concat([old, beta * new + gamma], axis=1)',
-         'tf.concat([beta * old + gamma, new], axis=1)', 'corrected'),
         ('penalty on gamma: 0.2', 'GAMMA_PENALTY = 0.1', 'GAMMA_PENALTY = 0.2', 'gradient'),
         ('a penalty on beta', 'tf.nn.l2_loss(gamma))', 'tf.nn.l2_loss(gamma) + '
          'tf.nn.l2_loss(beta))', 'gradient'),
@@ -148,12 +146,6 @@ MUTATIONS = (
          'num_new=settings.new(step)', 'test_loss_and_gradient'),
         ('weight decay times G/(t+1) with unequal groups', 'settings.num_classes / '
          'settings.seen(step)', 'settings.num_steps / (step + 1)', 'decay'),
-        ('bias correction corrects as many as the first group has',
-         "compact_logits(logits, batch['class'], settings.new(step))",
-         "compact_logits(logits, batch['class'], settings.new(0))", 'newest'),
-        ('evaluation corrects as many as the first group has',
-         "batch['class'], bias, settings.new(step))", "batch['class'], bias, settings.new(0))",
-         'newest'),
         ('weight decay times C/n_t', 'num_classes / settings.seen(step)',
          'num_classes / max(1, settings.old(step))', 'decay'),
         ('weight decay of batch norm', "if 'batch_normalization' not in variable.name", 'if True',
@@ -235,16 +227,24 @@ MUTATIONS = (
         ('an export on batch statistics', "images, settings, False, resnet_model.NETWORK",
          "images, settings, True, resnet_model.NETWORK", 'drivers'))
     + mutations_of(
-        'runtime/results.py', 'results',
+        'runtime/results.py', 'imagenet_main',
         ('accuracy by group: groups of equal size',
          "np.searchsorted(groups, classes, side='right') - 1\n    return",
-         'classes * (len(groups) - 1) // groups[-1]\n    return', 'unequal'))
+         'classes * (len(groups) - 1) // groups[-1]\n    return', 'metrics'))
     + mutations_of(
         'bic_layer.py', 'imagenet_main',
+        ('beta and gamma for all but the newest', 'tf.concat([old, beta * new + gamma], axis=1)',
+         'tf.concat([beta * old + gamma, new], axis=1)', 'metrics'),
         ('bias correction on moving statistics', 'batch_norm = settings.bias_batch_norm',
          "batch_norm = 'moving'", 'stage_2'))
     + mutations_of(
         'resnet_model.py', 'imagenet_main',
+        ('bias correction corrects as many as the first group has',
+         "compact_logits(logits, batch['class'], settings.new(step))",
+         "compact_logits(logits, batch['class'], settings.new(0))", 'stage_2'),
+        ('evaluation corrects as many as the first group has',
+         "batch['class'], bias, settings.new(step))", "batch['class'], bias, settings.new(0))",
+         'metrics'),
         ('the teacher starts at random', 'if teacher:\n        tf.train.init_from',
          'if False:\n        tf.train.init_from', 'stage_1_trains'),
         ('moving statistics stand still', 'tf.get_collection(tf.GraphKeys.UPDATE_OPS)', '[]',
