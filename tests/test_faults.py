@@ -57,10 +57,10 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
             (AFTER_UPDATE, 4, 'SIGINT'),
             ('bic_layer:fit', 1, 'SIGKILL'),  # between the stages
             ('bic_layer:stored_rows', 3, 'SIGHUP'),  # inside the bias-correction stage
-            ('runtime.evaluation:evaluate_step', 1, 'SIGTERM'),  # after the bias-correction stage
+            ('runtime.evaluation:evaluate_step', 1, 'SIGUSR2'),  # after the bias-correction stage
             ('runtime.state:save_step', 1, 'SIGKILL')):
         number = getattr(signal, name)
-        twice = f'os.kill(os.getpid(), signal.{name})\n' * 2  # batch systems may repeat a signal
+        twice = f'os.kill(os.getpid(), signal.{name})\n' * 2  # as batch systems may send it
         result = run(data, model, (where, count, twice),
                      status=KILLED if name == 'SIGKILL' else 128 + number)
         log += result.out
