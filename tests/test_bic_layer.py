@@ -20,14 +20,6 @@ def compact(session, logits, labels, num_new):
         tf.constant(logits, tf.float32), tf.constant(labels, tf.int32), num_new))
 
 
-@pytest.mark.parametrize('num_new', [1, 2, 3])
-def test_only_the_newest_classes_are_corrected(session, num_new):
-    logits, _ = random_case(0)
-    found = session.run(bic_layer.correct(tf.constant(logits, tf.float32), 0.6, -0.4, num_new))
-    np.testing.assert_allclose(found, oracles.correct(logits, 0.6, -0.4, 6 - num_new), rtol=1e-6)
-    np.testing.assert_array_equal(found[:, :6 - num_new], np.float32(logits[:, :6 - num_new]))
-
-
 @pytest.mark.parametrize('beta, gamma, size', [
     (1., 0., 3.), (0.59, -0.4416, 0.1), (-0.3, 2., 3.), (3., 1., 30.), (0.59, -0.4416, 30.)])
 def test_loss_and_gradient(session, beta, gamma, size):

@@ -55,12 +55,6 @@ def test_learning_rate_at_every_boundary(dataset, stage):
                     oracles.rate(update, images, batch, epochs, 0.1), rel=1e-12)
 
 
-@pytest.mark.parametrize('batch', [1, 64, 500])
-def test_learning_rate_is_linear_in_the_batch(batch):
-    settings = checked('imagenet100', batch_size=batch)
-    assert settings_lib.schedule(settings, 1000).rates[0] == pytest.approx(0.1 * batch / 256)
-
-
 @pytest.mark.parametrize('stage', [1, 2])
 def test_updates_of_a_stage_are_counted_batch_by_batch(stage):
     for images in [1, 2, 255, 256, 257, 400, 14417]:
