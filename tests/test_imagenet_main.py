@@ -110,6 +110,10 @@ class Tiny:
     def results(self):
         return tiny_runs.rows(self.model_dir)
 
+    def log_lines(self):
+        with open(self.log) as file:
+            return file.read().splitlines()
+
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory):
@@ -130,12 +134,13 @@ def test_counts_of_the_run(tiny):
     counts = oracles.sample_counts(sizes, test_sizes, SIZES, P, R)
     assert [tuple(int(row[name]) for name in ('training_samples', 'val_samples', 'test_samples'))
             for row in tiny.results()] == counts
-    with open(tiny.log) as file:
-        lines = file.read().splitlines()
+    lines = tiny.log_lines()
     for step, row in enumerate(counts):
         at = lines.index(f'Batch of classes number {step + 1} arrives ...')
         opening = 'incremental iteras' if step else 'first itera'
         assert lines[at + 1] == opening + ', #training: %d, #val: %d, #test: %d' % row
+    assert any('warning: Test images per class range from 4 (label 1) to 7 (label 5). ' in line
+               for line in lines)
 
 
 def test_the_report_finds_all_results_in_the_log(tiny):
@@ -242,16 +247,23 @@ def test_metrics_of_each_step(tiny, step):
     expected, *logits = accuracies(tiny, step, weights, bias, paths, classes)
     for name, value in expected.items():
         assert float(row[name]) == pytest.approx(value, rel=1e-4), name
+    means = []  # over classes, because they differ in their number of test images
     for suffix, values in zip(('', '_before'), logits):
         predicted = values.argmax(axis=1)
+        right = predicted == classes
+        means.append(np.mean([right[classes == c].mean() for c in range(seen)]))
         groups = np.load(os.path.join(tiny.model_dir, f'group_accuracy{suffix}.npy'))
         for group in range(step + 1):
             own = (BEGIN[group] <= classes) & (classes < BEGIN[group + 1])
-            assert groups[step, group] == pytest.approx(np.mean((predicted == classes)[own]))
+            assert groups[step, group] == pytest.approx(np.mean(right[own]))
         assert np.isnan(groups[step, step + 1:]).all()
         matrix = np.load(os.path.join(tiny.model_dir, f'confusion{suffix}_{step + 1}.npy'))
         assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
                                     for j in range(seen)] for i in range(seen)]
+    line, = [line for line in tiny.log_lines()
+             if line.startswith(f'test, mean over classes: step {step + 1} of 3, ')]
+    assert 'top-1 {:.2%} ({:.2%} uncorrected)'.format(*means) in line
+    assert ('top-5' in line) == (seen > 5)
 
 
 @pytest.mark.parametrize('step', range(G))
@@ -339,12 +351,11 @@ def test_eval_only_takes_the_settings_from_the_experiment(tiny, tmp_path, capsys
     shutil.copy(str(tiny.folder / 'order.txt'), str(tmp_path / 'same'))
     lines = evaluated(tiny, tiny.model_dir, capsys, '--seed=1993', '--lr_boundaries=3,4',
                       f'--class_order={tmp_path}/same')
-    with open(tiny.log) as file:
-        log = file.read()
-    assert lines[-G - 1:] == tiny_runs.table(log) and len(lines[-1].split()) == 11
-    tests = [[line for line in whole if line.startswith('test')]
-             for whole in (lines, log.splitlines())]
-    assert tests[0] == tests[1] != []
+    log = tiny.log_lines()
+    assert lines[-G - 1:] == tiny_runs.table('\n'.join(log)) and len(lines[-1].split()) == 11
+    tests, logged_tests = ([line for line in whole if line.startswith('test')]
+                           for whole in (lines, log))
+    assert tests == logged_tests != []
 
 
 @pytest.mark.parametrize('flag, expected', [
