@@ -3,7 +3,6 @@
 authors_reference.md says how the inputs are made; authors_reference.json holds the results. Each
 comparison prints its largest relative difference (`pytest -s`). fidelity.md lists them.
 """
-import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from made_checkpoints import initialize, save_variables
 
 import bic_layer
 import exemplar
@@ -71,67 +71,23 @@ def weights():
 
 
 @pytest.fixture(scope='module')
-def checkpoint(weights, tmp_path_factory):
-    """A classifier's checkpoint with the weights."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        variables = [tf.get_variable(name, value.shape) for name, value in weights.items()]
-        load(session, weights)
-        return tf.train.Saver(variables).save(
-            session, str(tmp_path_factory.mktemp('classifier') / 'model.ckpt'))
-
-
-@contextlib.contextmanager
-def opened_graph():
-    """A session on a new graph, which does not become the default graph."""
-    tf.disable_v2_behavior()
-    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    session = tf.Session(graph=tf.Graph(), config=config)
-    yield session
-    session.close()
-
-
-@pytest.fixture(scope='module')
 def network_outputs(weights):
     """A function: (images, whether to use batch statistics) -> arrays (features, logits).
 
     All tests share one graph and session, because these cost more than most passes.
     """
-    with opened_graph() as session:
-        with session.graph.as_default():
-            pixels = tf.placeholder(tf.float32, [None, 224, 224, 3])
-            outputs = {batch_statistics: resnet_model.network(
-                pixels, SETTINGS, batch_statistics, 'resnet', 'channels_last', tf.AUTO_REUSE)
-                for batch_statistics in (False, True)}
-            load(session, weights)
-        yield lambda values, batch_statistics: session.run(
-            outputs[batch_statistics], {pixels: values})
-
-
-@pytest.fixture(scope='module')
-def repeated_outputs(weights):
-    """A function: (images, number of copies of each in the batch) -> outputs on batch statistics.
-
-    Each image is computed once. Batch norm weights its moments by its number of copies.
-    """
-    def batch_norm_relu(inputs, _training, decay, _data_format):
-        tf.layers.batch_normalization(inputs, momentum=decay)  # makes the variables only
-        gamma, beta = tf.global_variables()[-4:-2]
-        mean = tf.reduce_sum(shares * tf.reduce_mean(inputs, [1, 2], True), 0, True)
-        squares = tf.reduce_mean(tf.squared_difference(inputs, mean), [1, 2], True)
-        return tf.nn.relu(tf.nn.batch_normalization(
-            inputs, mean, tf.reduce_sum(shares * squares, 0, True), beta, gamma,
-            resnet_model.BATCH_NORM_EPSILON))
-
-    with opened_graph() as session:
-        with session.graph.as_default(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(resnet_model, '_batch_norm_relu', batch_norm_relu)
-            pixels = tf.placeholder(tf.float32, [None, 224, 224, 3])
-            shares = tf.placeholder(tf.float32, [None, 1, 1, 1])
-            outputs = resnet_model.network(pixels, SETTINGS, True, 'resnet', 'channels_last')
-            load(session, weights)
-        yield lambda values, counts: session.run(outputs, {
-            pixels: values, shares: np.reshape(counts / np.sum(counts), [-1, 1, 1, 1])})
+    tf.disable_v2_behavior()
+    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    session = tf.Session(graph=tf.Graph(), config=config)
+    with session.graph.as_default():
+        pixels = tf.placeholder(tf.float32, [None, 224, 224, 3])
+        outputs = {batch_statistics: resnet_model.network(
+            pixels, SETTINGS, batch_statistics, 'resnet', 'channels_last', tf.AUTO_REUSE)
+            for batch_statistics in (False, True)}
+        initialize(session, weights)
+    yield lambda values, batch_statistics: session.run(outputs[batch_statistics], {pixels: values})
+    session.close()
 
 
 @pytest.fixture
@@ -144,13 +100,6 @@ def with_outputs(monkeypatch):
     return replace
 
 
-def load(session, weights):
-    """Initialize the variables of the default graph, those in `weights` with their values."""
-    session.run(tf.global_variables_initializer(), {
-        variable.initializer.inputs[1]: weights[variable.op.name]
-        for variable in tf.global_variables() if variable.op.name in weights})
-
-
 def agree(what, found, expected, tolerance):
     """Assert that no difference exceeds `tolerance` times the largest expected value."""
     found, expected = np.asarray(found), np.asarray(expected)
@@ -160,12 +109,8 @@ def agree(what, found, expected, tolerance):
     assert difference <= tolerance, f'{what}: relative difference {difference:.2e}'
 
 
-def sha256(text):
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest(lines):
-    return sha256('\n'.join(lines))
+def digest(lines, separator='\n'):
+    return hashlib.sha256(separator.join(lines).encode()).hexdigest()
 
 
 # -- network ----------------------------------------------------------------------------------
@@ -199,52 +144,25 @@ TERMS = {'loss': 'losses/total', 'cross_entropy': 'losses/xe', 'distillation': '
          'weight_decay': 'losses/wd', 'learning_rate': 'monitors/lr'}
 
 
-def classifier(step, start):
-    """The classifier stage's model of `step`, and what to fetch for its loss terms."""
+@pytest.mark.parametrize('step', [0, 1, 2, 3])
+def test_first_update_of_the_classifier(session, weights, tmp_path, step):
+    """Loss terms before it; all weights and moving statistics after it."""
     spec = resnet_model.classifier_fn(
         tf.constant(images('stage1', 16)),
         tf.constant(labels(f'stage1/{step}', 10 * (step + 1), 43)[:16], tf.int32),
         training.TRAIN, {
             'settings': SETTINGS, 'step': step, 'schedule': settings_lib.schedule(SETTINGS, 16),
-            'data_format': 'channels_last', 'start': start,
+            'data_format': 'channels_last', 'start': save_variables(tmp_path, weights),
             'teacher_bias': BIAS[step - 1] if step >= 2 else None})
-    return spec, {term: f'watched/{name}:0' for term, name in TERMS.items()}
-
-
-def agree_terms(step, terms):
-    expected = REFERENCE['stage1'][str(step)]['before_first_update']
-    for term, value in expected.items():
+    session.run(tf.global_variables_initializer())
+    terms, _ = session.run([{term: f'watched/{name}:0' for term, name in TERMS.items()},
+                            spec.train_op])
+    expected = REFERENCE['stage1'][str(step)]
+    before = expected['before_first_update']
+    for term, value in before.items():
         assert terms[term] == pytest.approx(value, rel=2e-6), term
     agree(f'step {step}, loss terms', [terms[term] for term in sorted(TERMS)],
-          [expected[term] for term in sorted(TERMS)], 2e-6)
-
-
-@pytest.fixture(scope='module')
-def classifier_outputs(network_outputs):
-    """Outputs of the stored and of the trained network before the first update, at any step."""
-    pixels = images('stage1', 16)
-    return {'moving': network_outputs(pixels, False), 'batch': network_outputs(pixels, True)}
-
-
-@pytest.mark.parametrize('step', [1, 3])
-def test_loss_terms_of_the_classifier(session, weights, classifier_outputs, with_outputs, step):
-    for name, value in weights.items():  # for the weight decay
-        tf.get_variable(name, value.shape, trainable='moving' not in name)
-    with_outputs(**classifier_outputs)
-    _, terms = classifier(step, None)
-    load(session, weights)
-    agree_terms(step, session.run(terms))
-
-
-# Steps 1 and 3 would repeat the same computations.
-@pytest.mark.parametrize('step', [0, 2])
-def test_first_update_of_the_classifier(session, weights, checkpoint, step):
-    """Loss terms before it; all weights and moving statistics after it."""
-    expected = REFERENCE['stage1'][str(step)]
-    spec, terms = classifier(step, checkpoint)
-    session.run(tf.global_variables_initializer())
-    before, _ = session.run([terms, spec.train_op])
-    agree_terms(step, before)
+          [before[term] for term in sorted(TERMS)], 2e-6)
 
     after = session.run({name: f'{name}:0' for name in weights})
     norms = np.array([[np.linalg.norm(np.float64(after[name])),
@@ -264,8 +182,8 @@ def test_first_update_of_the_classifier(session, weights, checkpoint, step):
 # `many` has 13 different batches. Its first three updates are enough, because `drops`, whose
 # batches repeat five images, runs to the end.
 @pytest.mark.parametrize('name, num_updates', [('many', 3), ('drops', 32)])
-def test_bias_correction_stage(session, network_outputs, repeated_outputs, with_outputs, tmp_path,
-                               name, num_updates):
+def test_bias_correction_stage(session, network_outputs, with_outputs, tmp_path, name,
+                               num_updates):
     expected = REFERENCE['stage2'][name]
     step, num_images, batch_size = expected['t'], expected['n'], expected['batch']
     settings = SETTINGS._replace(batch_size=batch_size, train_epochs=expected['epochs'] // 2)
@@ -274,15 +192,11 @@ def test_bias_correction_stage(session, network_outputs, repeated_outputs, with_
 
     pixels = images(f'stage2/{name}', num_images)
     classes = labels(f'stage2/{name}', settings.seen(step), num_images)
+
     def logits(update):
         start = update * batch_size
         rows = np.arange(start, min(start + batch_size, num_images * schedule.epochs)) % num_images
-        if len(set(rows)) == len(rows):
-            with_outputs(batch=network_outputs(pixels[rows], True))
-        else:
-            distinct, places, counts = np.unique(rows, return_inverse=True, return_counts=True)
-            with_outputs(batch=[output[places] for output in
-                                repeated_outputs(pixels[distinct], counts)])
+        with_outputs(batch=network_outputs(pixels[rows], True))
         batch = {'image': None, 'class': tf.constant(classes[rows], tf.int32)}
         return session.run(resnet_model.predictions(batch, settings, step, 'channels_last',
                                                     'batch', 'bias'))
@@ -342,10 +256,9 @@ def herding_features(name):
         return grid[rng('herd/gridi').randint(0, 30, 90)]
     letter, num_images = sets[name]
     features = rng(f'features/herd/{letter}').standard_exponential((num_images, 512))
-    features = features.astype(np.float32)
     if name == 'dup':
-        return np.tile(features, (3, 1))[rng('herd/ties').permutation(120)]
-    return features
+        features = np.tile(features, (3, 1))[rng('herd/ties').permutation(120)]
+    return features.astype(np.float32)
 
 
 @pytest.mark.parametrize('name', sorted(REFERENCE['herding']))
@@ -389,7 +302,7 @@ def test_class_order_and_split(splits, num_classes):
     settings, split = splits(num_classes)
     expected = REFERENCE['lists'][str(num_classes)]
     order = split.order.tolist()
-    assert expected['order'] in (order, sha256(' '.join(map(str, order))))
+    assert expected['order'] in (order, digest(map(str, order), ' '))
     for step in range(settings.num_steps):
         group = range(settings.old(step), settings.seen(step))
         train = samples_lib.training_samples(split, group, [])

@@ -1,18 +1,17 @@
 """The benchmarks' plain formulations and this code give the same results, at small sizes."""
 import os
 import sys
-import tracemalloc
 
 import numpy as np
+import oracles
 import pytest
 import tensorflow.compat.v1 as tf
+from made_checkpoints import save_variables
 
 import bic_layer
 import exemplar
-import resnet_model
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from data import pipeline, preprocessing
-from runtime import num_cores
 from runtime import settings as settings_lib
 
 BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'bench')
@@ -21,7 +20,6 @@ sys.path.insert(0, BENCH)
 import herding  # noqa: E402
 import images as images_bench  # noqa: E402
 import measure  # noqa: E402
-import run as run_bench  # noqa: E402
 import stage2  # noqa: E402
 
 SETTINGS = settings_lib.DATASETS['glyphs100']._replace(
@@ -39,18 +37,8 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
     """A classifier with weights and moving statistics of all sizes."""
-    tf.disable_v2_behavior()
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(3)
-        resnet_model.network(tf.zeros([1, 8, 8, 3]), SETTINGS, False, resnet_model.NETWORK,
-                             'channels_last')
-        session.run(tf.global_variables_initializer())
-        stream = np.random.RandomState(3)
-        for variable in tf.global_variables():
-            if 'moving' in variable.name or 'dense' in variable.name:
-                variable.load(stream.uniform(0.2, 1.5, variable.shape.as_list()), session)
-        return tf.train.Saver().save(
-            session, os.path.join(str(tmp_path_factory.mktemp('classifier')), 'model.ckpt'))
+    return save_variables(tmp_path_factory.mktemp('classifier'),
+                          oracles.random_weights('cifar', 8, 6, seed=3))
 
 
 def test_herding():
@@ -59,19 +47,6 @@ def test_herding():
         features = np.maximum(stream.standard_normal([images, 16]), 0).astype(np.float32)
         chosen, = exemplar.herd(features[np.newaxis], count)
         assert herding.plain(features, count) == chosen.tolist()
-
-
-def test_features_are_held_once():
-    """Selection adds the current classes to the features, not a second copy of all."""
-    settings = settings_lib.DATASETS['imagenet100']
-    classes, features = herding.class_features([500] * 10 * (num_cores() + 1))
-    settings = settings._replace(num_classes=100 * (num_cores() + 1))
-    tracemalloc.start()
-    exemplar.select(settings, 0, classes, features)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # A thread holds its block as it is and as float64.
-    assert peak < num_cores() * 1.6 * exemplar.BLOCK_BYTES + 0.05 * features.nbytes
 
 
 @pytest.mark.parametrize('num_images', [10, 3])
@@ -85,12 +60,8 @@ def test_stage_2_on_stored_logits(session, photos, checkpoint, num_images):
             files, classes, SETTINGS, *bic_layer.stored_batches(schedule, 'batch'), 1),
         SETTINGS, STEP, checkpoint)
     found = bic_layer.fit_logits(stored, schedule, 'batch', os.path.dirname(checkpoint) + '_bias')
-    contents = tf.placeholder(tf.string, [])
-    pixels = preprocessing.evaluation_image(contents, SETTINGS)
-    decoded = []
-    for file in files:
-        with open(file, 'rb') as open_file:
-            decoded.append(session.run(pixels, {contents: open_file.read()}))
+    decoded = session.run([preprocessing.evaluation_image(tf.read_file(file), SETTINGS)
+                           for file in files])
     plain = stage2.plain(np.array(decoded), classes.astype(np.int32), SETTINGS, STEP, checkpoint)
     assert abs(plain[0] - 1) > 1e-3 and abs(plain[1]) > 1e-3
     np.testing.assert_allclose(found, plain, atol=1e-4)
@@ -107,10 +78,3 @@ def test_crops(session, tmp_path, height, width):
         (lambda contents, _: images_bench.plain_evaluation(contents, settings),
          lambda contents, _: preprocessing.evaluation_image(contents, settings))], session)
     assert (shares >= 0.999).all()
-
-
-def test_each_row_is_known_by_name_and_printed(capsys):
-    names = list(run_bench.rows_of_modules())
-    assert {'herding', 'stage2', 'images'} <= set(names)
-    run_bench.show(measure.Row('item', '2 s', '1 s', 2., '>= 2'))
-    assert capsys.readouterr().out == '| item | 2 s | 1 s | 2 | >= 2 |\n'

@@ -1,21 +1,10 @@
 """The command line: paths, what is left over on it, where the log goes, which checkpoints stay."""
 import os
 import re
+import shutil
 
 import pytest
-from absl.testing import flagsaver
-from tiny_runs import (
-    TERMINATE,
-    TERMINATED,
-    assert_refused,
-    final_state,
-    make_folder,
-    run,
-)
-
-import imagenet_main  # noqa: F401 (its flags)
-from runtime import signals
-from runtime.errors import UserError
+from tiny_runs import TERMINATE, TERMINATED, assert_refused, final_state, make_folder, run
 
 RUN = 'runtime.signals:run'
 STEP = 'imagenet_main:run_step'
@@ -27,16 +16,11 @@ def begin(data, model, *faults, **flags):
     run(data, model, STOP_AT_STEP_1, *faults, status=TERMINATED, **flags)
 
 
-# -- paths ------------------------------------------------------------------------------------
-
-
 def test_relative_paths_are_those_of_the_current_folder(data, tmp_path):
     (tmp_path / 'data').symlink_to(data)
-    there = RUN, 1, f'os.chdir({str(tmp_path)!r})'
-    run('data', 'model', there, train_epochs=1, log_file='a.log', status=0)
-    assert (tmp_path / 'model' / 'results.csv').exists() and (tmp_path / 'a.log').exists()
-    again = run(data, tmp_path / 'model', train_epochs=1, status=0)
-    assert 'resuming after step 2 of 2' in again.out
+    begin('data', 'model', (RUN, 1, f'os.chdir({str(tmp_path)!r})'), log_file='a.log')
+    assert (tmp_path / 'model' / 'experiment.json').exists() and (tmp_path / 'a.log').exists()
+    begin(data, tmp_path / 'model')  # the same experiment
 
 
 def test_a_tilde_is_the_home_folder(data, tmp_path):
@@ -47,9 +31,6 @@ def test_a_tilde_is_the_home_folder(data, tmp_path):
     begin('~/data', '~/model', (RUN, 1, at_home), log_file='~/a.log')
     assert set(os.listdir(str(home))) == {'data', 'model', 'a.log'}
     assert os.listdir(str(tmp_path)) == ['home']
-
-
-# -- wrong command lines ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope='module')
@@ -67,27 +48,18 @@ def begun(data, tmp_path_factory):
     (['--seed=x'], ['--seed=x', '--help']),
     (['--seed'], ['--seed', 'Missing value']),
     (['--network=vgg'], ['--network=vgg', 'imagenet|cifar']),
-    (['--model_dir='], ['--model_dir=', 'path'])])
-def test_a_command_line_that_cannot_be_understood_is_one_line(arguments, expected):
-    with flagsaver.flagsaver(), pytest.raises(UserError) as error:
-        signals._parse_flags(['imagenet_main.py'] + arguments)
-    assert '\n' not in str(error.value) and all(text in str(error.value) for text in expected)
-
-
-@pytest.mark.parametrize('arguments, expected', [
-    (['--overwrite', 'False'], ["'False'", '--nooverwrite']),
-    (['--overwrite', '--dry_run', '--eval_only'], ['--dry_run', '--eval_only']),
-    (['--overwrite', '--export_dir=x', '--check_data'], ['--check_data', '--export_dir']),
-    (['--overwrite', '--self_check', '--eval_only'], ['--eval_only', '--self_check'])])
-def test_a_command_line_that_contradicts_itself_is_one_line_and_deletes_nothing(
-        data, begun, arguments, expected):
+    (['--model_dir='], ['--model_dir=', 'path']),
+    (['--model_dir=gs://bucket/run'], ['error: --model_dir=gs://bucket/run: remote']),
+    (['--data_dir', 's3://bucket/a'], ['error: --data_dir s3://bucket/a: remote']),
+    (['--a=b', 'file:///tmp/log'], ['error: file:///tmp/log: remote']),
+    (['--dry_run', '--eval_only'], ['--dry_run', '--eval_only']),
+    (['--export_dir=x', '--check_data'], ['--check_data', '--export_dir']),
+    (['--self_check', '--eval_only'], ['--eval_only', '--self_check'])])
+def test_a_wrong_command_line_is_one_line_and_deletes_nothing(data, begun, arguments, expected):
     before = final_state(begun)
     assert_refused(run(data, begun, (RUN, 1, f'import sys\nsys.argv += {arguments!r}'),
-                       STOP_AT_STEP_1, seed=5), *expected)
+                       STOP_AT_STEP_1, seed=5, overwrite=True), *expected)
     assert final_state(begun) == before
-
-
-# -- the log ----------------------------------------------------------------------------------
 
 
 def seeds(log):
@@ -107,12 +79,14 @@ def test_a_log_that_another_experiment_began_is_refused(data, tmp_path):
     log, model = tmp_path / 'one.log', tmp_path / 'model'
     begin(data, model, log_file=log, seed=1)
     log.write_text(log.read_text() + 'settings: {"cut')
+    begin(data, model, log_file=log, seed=1)
     before = final_state(model)
     assert_refused(run(data, tmp_path / 'other', log_file=log, seed=2), '--log_file=' + str(log))
     assert not (tmp_path / 'other').exists()
     assert_refused(run(data, model, log_file=log, seed=2, overwrite=True), str(log))
     assert final_state(model) == before
-    begin(data, model, log_file=log, seed=1)
+    data = make_folder(tmp_path / 'data', train=11)  # other images
+    assert_refused(run(data, tmp_path / 'other', log_file=log, seed=1), '--log_file=')
 
 
 @pytest.mark.parametrize('text', ['settings: {"lr": 0.1}\n', 'settings: [1]\n'])
@@ -122,26 +96,13 @@ def test_a_log_of_another_program_is_refused(data, tmp_path, text):
     assert (tmp_path / 'log').read_text() == text
 
 
-def test_the_log_of_an_experiment_on_other_images_is_refused(data, tmp_path):
-    begin(data, tmp_path / 'one', log_file=tmp_path / 'log')
-    other = make_folder(tmp_path / 'data', train=11)
-    assert_refused(run(other, tmp_path / 'other', log_file=tmp_path / 'log'), '--log_file=')
-
-
-# -- a rate that never falls ------------------------------------------------------------------
-
-
 def test_without_boundaries_the_learning_rate_stays(data, tmp_path):
     result = run(data, tmp_path / 'model', (STEP, 2, TERMINATE), lr_boundaries='')
     assert set(re.findall('learning rate ([^,]*),', result.out)) == {'0.003125'}
 
 
-# -- checkpoints ------------------------------------------------------------------------------
-
-
 def test_kept_checkpoints_stay_until_the_flag_changes(data, tmp_path):
     model = tmp_path / 'model'
-    begin(data, model, train_epochs=1)
     for asked, kept in ((True, True), (None, True), (False, False), (None, False)):
         out = run(data, model, train_epochs=1, keep_checkpoints=asked, status=0).out
         assert (model / '0_classifier' / 'model.ckpt-2.index').exists() == kept
@@ -149,27 +110,21 @@ def test_kept_checkpoints_stay_until_the_flag_changes(data, tmp_path):
         assert ('--nokeep_checkpoints: deleting ' in out) == (asked is False)
 
 
-# -- names that are not UTF-8 -----------------------------------------------------------------
-
+ODD = os.fsdecode(b'\xe9')
 STRICT_ASCII = RUN, 1, 'import sys\nsys.stdout.reconfigure(encoding="ascii", errors="strict")'
 
 
 @pytest.fixture
 def odd_names(data, tmp_path):
     """A data folder whose name and training images' names are not UTF-8; one image is damaged."""
-    folder = os.fsencode(str(tmp_path)) + b'/caf\xe9'
-    os.makedirs(folder + b'/train')
-    for name in ('val', 'val.txt'):
-        os.symlink(os.path.join(data, name), os.path.join(folder, name.encode()))
-    for name in os.listdir(os.path.join(data, 'train')):
-        os.symlink(os.path.join(data, 'train', name), folder + b'/train/\xe9' + name.encode())
-    os.remove(folder + b'/train/\xe90_3.png')
-    with open(os.path.join(data, 'train.txt'), 'rb') as source:
-        content = source.read().replace(b'train/', b'train/\xe9')
-    for name, text in ((b'train.txt', content), (b'train/\xe90_3.png', b'no image')):
-        with open(os.path.join(folder, name), 'wb') as file:
-            file.write(text)
-    return os.fsdecode(folder)
+    folder = tmp_path / os.fsdecode(b'caf\xe9')
+    shutil.copytree(data, str(folder))
+    for path in list((folder / 'train').iterdir()):
+        path.rename(path.parent / (ODD + path.name))
+    content = os.fsdecode((folder / 'train.txt').read_bytes()).replace('train/', 'train/' + ODD)
+    (folder / 'train.txt').write_bytes(os.fsencode(content))
+    (folder / 'train' / (ODD + '0_3.png')).write_bytes(b'no image')
+    return folder
 
 
 def test_images_with_names_that_are_not_utf_8(odd_names, tmp_path):

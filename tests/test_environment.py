@@ -4,17 +4,19 @@ import subprocess
 import sys
 
 import pytest
+from tiny_runs import ROOT
 
 from runtime import environment
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-MAIN = os.path.join(ROOT, 'imagenet_main.py')
+MAIN = 'imagenet_main.py'
+SCRIPTS = [MAIN, 'logs/report.py', 'logs/classify.py'] + [f'data/{name}/prepare.py' for name in (
+    'celeb10000', 'cifar100', 'folder', 'glyphs100', 'imagenet')]
 
 
 def run(*arguments, **variables):
-    """Run this Python in the project's folder; return its exit status and standard error."""
+    """Run this Python in the project's folder; return its exit status, stdout and stderr."""
     env = {key: value for key, value in os.environ.items()
-           if key not in ('PYTHONPATH', 'TF_ENABLE_ONEDNN_OPTS')}
+           if key != 'PYTHONPATH' and not key.startswith('TF_')}
     done = subprocess.run([sys.executable] + list(arguments), cwd=ROOT, env=dict(env, **variables),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     return done.returncode, done.stdout, done.stderr
@@ -44,21 +46,29 @@ def test_a_tensorflow_that_cannot_work_is_refused_before_anything_is_written(
     assert not model_dir.exists()
 
 
-@pytest.mark.parametrize('script', ['imagenet_main.py', 'logs/report.py', 'logs/classify.py'] + [
-    f'data/{name}/prepare.py' for name in ('celeb10000', 'cifar100', 'folder', 'glyphs100',
-                                           'imagenet')])
-def test_a_numpy_from_pythonpath_is_refused(tmp_path, script):
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_a_python_without_numpy_or_with_a_foreign_one_is_refused(tmp_path, script):
+    assert_refused(run('-S', script), 'numpy', sys.executable, 'make setup', '.venv/bin/python')
     (tmp_path / 'numpy').mkdir()
     (tmp_path / 'numpy' / '__init__.py').write_text('')
     assert_refused(run(script, '--help', PYTHONPATH=str(tmp_path)), 'PYTHONPATH', str(tmp_path))
 
 
 @pytest.mark.parametrize('change, named', [
-    ('sys.version_info = (3, 6)', '3.6'), ('sys.modules["numpy"] = None', 'numpy'),
-    ('sys.modules["absl"] = None', 'absl'), ('sys.modules["tensorflow"] = None', 'tensorflow')])
+    ('sys.version_info = (3, 6)', '3.6'), ('sys.modules["absl"] = None', 'absl'),
+    ('sys.modules["tensorflow"] = None', 'tensorflow')])
 def test_an_old_python_or_missing_package_is_refused(change, named):
     assert_refused(run('-c', f'import sys; {change}; import runtime.environment; '
                        'import runtime.quiet_import'), named, '.venv/bin/python')
+
+
+def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
+    (tmp_path / 'numpy.py').write_text('raise KeyboardInterrupt')
+    assert run(MAIN, PYTHONPATH=str(tmp_path)) == (130, '', 'stopped by signal 2\n')
+
+
+def test_importing_the_driver_prints_nothing():
+    assert run('-c', 'import imagenet_main') == (0, '', '')
 
 
 @pytest.mark.parametrize('given, expected', [({}, '1'), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, '0')])

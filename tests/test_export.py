@@ -2,6 +2,7 @@
 import glob
 import json
 import os
+import pathlib
 import shutil
 import types
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
+from made_checkpoints import initialize, read_checkpoint
 
 import bic_layer
 import resnet_model
@@ -17,7 +19,6 @@ from data import pipeline
 from logs import classify
 from runtime import experiment, state
 from runtime import export as export_lib
-from runtime.errors import UserError
 from runtime.settings import Settings
 
 NAMES = ['apple, red', 'Birne', 'κεράσι', 'd']
@@ -29,19 +30,15 @@ class Exported:
     """A run of two steps and its exports; its test images and images of several formats."""
 
     def __init__(self, folder):
-        self.data = tiny_runs.make_folder(folder / 'data')
+        data = tiny_runs.make_folder(folder / 'data')
         (folder / 'data' / 'classes.txt').write_text('\n'.join(NAMES), encoding='utf-8')
         self.model, self.exports = folder / 'model', folder / 'exports'
-        result = tiny_runs.run(self.data, self.model, preprocessing='vgg', keep_checkpoints=True)
-        assert result.status == 0, result.err
+        tiny_runs.run(data, self.model, preprocessing='vgg', keep_checkpoints=True, status=0)
         self.said = [export(self.model, self.exports, export_step=step) for step in (None, 1)]
-        self.files = sorted(glob.glob(os.path.join(self.data, 'val', '*')))
+        self.files = sorted(glob.glob(os.path.join(data, 'val', '*')))
         self.files += [miniatures.write(folder / name, content)
                        for name, content in sorted(FORMATS.items())]
-        self.contents = []
-        for path in self.files:
-            with open(path, 'rb') as file:
-                self.contents.append(file.read())
+        self.contents = [pathlib.Path(path).read_bytes() for path in self.files]
         self.settings = Settings.from_dict(experiment.read_experiment(str(self.model))['settings'])
         self.biases = [state.bias_of(record) for record in state.finished_steps(str(self.model))]
         self.order = np.loadtxt(str(self.model / 'classes.txt'), int, delimiter=',', skiprows=1,
@@ -51,7 +48,8 @@ class Exported:
 def export(model, exports, *faults, **flags):
     """Export with no flag of the experiment, on a machine without its images."""
     none = dict.fromkeys(set(tiny_runs.FLAGS) - {'intra_op_threads', 'inter_op_threads'})
-    return tiny_runs.run('gone', model, *faults, **dict(none, export_dir=exports, **flags))
+    none['export_dir'] = exports
+    return tiny_runs.run('gone', model, *faults, **dict(none, **flags))
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +93,12 @@ def evaluation(exported, step, monkeypatch):
             len(files), outputs='evaluation', batch_norm='moving', bias=exported.biases[step])
 
 
-# -- outputs of an export ---------------------------------------------------------------------
+@pytest.fixture
+def run_classify(capsys):
+    def call(*arguments):
+        status = classify.main(list(map(str, arguments)))
+        return (status,) + tuple(capsys.readouterr())
+    return call
 
 
 @pytest.mark.parametrize('step', [0, 1])
@@ -117,10 +120,8 @@ def test_an_export_agrees_with_the_drivers_evaluation(exported, step, monkeypatc
                                             for row in exported.order[classes]]
     np.testing.assert_array_equal(found['top5_probabilities'],
                                   np.take_along_axis(found['probabilities'], classes, axis=1))
-    for i, content in enumerate(exported.contents):
-        alone = answers(folder, 'serving_default', 'image_bytes', [content])
-        np.testing.assert_allclose(alone['probabilities'][0], expected['probabilities'][i],
-                                   atol=1e-5)
+    alone = answers(folder, 'serving_default', 'image_bytes', exported.contents[-1:])
+    np.testing.assert_allclose(alone['logits'], expected['logits'][-1:], atol=1e-5)
 
 
 def test_crops_may_be_given_as_numbers(exported, session):
@@ -129,33 +130,26 @@ def test_crops_may_be_given_as_numbers(exported, session):
     pixels = np.random.RandomState(3).randint(0, 256, (3, side, side, 3)).astype(np.uint8)
     settings = exported.settings._replace(resize_range=(side, side))
     means = np.array([123.68, 116.78, 103.94], np.float32)
-    folder = exported.exports / '2'
-    found = answers(folder, 'images', 'images', pixels)
-    weights = tf.train.load_checkpoint(str(exported.model / '1_classifier'))
     features, _ = resnet_model.network(pixels - means, settings, False, 'resnet', 'channels_last')
-    session.run([variable.assign(weights.get_tensor(variable.op.name))
-                 for variable in tf.global_variables()])
-    np.testing.assert_allclose(found['features'], session.run(features), atol=1e-5)
+    initialize(session, read_checkpoint(exported.model / '1_classifier'))
+    np.testing.assert_allclose(
+        answers(exported.exports / '2', 'images', 'images', pixels)['features'],
+        session.run(features), atol=1e-5)
 
 
 def test_a_class_without_a_name_is_named_by_its_label(exported, tmp_path):
     model = tmp_path / 'model'
     shutil.copytree(str(exported.model), str(model))
-    lines = (model / 'classes.txt').read_text(encoding='utf-8').splitlines()
-    (model / 'classes.txt').write_text('\n'.join(
-        [lines[0]] + [','.join(line.split(',')[:2] + ['']) for line in lines[1:]]))
+    classes = model / 'classes.txt'
+    head, *lines = classes.read_text(encoding='utf-8').splitlines()
+    classes.write_text('\n'.join([head] + [','.join(line.split(',')[:2] + ['']) for line in lines]))
     assert export(model, tmp_path / 'exports').status == 0
     found = answers(tmp_path / 'exports' / '2', 'serving_default', 'image_bytes',
                     exported.contents[:1])
     assert [int(name) for name in found['top5_names'][0]] == found['top5_labels'][0].tolist()
-    assert sorted(os.listdir(str(tmp_path / 'exports' / '2'))) == [
-        'assets.extra', 'saved_model.pb', 'variables']
 
 
-# -- exports that are refused -----------------------------------------------------------------
-
-
-def no_export(result, exports, *expected):
+def no_export(exports, result, *expected):
     """One line, and nothing written."""
     tiny_runs.assert_refused(result, *expected)
     assert not os.path.exists(str(exports)) or os.listdir(str(exports)) == []
@@ -172,62 +166,41 @@ def no_export(result, exports, *expected):
     (['0_classifier'], {'export_step': 1}, ['no checkpoint of step 1', '--keep_checkpoints']),
     (['classes.txt'], {}, ['classes.txt'])])
 def test_what_cannot_be_exported_is_one_line(exported, tmp_path, left_out, flags, expected):
-    model = tmp_path / 'model'
+    model, exports = tmp_path / 'model', tmp_path / 'exports'
     shutil.copytree(str(exported.model), str(model), ignore=shutil.ignore_patterns(*left_out))
-    no_export(export(model, **dict({'exports': tmp_path / 'exports'}, **flags))
-              if 'export_dir' not in flags else
-              tiny_runs.run('gone', model, **flags), tmp_path / 'exports', *expected)
+    no_export(exports, export(model, exports, **flags), *expected)
 
 
 @pytest.mark.parametrize('changed', [{'state_version': 2}, {'settings': {'novelty': 1}}])
 def test_what_another_version_wrote_is_not_exported(exported, tmp_path, changed):
     model = str(tmp_path / 'model')
     shutil.copytree(str(exported.model), model)
-    found = experiment.read_experiment(model)
-    found['settings'] = dict(found['settings'], **changed.pop('settings', {}))
-    state.write_checked(os.path.join(model, 'experiment.json'), dict(found, **changed))
-    no_export(export(model, tmp_path / 'exports'), tmp_path / 'exports', 'version')
+    stored = experiment.read_experiment(model)
+    stored['settings'] = dict(stored['settings'], **changed.pop('settings', {}))
+    state.write_checked(os.path.join(model, 'experiment.json'), dict(stored, **changed))
+    no_export(tmp_path / 'exports', export(model, tmp_path / 'exports'), 'version')
 
 
-def test_a_file_in_the_way_is_named_with_its_flag(exported, tmp_path):
+def test_what_is_in_the_way_is_named_and_left_as_it_is(exported, tmp_path):
     (tmp_path / 'file').write_text('')
-    no_export(export(exported.model, tmp_path / 'a[b]'), tmp_path / 'a[b]', '--export_dir=')
-    for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
-        result = export(exported.model, folder)
-        assert result.status == 1 and result.err.startswith(
-            f'error: --export_dir={folder}: '), result.err
-
-
-def test_nothing_is_written_over_an_export(exported):
+    for folder in (tmp_path / 'a[b]', tmp_path / 'file', tmp_path / 'file' / 'below'):
+        tiny_runs.assert_refused(export(exported.model, folder), f'error: --export_dir={folder}: ')
     before = miniatures.tree(exported.exports)
-    result = export(exported.model, exported.exports)
-    assert result.status == 1 and 'exports/2 already exists' in result.err
+    tiny_runs.assert_refused(export(exported.model, exported.exports), 'exports/2 already exists')
     assert miniatures.tree(exported.exports) == before
+    assert sorted(os.listdir(str(tmp_path))) == ['file']
 
 
-def test_an_export_is_whole_or_not_there(exported, tmp_path):
-    result = export(exported.model, tmp_path / 'full', (
-        'runtime.files:flush', 2, 'raise OSError(28, "No space left on device", "x")'))
-    no_export(result, tmp_path / 'full', 'space left on device')
-    result = export(exported.model, tmp_path / 'killed', (
-        'runtime.files:flush', 2, tiny_runs.KILL))
-    assert result.status == -9
-    left, = os.listdir(str(tmp_path / 'killed'))
-    assert not left.isdecimal()
-    with pytest.raises(UserError, match='no export'):
-        export_lib.find_version(str(tmp_path / 'killed'))
-    assert export(exported.model, tmp_path / 'killed').status == 0
-
-
-# -- logs/classify.py -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run_classify(capsys):
-    def call(*arguments):
-        status = classify.main(list(map(str, arguments)))
-        return (status,) + tuple(capsys.readouterr())
-    return call
+def test_an_export_is_whole_or_not_there(exported, tmp_path, run_classify):
+    full, killed = tmp_path / 'full', tmp_path / 'killed'
+    no_space = 'runtime.files:flush', 2, 'raise OSError(28, "No space left on device", "x")'
+    no_export(full, export(exported.model, full, no_space), 'space left on device')
+    assert export(exported.model, killed, ('runtime.files:flush', 2, tiny_runs.KILL)).status == -9
+    left, = os.listdir(str(killed))
+    assert not left.isdecimal()  # TF Serving reads numbers only
+    assert run_classify(killed, exported.files[0])[2].startswith(f'error: {killed}: no export')
+    assert export(exported.model, killed).status == 0
+    assert sorted(os.listdir(str(killed / '2'))) == ['assets.extra', 'saved_model.pb', 'variables']
 
 
 def test_classify_prints_the_classes_of_images(exported, run_classify):
@@ -243,47 +216,35 @@ def test_classify_prints_the_classes_of_images(exported, run_classify):
     assert out.splitlines() == expected
 
 
-def test_classify_as_json(exported, run_classify):
-    status, out, _ = run_classify('--json', exported.exports / '1', exported.files[0])
-    found, = map(json.loads, out.splitlines())
-    expected = answers(exported.exports / '1', 'serving_default', 'image_bytes',
-                       exported.contents[:1])
-    assert status == 0 and found['image'] == exported.files[0]
-    assert [row['label'] for row in found['top5']] == expected['top5_labels'][0].tolist()
-    assert {row['name'] for row in found['top5']} == {NAMES[label] for label in exported.order[:2]}
-    assert [row['probability'] for row in found['top5']] == pytest.approx(
-        expected['top5_probabilities'][0].tolist())
-
-
 def test_classify_skips_unreadable_images_and_names_them(exported, run_classify, tmp_path):
     jpeg, png = FORMATS['rgb.jpg'], FORMATS['rgb.png']
-    bad = {'cut.png': (png[:-20], 'cut off'), 'cut.jpg': (jpeg[:-60], 'cut off'),
-           'page.jpg': (b'<html>', 'HTML or SVG'), 'empty.png': (b'', 'empty'),
-           'flipped.png': (png[:60] + b'\xff' + png[61:], 'decode')}
-    paths = {name: miniatures.write(tmp_path / name, content)
-             for name, (content, _) in bad.items()}
-    gone = str(tmp_path / 'gone.png')
-    good = exported.files[:7]
-    given = good[:3] + [good[3], paths['cut.png'], paths['cut.jpg'], paths['page.jpg'], gone,
-                        paths['empty.png'], good[4], paths['flipped.png']] + good[5:]
+    bad = {str(tmp_path / 'gone.png'): 'No such file or directory'}
+    for name, content, why in (
+            ('cut.png', png[:-20], 'cut off'), ('cut.jpg', jpeg[:-60], 'cut off'),
+            ('page.jpg', b'<html>', 'HTML or SVG'), ('empty.png', b'', 'empty'),
+            ('flipped.png', png[:60] + b'\xff' + png[61:], 'decode')):
+        bad[miniatures.write(tmp_path / name, content)] = why
+    given = [path for pair in zip(exported.files, bad) for path in pair]
     status, out, err = run_classify('--json', exported.exports, *given)
     assert status == 1
-    said = [json.loads(line) for line in out.splitlines()]
-    assert [image['image'] for image in said] == given
-    assert [image['image'] for image in said if 'error' not in image] == good
-    lines = err.splitlines()
-    assert len(lines) == 6 and f'error: {gone}: No such file or directory' in lines
-    for name, (_, why) in bad.items():
-        line, = [line for line in lines if line.startswith(f'error: {paths[name]}: ')]
-        assert why in line
-        assert any(why in image.get('error', '') for image in said if image['image'] == paths[name])
-    whole = run_classify('--json', exported.exports, *good)[1]
-    assert [json.loads(line)['top5'][0]['label'] for line in whole.splitlines()] == [
-        image['top5'][0]['label'] for image in said if 'top5' in image]
+    images = list(map(json.loads, out.splitlines()))
+    assert [image['image'] for image in images] == given
+    for image, line in zip(images[1::2], err.splitlines()):
+        assert line == f'error: {image["image"]}: {image["error"]}'
+        assert bad[image['image']] in image['error'] and 'top5' not in image
+    expected = answers(exported.exports / '2', 'serving_default', 'image_bytes',
+                       exported.contents[:len(bad)])
+    for i, image in enumerate(images[::2]):
+        assert [row['label'] for row in image['top5']] == expected['top5_labels'][i].tolist()
+        assert [row['name'] for row in image['top5']] == [
+            NAMES[row['label']] for row in image['top5']]
+        assert [row['probability'] for row in image['top5']] == pytest.approx(
+            expected['top5_probabilities'][i].tolist())
 
 
-@pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])
-def test_classify_names_a_folder_that_is_not_an_export(exported, run_classify, tmp_path, damage):
+@pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other', 'forbidden'])
+def test_classify_names_a_folder_that_is_not_an_export(exported, run_classify, monkeypatch,
+                                                       tmp_path, damage):
     folder = tmp_path / 'exports'
     if damage == 'other':
         with tf.Graph().as_default(), tf.Session() as session:
@@ -293,17 +254,14 @@ def test_classify_names_a_folder_that_is_not_an_export(exported, run_classify, t
             tf.saved_model.simple_save(session, str(folder), {'x': x}, {'y': y})
     elif damage != 'none':
         shutil.copytree(str(exported.exports), str(folder))
+    if damage in ('graph', 'weights'):
         name = {'graph': 'saved_model.pb', 'weights': 'variables/variables.index'}[damage]
-        with open(str(folder / '2' / name), 'r+b') as file:
-            file.truncate(100)
+        os.truncate(str(folder / '2' / name), 100)
+    if damage == 'forbidden':
+        def refuse(path):
+            raise PermissionError(13, 'Permission denied', path)
+        monkeypatch.setattr(export_lib.os, 'listdir', refuse)
     status, out, err = run_classify(folder, exported.files[0])
     assert (status, out) == (1, '') and len(err.splitlines()) == 1
-    assert err.startswith(f'error: {folder}')
-
-
-def test_classify_says_why_a_folder_is_not_read(exported, run_classify, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, 'Permission denied', path)
-    monkeypatch.setattr(export_lib.os, 'listdir', refuse)
-    status, out, err = run_classify(exported.exports, exported.files[0])
-    assert (status, out) == (1, '') and 'Permission denied' in err and str(exported.exports) in err
+    assert err.startswith('error: ') and str(folder) in err
+    assert damage != 'forbidden' or 'Permission denied' in err

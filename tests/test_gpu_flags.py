@@ -10,6 +10,8 @@ import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from runtime import cluster, machine, training
 from runtime.errors import UserError
 
+WITHOUT_GPU = pytest.mark.skipif(machine.num_gpus() > 0, reason='there is a GPU')
+
 
 @pytest.fixture(autouse=True)
 def flags(monkeypatch):
@@ -19,10 +21,6 @@ def flags(monkeypatch):
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(['imagenet_main.py'])
         yield imagenet_main.FLAGS
-
-
-def test_nothing_is_set_by_default():
-    assert machine.session_config() == tf.ConfigProto(allow_soft_placement=True)
 
 
 def test_dry_runs_and_checks_take_no_gpu_memory(monkeypatch):
@@ -41,7 +39,7 @@ def test_dry_runs_and_checks_take_no_gpu_memory(monkeypatch):
 
 def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
     monkeypatch.setattr(machine, 'num_cores', lambda: 8)
-    machine.session_config()
+    assert machine.session_config() == tf.ConfigProto(allow_soft_placement=True)
     assert 'OMP_NUM_THREADS' not in os.environ  # all cores
     machine.session_config(narrow=True)
     assert os.environ.pop('OMP_NUM_THREADS') == '4'
@@ -53,9 +51,8 @@ def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
     assert os.environ['OMP_NUM_THREADS'] == '2'  # the user's own
 
 
+@WITHOUT_GPU
 def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
-    if machine.num_gpus():
-        pytest.skip('there is a GPU')
     monkeypatch.setattr(training, 'HAS_ESTIMATOR', True)
     pair = cluster.Task(['a:1', 'b:1'], 1, '')
     assert machine.find_replicas(None, 7) == machine.ONE
@@ -73,11 +70,9 @@ def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
         machine.find_replicas(pair, 9)
 
 
-def test_a_warning_says_why_tensorflow_uses_none_of_the_named_gpus(flags, monkeypatch, tmp_path):
+@WITHOUT_GPU
+def test_a_warning_says_why_tensorflow_uses_none_of_the_named_gpus(monkeypatch, tmp_path):
     """A fake Python stands in for the process that prints TensorFlow's hidden C++ messages."""
-    if machine.num_gpus():
-        pytest.skip('there is a GPU')
-    assert machine.devices(machine.ONE) == 'the CPU'
     again = tmp_path / 'python'
     again.write_text("""#!/bin/sh
 test "$TF_CPP_MIN_LOG_LEVEL" = 0 && cat >&2 <<END

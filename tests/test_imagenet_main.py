@@ -3,7 +3,6 @@ import glob
 import os
 import re
 import shutil
-import signal
 
 import numpy as np
 import oracles
@@ -11,15 +10,14 @@ import photographs
 import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
-from absl import flags
 from absl.testing import flagsaver
-from made_checkpoints import read_checkpoint
+from made_checkpoints import damage, read_checkpoint, save_variables
 
 import bic_layer
 import imagenet_main
 from data import checks, pipeline
 from logs import log_reader, published
-from runtime import checkpoints, evaluation, machine, state
+from runtime import checkpoints, machine, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
@@ -28,50 +26,24 @@ C, G, P, R = 6, 3, 4, '0.25'
 # the last step uses 1 of them; there are 6, then 3 exemplars per class.
 SIZES, ORDER = [3, 2, 1], [3, 0, 5, 1, 4, 2]
 BEGIN = np.cumsum([0] + SIZES)  # class that each group begins with
-FLAGS = [
+MACHINE = ['--num_parallel_calls=1', '--intra_op_threads=1', '--inter_op_threads=1']
+FLAGS = MACHINE + [
     '--dataset=folder', '--num_classes=6', '--first_classes=3', '--classes_per_increment=2',
     '--memory_per_class=4', '--val_share=0.25', '--image_size=8', '--preprocessing=cifar',
     '--network=cifar', '--resnet_size=8', '--train_epochs=5', '--batch_size=8',
-    '--learning_rate=1.6', '--lr_boundaries=3,4', '--batch_norm_decay=0.9',
-    '--num_parallel_calls=1', '--intra_op_threads=1', '--inter_op_threads=1', '--keep_checkpoints',
+    '--learning_rate=1.6', '--lr_boundaries=3,4', '--batch_norm_decay=0.9', '--keep_checkpoints',
     '--progress_every=1']
 RATE = 1.6 * 8 / 256
 
 
-def run_driver(arguments):
-    """Call imagenet_main.main; flags and signal handlers are as before afterwards."""
-    saved = flagsaver.save_flag_values()
-    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(machine, 'session_config',
-                          tiny_runs.without_optimizer(machine.session_config))
-            flags.FLAGS(['imagenet_main.py'] + arguments)
-            imagenet_main.main(None)
-    finally:
-        flagsaver.restore_flag_values(saved)
-        for number, handler in handlers:
-            signal.signal(number, handler)
-
-
-def network_of(values, scope='resnet/'):
-    return {name[len(scope):]: value for name, value in values.items()
-            if name.startswith(scope) and 'Momentum' not in name}
-
-
-def assert_same(found, expected):
-    assert sorted(found) == sorted(expected)
-    for name, value in expected.items():
-        assert found[name].tobytes() == value.tobytes(), name
-
-
-def checkpoint_files(model_dir):
-    """Return {path of a file of a classifier's checkpoint: its bytes}."""
-    found = {}
-    for path in glob.glob(os.path.join(model_dir, '*_classifier', '[cm]*')):
-        with open(path, 'rb') as file:
-            found[path] = file.read()
-    return found
+def run_driver(*arguments):
+    """Call imagenet_main.main; the flags are as before afterwards."""
+    with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imagenet_main.STOP, 'install', lambda: None)
+        patch.setattr(machine, 'session_config',
+                      tiny_runs.without_optimizer(machine.session_config))
+        imagenet_main.FLAGS(['imagenet_main.py'] + list(arguments))
+        imagenet_main.main(None)
 
 
 class Tiny:
@@ -101,7 +73,6 @@ class Tiny:
             'folder', C, 2, P, float(R), 8, 'cifar', network='cifar', resnet_size=8,
             train_epochs=5, batch_size=8, learning_rate=1.6, lr_boundaries=(3., 4.),
             batch_norm_decay=0.9)
-        self.around = []  # (what ran, step, the classifiers' files before, and after)
 
     def arguments(self, model_dir, log):
         return FLAGS + [f'--class_order={self.folder}/order.txt', f'--data_dir={self.data_dir}',
@@ -117,13 +88,10 @@ class Tiny:
 
     def test_set(self, step):
         """(paths, classes) of the groups so far, group after group in list order."""
-        paths, classes = [], []
-        for group in range(step + 1):
-            for path, label in self.test:
-                if BEGIN[group] <= ORDER.index(label) < BEGIN[group + 1]:
-                    paths.append(path)
-                    classes.append(ORDER.index(label))
-        return paths, np.array(classes)
+        listed = [(path, ORDER.index(label)) for path, label in self.test]
+        ordered = [(path, c) for group in range(step + 1) for path, c in listed
+                   if BEGIN[group] <= c < BEGIN[group + 1]]
+        return [path for path, _ in ordered], np.array([c for _, c in ordered])
 
     def validation_set(self, step):
         count, seen = self.counts[step].validation, BEGIN[step + 1]
@@ -142,27 +110,18 @@ class Tiny:
     def results(self):
         return tiny_runs.rows(self.model_dir)
 
+    def log_lines(self):
+        with open(self.log) as file:
+            return file.read().splitlines()
+
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory):
-    found = Tiny(tmp_path_factory.mktemp('tiny'))
-
-    def watch(module, name):
-        original = getattr(module, name)
-
-        def watched(run, step, *args, **kwargs):
-            before = checkpoint_files(found.model_dir)
-            returned = original(run, step, *args, **kwargs)
-            found.around.append((name, step, before, checkpoint_files(found.model_dir)))
-            return returned
-        patch.setattr(module, name, watched)
-
+    made = Tiny(tmp_path_factory.mktemp('tiny'))
     with pytest.MonkeyPatch.context() as patch:
-        watch(imagenet_main, 'fit_bias')
-        watch(evaluation, 'evaluate_step')
         patch.setattr(checkpoints, 'prune', lambda *_: None)  # the weights before the first update
-        run_driver(found.arguments(found.model_dir, found.log))
-    return found
+        run_driver(*made.arguments(made.model_dir, made.log))
+    return made
 
 
 # -- what a run did, recomputed ---------------------------------------------------------------
@@ -175,12 +134,13 @@ def test_counts_of_the_run(tiny):
     counts = oracles.sample_counts(sizes, test_sizes, SIZES, P, R)
     assert [tuple(int(row[name]) for name in ('training_samples', 'val_samples', 'test_samples'))
             for row in tiny.results()] == counts
-    with open(tiny.log) as file:
-        lines = file.read().splitlines()
+    lines = tiny.log_lines()
     for step, row in enumerate(counts):
         at = lines.index(f'Batch of classes number {step + 1} arrives ...')
         opening = 'incremental iteras' if step else 'first itera'
         assert lines[at + 1] == opening + ', #training: %d, #val: %d, #test: %d' % row
+    assert any('warning: Test images per class range from 4 (label 1) to 7 (label 5). ' in line
+               for line in lines)
 
 
 def test_the_report_finds_all_results_in_the_log(tiny):
@@ -216,8 +176,7 @@ def test_first_update_of_each_step(tiny, session, step):
     if step >= 2:
         bias = bic_layer.load(os.path.join(tiny.model_dir, f'{step - 1}_bias'))
         assert abs(bias[0] - 1) > 1e-3
-    expected = oracles.classifier_loss(student, teacher, batch_labels, SIZES[:step + 1],
-                                       bias)
+    expected = oracles.classifier_loss(student, teacher, batch_labels, SIZES[:step + 1], bias)
     decay = 1e-4 * C / seen * sum(
         (value.astype(np.float64) ** 2).sum() / 2 for name, value in before.items()
         if re.match(r'resnet/(conv2d|dense)[^/]*/(kernel|bias)$', name))
@@ -238,29 +197,14 @@ def test_first_update_of_each_step(tiny, session, step):
 def test_stage_1_trains_the_classifier_of_the_step_before(tiny, step):
     """Momentum starts from zero, and the stored network never changes."""
     start, end = tiny.classifier(step, 0), tiny.classifier(step)
-    for name, value in network_of(end).items():
-        assert (value != network_of(start)[name]).any(), name
-    momenta = [name for name in start if name.endswith('/Momentum')]
-    assert momenta and not any(start[name].any() for name in momenta)
-    assert any(end[name].any() for name in momenta)
-    if step:
-        last = network_of(tiny.classifier(step - 1))
-        assert_same(network_of(start), last)
-        assert_same(network_of(start, 'store_resnet/'), last)
-        assert_same(network_of(end, 'store_resnet/'), last)
-
-
-def test_stage_2_and_evaluation_leave_the_classifier_unchanged(tiny):
-    assert [(name, step) for name, step, _, _ in tiny.around] == [
-        ('evaluate_step', 0), ('fit_bias', 1), ('evaluate_step', 1), ('fit_bias', 2),
-        ('evaluate_step', 2)]
-    for _, step, before, after in tiny.around:
-        assert after == before and any(f'{step}_classifier' in path for path in before)
-    for step in range(1, G):
-        values = read_checkpoint(os.path.join(tiny.model_dir, f'{step}_bias'))
-        assert {name: value.shape for name, value in values.items() if 'Momentum' not in name} == {
-            'bias_opt/beta': (1,), 'bias_opt/gamma': (1,), 'global_step': ()}
-    assert not os.path.exists(os.path.join(tiny.model_dir, '0_bias'))
+    before = tiny.classifier(step - 1) if step else None
+    for name in filter(re.compile('resnet/').match, start):
+        assert (end[name] != start[name]).any(), name
+        if name.endswith('/Momentum'):
+            assert not start[name].any()
+        elif step:
+            for stored in (start[name], start['store_' + name], end['store_' + name]):
+                np.testing.assert_array_equal(stored, before[name], name)
 
 
 @pytest.mark.parametrize('step', range(1, G))
@@ -280,42 +224,46 @@ def test_stage_2_trains_on_the_validation_images_in_order(tiny, step):
 
 
 def accuracies(tiny, step, weights, bias, paths, classes):
-    logits = oracles.forward(tiny.images(paths), weights, 'cifar', 8, False)[1][
-        :, :BEGIN[step + 1]]
+    """Return ({metric: value}, logits with the correction, logits without)."""
+    logits = oracles.forward(tiny.images(paths), weights, 'cifar', 8, False)[1][:, :BEGIN[step + 1]]
     corrected = oracles.correct(logits, bias[0], bias[1], BEGIN[step])
-    return {'top5': oracles.top_k(corrected, classes, 5), 'top1': oracles.top_k(corrected, classes,
-                                                                               1),
-            'top5_before': oracles.top_k(logits, classes, 5),
-            'top1_before': oracles.top_k(logits, classes, 1),
-            'cross_entropy': oracles.cross_entropy(corrected, classes)}, corrected, logits
+    values = {f'top{k}{suffix}': oracles.top_k(which, classes, k) for k in (1, 5)
+              for suffix, which in (('', corrected), ('_before', logits))}
+    values['cross_entropy'] = oracles.cross_entropy(corrected, classes)
+    return values, corrected, logits
 
 
 @pytest.mark.parametrize('step', range(G))
 def test_metrics_of_each_step(tiny, step):
-    row = tiny.results()[step]
-    bias, seen = (float(row['beta']), float(row['gamma'])), BEGIN[step + 1]
-    assert step or bias == (1, 0)
-    for prefix, (paths, classes) in (('', tiny.test_set(step)),
-                                     ('val_', tiny.validation_set(step))):
-        if step == 0 and prefix:
-            assert row['val_top5'] == row['val_top1_before'] == ''
-            continue
-        expected, corrected, logits = accuracies(tiny, step, tiny.classifier(step), bias, paths,
-                                                 classes)
+    row, weights, seen = tiny.results()[step], tiny.classifier(step), BEGIN[step + 1]
+    bias = float(row['beta']), float(row['gamma'])
+    if step:
+        expected, _, _ = accuracies(tiny, step, weights, bias, *tiny.validation_set(step))
         for name, value in expected.items():
-            assert float(row[prefix + name]) == pytest.approx(value, rel=1e-4), prefix + name
-        if prefix:
-            continue
-        for suffix, values in (('', corrected), ('_before', logits)):
-            predicted = values.argmax(axis=1)
-            groups = np.load(os.path.join(tiny.model_dir, f'group_accuracy{suffix}.npy'))
-            for group in range(step + 1):
-                own = (BEGIN[group] <= classes) & (classes < BEGIN[group + 1])
-                assert groups[step, group] == pytest.approx(np.mean((predicted == classes)[own]))
-            assert np.isnan(groups[step, step + 1:]).all()
-            matrix = np.load(os.path.join(tiny.model_dir, f'confusion{suffix}_{step + 1}.npy'))
-            assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
-                                        for j in range(seen)] for i in range(seen)]
+            assert float(row['val_' + name]) == pytest.approx(value, rel=1e-4), name
+    else:
+        assert bias == (1, 0) and row['val_top5'] == row['val_top1_before'] == ''
+    paths, classes = tiny.test_set(step)
+    expected, *logits = accuracies(tiny, step, weights, bias, paths, classes)
+    for name, value in expected.items():
+        assert float(row[name]) == pytest.approx(value, rel=1e-4), name
+    means = []  # over classes, because they differ in their number of test images
+    for suffix, values in zip(('', '_before'), logits):
+        predicted = values.argmax(axis=1)
+        right = predicted == classes
+        means.append(np.mean([right[classes == c].mean() for c in range(seen)]))
+        groups = np.load(os.path.join(tiny.model_dir, f'group_accuracy{suffix}.npy'))
+        for group in range(step + 1):
+            own = (BEGIN[group] <= classes) & (classes < BEGIN[group + 1])
+            assert groups[step, group] == pytest.approx(np.mean(right[own]))
+        assert np.isnan(groups[step, step + 1:]).all()
+        matrix = np.load(os.path.join(tiny.model_dir, f'confusion{suffix}_{step + 1}.npy'))
+        assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
+                                    for j in range(seen)] for i in range(seen)]
+    line, = [line for line in tiny.log_lines()
+             if line.startswith(f'test, mean over classes: step {step + 1} of 3, ')]
+    assert 'top-1 {:.2%} ({:.2%} uncorrected)'.format(*means) in line
+    assert ('top-5' in line) == (seen > 5)
 
 
 @pytest.mark.parametrize('step', range(G))
@@ -325,224 +273,166 @@ def test_exemplars_of_each_step(tiny, step):
     if step == G - 1:
         assert not any(stored)
         return
-    count = tiny.counts[step].chosen
-    by_class = tiny.training_set(step)
-    weights = tiny.classifier(step)
+    by_class, weights = tiny.training_set(step), tiny.classifier(step)
     assert len(stored) == BEGIN[step + 1]
     for c, own in enumerate(stored):
         features = oracles.forward(tiny.images(by_class[c]), weights, 'cifar', 8, False)[0]
-        assert own == [by_class[c][i] for i in oracles.herd(features, count)]
-        assert len(own) == min(count, len(by_class[c]))
+        assert own == [by_class[c][i] for i in oracles.herd(
+            features, tiny.counts[step].chosen)]
 
 
 # -- checkpoints of the authors' code ---------------------------------------------------------
 
 
-def write_authors_checkpoints(model_dir, step, weights, bias, shape):
-    """Write a step's checkpoints with the names and folders of the authors' code."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        for scope in ('', 'store_') if step else ('',):
-            for name, value in weights.items():
-                tf.get_variable(scope + name, initializer=value if not scope else value + 1)
-                if not scope and 'moving' not in name:
-                    tf.get_variable(name + '/Momentum', initializer=value * 0 + 1)
-        session.run(tf.global_variables_initializer())
-        tf.train.Saver().save(session, os.path.join(
-            model_dir, f'{step}_classifier', 'model.ckpt'), 5700)
-    if step:
-        with tf.Graph().as_default(), tf.Session() as session:
-            for name, value in zip(('beta', 'gamma'), bias):
-                tf.get_variable('bias_opt/' + name,
-                                initializer=np.full(shape, value, np.float32))
-            session.run(tf.global_variables_initializer())
-            tf.train.Saver().save(session, os.path.join(
-                model_dir, f'{step}_bias', 'model.ckpt'), 400)
+def printed(capsys, *arguments):
+    """Return the lines that --eval_only prints."""
+    capsys.readouterr()
+    run_driver('--eval_only', *arguments)
+    return capsys.readouterr().out.splitlines()
 
 
 def test_checkpoints_of_the_authors_code_are_evaluated(tiny, tmp_path, capsys):
-    model_dir = str(tmp_path / 'authors')
-    biases = [(1., 0.), (0.59001338, -0.44165498), (0.3, 1.2)]
+    model_dir, biases = str(tmp_path / 'authors'), [(1., 0.), (0.59001338, -0.44165498), (0.3, 1.2)]
     for step, shape in enumerate([None, (), (1,)]):
-        for name in ('{}_classifier', '{}_bias'):
-            os.makedirs(os.path.join(model_dir, name.format(step)))
+        saved = {}
+        for name, value in oracles.random_weights('cifar', 8, C, seed=20 + step).items():
+            saved[name] = value
+            if 'moving' not in name:
+                saved[name + '/Momentum'] = value * 0 + 1
+            if step:
+                saved['store_' + name] = value + 1
+        save_variables(f'{model_dir}/{step}_classifier', saved, 5700)
+        if step:
+            save_variables(f'{model_dir}/{step}_bias', {
+                'bias_opt/' + name: np.full(shape, value, np.float32)
+                for name, value in zip(('beta', 'gamma'), biases[step])}, 400)
+    arguments = tiny.arguments(model_dir, tmp_path / 'log')
+    lines = printed(capsys, *arguments)
+    results = {}
+    for line in filter(re.compile('(test|validation): ').match, lines):
+        name, step = re.match(r'(\w+): step (\d) of 3, ', line).groups()
+        results[name, int(step) - 1] = logged = {'cross_entropy': float(line.rsplit(' ', 1)[1])}
+        for k, top, before in re.findall(r'top-(.) ([\d.]+)% \(([\d.]+)% uncorrected\)', line):
+            logged.update({f'top{k}': float(top) / 100, f'top{k}_before': float(before) / 100})
+    assert len(results) == 5  # step 1 has no validation
+    for (name, step), logged in results.items():
+        images = tiny.test_set(step) if name == 'test' else tiny.validation_set(step)
         weights = oracles.random_weights('cifar', 8, C, seed=20 + step)
-        write_authors_checkpoints(model_dir, step, weights, biases[step], shape)
-    capsys.readouterr()
-    run_driver(tiny.arguments(model_dir, str(tmp_path / 'log')) + ['--eval_only'])
-    lines = capsys.readouterr().out.splitlines()
-    for step, bias in enumerate(biases):
-        weights = oracles.random_weights('cifar', 8, C, seed=20 + step)
-        for name, (paths, classes) in (('test', tiny.test_set(step)),
-                                       ('validation', tiny.validation_set(step))):
-            expected, _, _ = accuracies(tiny, step, weights, bias, paths, classes)
-            found = [line for line in lines
-                     if line.startswith(f'{name}: step {step + 1} of 3')]
-            if name == 'validation' and step == 0:
-                assert found == []
-                continue
-            logged = {'cross_entropy': float(found[0].rsplit(' ', 1)[1])}
-            for k, *percents in re.findall(
-                    r'top-([15]) ([\d.]+)% \(([\d.]+)% uncorrected\)', found[0]):
-                for suffix, percent in zip(('', '_before'), percents):
-                    logged[f'top{k}{suffix}'] = float(percent) / 100
-            if step < 2:  # fewer than six classes
-                expected = {key: value for key, value in expected.items() if 'top5' not in key}
-            assert logged == {key: pytest.approx(value, abs=6e-5, rel=1e-4)
-                              for key, value in expected.items()}
+        expected, _, _ = accuracies(tiny, step, weights, biases[step], *images)
+        assert logged == {key: pytest.approx(value, abs=6e-5, rel=1e-4)
+                          for key, value in expected.items()
+                          if step == 2 or 'top5' not in key}  # fewer than six classes
     assert 'beta    :  [1.] [0.59001338] [0.30000001]' in lines
     assert 'gamma   :  [0.] [-0.44165498] [1.20000005]' in lines
     assert not [line for line in lines if line.startswith('warning')]
     shutil.rmtree(os.path.join(model_dir, '1_bias'))
-    run_driver(tiny.arguments(model_dir, str(tmp_path / 'log')) + ['--eval_only'])
-    lines = capsys.readouterr().out.splitlines()
+    lines = printed(capsys, *arguments)
     assert 'beta    :  [1.] [1.] [0.30000001]' in lines
     assert [line for line in lines if line.startswith('warning')] == [
         'warning: step 2: no 1_bias to read: not corrected']
-    run_driver(tiny.arguments(model_dir, str(tmp_path / 'log')) + ['--eval_only',
-                                                                   '--nobias_correction'])
-    lines = capsys.readouterr().out.splitlines()
+    lines = printed(capsys, '--nobias_correction', *arguments)
     assert 'beta    :  [1.] [1.] [1.]' in lines and 'warning' not in '\n'.join(lines)
     with pytest.raises(UserError, match=r'0_classifier/model.ckpt-5700: .*: '
                        r'resnet/\S+ is \[.*\] there and \[.*\] here.* more.*--resnet_size'):
-        run_driver(tiny.arguments(model_dir, str(tmp_path / 'log')) + ['--eval_only',
-                                                                       '--resnet_size=14'])
+        printed(capsys, *arguments, '--resnet_size=14')
 
 
 # -- checkpoints of this code -----------------------------------------------------------------
 
 
-def evaluated(tiny, model_dir, capsys, *arguments, data_dir=None):
+def evaluated(tiny, model_dir, capsys, *arguments):
     """Return the lines that --eval_only prints, without the flags of the experiment."""
-    capsys.readouterr()
-    run_driver(['--eval_only', '--data_dir=' + (data_dir or tiny.data_dir),
-                '--model_dir=' + str(model_dir), '--num_parallel_calls=1', '--intra_op_threads=1',
-                '--inter_op_threads=1'] + list(arguments))
-    return capsys.readouterr().out.splitlines()
+    return printed(capsys, *MACHINE, f'--data_dir={tiny.data_dir}', f'--model_dir={model_dir}',
+                   *arguments)
 
 
-def test_eval_only_takes_the_settings_from_the_experiment(tiny, capsys):
-    with open(tiny.log) as file:
-        logged = file.read().splitlines()
-    found = evaluated(tiny, tiny.model_dir, capsys, '--seed=1993', '--lr_boundaries=3,4')
-    assert found[-G - 1:] == tiny_runs.table('\n'.join(logged)) and len(found[-1].split()) == 11
-    assert ([line for line in found if line.startswith('test')]
-            == [line for line in logged if line.startswith('test')] != [])
+def test_eval_only_takes_the_settings_from_the_experiment(tiny, tmp_path, capsys):
+    """The same class order may be in another file."""
+    shutil.copy(str(tiny.folder / 'order.txt'), str(tmp_path / 'same'))
+    lines = evaluated(tiny, tiny.model_dir, capsys, '--seed=1993', '--lr_boundaries=3,4',
+                      f'--class_order={tmp_path}/same')
+    log = tiny.log_lines()
+    assert lines[-G - 1:] == tiny_runs.table('\n'.join(log)) and len(lines[-1].split()) == 11
+    tests, logged_tests = ([line for line in whole if line.startswith('test')]
+                           for whole in (lines, log))
+    assert tests == logged_tests != []
 
 
-@pytest.mark.parametrize('flag', [
-    '--seed=5', '--preprocessing=vgg', '--first_classes=2', '--dataset=cifar100',
-    '--lr_boundaries=3,5', '--norandom_flip', '--train_epochs=7'])
-def test_eval_only_refuses_a_flag_that_contradicts_the_experiment(tiny, capsys, flag):
-    with pytest.raises(UserError) as error:
+@pytest.mark.parametrize('flag, expected', [
+    ('--seed=5', ' '), ('--first_classes=2', ' '), ('--dataset=cifar100', ' '),
+    ('--lr_boundaries=3,5', ' '), ('--norandom_flip', ' '), ('--train_epochs=7', ' '),
+    ('--class_order={}/other', ' .*class_order is \\(3, 0, 5, 1, 4, 2\\)'),
+    ('--class_order=nowhere.txt', ': No such file')])
+def test_eval_only_refuses_a_flag_that_contradicts_the_experiment(tiny, tmp_path, capsys, flag,
+                                                                  expected):
+    (tmp_path / 'other').write_text('\n'.join(map(str, sorted(ORDER))))
+    flag = flag.format(tmp_path)
+    with pytest.raises(UserError, match='^' + flag + expected):
         evaluated(tiny, tiny.model_dir, capsys, flag)
-    assert str(error.value).startswith(flag + ' ')
 
 
 def test_eval_only_refuses_other_lists(tiny, tmp_path, capsys):
     for name in ('train', 'val'):
         with open(os.path.join(tiny.data_dir, name + '.txt')) as file:
-            lines = file.readlines()
-        (tmp_path / (name + '.txt')).write_text(''.join(lines[1:] + lines[:1]))
+            first, *others = file.readlines()
+        (tmp_path / (name + '.txt')).write_text(''.join(others + [first]))
     with pytest.raises(UserError, match='--data_dir=.*train.txt: .*val.txt: '):
-        evaluated(tiny, tiny.model_dir, capsys, data_dir=str(tmp_path))
+        evaluated(tiny, tiny.model_dir, capsys, f'--data_dir={tmp_path}')
 
 
-def test_a_run_keeps_its_class_order(tiny, tmp_path, capsys):
-    """The same order may be in any file; another order is refused."""
-    with open(tiny.log) as file:
-        tested = [line for line in file.read().splitlines() if line.startswith('test')]
-    files = {}
-    for name, order in (('same', ORDER), ('other', [0, 3] + ORDER[2:])):
-        (tmp_path / name).write_text('\n'.join(map(str, order)))
-        files[name] = f'--class_order={tmp_path / name}'
-    found = evaluated(tiny, tiny.model_dir, capsys, files['same'])
-    assert [line for line in found if line.startswith('test')] == tested != []
-    with pytest.raises(UserError) as error:
-        evaluated(tiny, tiny.model_dir, capsys, files['other'])
-    assert str(error.value).startswith(files['other'])
-    assert 'class_order is (3, 0, 5, 1, 4, 2)' in str(error.value)
-    model_dir, log = str(tmp_path / 'model'), str(tmp_path / 'log')
-    shutil.copytree(tiny.model_dir, model_dir, ignore=shutil.ignore_patterns('2_*'))
-    with pytest.raises(UserError) as error:
-        run_driver(tiny.arguments(model_dir, log) + [files['other']])
-    assert 'class_order: [3, 0, 5, 1, 4, 2] there' in str(
-        error.value)
-    run_driver(tiny.arguments(model_dir, log) + [files['same']])
-    with open(os.path.join(model_dir, 'results.csv')) as again:
-        with open(os.path.join(tiny.model_dir, 'results.csv')) as first:
-            assert again.read() == first.read()
-
-
-@pytest.mark.parametrize('arguments, expected', [
-    (['--num_classes=6', '--class_order=nowhere.txt'], '--class_order=nowhere.txt: No such file'),
-    (['--class_order=nowhere.txt'], '--dataset=folder needs --data_dir and --num_classes')])
-def test_a_class_order_that_cannot_be_read_ends_a_run_at_once(tiny, arguments, expected):
-    with pytest.raises(UserError, match=expected):
-        run_driver(['--dataset=folder', '--dry_run', '--data_dir=' + tiny.data_dir] + arguments)
+def test_a_folder_needs_its_number_of_classes(tiny):
+    with pytest.raises(UserError, match='--dataset=folder needs --data_dir and --num_classes'):
+        run_driver('--dataset=folder', '--dry_run', '--data_dir=' + tiny.data_dir)
 
 
 def test_eval_only_evaluates_the_steps_that_have_checkpoints(tiny, tmp_path, capsys):
-    """Some lack their classifier, their beta and gamma, or their record."""
-    whole = evaluated(tiny, tiny.model_dir, capsys)
-    for left_out, lines in ((['0_classifier', '1_classifier', '2_bias'], [
-            'step 1 of 3: no checkpoint', 'step 2 of 3: no checkpoint', whole[-1]]), (
-                ['0_classifier', '2_step.json'], [
-                    'step 1 of 3: no checkpoint', 'step 3 of 3: not finished', whole[-2]])):
+    """The others lack their classifier or their record. Beta and gamma are in the record, too."""
+    *_, second, third = evaluated(tiny, tiny.model_dir, capsys)
+    for left_out, skipped, row in (
+            (['0_classifier', '1_classifier', '2_bias'],
+             ['step 1 of 3: no checkpoint', 'step 2 of 3: no checkpoint'], third),
+            (['0_classifier', '2_step.json'],
+             ['step 1 of 3: no checkpoint', 'step 3 of 3: not finished'], second)):
         model_dir = str(tmp_path / left_out[-1])
         shutil.copytree(tiny.model_dir, model_dir, ignore=shutil.ignore_patterns(*left_out))
-        # Written by a version without this setting.
         path = os.path.join(model_dir, 'experiment.json')
-        found = state.read_checked(path)
-        del found['settings']['exemplar_selection']
-        state.write_checked(path, found)
+        stored = state.read_checked(path)
+        del stored['settings']['exemplar_selection']  # written by a version without this setting
+        state.write_checked(path, stored)
         if '2_step.json' in left_out:  # what is not evaluated may be damaged
             for name in glob.glob(os.path.join(model_dir, '2_classifier', 'model.ckpt-*.data-*')):
-                os.truncate(name, 1000)
-        found = evaluated(tiny, model_dir, capsys)
-        assert [line for line in found if re.match(r'step \d of \d:', line)] + [
-            ' '.join(found[-1].split())] == lines[:-1] + [' '.join(lines[-1].split())]
+                damage(name, 'cut')
+        lines = evaluated(tiny, model_dir, capsys)
+        assert [line for line in lines if re.match(r'step \d of \d:', line)] == skipped
+        assert lines[-1].split() == row.split()
+    # TensorFlow's `checkpoint` file names the original folder, whose checkpoints are whole.
+    for name in glob.glob(os.path.join(model_dir, '1_classifier', 'model.ckpt-*.data-*')):
+        damage(name, 'cut')
+    with pytest.raises(UserError, match='2_step.json/1_classifier/model.ckpt-.*: is damaged'):
+        evaluated(tiny, model_dir, capsys)
     for name in glob.glob(os.path.join(model_dir, '*_classifier', 'model.ckpt-*')):
         os.remove(name)
     with pytest.raises(UserError, match='no checkpoint of a finished step'):
         evaluated(tiny, model_dir, capsys)
     with pytest.raises(UserError, match='gone: no such folder'):
         evaluated(tiny, tmp_path / 'gone', capsys)
-    with open(path, 'r+') as file:
-        file.write(' ')
+    damage(path, 'cut')
     with pytest.raises(UserError, match='experiment.json is corrupt'):
         evaluated(tiny, model_dir, capsys)
-
-
-def test_eval_only_on_a_copy_reads_the_copy(tiny, tmp_path, capsys):
-    """TensorFlow's `checkpoint` file in a copied folder names the original folder."""
-    copy = str(tmp_path / 'copy')
-    shutil.copytree(tiny.model_dir, copy)
-    for name in glob.glob(os.path.join(copy, '2_classifier', 'model.ckpt-*.data-*')):
-        with open(name, 'r+b') as file:
-            file.truncate(1000)
-    with pytest.raises(UserError, match='copy/2_classifier/model.ckpt-.*: is damaged'):
-        evaluated(tiny, copy, capsys)
-    assert bic_layer.load(os.path.join(copy, '1_bias')) is not None
-    for name in glob.glob(os.path.join(copy, '1_bias', 'model.ckpt-*')):
-        os.remove(name)
-    assert bic_layer.load(os.path.join(copy, '1_bias')) is None
 
 
 # -- warnings of a run ------------------------------------------------------------------------
 
 
-def test_a_run_warns_of_unused_gpus_few_updates_and_a_diverged_beta(tmp_path):
+def test_a_run_warns_of_unused_gpus_few_updates_and_a_diverged_beta(data, tmp_path):
     if machine.num_gpus():
         pytest.skip('there is a GPU')
-    data = tiny_runs.make_folder(tmp_path / 'data')
-    found = tiny_runs.run(
+    lines = tiny_runs.run(
         data, tmp_path / 'model',
         ('data.folders:find', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "0"'),
         ('bic_layer:fit', 1, 'import runtime.settings\n'
-         'runtime.settings.Schedule.learning_rate = lambda *_: 1e4'), keep_checkpoints=True,
-        image_size=12)
-    assert found.status == 0, found.err
-    lines = found.out.splitlines()
+         'runtime.settings.Schedule.learning_rate = lambda *_: 1e4'),
+        image_size=12, status=0).out.splitlines()
     at = lines.index(f'TensorFlow {tf.__version__} on the CPU, 1 threads, channels_last')
     assert lines[at + 1].startswith('warning: CUDA_VISIBLE_DEVICES=0: TensorFlow finds no GPU: ')
     early = lines[at + 2:at + 4]
@@ -558,28 +448,21 @@ def test_a_run_warns_of_unused_gpus_few_updates_and_a_diverged_beta(tmp_path):
 # -- the published tables ---------------------------------------------------------------------
 
 
-def write_lists(folder, train_sizes, test_sizes):
-    """List files with these sizes of the classes in the order in which they arrive."""
+def dry_run(folder, capsys, train_sizes, test_sizes, *arguments):
+    """(training, validation, test) samples of every step, as --dry_run prints them.
+
+    For lists with these sizes of the classes in the order in which they arrive.
+    """
     order = oracles.class_order(len(train_sizes))[0]
     for name, sizes in (('train.txt', train_sizes), ('val.txt', test_sizes)):
         (folder / name).write_text(''.join(
             f'{label}_{i} {label}\n' for label, size in zip(order, sizes) for i in range(size)))
-
-
-def dry_run(folder, capsys, *arguments):
-    """(training, validation, test) samples of every step, as --dry_run prints them."""
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, 'look_for_images', lambda *_, **__: None)  # there are only lists
-        run_driver(['--dry_run', '--data_dir=' + str(folder)] + list(arguments))
-    text = capsys.readouterr().out
-    numbers = re.findall(r'^Batch of classes number (\d+) arrives', text, re.MULTILINE)
-    assert numbers == [str(i + 1) for i in range(len(numbers))]
-    counts = re.findall(r'^(first itera|incremental iteras), #training: (\d+), #val: (\d+), '
-                        r'#test: (\d+)$', text, re.MULTILINE)
-    assert [opening for opening, _, _, _ in counts] == (
-        ['first itera'] + ['incremental iteras'] * (len(numbers) - 1))
-    return [tuple(map(int, row[1:])) for row in counts]
+        run_driver('--dry_run', f'--data_dir={folder}', *arguments)
+    return [tuple(map(int, row)) for row in re.findall(
+        r'itera.*, #training: (\d+), #val: (\d+), #test: (\d+)\n', capsys.readouterr().out)]
 
 
 @pytest.mark.parametrize('dataset', ['imagenet100', 'imagenet1000'])
@@ -593,10 +476,8 @@ def test_dry_run_prints_the_sample_counts_of_the_published_table(tmp_path, capsy
         group = total - old + 20 * m  # and what is held out
         sizes += [group // m + (i < group % m) for i in range(m)]
     assert 732 <= min(sizes) and max(sizes) <= 1300  # the range of ILSVRC's classes
-    write_lists(tmp_path, sizes, [50] * 10 * m)
-    found = dry_run(tmp_path, capsys, '--dataset=' + dataset)
-    assert found == rows
-    assert found == oracles.sample_counts(sizes, [50] * 10 * m, [m] * 10, 20, '0.1')
+    assert dry_run(tmp_path, capsys, sizes, [50] * 10 * m, '--dataset=' + dataset) == rows
+    assert rows == oracles.sample_counts(sizes, [50] * 10 * m, [m] * 10, 20, '0.1')
 
 
 @pytest.mark.parametrize('arguments, sizes, first_steps', [
@@ -610,11 +491,11 @@ def test_dry_run_prints_the_sample_counts_of_the_published_table(tmp_path, capsy
     (['--first_classes=50', '--classes_per_increment=20', '--memory=growing'], [50, 20, 20, 10],
      [])])
 def test_samples_of_cifar(tmp_path, capsys, arguments, sizes, first_steps):
-    write_lists(tmp_path, [500] * 100, [100] * 100)
-    found = dry_run(tmp_path, capsys, '--dataset=cifar100', *arguments)
+    images = [500] * 100, [100] * 100
+    rows = dry_run(tmp_path, capsys, *images, '--dataset=cifar100', *arguments)
     memory = 'growing' if '--memory=growing' in arguments else 'fixed'
-    assert found == oracles.sample_counts([500] * 100, [100] * 100, sizes, 20, '0.1', memory)
-    assert found[:len(first_steps)] == first_steps
+    assert rows == oracles.sample_counts(*images, sizes, 20, '0.1', memory)
+    assert rows[:len(first_steps)] == first_steps
 
 
 def test_samples_of_celeb(tmp_path, capsys):
@@ -622,8 +503,7 @@ def test_samples_of_celeb(tmp_path, capsys):
     stream = np.random.RandomState(0)
     sizes, test_sizes = [[int(size) for size in stream.randint(low, high, 10000)]
                          for low, high in ((12, 60), (1, 3))]
-    write_lists(tmp_path, sizes, test_sizes)
-    found = dry_run(tmp_path, capsys, '--dataset=celeb10000')
-    assert found == oracles.sample_counts(sizes, test_sizes, [1000] * 10, 5, '0.2')
-    assert [val for _, val, _ in found] == [10000, 20000, 15000, 12000, 10000, 12000, 7000, 8000,
-                                            9000, 10000]
+    rows = dry_run(tmp_path, capsys, sizes, test_sizes, '--dataset=celeb10000')
+    assert rows == oracles.sample_counts(sizes, test_sizes, [1000] * 10, 5, '0.2')
+    assert [val for _, val, _ in rows] == [10000, 20000, 15000, 12000, 10000, 12000, 7000, 8000,
+                                           9000, 10000]

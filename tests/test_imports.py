@@ -1,11 +1,12 @@
 """The layout of the code: imports run one way."""
 import ast
+import glob
 import os
 
 import pytest
+from tiny_runs import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# The project's modules that each may import.
+# The modules and folders of the project that each of its rooms may import.
 MAY_IMPORT = {
     'imagenet_main': {'resnet_model', 'bic_layer', 'exemplar', 'data', 'logs', 'runtime'},
     'resnet_model': {'bic_layer', 'data', 'runtime'},
@@ -25,19 +26,13 @@ USE_THE_METHOD = {
 }
 
 
-def files():
-    found = []
-    for folder, folders, names in os.walk(ROOT):
-        folders[:] = [name for name in folders if name[0] != '.' and not os.path.exists(
-            os.path.join(folder, name, 'pyvenv.cfg'))]
-        found += [os.path.relpath(os.path.join(folder, name), ROOT)
-                  for name in names if name.endswith('.py')]
-    return found
-
-
-def room(name):
-    """'data' of 'data/lists.py' or 'data.lists', 'exemplar' of 'exemplar.py'."""
-    return name.replace('.py', '').replace('/', '.').split('.')[0]
+def files(room):
+    """The file of a room, or the files in its folder."""
+    if os.path.exists(os.path.join(ROOT, room + '.py')):
+        return [room + '.py']
+    paths = glob.glob(os.path.join(ROOT, room, '**', '*.py'), recursive=True)
+    assert paths, room
+    return [os.path.relpath(path, ROOT) for path in paths]
 
 
 def imported_modules(path):
@@ -54,26 +49,17 @@ def imported_modules(path):
     return names
 
 
-def allowed(path):
-    """The project's rooms that a file may import from."""
-    own = MAY_IMPORT['imagenet_main'] if path in USE_THE_METHOD else MAY_IMPORT[room(path)]
-    return own | {room(path)}
-
-
-def test_imports_run_one_way():
-    seen = set()
-    for path in files():
-        if room(path) in MAY_IMPORT:
-            seen.add(room(path))
-            rooms = {room(name) for name in imported_modules(path)}.intersection(MAY_IMPORT)
-            wrong = rooms - allowed(path)
-            assert not wrong, f'{path} imports {", ".join(sorted(wrong))}'
-    assert seen == set(MAY_IMPORT)
+@pytest.mark.parametrize('room', sorted(MAY_IMPORT))
+def test_imports_run_one_way(room):
+    for path in files(room):
+        allowed = MAY_IMPORT['imagenet_main' if path in USE_THE_METHOD else room] | {room}
+        rooms = {name.split('.')[0] for name in imported_modules(path)}.intersection(MAY_IMPORT)
+        assert rooms <= allowed, path
 
 
 @pytest.mark.parametrize('module', sorted(USE_THE_METHOD))
 def test_only_their_commands_import_the_modules_that_use_the_method(module):
     name = module.replace('.py', '').replace('/', '.')
-    importing = {path for path in files()
-                 if room(path) in MAY_IMPORT and name in imported_modules(path)}
+    importing = {path for room in MAY_IMPORT for path in files(room)
+                 if name in imported_modules(path)}
     assert importing == USE_THE_METHOD[module]

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 from packaging.markers import Marker
+from tiny_runs import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(ROOT, 'requirements')
 RUNTIMES = {  # requirements files and the Pythons that they are for
     'requirements.txt': ['3.7'],
@@ -16,6 +16,7 @@ RUNTIMES = {  # requirements files and the Pythons that they are for
     'requirements/tf2.txt': ['3.9', '3.10', '3.11'],
     'requirements/tf2-newest.txt': ['3.12', '3.13'],
 }
+EXTRAS = 'requirements/test.txt', 'requirements/plot.txt'
 PINNED = ['requirements.txt'] + sorted(f'requirements/{name}' for name in os.listdir(FOLDER)
                                        if name.endswith('.txt') and name != 'system.txt')
 
@@ -55,7 +56,7 @@ class Machine:
         self.program(folder / 'tools' / 'uname', 'echo x86_64')
         for tool in filter(shutil.which, TOOLS):
             (folder / 'tools' / tool).symlink_to(shutil.which(tool))
-        self.path = [str(self.bin), str(folder / 'tools')]
+        self.path = f'{self.bin}:{folder}/tools'
 
     def program(self, path, text):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,13 +76,11 @@ class Machine:
     def setup(self, *files, **variables):
         """Run setup.sh; return its exit code, output, and what was created and installed."""
         self.log.write_text('')
-        env = dict(variables, PATH=':'.join(self.path), HOME=str(self.root.parent / 'home'),
-                   LOG=str(self.log))
         run = subprocess.run(
-            ['requirements/setup.sh'] + list(files), cwd=str(self.root), env=env,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            universal_newlines=True)
-        return run.returncode, run.stdout, self.log.read_text().split('\n')[:-1]
+            ['requirements/setup.sh'] + list(files), cwd=str(self.root), stdin=subprocess.DEVNULL,
+            env=dict(variables, PATH=self.path, HOME=f'{self.root.parent}/home', LOG=str(self.log)),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        return run.returncode, run.stdout, self.log.read_text().splitlines()
 
 
 @pytest.fixture
@@ -111,15 +110,15 @@ def test_python_and_runtime_that_suit_the_machine(machine, versions, gpu, variab
         machine.gpu(gpu)
     code, output, log = machine.setup(**variables)
     assert (code, log) == (0, expected)
-    version, runtime = log[0].split()[1], log[1].replace('requirements.txt', 'gpu')
-    for part in (f'Python {version} at ', f'runtime {runtime.split(".")[0].split("=")[0]} ('):
+    version, runtime = log[0].split()[1], log[1].replace('requirements.txt', 'gpu.')
+    for part in (f'Python {version} at ', f'runtime {runtime.split(".")[0]} ('):
         assert part in output.split('\n')[0]
 
 
 def test_processors_without_tensorflow_1_get_tensorflow_2(machine, tmp_path):
     machine.program(tmp_path / 'tools' / 'uname', 'echo aarch64')
-    machine.python('3.7')
-    machine.python('3.11')
+    for version in ('3.7', '3.11'):
+        machine.python(version)
     assert machine.setup()[2] == ['venv 3.11', 'tf2.txt==1']
 
 
@@ -134,14 +133,11 @@ def test_a_shim_that_refuses_to_run_hides_no_later_python(machine, tmp_path):
 def test_uv_installs_python_3_11_if_none_fits(machine, tmp_path, present):
     machine.python('3.8')
     machine.python('3.13', broken='no venv module')
-    machine.program(machine.bin / 'uv', f'mkdir -p {tmp_path}/uv/bin; '
-                    f'mv {tmp_path}/uv/python* {tmp_path}/uv/bin; '
-                    f'[ "$2" = install ] || echo {tmp_path}/uv/bin/python3.11')
-    machine.python('3.11', tmp_path / 'uv')
-    machine.program(tmp_path / 'uv' / 'python3.11', FAKE_PYTHON.format(
-        version='3.11', prefix=tmp_path / 'uv', broken=''))
-    if not present:
-        (machine.bin / 'uv').unlink()
+    uv = tmp_path / 'uv'
+    machine.program(uv / 'python3.11', FAKE_PYTHON.format(version='3.11', prefix=uv, broken=''))
+    if present:
+        machine.program(machine.bin / 'uv', f'mkdir -p {uv}/bin; mv {uv}/python* {uv}/bin; '
+                        f'[ "$2" = install ] || echo {uv}/bin/python3.11')
     code, output, log = machine.setup(OFFLINE='' if present else '1')
     assert '3.11 with uv' in output.split('\n')[0]
     if present:
@@ -191,30 +187,25 @@ def test_system_adds_what_is_missing_and_keeps_the_versions_that_are_there(machi
 
 def pins(name, python):
     """The (project, version) pairs that a requirements file gives for a Python version."""
-    found = []
-    with open(os.path.join(ROOT, name)) as lines:
-        for line in lines:
-            line = line.split('#')[0].strip()
-            if line:
-                match = re.match(r'([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)(?:; (.+))?$', line)
-                assert match, f'{name}: not pinned: {line}'
-                project, version, marker = match.groups()
-                if not marker or Marker(marker).evaluate({'python_version': python}):
-                    found.append((re.sub('[-_.]+', '-', project).lower(), version))
-    return found
+    pairs = []
+    with open(os.path.join(ROOT, name)) as file:
+        for line in filter(None, (line.split('#')[0].strip() for line in file)):
+            match = re.match(r'([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)(?:; (.+))?$', line)
+            assert match, f'{name}: not pinned: {line}'
+            project, version, marker = match.groups()
+            if not marker or Marker(marker).evaluate({'python_version': python}):
+                pairs.append((re.sub('[-_.]+', '-', project).lower(), version))
+    return pairs
 
 
-@pytest.mark.parametrize('runtime, python', [(r, p) for r in sorted(RUNTIMES) for p in RUNTIMES[r]])
-def test_requirements_are_pinned_and_agree(runtime, python):
-    versions = {}
-    for name in [runtime, 'requirements/test.txt', 'requirements/plot.txt']:
-        for project, version in pins(name, python):
-            assert versions.setdefault(project, version) == version, (name, project)
-
-
-@pytest.mark.parametrize('name', PINNED)
-def test_every_requirement_is_pinned(name):
-    assert pins(name, RUNTIMES.get(name, ['3.11'])[0])
+def test_requirements_are_pinned_and_agree():
+    assert all(pins(name, RUNTIMES.get(name, ['3.11'])[0]) for name in PINNED)
+    for runtime, pythons in RUNTIMES.items():
+        for python in pythons:
+            versions = {}
+            for name in (runtime,) + EXTRAS:
+                for project, version in pins(name, python):
+                    assert versions.setdefault(project, version) == version, (name, project)
 
 
 def test_cpu_and_gpu_runtimes_differ_in_tensorflow_alone():
@@ -232,8 +223,7 @@ def test_nothing_unpinned_is_installed():
     if runtime == 'system' or not set(names) <= set(PINNED):
         pytest.skip('requirements/setup.sh did not create this environment from pins alone')
     python = '%d.%d' % sys.version_info[:2]
-    names += ['requirements/test.txt', 'requirements/plot.txt']
-    expected = {project for name in names for project, _ in pins(name, python)}
+    expected = {project for name in names + list(EXTRAS) for project, _ in pins(name, python)}
     listed = subprocess.run([sys.executable, '-m', 'pip', 'list', '--format=freeze'], check=True,
                             stdout=subprocess.PIPE, universal_newlines=True).stdout
     installed = {re.sub('[-_.]+', '-', line.split('==')[0]).lower() for line in listed.split()}

@@ -1,75 +1,18 @@
 """How a run is stopped: what a first and a second signal do."""
-import os
-import signal
-import subprocess
-import sys
-
-import pytest
-from tiny_runs import AFTER_UPDATE, INTERRUPT, KILL, ROOT, TERMINATE, TERMINATED, run
+from tiny_runs import AFTER_UPDATE, INTERRUPT, TERMINATE, TERMINATED, run
 
 from runtime import signals
 from runtime.errors import RESUME
 
 
-@pytest.fixture
-def request_(monkeypatch):
-    """An installed StopRequest, and the statuses with which the process would have ended."""
-    before = {number: signal.getsignal(number) for number in signals.StopRequest.SIGNALS}
-    for number in before:  # a shell's background ignores SIGINT, and nohup ignores SIGHUP
-        signal.signal(number, signal.SIG_DFL)
-    ends, stop = [], signals.StopRequest()
-    monkeypatch.setattr(os, '_exit', ends.append)
-    stop.install()
-    yield stop, ends
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize('number', signals.StopRequest.SIGNALS)
-def test_a_signal_sent_twice_is_one_request(request_, capfd, number):
-    """`timeout` signals the process and its group; batch systems may repeat a signal."""
-    stop, ends = request_
-    for _ in range(2):
-        os.kill(os.getpid(), number)
-    assert stop.signal_number == number and not ends
-    assert capfd.readouterr().err == signals.ANSWER.decode()
-
-
-def test_only_a_second_ctrl_c_ends_at_once(request_, monkeypatch):
-    stop, ends = request_
-    monkeypatch.setattr(signals, 'SAME_REQUEST_SECONDS', 0)
-    os.kill(os.getpid(), signal.SIGUSR1)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
-        os.kill(os.getpid(), number)
-    assert stop.signal_number == signal.SIGUSR1 and not ends
-    os.kill(os.getpid(), signal.SIGINT)
-    assert ends == [130]
-
-
-def test_an_ignored_signal_stays_ignored():
-    """For example SIGHUP under nohup."""
-    before = {number: signal.signal(number, signal.SIG_IGN)
-              for number in signals.StopRequest.SIGNALS}
-    signals.StopRequest().install()
-    assert {signal.getsignal(number) for number in before} == {signal.SIG_IGN}
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize('name', ['SIGUSR1', 'SIGHUP'])
-def test_a_notice_of_preemption_saves_and_is_resumed(data, tmp_path, name):
-    model = tmp_path / 'model'
-    twice = f'os.kill(os.getpid(), signal.{name})\n' * 2
-    result = run(data, model, (AFTER_UPDATE, 3, twice), status=128 + getattr(signal, name))
-    assert name in result.err.splitlines()[-1] and RESUME.capitalize() in result.err
-    again = run(data, model, ('runtime.evaluation:evaluate_step', 1, KILL))
-    assert 'resuming step 1 at update 3 of 4' in again.out
-
-
-def test_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
-    code = f'{INTERRUPT}\nimport time\ntime.sleep(.5)\n{INTERRUPT}'
-    result = run(data, tmp_path / 'model', (AFTER_UPDATE, 3, code))
-    assert result.status == 130 and result.err == signals.ANSWER.decode()
+def test_only_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
+    """A signal that was ignored stays ignored, for example SIGHUP under nohup."""
+    nohup = 'runtime.signals:run', 1, 'signal.signal(signal.SIGHUP, signal.SIG_IGN)'
+    hang_up = AFTER_UPDATE, 2, 'os.kill(os.getpid(), signal.SIGHUP)'
+    later = (f'{INTERRUPT}\nimport time\ntime.sleep({signals.SAME_REQUEST_SECONDS} + .2)\n'
+             f'{TERMINATE}\nos.kill(os.getpid(), signal.SIGUSR1)\n{INTERRUPT}')
+    result = run(data, tmp_path / 'model', nohup, hang_up, (AFTER_UPDATE, 3, later), status=130)
+    assert result.err == signals.ANSWER.decode()
 
 
 def test_the_log_says_what_ended_a_run_whose_terminal_is_gone(data, tmp_path):
@@ -81,22 +24,3 @@ def test_the_log_says_what_ended_a_run_whose_terminal_is_gone(data, tmp_path):
 def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):
     run(data, tmp_path / 'model', ('data.lists:parse_label', 1, INTERRUPT), status=130)
     assert not (tmp_path / 'model').exists()
-
-
-def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
-    (tmp_path / 'numpy.py').write_text('raise KeyboardInterrupt')
-    found = subprocess.run(
-        [sys.executable, os.path.join(ROOT, 'imagenet_main.py')], stderr=subprocess.PIPE,
-        env=dict(os.environ, PYTHONPATH=str(tmp_path)))
-    assert (found.returncode, found.stderr) == (130, b'stopped by signal 2\n')
-
-
-@pytest.mark.parametrize('script', ['imagenet_main.py', 'logs/classify.py'] + [
-    f'data/{name}/prepare.py'
-    for name in ('celeb10000', 'cifar100', 'folder', 'glyphs100', 'imagenet')])
-def test_a_python_without_the_packages_is_one_line(script):
-    found = subprocess.run([sys.executable, '-S', os.path.join(ROOT, script)],  # -S: no packages
-                           stderr=subprocess.PIPE, universal_newlines=True)
-    assert found.returncode == 1 and found.stderr.count('\n') == 1
-    for name in ('error: ', 'numpy', sys.executable, 'make setup', '.venv/bin/python'):
-        assert name in found.stderr

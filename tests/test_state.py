@@ -1,6 +1,7 @@
 """Files in model_dir: written completely or not at all, and checked when they are read."""
 import json
 import os
+import shutil
 
 import pytest
 from made_checkpoints import damage
@@ -41,33 +42,26 @@ def write_steps(folder, count):
         state.save_step(str(folder), step, {'top5': .5 + step, 'loss': .1}, [['a.png', 'b.png']])
 
 
-def test_a_missing_number_is_none_in_memory_and_empty_in_the_record(tmp_path):
-    saved = state.save_step(str(tmp_path), 0, {'top1': .5, 'val_top1': None}, [])
-    stored = json.loads((tmp_path / '0_step.json').read_text())
-    assert stored['results'] == {'top1': .5, 'val_top1': ''}
-    assert state.finished_steps(str(tmp_path)) == [saved]
-    assert saved['results'] == {'top1': .5, 'val_top1': None}
-
-
 def test_finished_steps_come_back_as_they_were_saved(tmp_path):
+    """A missing number is None in memory and empty in the record."""
     write_steps(tmp_path, 2)
-    results = {'step': 3, 'classes': 6, 'val_top5': None, 'top5': 1 / 3,
-               'group': [float('nan'), 1e-9]}
+    results = {'step': 3, 'classes': 6, 'val_top5': None, 'top5': 1 / 3, 'group': [.5, 1e-9]}
     saved = state.save_step(str(tmp_path), 2, results, [['caf\udce9.png'], []])
+    assert json.loads((tmp_path / '2_step.json').read_text())['results']['val_top5'] == ''
     records = state.finished_steps(str(tmp_path))
-    assert [record['step'] for record in records] == [0, 1, 2]
+    assert [record['step'] for record in records] == [0, 1, 2] and records[2] == saved
     assert list(records[2]['results']) == list(results)  # the order of the columns
-    assert records[2]['exemplars'] == saved['exemplars']
-    assert records[2]['results']['top5'] == 1 / 3
 
 
-@pytest.mark.parametrize('how', ['cut', 'empty', 'flipped'])
+@pytest.mark.parametrize('how', ['cut', 'empty', 'flipped', 'of another step'])
 def test_a_damaged_newest_record_counts_as_not_finished(tmp_path, said, how):
     write_steps(tmp_path, 3)
     path = str(tmp_path / '2_step.json')
-    damage(path, how)
-    records = state.finished_steps(str(tmp_path))
-    assert len(records) == 2
+    if how == 'of another step':
+        shutil.copy(str(tmp_path / '1_step.json'), path)
+    else:
+        damage(path, how)
+    assert len(state.finished_steps(str(tmp_path))) == 2
     assert len(said) == 1 and path in said[0]
 
 
@@ -81,23 +75,5 @@ def test_a_record_lost_before_a_later_one_is_an_error(tmp_path, how):
         state.finished_steps(str(tmp_path))
 
 
-def test_the_record_of_another_step_is_ignored(tmp_path, said):
-    write_steps(tmp_path, 2)
-    os.replace(str(tmp_path / '0_step.json'), str(tmp_path / '1_step.json'))
-    write_steps(tmp_path, 1)
-    records = state.finished_steps(str(tmp_path))
-    assert len(records) == 1
-    assert len(said) == 1 and '1_step.json' in said[0]
-
-
-@pytest.mark.parametrize('arguments, expected', [
-    (['--model_dir=gs://bucket/run'], '--model_dir=gs://bucket/run'),
-    (['--seed=1', '--data_dir', 's3://bucket/a'], '--data_dir s3://bucket/a'),
-    (['--log_file=file:///tmp/log'], '--log_file=file:///tmp/log'),
-    (['--export_dir=dbfs:/run'], '--export_dir=dbfs:/run'),
-    (['--a=b', 'hdfs://host/a'], 'hdfs://host/a')])
-def test_a_remote_path_is_refused_with_its_flag(arguments, expected):
-    with pytest.raises(UserError) as error:
-        files.check_arguments(arguments)
-    assert str(error.value).startswith(expected + ': ')
+def test_paths_with_colons_are_not_taken_for_remote_ones():
     files.check_arguments(['--model_dir=a', '/b:/c', './gs:/d', 'C:/e', '--seed', '3', 'a:b'])

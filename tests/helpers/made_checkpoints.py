@@ -1,24 +1,46 @@
-"""Makes and reads checkpoints, and damages files."""
+"""Makes and reads checkpoints, sets variables, and damages files."""
 import os
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 
-def save_checkpoint(folder, update, value=1., keep=2):
-    """Save a checkpoint of `update` with one kernel, filled with `value`; return its prefix."""
+def save_variables(folder, variables, update=None, keep=2):
+    """Save a checkpoint of {name: value}; return its prefix."""
+    os.makedirs(str(folder), exist_ok=True)
     with tf.Graph().as_default(), tf.Session() as session:
-        tf.get_variable('resnet/kernel', initializer=np.full([50, 3], value, np.float32))
-        tf.get_variable('global_step', initializer=np.int64(update))
+        for name, value in variables.items():
+            tf.get_variable(name, initializer=value)
         session.run(tf.global_variables_initializer())
         return tf.train.Saver(max_to_keep=keep).save(
             session, os.path.join(str(folder), 'model.ckpt'), update)
+
+
+def save_checkpoint(folder, update, value=1., keep=2):
+    """Save a checkpoint of `update` with one kernel, filled with `value`; return its prefix."""
+    return save_variables(folder, {'resnet/kernel': np.full([50, 3], value, np.float32),
+                                   'global_step': np.int64(update)}, update, keep)
+
+
+def initialize(session, values):
+    """Initialize the variables of the default graph, those in {name: value} with these values."""
+    session.run(tf.global_variables_initializer(), {
+        variable.initializer.inputs[1]: values[variable.op.name]
+        for variable in tf.global_variables() if variable.op.name in values})
 
 
 def read_checkpoint(path):
     """Return {variable name: value} of a checkpoint, or of the newest one in a folder."""
     reader = tf.train.load_checkpoint(str(path))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_variables(path, expected_path, rtol=0., atol=0.):
+    """Assert that two checkpoints have the same variables, with values within the tolerances."""
+    found, expected = read_checkpoint(path), read_checkpoint(expected_path)
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol, atol, err_msg=name)
 
 
 def damage(path, how, place=None):

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import os
+import pathlib
 import subprocess
 import sys
 import tarfile
@@ -76,11 +77,9 @@ def zipped(members):
 
 def write(path, data):
     """Write bytes to `path`, a str or path object, and make its folder; return it as a str."""
-    path = str(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, 'wb') as file:
-        file.write(data)
-    return path
+    os.makedirs(os.path.dirname(str(path)), exist_ok=True)
+    pathlib.Path(str(path)).write_bytes(data)
+    return str(path)
 
 
 def write_all(folder, files):
@@ -95,22 +94,16 @@ def tree(folder):
 
     Links are followed. The hidden lock and journal are left out.
     """
-    files = {}
-    for where, _, names in os.walk(str(folder), followlinks=True):
-        for name in names:
-            path = os.path.join(where, name)
-            relative = os.path.relpath(path, str(folder))
-            if os.path.basename(relative) not in ('.lock', '.prepared.json'):
-                with open(path, 'rb') as file:
-                    status = os.stat(path)
-                    files[relative] = (file.read(), status.st_ino, status.st_mtime_ns)
-    return files
+    paths = [pathlib.Path(where, name)
+             for where, _, names in os.walk(str(folder), followlinks=True) for name in names
+             if name not in ('.lock', '.prepared.json')]
+    return {os.path.relpath(str(path), str(folder)): (
+        path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
 def lines(path):
     """Return the lines of a file, without the part after the last line break."""
-    with open(str(path)) as file:
-        return file.read().split('\n')[:-1]
+    return pathlib.Path(str(path)).read_text().split('\n')[:-1]
 
 
 @contextlib.contextmanager

@@ -392,22 +392,14 @@ def standardize(image):
 
 def herd_exactly(features, count):
     """Herd integer features by brute force in exact arithmetic; the first one wins a tie."""
-    rows = [[int(value) for value in row] for row in features]
-    n, total = len(rows), [sum(column) for column in zip(*rows)]
-    chosen, running = [], [0] * len(total)
+    rows = [np.array(row, object) for row in np.asarray(features).tolist()]  # Python's integers
+    n, total, chosen = len(rows), sum(rows), []
     while len(chosen) < min(count, n):
-        k = len(chosen)
-        best = None
-        for i in range(n):
-            if i in chosen:
-                continue
-            # n * (k+1) times (mu - (x + sum of chosen) / (k+1))
-            distance = sum(((k + 1) * total[d] - n * (rows[i][d] + running[d])) ** 2
-                           for d in range(len(total)))
-            if best is None or distance < best[0]:
-                best = (distance, i)
-        chosen.append(best[1])
-        running = [a + b for a, b in zip(running, rows[best[1]])]
+        k, running = len(chosen), sum((rows[i] for i in chosen), 0 * total)
+        # n * (k+1) times (mu - (x + sum of chosen) / (k+1))
+        distances = {i: (((k + 1) * total - n * (rows[i] + running)) ** 2).sum()
+                     for i in range(n) if i not in chosen}
+        chosen.append(min(distances, key=distances.get))
     return chosen
 
 

@@ -6,11 +6,15 @@ shallow, and TensorFlow does not optimize its graphs.
 
 import atexit
 import collections
+import contextlib
 import csv
+import functools
 import importlib
 import itertools
 import json
 import os
+import pathlib
+import shutil
 import signal
 import socket
 import struct
@@ -60,30 +64,23 @@ def png(array):
 
 def make_folder(folder, num_classes=4, train=10, test=4, side=12):
     """Write a folder data set with noisy copies of one random image per class; return its path."""
-    folder, stream = str(folder), np.random.RandomState(0)
+    folder, stream = pathlib.Path(str(folder)), np.random.RandomState(0)
     prototypes = stream.randint(0, 256, (num_classes, side, side, 3))
     for name, count in (('train', train), ('val', test)):
-        os.makedirs(os.path.join(folder, name))
-        with open(os.path.join(folder, name + '.txt'), 'w') as file:
-            for label, prototype in enumerate(prototypes):
-                for i in range(count):
-                    noisy = np.clip(prototype + stream.randint(-60, 61, prototype.shape), 0, 255)
-                    path = f'{name}/{label}_{i}.png'
-                    with open(os.path.join(folder, path), 'wb') as image:
-                        image.write(png(noisy.astype(np.uint8)))
-                    file.write(f'{path} {label}\n')
-    return folder
+        (folder / name).mkdir(parents=True)
+        lines = []
+        for label, i in itertools.product(range(num_classes), range(count)):
+            noisy = np.clip(prototypes[label] + stream.randint(-60, 61, (side, side, 3)), 0, 255)
+            lines.append(f'{name}/{label}_{i}.png {label}\n')
+            (folder / name / f'{label}_{i}.png').write_bytes(png(noisy.astype(np.uint8)))
+        (folder / (name + '.txt')).write_text(''.join(lines))
+    return str(folder)
 
 
 def final_state(model_dir):
     """Return the files at the top of model_dir, without checkpoints: {file name: bytes}."""
-    contents = {}
-    for name in sorted(os.listdir(str(model_dir))):
-        path = os.path.join(str(model_dir), name)
-        if os.path.isfile(path):
-            with open(path, 'rb') as file:
-                contents[name] = file.read()
-    return contents
+    return {path.name: path.read_bytes() for path in sorted(pathlib.Path(str(model_dir)).iterdir())
+            if path.is_file()}
 
 
 class Process:
@@ -114,18 +111,14 @@ class Process:
 
     def said(self):
         """Return what the run has written to stderr so far, bytes."""
-        with open(os.path.join(self._output, 'err'), 'rb') as file:
-            return file.read()
+        return pathlib.Path(self._output, 'err').read_bytes()
 
     def wait(self):
         """Wait for the end of the process; return the Result."""
         status = self._ask({'wait': self.pid})
-        texts = []
-        for name in ('out', 'err'):
-            with open(os.path.join(self._output, name), errors='replace') as file:
-                texts.append(file.read())
-            os.remove(file.name)
-        os.rmdir(self._output)
+        texts = [pathlib.Path(self._output, name).read_text(errors='replace')
+                 for name in ('out', 'err')]
+        shutil.rmtree(self._output)
         return Result(status, *texts)
 
 
@@ -168,21 +161,17 @@ def table(text):
 
 def free_ports(count):
     """Return `count` free ports of the loopback interface."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(('127.0.0.1', 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(('127.0.0.1', 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _install(where, count, code):
     module, names = where.split(':')
-    holder = importlib.import_module(module)
     *path, name = names.split('.')
-    for part in path:
-        holder = getattr(holder, part)
+    holder = functools.reduce(getattr, path, importlib.import_module(module))
     function, calls = getattr(holder, name), []
 
     def faulty(*args, **kwargs):
@@ -209,34 +198,25 @@ def shallow_network(network):
         images, settings._replace(network='cifar', resnet_size=2), *args, **kwargs)
 
 
-def _make_cheap(shallow):
-    import resnet_model
-    from runtime import machine
-
-    machine.session_config = without_optimizer(machine.session_config)
-    if shallow:
-        resnet_model.network = shallow_network(resnet_model.network)
-
-
 def _child(request):
     for number, name in enumerate(('out', 'err'), 1):
         os.dup2(os.open(os.path.join(request['output'], name), os.O_WRONLY | os.O_CREAT), number)
     if request['tf_config'] is not None:
         os.environ['TF_CONFIG'] = json.dumps(request['tf_config'])
     import imagenet_main
-    from runtime import cluster, signals
+    import resnet_model
+    from runtime import cluster, machine, signals
     status = 1
     try:
-        _make_cheap(request['shallow'])
+        machine.session_config = without_optimizer(machine.session_config)
+        if request['shallow']:
+            resnet_model.network = shallow_network(resnet_model.network)
         for fault in request['faults']:
             _install(*fault)
         sys.argv = ['imagenet_main.py'] + request['flags']
         signals.run(imagenet_main.main, cluster.ENVIRONMENT in os.environ)
     except SystemExit as leaving:
         status = leaving.code or 0
-        if isinstance(status, str):
-            print(status, file=sys.stderr)
-            status = 1
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
