@@ -115,14 +115,15 @@ def _loss(logits, labels, constants, beta, gamma):
     return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
 
 
-def fit(classifier, validation, schedule, settings, directory, machine, progress):
+def fit(classifier, validation, schedule, settings, step, directory, machine, progress):
     """Train beta and gamma on the validation split, with the network frozen (section 4).
 
     Args:
-        classifier: the step's Frozen, whose passes compute resnet_model.predictions.
+        classifier: the step's Frozen.
         validation: the step's validation Samples.
         schedule: the stage's Schedule.
         settings: an experiment's Settings.
+        step: t, counted from 0.
         directory: folder for the checkpoint with the two variables.
         machine: the Machine.
         progress: the Progress to report each update to.
@@ -138,8 +139,9 @@ def fit(classifier, validation, schedule, settings, directory, machine, progress
             validation.files, validation.class_indices, settings, num_full, num_short,
             short_start, machine.num_parallel_calls)
 
-    stored = classifier.forward(dataset, num_full * schedule.batch_size + num_short,
-                                outputs='bias', batch_norm=batch_norm)
+    stored = classifier.forward(
+        dataset, num_full * schedule.batch_size + num_short, batch_norm,
+        lambda _, logits, labels: compact_logits(logits, labels, settings.new(step)))
     beta, gamma = fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
                              progress.updated)
     progress.warn(warnings(stored, beta, gamma))

@@ -176,8 +176,8 @@ def fit_bias(run, step, classifier, samples, schedule):
     files = samples.files
     with checks.around_stage(run, lambda: checks.files_in_flight(
             files, classifier.position, schedule.batch_size, run.machine.num_parallel_calls)):
-        return bic_layer.fit(classifier, samples, schedule, run.settings, directory, run.machine,
-                             stage)
+        return bic_layer.fit(classifier, samples, schedule, run.settings, step, directory,
+                             run.machine, stage)
 
 
 # -- the loop over steps -----------------------------------------------------------------------

@@ -291,34 +291,28 @@ def progress_terms(settings, step):
             ('monitors/accuracy', ', batch accuracy'))
 
 
-def predictions(batch, settings, step, data_format, batch_norm, outputs, bias=None):
-    """Compute what the bias correction or an evaluation needs of each image, without training.
+def frozen_outputs(images, batch_norm, settings, step, data_format):
+    """Build the network of `step` as it is evaluated, without training.
 
     Args:
-        batch: {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
+        images: float32 [batch, size, size, 3].
+        batch_norm: 'moving' or 'batch' statistics.
         settings: an experiment's Settings.
         step: t, counted from 0.
         data_format: 'channels_first' or 'channels_last'.
-        batch_norm: 'moving' or 'batch' statistics.
-        outputs: 'evaluation' or 'bias'.
-        bias: for 'evaluation', (beta, gamma) of step t, or None for no correction.
 
     Returns:
-        A dict of tensors [batch, ...]: those of bic_layer.compact_logits ('bias'), or 'features'
-        and those of `image_metrics` ('evaluation').
+        (features, logits): as of `network`, but logits of the seen classes only.
     """
-    features, logits = network(batch['image'], settings, batch_norm == 'batch', NETWORK,
-                               data_format, tf.AUTO_REUSE)
-    logits = logits[:, :settings.seen(step)]
-    if outputs == 'bias':
-        return bic_layer.compact_logits(logits, batch['class'], settings.new(step))
-    return dict(image_metrics(logits, batch['class'], bias, settings.new(step)), features=features)
+    features, logits = network(images, settings, batch_norm == 'batch', NETWORK, data_format,
+                               tf.AUTO_REUSE)
+    return features, logits[:, :settings.seen(step)]
 
 
 def frozen_classifier(checkpoint, machine, settings, step):
-    """Return the Frozen classifier of `step`; its passes compute `predictions`."""
+    """Return the Frozen classifier of `step`, which computes `frozen_outputs`."""
     return Frozen(checkpoint, machine.session_config, functools.partial(
-        predictions, settings=settings, step=step, data_format=machine.data_format))
+        frozen_outputs, settings=settings, step=step, data_format=machine.data_format))
 
 
 def image_metrics(logits, labels, bias, num_new):

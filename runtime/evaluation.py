@@ -38,11 +38,14 @@ def evaluate_step(run, step, classifier, bias, samples, with_features):
     def dataset():
         return pipeline.evaluation_dataset(files, classes, run.settings, num_parallel_calls)
 
+    def compute(features, logits, labels):
+        num_new = run.settings.new(step)
+        return dict(resnet_model.image_metrics(logits, labels, bias, num_new), features=features)
+
     with checks.around_stage(run, lambda: checks.files_in_flight(
             files, classifier.position, pipeline.evaluation_batch_size(run.settings),
             num_parallel_calls)):
-        outputs = classifier.forward(dataset, len(files), outputs='evaluation',
-                                     batch_norm='moving', bias=bias)
+        outputs = classifier.forward(dataset, len(files), 'moving', compute)
     checks.no_nan(outputs['cross_entropy'], files, classifier.checkpoint)
     outputs['class'] = classes
     on_validation, on_test, *on_training = _split_outputs(outputs, parts)

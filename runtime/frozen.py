@@ -12,14 +12,15 @@ class Frozen:
     Args:
         checkpoint: prefix of the checkpoint with its variables.
         session_config: tf.ConfigProto or None.
-        predictions: function from a batch's tensors and the keyword arguments of `forward` to a
-            dict of tensors [batch, ...]. All calls must use the same variables.
+        network: function from float32 images [batch, size, size, 3] and the statistics of batch
+            norm ('batch' or 'moving') to (features, logits), float32 [batch, ...]. All calls must
+            use the same variables.
     """
 
-    def __init__(self, checkpoint, session_config, predictions):
+    def __init__(self, checkpoint, session_config, network):
         self.checkpoint = checkpoint
         self.position = None  # images done in the current pass; None between passes
-        self._predictions = predictions
+        self._network = network
         self._graph, self._restored = tf.Graph(), False
         self._session = tf.Session(graph=self._graph, config=session_config)
 
@@ -29,23 +30,25 @@ class Frozen:
     def __exit__(self, *_):
         self._session.close()
 
-    def forward(self, dataset, num_images, **params):
-        """Run one pass over a data set and return the predictions as arrays.
+    def forward(self, dataset, num_images, batch_norm, compute):
+        """Run one pass over a data set.
 
         Args:
-            dataset: function that makes the tf.data.Dataset, in batches.
+            dataset: function that makes a tf.data.Dataset of {'image', 'class'}, in batches.
             num_images: number of images in it.
-            params: further keyword arguments of `predictions`.
+            batch_norm: 'batch' or 'moving' statistics.
+            compute: function from the tensors (features, logits, classes) of a batch to a dict of
+                tensors [batch, ...].
 
         Returns:
-            A dict of arrays [num_images, ...].
+            A dict of arrays [num_images, ...]: what `compute` makes of all images.
 
         Raises:
             Stopped: between two batches, if a stop was requested.
             UserError: the checkpoint belongs to another network.
         """
         with self._graph.as_default():
-            fetches = self._start(dataset, params)
+            fetches = self._start(dataset, batch_norm, compute)
         arrays, done = {}, 0
         watch = progress.Watch('images seen', num_images, seconds=progress.LINE_SECONDS)
         while done < num_images:
@@ -61,12 +64,13 @@ class Frozen:
         self.position = None
         return arrays
 
-    def _start(self, dataset, params):
+    def _start(self, dataset, batch_norm, compute):
         """Add a pass to the graph; return the tensors of its next batch."""
         with tf.device('/cpu:0'):
             iterator = tf.data.make_initializable_iterator(dataset())
             batch = iterator.get_next()
-        fetches = self._predictions(batch, **params)
+        features, logits = self._network(batch['image'], batch_norm)
+        fetches = compute(features, logits, batch['class'])
         if not self._restored:
             checkpoints.check_shapes(self.checkpoint, {
                 variable.op.name: variable.shape.as_list() for variable in tf.global_variables()},

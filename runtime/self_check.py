@@ -131,16 +131,18 @@ def update_numbers(settings, step, here):
     return numbers
 
 
-def forward(classifier, **params):
-    """Pass all images through the small network without training."""
+def forward(classifier, batch_norm, compute):
+    """Pass all images through the small network without training; arguments as in Frozen."""
     images, classes = draw_images(SMALL)
     return classifier.forward(lambda: tf.data.Dataset.from_tensor_slices(
-        {'image': images, 'class': classes}).batch(SMALL.batch_size), NUM_IMAGES, **params)
+        {'image': images, 'class': classes}).batch(SMALL.batch_size), NUM_IMAGES, batch_norm,
+        compute)
 
 
 def bias_numbers(classifier, here):
     """Return {name: list of numbers} of the bias-correction stage on the small network."""
-    stored = forward(classifier, outputs='bias', batch_norm='batch')
+    stored = forward(classifier, 'batch', lambda _, logits, labels: bic_layer.compact_logits(
+        logits, labels, SMALL.new(STEP)))
     schedule = settings_lib.schedule(SMALL._replace(
         train_epochs=BIAS_UPDATES * SMALL.batch_size // NUM_IMAGES // bic_layer.EPOCHS_FACTOR,
         lr_boundaries=()), NUM_IMAGES, bic_layer.EPOCHS_FACTOR)
@@ -152,7 +154,8 @@ def bias_numbers(classifier, here):
 
 def evaluation_numbers(classifier):
     """Return {name: list of numbers} of the evaluation of the small network."""
-    outputs = forward(classifier, outputs='evaluation', batch_norm='moving', bias=BIAS)
+    outputs = forward(classifier, 'moving', lambda features, logits, labels: dict(
+        resnet_model.image_metrics(logits, labels, BIAS, SMALL.new(STEP)), features=features))
     return {'features': signature('features', outputs['features']),
             'cross-entropy of each image': outputs['cross_entropy'].tolist()}
 

@@ -197,9 +197,9 @@ def test_bias_correction_stage(session, network_outputs, with_outputs, tmp_path,
         start = update * batch_size
         rows = np.arange(start, min(start + batch_size, num_images * schedule.epochs)) % num_images
         with_outputs(batch=network_outputs(pixels[rows], True))
-        batch = {'image': None, 'class': tf.constant(classes[rows], tf.int32)}
-        return session.run(resnet_model.predictions(batch, settings, step, 'channels_last',
-                                                    'batch', 'bias'))
+        _, seen_logits = resnet_model.frozen_outputs(None, 'batch', settings, step, 'channels_last')
+        return session.run(bic_layer.compact_logits(
+            seen_logits, tf.constant(classes[rows], tf.int32), settings.new(step)))
 
     num_distinct, _, _ = bic_layer.stored_batches(schedule, 'batch')
     updates = list(range(min(num_distinct, num_updates)))
@@ -235,10 +235,9 @@ def test_evaluation(session, evaluated, with_outputs, step):
     expected = REFERENCE['evaluation'][str(step)]
     classes = np.array(expected['labels'])
     with_outputs(moving=[output[:len(classes)] for output in evaluated])
-    batch = {'image': None, 'class': tf.constant(classes, tf.int32)}
-    outputs = session.run(resnet_model.predictions(
-        batch, SETTINGS, step, 'channels_last', 'moving', 'evaluation',
-        BIAS[step] if step else None))
+    _, logits = resnet_model.frozen_outputs(None, 'moving', SETTINGS, step, 'channels_last')
+    outputs = session.run(resnet_model.image_metrics(
+        logits, tf.constant(classes, tf.int32), BIAS[step] if step else None, SETTINGS.new(step)))
     assert outputs['top5'].mean() == pytest.approx(expected['accuracy'], abs=1e-6)
     if 'accuracy_before' in expected:
         assert outputs['top5_before'].mean() == pytest.approx(expected['accuracy_before'], abs=1e-6)

@@ -70,14 +70,15 @@ def plain(images, classes, settings, step, checkpoint):
 
 @contextlib.contextmanager
 def network_pass(dataset, settings, step, checkpoint):
-    """Run resnet_model.predictions on the batches of `dataset` (a function), as imagenet_main.py.
+    """Compute what bic_layer.fit stores of the batches of `dataset`, a function.
 
     Yields a function that returns the stored logits of the next batch.
     """
     with tf.Graph().as_default(), measure.one_core() as session:
-        features = tf.data.make_one_shot_iterator(dataset()).get_next()
-        outputs = resnet_model.predictions(features, settings, step, 'channels_last', 'batch',
-                                           'bias')
+        batch = tf.data.make_one_shot_iterator(dataset()).get_next()
+        _, logits = resnet_model.frozen_outputs(batch['image'], 'batch', settings, step,
+                                                'channels_last')
+        outputs = bic_layer.compact_logits(logits, batch['class'], settings.new(step))
         session.run(tf.global_variables_initializer())
         if checkpoint is not None:
             tf.train.Saver().restore(session, checkpoint)
