@@ -172,7 +172,7 @@ def test_first_update_of_the_classifier(session, weights, tmp_path, step):
     # cancel: with other convolution kernels, rounding moves these few changes by up to 4e-3, and
     # the median change by 3e-5.
     ratio = norms / np.array(list(expected['after_first_update'].values()))
-    agree(f'step {step}, variables', ratio[:, 0], np.ones(len(ratio)), 1e-3)
+    agree(f'step {step}, variables', ratio[:, 0], np.ones(len(ratio)), 3e-3)
     agree(f'step {step}, changes', ratio[:, 1], np.ones(len(ratio)), 1e-2)
     agree(f'step {step}, median change', np.median(np.abs(ratio[:, 1] - 1)) + 1, 1., 1e-4)
 

@@ -8,7 +8,7 @@ set -eu
 
 if [ "$command" != report ] && [ -e "$folder/bic/experiment.json" ] && [ ! -e "$runs/bic" ]; then
     mkdir -p "$runs"
-    cp -r "$folder/bic" "$folder/bic.log" "$runs"
+    cp -r "$folder"/bic* "$runs"  # with bic.log
 fi
 experiment bic --dataset=cifar100 --num_increments=5 --keep_checkpoints --intra_op_threads=0 \
     --inter_op_threads=0
