@@ -20,6 +20,7 @@ from logs import log_reader, published
 from runtime import checkpoints, machine, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
+from tests.tools import publish_run
 
 C, G, P, R = 6, 3, 4, '0.25'
 # A large first group, a small last one, and a given order. 2 images per class are held out, and
@@ -419,6 +420,18 @@ def test_eval_only_evaluates_the_steps_that_have_checkpoints(tiny, tmp_path, cap
     damage(path, 'cut')
     with pytest.raises(UserError, match='experiment.json is corrupt'):
         evaluated(tiny, model_dir, capsys)
+
+
+def test_what_is_published_of_a_run_is_evaluated_or_resumed(tiny, tmp_path, capsys):
+    publish_run.publish(tiny.model_dir, str(tmp_path / 'finished'))
+    *_, last_row = printed(capsys, *tiny.arguments(str(tmp_path / 'finished'), tmp_path / 'log'))
+    assert last_row == evaluated(tiny, tiny.model_dir, capsys)[-1]
+    shutil.copytree(tiny.model_dir, str(tmp_path / 'stopped'),
+                    ignore=shutil.ignore_patterns('2_*', 'results.csv'))
+    publish_run.publish(str(tmp_path / 'stopped'), str(tmp_path / 'resumed'))
+    assert not glob.glob(str(tmp_path / 'resumed' / '0_classifier'))
+    run_driver(*tiny.arguments(str(tmp_path / 'resumed'), tmp_path / 'log'))
+    assert tiny_runs.rows(str(tmp_path / 'resumed')) == tiny.results()
 
 
 # -- warnings of a run ------------------------------------------------------------------------
