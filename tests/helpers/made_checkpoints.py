@@ -5,15 +5,15 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 
-def save_variables(folder, variables, update=None, keep=2):
-    """Save a checkpoint of {name: value}; return its prefix."""
+def save_variables(folder, variables, update=None, keep=2, **options):
+    """Save a checkpoint of {name: value}, with `options` of Saver.save; return its prefix."""
     os.makedirs(str(folder), exist_ok=True)
     with tf.Graph().as_default(), tf.Session() as session:
         for name, value in variables.items():
             tf.get_variable(name, initializer=value)
         session.run(tf.global_variables_initializer())
         return tf.train.Saver(max_to_keep=keep).save(
-            session, os.path.join(str(folder), 'model.ckpt'), update)
+            session, os.path.join(str(folder), 'model.ckpt'), update, **options)
 
 
 def save_checkpoint(folder, update, value=1., keep=2):

@@ -7,31 +7,21 @@ teacher, and its β and γ. If the run is not finished, TARGET also gets what a 
 resume with the next step: the records of the steps, experiment.json and classes.txt.
 """
 
+import argparse
 import os
 import shutil
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path[:0] = [ROOT, os.path.join(ROOT, 'tests', 'helpers')]
 
 import runtime.environment  # noqa: E402, F401, I001 (before TensorFlow)
 import runtime.quiet_import  # noqa: E402, F401, I001
 
-import tensorflow.compat.v1 as tf  # noqa: E402
+from made_checkpoints import checkpoint_file, read_checkpoint, save_variables  # noqa: E402
 
 import resnet_model  # noqa: E402
 from runtime import checkpoints, experiment, settings, state  # noqa: E402
-
-
-def copy_network(source, target):
-    """Copy the network's variables alone; `source` and `target` are prefixes of checkpoints."""
-    reader = tf.train.load_checkpoint(source)
-    names = [name for name in reader.get_variable_to_shape_map()
-             if name.startswith(resnet_model.NETWORK + '/') and not name.endswith('/Momentum')]
-    with tf.Graph().as_default(), tf.Session() as session:
-        for name in names:
-            tf.get_variable(name, initializer=reader.get_tensor(name))
-        session.run(tf.global_variables_initializer())
-        tf.train.Saver().save(session, target, write_meta_graph=False, write_state=False)
 
 
 def publish(model_dir, target):
@@ -41,15 +31,16 @@ def publish(model_dir, target):
         sys.exit(f'error: {model_dir}: no step is finished')
     state.delete(target)
     last = num_finished - 1
-    folder = checkpoints.classifier_dir(target, last)
-    os.makedirs(folder)
-    source = checkpoints.find_latest(checkpoints.classifier_dir(model_dir, last))
-    copy_network(source, os.path.join(folder, os.path.basename(source)))
+    classifier = checkpoints.find_latest(checkpoints.classifier_dir(model_dir, last))
+    network = {name: value for name, value in read_checkpoint(classifier).items()
+               if name.startswith(resnet_model.NETWORK + '/') and not name.endswith('/Momentum')}
+    save_variables(checkpoints.classifier_dir(target, last), network,
+                   checkpoints.num_updates(classifier), write_meta_graph=False, write_state=False)
     bias = checkpoints.find_latest(checkpoints.bias_dir(model_dir, last))
     if bias:
         os.makedirs(checkpoints.bias_dir(target, last))
-        for suffix in ('.index', '.data-00000-of-00001'):
-            shutil.copy(bias + suffix, checkpoints.bias_dir(target, last))
+        for suffix in ('index', 'data'):
+            shutil.copy(checkpoint_file(bias, suffix), checkpoints.bias_dir(target, last))
     stored = experiment.read_experiment(model_dir)['settings']
     if num_finished < settings.Settings.from_dict(stored).num_steps:
         for name in ['experiment.json', 'classes.txt'] + [
@@ -58,4 +49,7 @@ def publish(model_dir, target):
 
 
 if __name__ == '__main__':
-    publish(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('model_dir', metavar='MODEL_DIR')
+    parser.add_argument('target', metavar='TARGET')
+    publish(**vars(parser.parse_args()))
