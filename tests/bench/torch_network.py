@@ -77,7 +77,8 @@ class Updates:
         # The optimizer adds the gradient of weight decay, which is the fastest way in PyTorch.
         self.optimizer = torch.optim.SGD(
             [{'params': decayed, 'weight_decay': weight_decay}, {'params': batch_norm_parameters}],
-            lr=settings.learning_rate * settings.batch_size / 256, momentum=0.9)
+            lr=settings.learning_rate * settings.batch_size / settings.learning_rate_batch,
+            momentum=0.9)
 
     def __call__(self):
         logits = self.network(self.images)[:, :self.seen]
