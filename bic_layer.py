@@ -222,8 +222,10 @@ def warnings(stored, beta, gamma):
 def load(directory):
     """Return (beta, gamma) of the checkpoint in `directory`, or None if none can be read."""
     checkpoint = checkpoints.find_latest(directory, verify=False)
+    if checkpoint is None:
+        return None
     try:
         reader = tf.train.load_checkpoint(checkpoint)
         return tuple(float(np.ravel(reader.get_tensor(name))[0]) for name in (BETA, GAMMA))
-    except (TypeError, ValueError, IndexError, tf.errors.OpError):  # no file, or a truncated one
+    except (ValueError, IndexError, tf.errors.OpError):  # a truncated file
         return None

@@ -156,17 +156,6 @@ def weight_decay(settings, step):
     return factor * tf.add_n(decayed)
 
 
-def _start_from(checkpoint, teacher, names):
-    """Initialize both networks from step t-1's classifier; momentum starts from zero.
-
-    `names`: {name in the checkpoint: variable} if only some variables start from the checkpoint
-    (--pretrained), otherwise None.
-    """
-    tf.train.init_from_checkpoint(checkpoint, names or {NETWORK + '/': NETWORK + '/'})
-    if teacher:
-        tf.train.init_from_checkpoint(checkpoint, {NETWORK + '/': STORED_NETWORK + '/'})
-
-
 def variable_shapes(settings):
     """Return {name: shape, a list of int} of all variables, including moving statistics."""
     with tf.Graph().as_default():
@@ -232,7 +221,8 @@ def classifier_fn(features, labels, mode, params):
             'teacher_bias': (beta, gamma) of step t-1, or None;
             'start': the checkpoint of step t-1's classifier; at step 0 that of --pretrained, or
                 None; also None if the stage resumes from its own checkpoint;
-            'start_names' (optional): `names` of _start_from;
+            'start_names' (optional): {name in the checkpoint: variable} if only some variables
+                start from it (--pretrained);
             'num_replicas' (optional): the number of devices among which tf.distribute divides a
                 batch; `features` and `labels` are then the share of one replica.
 
@@ -248,8 +238,11 @@ def classifier_fn(features, labels, mode, params):
     with tf.variable_creator_scope(replicas.mirrored_statistics):
         logits, losses = classifier_loss(features, labels, settings, step, params['teacher_bias'],
                                          params['data_format'], mean)
-    if params['start'] is not None:
-        _start_from(params['start'], has_teacher(settings, step), params.get('start_names'))
+    if params['start'] is not None:  # both networks start from it; momentum starts from zero
+        tf.train.init_from_checkpoint(
+            params['start'], params.get('start_names') or {NETWORK + '/': NETWORK + '/'})
+        if has_teacher(settings, step):
+            tf.train.init_from_checkpoint(params['start'], {NETWORK + '/': STORED_NETWORK + '/'})
 
     global_step = tf.train.get_or_create_global_step()
     if schedule.boundaries:

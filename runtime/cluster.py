@@ -5,7 +5,6 @@ a worker needs from the steps before it reads from model_dir, which all machines
 """
 
 import collections
-import contextlib
 import json
 import os
 import time
@@ -18,25 +17,26 @@ ENVIRONMENT = 'TF_CONFIG'
 POLL_SECONDS = 0.2
 
 # machines: 'host:port' of every process, the chief first; index: this process's place in it.
-Task = collections.namedtuple('Task', ['machines', 'index', 'tf_config'])
+Task = collections.namedtuple('Task', ['machines', 'index'])
 
 
 def take_task():
-    """Return the Task that TF_CONFIG describes, or None; remove TF_CONFIG from the environment.
+    """Return the Task that TF_CONFIG describes, or None.
 
-    Estimators look for it there as well, but only the classifier stage runs on all machines
-    (`announced`).
+    The estimator of the classifier stage reads TF_CONFIG, too. If it describes a single machine, it
+    is removed from the environment.
 
     Raises:
         UserError: TF_CONFIG is not what the documentation of tf.distribute says.
     """
-    text = os.environ.pop(ENVIRONMENT, '')
+    text = os.environ.get(ENVIRONMENT, '')
     try:
         config = json.loads(text or '{}')
         jobs = config.get('cluster', {})
         chiefs = jobs.get('chief', [])
         machines = chiefs + jobs.get('worker', [])
         if not machines:
+            os.environ.pop(ENVIRONMENT, None)
             return None
         index = int(config['task']['index'])
         own = jobs[config['task']['type']][index]
@@ -50,18 +50,10 @@ def take_task():
                               'task': {'type': 'worker', 'index': 0}})
         raise UserError(f'{ENVIRONMENT}={text[:200]} is not valid. Write it like {example}, with '
                         'workers and at most one chief.') from None
-    return Task(machines, machines.index(own), text) if len(machines) > 1 else None
-
-
-@contextlib.contextmanager
-def announced(task):
-    """Put TF_CONFIG back for an estimator that trains on all machines; None: on this one only."""
-    if task is not None:
-        os.environ[ENVIRONMENT] = task.tf_config
-    try:
-        yield
-    finally:
-        os.environ.pop(ENVIRONMENT, None)
+    if len(machines) == 1:
+        del os.environ[ENVIRONMENT]
+        return None
+    return Task(machines, machines.index(own))
 
 
 def wait_for_experiment(model_dir, settings, digests, overwrite):

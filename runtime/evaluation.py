@@ -116,5 +116,5 @@ def _authors_bias(run, step):
         return None
     bias = bic_layer.load(checkpoints.bias_dir(run.model_dir, step))
     if bias is None:
-        run_log.warn([f'step {step + 1}: no {step}_bias to read: not corrected'])
+        run_log.warn([f'step {step + 1} is not corrected, because {step}_bias cannot be read.'])
     return bias

@@ -43,7 +43,7 @@ def _check_tensorflow():
     try:
         _import_quietly() if quiet else _import_tensorflow()
     except KeyboardInterrupt:  # the import takes seconds, and no handler is installed yet
-        print('stopped by signal 2', file=sys.stderr, flush=True)
+        print('Stopped by SIGINT.', file=sys.stderr, flush=True)
         os._exit(130)
     except Exception as error:  # an ImportError, AttributeError, TypeError, ...
         reason = ' '.join(str(error).split())[:300]

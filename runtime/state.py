@@ -130,12 +130,13 @@ def finished_steps(model_dir, num_steps=None):
         records.append(record)
         path = _record_path(model_dir, len(records))
     damaged = os.path.exists(path)
-    later = [name for name in os.listdir(model_dir) if re.match(r'\d+_step\.json$', name)
-             and int(name.split('_')[0]) > len(records)]
+    matches = [re.match(r'(\d+)_step\.json$', name) for name in os.listdir(model_dir)]
+    later = [int(match.group(1)) for match in matches
+             if match and int(match.group(1)) > len(records)]
     if later:
         raise UserError(f'{path} is {"corrupt" if damaged else "missing"} although a later step '
-                        f'is finished ({min(later)}). Restore it from a backup, or start over in a '
-                        'new --model_dir.')
+                        f'is finished ({min(later)}_step.json). Restore it from a backup, or start '
+                        'over in a new --model_dir.')
     if damaged:
         LOG.info('warning: %s is corrupt. Its step counts as not finished.', path)
     if len(records) == num_steps and FLAGS.store_last and not records[-1]['exemplars']:

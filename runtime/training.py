@@ -44,18 +44,17 @@ def run_updates(machine, model_fn, directory, input_fn, max_steps, seed, hooks, 
     if not HAS_ESTIMATOR:
         _train_in_session(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params)
         return
-    with cluster.announced(machine.task):
-        config = tf.estimator.RunConfig(
-            tf_random_seed=seed, session_config=machine.session_config, save_checkpoints_secs=None,
-            keep_checkpoint_max=MAX_CHECKPOINTS, log_step_count_steps=None, save_summary_steps=0,
-            train_distribute=machine.distribution())
-        estimator = tf.estimator.Estimator(model_fn, directory, config, params)
-        if machine.task is None:
-            estimator.train(input_fn, hooks, max_steps=max_steps)
-        else:  # the one function that trains on several machines; nothing evaluates in it
-            tf.estimator.train_and_evaluate(
-                estimator, tf.estimator.TrainSpec(input_fn, max_steps, hooks),
-                tf.estimator.EvalSpec(input_fn))
+    config = tf.estimator.RunConfig(
+        tf_random_seed=seed, session_config=machine.session_config, save_checkpoints_secs=None,
+        keep_checkpoint_max=MAX_CHECKPOINTS, log_step_count_steps=None, save_summary_steps=0,
+        train_distribute=machine.distribution())
+    estimator = tf.estimator.Estimator(model_fn, directory, config, params)
+    if machine.task is None:
+        estimator.train(input_fn, hooks, max_steps=max_steps)
+    else:  # the one function that trains on several machines; nothing evaluates in it
+        tf.estimator.train_and_evaluate(
+            estimator, tf.estimator.TrainSpec(input_fn, max_steps, hooks),
+            tf.estimator.EvalSpec(input_fn))
 
 
 def _train_in_session(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):

@@ -18,7 +18,7 @@ def latest(said, folder):
     prefix = checkpoints.recover_latest(str(folder))
     # The estimator relies on TensorFlow's `checkpoint` file.
     assert tf.train.latest_checkpoint(str(folder)) == prefix
-    assert all(line.endswith('set aside') for line in said)
+    assert all(line.endswith('.damaged.') for line in said)
     return prefix, [line.split(' ')[1] for line in said]
 
 

@@ -64,7 +64,7 @@ def test_an_old_python_or_missing_package_is_refused(change, named):
 
 def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
     (tmp_path / 'numpy.py').write_text('raise KeyboardInterrupt')
-    assert run(MAIN, PYTHONPATH=str(tmp_path)) == (130, '', 'stopped by signal 2\n')
+    assert run(MAIN, PYTHONPATH=str(tmp_path)) == (130, '', 'Stopped by SIGINT.\n')
 
 
 def test_importing_the_driver_prints_nothing():

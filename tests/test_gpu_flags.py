@@ -54,7 +54,7 @@ def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
 @WITHOUT_GPU
 def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
     monkeypatch.setattr(training, 'HAS_ESTIMATOR', True)
-    pair = cluster.Task(['a:1', 'b:1'], 1, '')
+    pair = cluster.Task(['a:1', 'b:1'], 1)
     assert machine.find_replicas(None, 7) == machine.ONE
     assert machine.find_replicas(pair, 8) == machine.Replicas(2, 1, 1)
     assert machine.Machine(None, 7).distribution() is None  # through no strategy at all

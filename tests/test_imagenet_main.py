@@ -330,7 +330,7 @@ def test_checkpoints_of_the_authors_code_are_evaluated(tiny, tmp_path, capsys):
     lines = printed(capsys, *arguments)
     assert 'beta    :  [1.] [1.] [0.30000001]' in lines
     assert [line for line in lines if line.startswith('warning')] == [
-        'warning: step 2: no 1_bias to read: not corrected']
+        'warning: step 2 is not corrected, because 1_bias cannot be read.']
     lines = printed(capsys, '--nobias_correction', *arguments)
     assert 'beta    :  [1.] [1.] [1.]' in lines and 'warning' not in '\n'.join(lines)
     with pytest.raises(UserError, match=r'0_classifier/model.ckpt-5700: .*: '
