@@ -49,31 +49,3 @@ def test_samples(split, groups):
     indices = np.concatenate([np.sort(np.concatenate(split.test[begin:end]))
                               for begin, end in zip(groups, groups[1:])])
     return Samples(indices, split.test_classes[indices], split.test_list)
-
-
-def step_samples(split, settings, step, exemplars, counts):
-    """Return (training, validation, test) Samples of `step`, counted from 0.
-
-    Args:
-        split: a lists.Split.
-        settings: an experiment's Settings.
-        exemplars: one int64 array of indices into the train list per old class, as stored.
-        counts: exemplar.step_counts of the step.
-    """
-    old, seen = settings.old(step), settings.seen(step)
-    return (training_samples(split, range(old, seen),
-                             [stored[:counts.training] for stored in exemplars]),
-            validation_samples(split, seen, counts.validation),
-            test_samples(split, settings.groups[:step + 2]))
-
-
-def planned_samples(split, settings, counts_by_step):
-    """Yield `step_samples` of each step, with the first images in place of chosen exemplars.
-
-    `counts_by_step`: exemplar.step_counts of each step.
-    """
-    stored = []
-    for step, counts in enumerate(counts_by_step):
-        yield step_samples(split, settings, step, stored, counts)
-        stored = [indices[:counts.stored] for indices in
-                  stored + split.train[settings.old(step):settings.seen(step)]]

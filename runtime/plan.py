@@ -42,13 +42,21 @@ class Run:
 
         `exemplars`: one int64 array of indices into the train list per old class, as stored.
         """
-        return samples.step_samples(self.split, self.settings, step, exemplars,
-                                    exemplar.step_counts(self.settings, step))
+        settings, counts = self.settings, exemplar.step_counts(self.settings, step)
+        old, seen = settings.old(step), settings.seen(step)
+        stored = [indices[:counts.training] for indices in exemplars]
+        return (samples.training_samples(self.split, range(old, seen), stored),
+                samples.validation_samples(self.split, seen, counts.validation),
+                samples.test_samples(self.split, settings.groups[:step + 2]))
 
     def planned_samples(self):
-        """Yield the Samples of every step, which hold as many images as those of `samples`."""
-        return samples.planned_samples(self.split, self.settings, [
-            exemplar.step_counts(self.settings, step) for step in range(self.settings.num_steps)])
+        """Yield `samples` of every step, with the first images in place of chosen exemplars."""
+        settings, exemplars = self.settings, []
+        for step in range(settings.num_steps):
+            yield self.samples(step, exemplars)
+            num_stored = exemplar.step_counts(settings, step).stored
+            new = self.split.train[settings.old(step):settings.seen(step)]
+            exemplars = [indices[:num_stored] for indices in exemplars + new]
 
     def schedules(self, step, step_samples):
         """Return the Schedules of both stages; the second is None without a correction."""

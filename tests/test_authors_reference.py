@@ -18,8 +18,8 @@ import exemplar
 import resnet_model
 from data import lists
 from data import samples as samples_lib
+from runtime import plan, training
 from runtime import settings as settings_lib
-from runtime import training
 
 with open(os.path.join(os.path.dirname(__file__), 'authors_reference.json')) as _file:
     REFERENCE = json.load(_file)
@@ -314,10 +314,10 @@ def test_class_order_and_split(splits, num_classes):
 
 def test_image_sets_of_ten_steps(splits):
     settings, split = splits(100)
+    run = plan.Run(settings, '', '', {}, None, None, split)
     exemplars = []
     for step, expected in enumerate(REFERENCE['steps']):
-        samples = samples_lib.step_samples(split, settings, step, exemplars,
-                                           exemplar.step_counts(settings, step))
+        samples = run.samples(step, exemplars)
         for name, found in zip(('train', 'val', 'test'), samples):
             lines = lines_of(found)
             lines = sorted(lines) if name == 'test' else lines
