@@ -1,10 +1,11 @@
 """The order of images in the input pipeline. The gray level identifies an image."""
+import miniatures
 import numpy as np
 import photographs
 import pytest
 import tensorflow.compat.v1 as tf
 
-from data import pipeline
+from data import pipeline, preprocessing
 from runtime import machine
 from runtime import settings as settings_lib
 
@@ -22,11 +23,8 @@ def files(tmp_path_factory):
     """Ten plain files; the i-th has gray level 20 * i."""
     folder = tmp_path_factory.mktemp('plain')
     contents = photographs.encode([np.full((9 + i, 12, 3), 20 * i, np.uint8) for i in range(10)])
-    paths = np.empty(10, object)
-    for i, content in enumerate(contents):
-        (folder / f'{i}.png').write_bytes(content)
-        paths[i] = str(folder / f'{i}.png').encode()
-    return paths
+    return np.array([miniatures.write(folder / f'{i}.png', content).encode()
+                     for i, content in enumerate(contents)], object)
 
 
 def run_through(session, dataset):
@@ -71,23 +69,24 @@ def test_batches_follow_from_seed_and_step_alone():
     assert batches_of(seed=[1993, 1]).crop_seed != batches_of(seed=[1993, 2]).crop_seed
 
 
-def test_training_batches_hold_the_images_named(session, files):
-    batches, classes = batches_of(), np.arange(10) % 3
-    parts = run_through(session, pipeline.training_dataset(files, classes, batches, SETTINGS, 0, 2))
-    assert len(parts) == batches.num_updates == 13
-    for update, (images, labels) in enumerate(parts):
-        named = batches.indices(update)
-        assert identities(images) == named.tolist()
-        assert labels.tolist() == classes[named].tolist() and labels.dtype == np.int32
-    assert len(parts[-1][1]) == 2  # 50 images in batches of 4
+def test_each_image_of_each_epoch_draws_its_crop_and_flip(session, files, monkeypatch):
+    """The draws are uniform and independent."""
+    monkeypatch.setattr(preprocessing, 'training_image', lambda contents, uniform, _: uniform)
+    parts = run_through(session, pipeline.training_dataset(
+        files, np.arange(10), batches_of(10, 100, 200), SETTINGS._replace(batch_size=100), 0, 2))
+    draws = np.concatenate([uniform for uniform, _ in parts])
+    assert draws.shape == (2000, 4) and 0 <= draws.min() and draws.max() < 1
+    for column in draws.T:
+        counts = np.bincount((10 * column).astype(int), minlength=10)
+        assert ((counts - 200) ** 2 / 200).sum() < 27.9  # chi-square, p = 0.001
+    assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 4 / np.sqrt(len(draws))
 
 
 @pytest.mark.parametrize('start', [3, 12, 13])
 def test_a_stage_resumes_at_any_update(session, tmp_path, start):
     """The very same pixels as without the interruption."""
-    path = tmp_path / 'photograph.png'
-    path.write_bytes(photographs.encode([photographs.photograph(30, 20, 0)])[0])
-    names = np.array([str(path).encode()] * 10, object)
+    content, = photographs.encode([photographs.photograph(30, 20, 0)])
+    names = np.array([miniatures.write(tmp_path / 'a.png', content).encode()] * 10, object)
 
     def run_from(update):
         return run_through(session, pipeline.training_dataset(
@@ -104,41 +103,36 @@ def test_a_stage_resumes_at_any_update(session, tmp_path, start):
 
 @pytest.mark.parametrize('total, local', [(2, 1), (4, 4), (4, 2)])
 @pytest.mark.parametrize('epochs', [2, 5])  # 5: a last batch of 2 images, less than 4 replicas
-def test_replicas_share_each_batch(session, files, total, local, epochs):
+def test_batches_hold_the_images_named_and_replicas_share_them(
+        session, files, total, local, epochs):
     """All replicas of all machines get the images of one replica, in the same order."""
+    batches, classes = batches_of(10, 8, epochs), np.arange(10) % 3
+
     def elements(replicas, start=0):
         return run_through(session, pipeline.training_dataset(
-            files, np.arange(10), batches_of(10, 8, epochs), SETTINGS._replace(batch_size=8), start,
-            1, replicas=replicas))
+            files, classes, batches, SETTINGS._replace(batch_size=8), start, 1, replicas=replicas))
 
     whole = elements(machine.ONE)
     machines = [elements(machine.Replicas(total, first, local))
                 for first in range(0, total, local)]
+    assert len(whole) == batches.num_updates == {2: 3, 5: 7}[epochs]
     assert all(len(parts) == len(whole) * local for parts in machines)
-    for update, (images, classes) in enumerate(whole):
+    for update, (images, labels) in enumerate(whole):
+        named = batches.indices(update)
+        assert identities(images) == named.tolist()
+        assert labels.tolist() == classes[named].tolist() and labels.dtype == np.int32
         shares = [share for parts in machines
                   for share in parts[update * local:(update + 1) * local]]
         sizes = [len(share[0]) for share in shares]
-        if len(classes) == 8:
+        if len(labels) == 8:
             assert sizes == [8 // total] * total
         assert max(sizes) - min(sizes) <= 1 and min(sizes) > 0
-        counted = [share[1] != pipeline.FILLER for share in shares]
-        assert np.concatenate([share[1][use] for share, use in zip(shares, counted)]).tolist() == (
-            classes.tolist())
-        assert np.array_equal(np.concatenate(
-            [share[0][use] for share, use in zip(shares, counted)]), images)
+        for part, expected in enumerate((images, labels)):
+            assert np.array_equal(expected, np.concatenate(
+                [share[part][share[1] != pipeline.FILLER] for share in shares]))
     later = elements(machine.Replicas(total, 0, local), start=len(whole) - 1)
     assert [share[1].tolist() for share in later] == [
         share[1].tolist() for share in machines[0][-local:]]
-
-
-def test_evaluation_batches_are_in_order(session, files, monkeypatch):
-    monkeypatch.setattr(pipeline, 'EVALUATION_BATCH', 4)
-    order = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3])
-    parts = run_through(session, pipeline.evaluation_dataset(files[order], order % 4, SETTINGS, 2))
-    assert [len(part['class']) for part in parts] == [4, 4, 2]
-    assert sum([identities(part['image']) for part in parts], []) == order.tolist()
-    assert np.concatenate([part['class'] for part in parts]).tolist() == (order % 4).tolist()
 
 
 @pytest.mark.parametrize('images, batch, full, short', [

@@ -1,11 +1,13 @@
-"""Preprocessing against a bilinear resize in NumPy, and the random draws of training."""
+"""Preprocessing against a bilinear resize in NumPy, and the effect of each random draw."""
+import itertools
+
 import numpy as np
 import oracles
 import photographs
 import pytest
 import tensorflow.compat.v1 as tf
 
-from data import pipeline, preprocessing
+from data import preprocessing
 from runtime import settings as settings_lib
 
 VGG = settings_lib.DATASETS['imagenet100']
@@ -73,7 +75,7 @@ DRAWS = [(256, 0, 0), (256, 1, 1), (512, 0, 1), (512, 1, 0), (300, 0.5, 0.3), (4
 
 
 @pytest.mark.parametrize('form', ['png', 'jpeg'])
-def test_training_image(session, form):
+def test_training_image_of_photographs(session, form):
     """The same pixels as from decoding, resizing, cropping and mirroring the whole image."""
     images = Images(session, VGG)
     for i, (side, vertical, horizontal) in enumerate(DRAWS):
@@ -89,99 +91,36 @@ def test_training_image(session, form):
             check_levels(found, crop[:, ::-1] if flip else crop)
 
 
-def uniformity(counts):
-    """Chi-square per degree of freedom: about 1 for draws that are uniform."""
-    expected = counts.sum() / len(counts)
-    return ((counts - expected) ** 2 / expected).sum() / (len(counts) - 1)
-
-
-def training_draws(session, folder, image, settings, number, rows=slice(None)):
-    """`rows` of `number` training images of one file through the pipeline, as many epochs."""
-    path = folder / 'image.png'
-    path.write_bytes(photographs.encode([image])[0])
-    schedule = settings_lib.schedule(settings._replace(
-        train_epochs=number, lr_boundaries=(), batch_size=1), 1)
-    dataset = pipeline.training_dataset(
-        np.array([str(path).encode()], object), np.array([0]),
-        pipeline.Batches(schedule, [1993, 0]), settings._replace(batch_size=100), 0, 2)
-    following = tf.data.make_one_shot_iterator(dataset).get_next()[0][:, rows]
-    return np.concatenate([session.run(following) for _ in range(number // 100)])
-
-
-def test_training_draws_of_photographs(session, tmp_path):
-    """Every side from 256 to 512, every part of the room, both flips, each independently.
-
-    Red is the source's x and green its y: bilinear interpolation keeps ramps, so that one pixel
-    tells the offset and two the side.
-    """
-    y, x = np.mgrid[:256, :256]
-    image = np.stack([x, y, 0 * x], axis=2).astype(np.uint8)
-    crops = training_draws(session, tmp_path, image, VGG, 2000, slice(0, 211, 210)) + oracles.MEANS
-    flips = crops[:, 0, 10, 0] > crops[:, 0, 210, 0]
-    crops[flips] = crops[flips][:, :, ::-1]
-    slope = (crops[:, 1, 0, 1] - crops[:, 0, 0, 1]) / 210
-    sides = np.round(256 / slope).astype(int)
-    assert np.abs(256 / slope - sides).max() < 0.1
-    offsets = [crops[:, 0, 0, 1] * sides / 256., crops[:, 0, 0, 0] * sides / 256.]
-    room = sides - 224
-    for offset in offsets:
-        assert np.abs(offset - np.round(offset)).max() < 0.05
-        assert offset.min() > -0.05 and (offset - room).max() < 0.05
-    offsets = [np.round(offset) for offset in offsets]
-
-    assert sides.min() == 256 and sides.max() == 512
-    assert len(set(sides)) > 0.99 * 257
-    assert uniformity(np.bincount(sides - 256, minlength=257)) < 1.3
-    for offset in offsets:
-        assert (offset == 0).any() and (offset == room).any()
-        assert uniformity(np.bincount((10 * offset / (room + 1)).astype(int), minlength=10)) < 2.2
-    assert abs(flips.mean() - 0.5) < 3 * 0.5 / np.sqrt(len(flips))
-    shares = [sides, offsets[0] / room, offsets[1] / room, flips]
-    correlations = np.corrcoef(shares) - np.eye(4)
-    assert np.abs(correlations).max() < 4 / np.sqrt(len(flips))
-
-
 @pytest.mark.parametrize('random_flip', [True, False])
-def test_training_draws_of_cifar(session, tmp_path, random_flip):
+def test_training_image_of_cifar(session, random_flip):
     """Padded to 40x40, each of the 81 crops, mirrored or not, standardized."""
     image = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
-    settings = CIFAR._replace(random_flip=random_flip)
-    found = training_draws(session, tmp_path, image, settings, 2000)
-    padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], 'constant')
-    crops = [padded[y:y + 32, x:x + 32] for y in range(9) for x in range(9)]
-    expected = np.array([oracles.standardize(crop) for crop in
-                         crops + [crop[:, ::-1] for crop in crops]])
-    probes = expected.reshape(162, -1)[:, ::7]
-    nearest = np.argmin([np.abs(probes - crop.ravel()[::7]).max(axis=1) for crop in found], axis=1)
-    np.testing.assert_allclose(found, expected[nearest], atol=1e-4)
-    counts = np.bincount(nearest % 81, minlength=81)
-    assert counts.min() > 0 and uniformity(counts) < 1.5
-    flips = nearest >= 81
-    assert abs(flips.mean() - 0.5) < 3 * 0.5 / np.sqrt(2000) if random_flip else not flips.any()
-
-
-def test_evaluation_of_cifar(session):
-    """Standardization alone; the deviation of a plain image counts as 1/sqrt(3072) at least."""
-    images = Images(session, CIFAR)
-    stream = np.random.RandomState(1)
-    faint = np.full((32, 32, 3), 7)
-    faint[0, 0, 0] = 8
-    for image in (stream.randint(0, 256, (32, 32, 3)), np.full((32, 32, 3), 9), faint):
-        contents, = photographs.encode([image.astype(np.uint8)])
-        np.testing.assert_allclose(images.evaluate(contents)[0], oracles.standardize(image),
-                                   atol=1e-3)
-
-
-@pytest.mark.parametrize('height, width', [(33, 40), (31, 20), (47, 9), (1, 32)])
-def test_images_larger_or_smaller_than_the_crop(session, height, width):
-    """The center of a longer side; zeros around a shorter one. TensorFlow does the same."""
-    image = np.random.RandomState(2).randint(0, 256, (height, width, 3)).astype(np.uint8)
+    images = Images(session, CIFAR._replace(random_flip=random_flip))
     contents, = photographs.encode([image])
-    expected = oracles.standardize(
-        session.run(tf.image.resize_image_with_crop_or_pad(image, 32, 32)))
+    padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], 'constant')
+    for y, x, flip in itertools.product(range(9), range(9), (False, True)):
+        found, _ = images.train(contents, [0, draw(y, 9), draw(x, 9), 0.25 if flip else 0.75])
+        crop = padded[y:y + 32, x:x + 32]
+        expected = oracles.standardize(crop[:, ::-1] if flip and random_flip else crop)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('height, width', [(32, 32), (33, 40), (31, 20), (47, 9), (1, 32)])
+def test_cifar_images_larger_or_smaller_than_the_crop(session, height, width):
+    """The center of a longer side; zeros around a shorter one, as TensorFlow does.
+
+    The deviation of a plain or faint image counts as 1/sqrt(3072) at least.
+    """
     images, in_the_middle = Images(session, CIFAR), [0, 0.5, 0.5, 0.9]
-    np.testing.assert_allclose(images.evaluate(contents)[0], expected, atol=1e-3)
-    np.testing.assert_allclose(images.train(contents, in_the_middle)[0], expected, atol=1e-3)
+    faint = np.full((height, width, 3), 7, np.uint8)
+    faint[0, 0, 0] = 8
+    varied = np.random.RandomState(2).randint(0, 256, faint.shape).astype(np.uint8)
+    for image in (varied, np.full_like(faint, 9), faint):
+        contents, = photographs.encode([image])
+        expected = oracles.standardize(
+            session.run(tf.image.resize_image_with_crop_or_pad(image, 32, 32)))
+        np.testing.assert_allclose(images.evaluate(contents)[0], expected, atol=1e-3)
+        np.testing.assert_allclose(images.train(contents, in_the_middle)[0], expected, atol=1e-3)
 
 
 def test_other_crops_scale_the_sides():
