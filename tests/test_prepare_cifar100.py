@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import re
 
 import miniatures
 import numpy as np
@@ -47,11 +46,6 @@ def python_files(**other):
     return {**members, **other}
 
 
-def python_archive(**other):
-    return tar({f'cifar-100-python/{name}': data for name, data in python_files(**other).items()},
-               'w:gz')
-
-
 def prepared_files(source, target):
     """Prepare `source` and return {path under the target: bytes}."""
     prepare.prepare(source, str(target), PER_CLASS)
@@ -80,7 +74,8 @@ def test_images_and_lists(expected, session):
 
 
 SOURCES = {
-    'archive': lambda path: write(path / 'cifar-100-python.tar.gz', python_archive()),
+    'archive': lambda path: write(path / 'cifar-100-python.tar.gz', tar(
+        {f'cifar-100-python/{name}': data for name, data in python_files().items()}, 'w:gz')),
     'zip with the files on top': lambda path: write(path / 'kaggle.zip', zipped(python_files())),
     'unpacked': lambda path: write_all(path / 'cifar-100-python', python_files()),
     'one level up': lambda path: os.path.dirname(write_all(path / 'data/cifar-100-python',
@@ -112,12 +107,6 @@ def test_download_without_a_network_is_one_message(tmp_path, monkeypatch):
     assert not (tmp_path / 'images').exists()
 
 
-def test_class_folders_are_pointed_to_the_other_script(tmp_path):
-    source = write_all(tmp_path / 'png', {'train/apple/1.png': JPEG, 'test/apple/2.png': JPEG})
-    with refused('data/folder/prepare.py ' + source):
-        prepare.prepare(source, str(tmp_path / 'images'))
-
-
 def test_interrupted_and_started_again(tmp_path):
     path = write(tmp_path / 'cifar.tar.gz', binary_archive())
     target = tmp_path / 'images'
@@ -135,9 +124,9 @@ def test_pickle_that_asks_for_more_is_refused(tmp_path, function, argument):
             return function, (argument.format(str(trace)),)
 
     evil = pickle.dumps({'data': [], 'more': Evil()}, 2)
-    path = write(tmp_path / 'cifar.tar.gz', python_archive(test=evil))
     with refused('test: .*CIFAR-100.*which no batch'):
-        prepare.prepare(path, str(tmp_path / 'images'), PER_CLASS)
+        prepare.prepare(write_all(tmp_path / 'source', python_files(test=evil)),
+                        str(tmp_path / 'images'), PER_CLASS)
     assert not trace.exists() and not (tmp_path / 'images').exists()
 
 
@@ -157,38 +146,17 @@ def pickled(count, labels, size=3072):
     return pickle.dumps({'data': np.zeros((count, size), np.uint8), 'fine_labels': labels}, 3)
 
 
-@pytest.mark.parametrize('make_archive, message', [
-    (lambda: python_archive(train=b''), 'train: .*CIFAR-100'),
-    (lambda: python_archive(train=pickle.dumps({'data': 1}, 2)), 'train: .*CIFAR-100'),
-    (lambda: python_archive(train=pickled(2, [1, 2], size=3)), 'reshape'),
-    (lambda: python_archive(train=pickled(2, [1])), 'from 0 to 99'),
-    (lambda: python_archive(train=pickled(200, list(range(1, 101)) * 2)), 'from 0 to 99'),
-    (lambda: python_archive(train=pickled(200, [0] * 200)),
-     'train: 200 of 200 .*lass 0 has 200 of 2'),
-    (lambda: tar({'cifar-100-binary/train.bin': binary('train')[:-1]}), 'train.bin: .*CIFAR-100'),
-    (lambda: tar({'cifar-100-binary/train.bin': binary('train')}), 'named test '),
-    (lambda: tar({'cifar-10-batches-py/data_batch_1': b'x'}), 'named test and train'),
-    (lambda: binary_archive()[:-1], 'damaged or truncated')])
-def test_damaged_archives(tmp_path, make_archive, message):
-    path = write(tmp_path / 'cifar.tar.gz', make_archive())
+@pytest.mark.parametrize('files, message', [
+    (python_files(train=b''), 'train: .*CIFAR-100'),
+    (python_files(train=pickled(2, [1, 2], size=3)), 'reshape'),
+    (python_files(train=pickled(2, [1])), 'from 0 to 99'),
+    (python_files(train=pickled(200, list(range(1, 101)) * 2)), 'from 0 to 99'),
+    (python_files(train=pickled(200, [0] * 200)), 'train: 200 of 200 .*lass 0 has 200 of 2'),
+    ({'train.bin': binary('train')[:-1]}, 'train.bin: .*CIFAR-100'),
+    ({'train.bin': binary('train')}, 'named test '),
+    ({'data_batch_1': b'x'}, 'named test and train'),
+    ({'train/apple/1.png': JPEG, 'test/apple/2.png': JPEG}, 'data/folder/prepare.py .*source')])
+def test_damaged_or_other_files_are_named(tmp_path, files, message):
     with refused(message):
-        prepare.prepare(path, str(tmp_path / 'images'), PER_CLASS)
+        prepare.prepare(write_all(tmp_path / 'source', files), str(tmp_path / 'images'), PER_CLASS)
     assert not (tmp_path / 'images' / 'train.txt').exists()
-
-
-def test_published_counts_are_the_default(tmp_path):
-    source = write(tmp_path / 'cifar.tar.gz', binary_archive())
-    ended = miniatures.run_prepare('cifar100', '--target', tmp_path / 'images', source)
-    assert (ended.returncode, ended.stdout) == (1, '')
-    assert ended.stderr == (
-        f'error: {source}: train: 200 of 50000 images. Class 0 has 2 of 500.\n')
-
-
-def test_script_says_what_to_type_next(tmp_path, monkeypatch, capsys):
-    for split, count in PER_CLASS.items():
-        monkeypatch.setitem(prepare.PER_CLASS, split, count)
-    prepare.main(['--target', str(tmp_path / 'images'),
-                  write(tmp_path / 'cifar.tar.gz', binary_archive())])
-    assert re.match('images written: 300, .*\n200 training and 100 test images.*\nnext: .* '
-                    f'--dataset=cifar100 --data_dir={tmp_path / "images"}\n$',
-                    capsys.readouterr().out)
