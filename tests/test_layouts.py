@@ -26,53 +26,40 @@ def read(root, **options):
     return classes, '\n'.join(layout.notes), layout.skipped
 
 
-@pytest.mark.parametrize('train, test, other', [
-    ('train', 'val', '__MACOSX'), ('Train', 'Valid', '__MACOSX'), ('TRAIN', 'TEST', '__MACOSX'),
-    ('training', 'validation', '__MACOSX'), ('training', 'testing', '__MACOSX'),
+@pytest.mark.parametrize('train, test, unlabeled', [
+    ('train', 'val', None), ('Train', 'Valid', None), ('TRAIN', 'TEST', None),
+    ('training', 'validation', None), ('training', 'testing', None),
     ('seg_train/seg_train', 'seg_test/seg_test', 'seg_pred'),
-    ('dataset/training_set', 'dataset/test_set', '__MACOSX'),
-    ('data/images/train', 'data/images/val', '__MACOSX')])
-def test_two_sides_under_any_name_and_further_down(tmp_path, train, test, other):
-    fill(tmp_path / train)
-    fill(tmp_path / test)
-    flat(tmp_path / other)
+    ('dataset/training_set', 'dataset/test_set', None),
+    ('data/images/train', 'data/images/val', None), ('train', 'val', 'test'),
+    ('train', 'test', 'val'), ('train', None, 'test'), ('train', None, 'unlabeled'),
+    ('train', None, 'test/test'), ('train', None, 'test/images'),
+    ('asl_train/asl_train', None, 'asl_test/asl_test'), ('train', None, None), ('', None, None),
+    ('images', None, None), ('dataset/images', None, None), ('101_ObjectCategories', None, None)])
+def test_class_folders_are_found_on_one_or_two_sides(tmp_path, train, test, unlabeled):
+    """Under any name, and further down. A side whose images have no labels is not used."""
+    write(tmp_path / 'annotations' / 'list.txt', b'x')
+    for make, folder in ((flat, '__MACOSX'), (fill, train), (fill, test), (flat, unlabeled)):
+        if folder is not None:
+            make(tmp_path / folder)
     classes, notes, _ = read(tmp_path)
     for side, folder in ((classes.train, train), (classes.test, test)):
-        assert list(side) == list(NAMES)
-        assert side['bee'] == [f'{folder}/bee/0.jpg', f'{folder}/bee/1.jpg']
-        assert folder.split('/')[0] in notes
+        if folder is None:
+            assert side is None
+            continue
+        assert [name for name in side if side[name]] == list(NAMES)
+        assert side['bee'] == [os.path.join(folder, 'bee', name) for name in ('0.jpg', '1.jpg')]
+    if test or unlabeled:
+        assert all(folder.split('/')[0] in notes for folder in (train, test, unlabeled) if folder)
+    assert ('is not used' in notes) == bool(unlabeled)
 
 
-@pytest.mark.parametrize('val, test, used, unused', [
-    (fill, fill, 'val', 'test'), (fill, flat, 'val', 'test'), (flat, fill, 'test', 'val')])
-def test_of_val_and_test_the_one_with_labels_is_used(tmp_path, val, test, used, unused):
-    fill(tmp_path / 'train')
-    val(tmp_path / 'val')
-    test(tmp_path / 'test')
+def test_val_is_used_rather_than_test(tmp_path):
+    for side in ('train', 'val', 'test'):
+        fill(tmp_path / side)
     classes, notes, _ = read(tmp_path)
-    assert classes.test['cat'][0] == f'{used}/cat/0.jpg'
-    assert f'{used} for testing' in notes and f'{unused} is not used' in notes
-
-
-@pytest.mark.parametrize('train, test', [
-    ('train', 'test'), ('train', 'unlabeled'), ('train', 'test/test'), ('train', 'test/images'),
-    ('asl_train/asl_train', 'asl_test/asl_test'), ('train', None)])
-def test_train_next_to_images_without_labels_is_to_be_split(tmp_path, train, test):
-    fill(tmp_path / train)
-    if test:
-        flat(tmp_path / test)
-    classes, notes, _ = read(tmp_path)
-    assert list(classes.train) == list(NAMES) and classes.test is None
-    assert not test or test.split('/')[0] in notes and 'is not used' in notes
-
-
-@pytest.mark.parametrize('folder', ['', 'images', 'dataset/images', '101_ObjectCategories'])
-def test_class_folders_further_down(tmp_path, folder):
-    fill(tmp_path / folder)
-    write(tmp_path / 'annotations' / 'list.txt', b'x')
-    classes, _, _ = read(tmp_path)
-    assert [name for name in classes.train if classes.train[name]] == list(NAMES)
-    assert classes.train['ant'][0] == os.path.join(folder, 'ant/0.jpg') and classes.test is None
+    assert classes.test['cat'][0] == 'val/cat/0.jpg'
+    assert 'val for testing' in notes and 'test is not used' in notes
 
 
 def test_tiny_imagenet_as_downloaded(tmp_path):
@@ -126,26 +113,27 @@ def test_flat_folder_is_refused_and_the_labels_named(tmp_path, folder, labels):
         read(tmp_path)
 
 
-@pytest.mark.parametrize('make, words', [
-    (lambda root: [fill(root), flat(root / 'train')], ['train', 'ant', 'never classes']),
-    (lambda root: [fill(root), fill(root / 'test')], ['test', 'no train folder']),
-    (lambda root: fill(root / 'val'), ['val', 'no train folder']),
-    (lambda root: [fill(root / 'train'), fill(root / 'training')], ['train, training']),
-    (lambda root: [fill(root / 'train'), fill(root / 'val', ['x', 'y'])],
-     ['no class in both', 'x']),
-    (lambda root: [fill(root / 'animals'), fill(root / 'plants')],
-     ['animals/ant', '--class_depth=2']),
-    (lambda root: [fill(root / 'train' / 'animals'), fill(root / 'train' / 'plants')],
-     ['train/animals/ant', '--class_depth=2']),
-    (lambda root: [fill(root / 'ant', ['train', 'test']), fill(root / 'bee', ['train', 'test'])],
-     ['ant/test', 'train/CLASS']),
-    (lambda root: write(root / 'images.zip', b'PK'), ['images.zip', 'Unpack']),
-    (lambda root: write(root / 'notes.txt', b'x'), ['no images'])])
-def test_other_layouts_are_refused_in_one_message(tmp_path, make, words):
-    make(tmp_path)
+@pytest.mark.parametrize('folders, words', [
+    ('ant bee train', ['train', 'ant', 'never classes']),
+    ('ant bee test/ant test/bee', ['test', 'no train folder']),
+    ('val/ant val/bee', ['val', 'no train folder']),
+    ('train/ant train/bee training/ant training/bee', ['train, training']),
+    ('train/ant train/bee val/x val/y', ['no class in both', 'x']),
+    ('animals/ant animals/bee plants/elm plants/oak', ['animals/ant', '--class_depth=2']),
+    ('train/animals/ant train/plants/oak', ['train/animals/ant', '--class_depth=2']),
+    ('ant/train ant/test bee/train bee/test', ['ant/test', 'train/CLASS'])])
+def test_other_layouts_are_refused_in_one_message(tmp_path, folders, words):
+    fill(tmp_path, folders.split())
     with refused(str(tmp_path)) as error:
         read(tmp_path)
     assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    for name, message in (('notes.txt', 'no images'), ('images.zip', 'images.zip.*Unpack')):
+        write(tmp_path / name, b'PK')
+        with refused(f'{tmp_path}.*{message}'):
+            read(tmp_path)
 
 
 def test_class_depth(tmp_path):
@@ -157,68 +145,51 @@ def test_class_depth(tmp_path):
     assert classes.test['plants/oak'] == ['val/plants/oak/0.jpg', 'val/plants/oak/1.jpg']
 
 
-def test_images_are_recognized_by_content(tmp_path):
-    fill(tmp_path)
+def test_images_are_recognized_by_content_and_what_is_not_used_is_named(tmp_path):
     images = ('no_suffix', 'photo.dat', 'b.JPG', 'scan.txt', 'c.webp')
     others = ('notes.txt', 'Thumbs.db', '.DS_Store', '._0.jpg', 'empty')
     write_all(tmp_path / 'ant', dict(
         dict.fromkeys(images, PNG), **dict.fromkeys(others, b''),
         **{'hidden_webp': b'RIFF1234WEBPVP8 ',
            'broken.jpg': b'no image'}))  # named when it does not decode
-    for name in ('.ipynb_checkpoints', '__MACOSX', '.cache'):
-        fill(tmp_path, [name])
-    classes, _, skipped = read(tmp_path)
-    assert list(classes.train) == list(NAMES)
+    fill(tmp_path, [*NAMES, '.ipynb_checkpoints', '__MACOSX', '.cache'])
+    flat(tmp_path)
+    (tmp_path / 'dog').mkdir()
+    write(tmp_path / 'meta' / 'train.txt', b'ant/0\n')
+    classes, notes, skipped = read(tmp_path)
+    assert list(classes.train) == [*NAMES, 'dog', 'meta']
+    assert classes.train['dog'] == classes.train['meta'] == []  # their labels are left out later
     assert [os.path.basename(path) for path in classes.train['ant']] == [
         '0.jpg', '1.jpg', 'b.JPG', 'broken.jpg', 'c.webp', 'hidden_webp', 'no_suffix', 'photo.dat',
         'scan.txt']
     assert [os.path.basename(path) for path in skipped] == [
-        '.DS_Store', '._0.jpg', 'Thumbs.db', 'empty', 'notes.txt']
-
-
-def test_numbers_are_sorted_by_value(tmp_path):
-    fill(tmp_path, map(str, range(12)))
-    assert list(read(tmp_path)[0].train) == [str(number) for number in range(12)]
-    fill(tmp_path, ['background'])
-    assert list(read(tmp_path)[0].train)[:3] == ['0', '1', '10']
-    assert layouts.label_order(['010', '9', '1']) == ['1', '9', '010']
-
-
-def test_what_is_not_used_is_named(tmp_path):
-    fill(tmp_path)
-    flat(tmp_path)
-    (tmp_path / 'dog').mkdir()
-    write(tmp_path / 'meta' / 'train.txt', b'ant/0\n')
-    classes, notes, _ = read(tmp_path)
-    assert list(classes.train) == [*NAMES, 'dog', 'meta']
-    assert classes.train['dog'] == classes.train['meta'] == []  # their labels are left out later
+        '.DS_Store', '._0.jpg', 'Thumbs.db', 'empty', 'notes.txt', 'train.txt']
     assert 'left out: 3 images outside the class folders' in notes
     assert 'not used: meta/train.txt' in notes
 
 
-def test_links_to_classes_are_followed_and_loops_are_not(tmp_path):
+def test_numbers_are_sorted_by_value():
+    assert layouts.label_order(['010', '9', '1']) == ['1', '9', '010']
+    assert layouts.label_order(['9', 'background', '10']) == ['10', '9', 'background']
+
+
+def test_links_to_classes_are_followed_and_loops_and_odd_files_are_not(tmp_path):
     fill(tmp_path / 'all')
+    root = tmp_path / 'set'
     for side in ('train', 'val'):
-        (tmp_path / 'set' / side).mkdir(parents=True)
+        (root / side).mkdir(parents=True)
         for name in NAMES:
-            (tmp_path / 'set' / side / name).symlink_to(tmp_path / 'all' / name)
-    for name in ('Data', 'CLS-LOC'):
-        (tmp_path / 'set' / name).symlink_to('.')
-    (tmp_path / 'set' / 'train' / 'up').symlink_to('..')
-    (tmp_path / 'all' / 'ant' / 'again').symlink_to('../../all')
-    classes, notes, _ = read(tmp_path / 'set')
-    assert list(classes.train) == list(classes.test) == list(NAMES)
-    assert 'Data: a link' in notes and 'train/up: a link' in notes
-
-
-def test_odd_links_and_a_pipe(tmp_path):
-    fill(tmp_path)
-    for name, leads_to in (('ant/to_bee', '../bee'), ('bee/to_ant', '../ant'), ('dog', 'cat'),
-                           ('ant/gone.jpg', 'nowhere.jpg'), ('ant/gone', 'nowhere')):
-        (tmp_path / name).symlink_to(leads_to)
-    os.mkfifo(str(tmp_path / 'ant' / 'pipe.jpg'))
-    classes, notes, skipped = read(tmp_path)
-    assert list(classes.train) == list(NAMES)
-    assert 'dog: a link' in notes
-    assert 'ant/gone.jpg' in classes.train['ant']  # named when it does not decode
-    assert skipped == ['ant/gone', 'ant/pipe.jpg']
+            (root / side / name).symlink_to(tmp_path / 'all' / name)
+    fill(root / 'train', ['dog'])
+    for path, leads_to in (
+            ('Data', '.'), ('CLS-LOC', '.'), ('train/up', '..'), ('train/dogs', 'dog'),
+            ('../all/ant/again', '../../all'), ('../all/ant/to_bee', '../bee'),
+            ('../all/bee/to_ant', '../ant'), ('../all/ant/gone.jpg', 'nowhere.jpg'),
+            ('../all/ant/gone', 'nowhere')):
+        (root / path).symlink_to(leads_to)
+    os.mkfifo(str(tmp_path / 'all' / 'ant' / 'pipe.jpg'))
+    classes, notes, skipped = read(root)
+    assert list(classes.train) == [*NAMES, 'dog'] and list(classes.test) == list(NAMES)
+    assert all(f'{name}: a link' in notes for name in ('Data', 'train/up', 'train/dogs'))
+    assert 'train/ant/gone.jpg' in classes.train['ant']  # named when it does not decode
+    assert skipped == ['train/ant/gone', 'train/ant/pipe.jpg', 'val/ant/gone', 'val/ant/pipe.jpg']

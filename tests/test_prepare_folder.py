@@ -7,11 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
-from miniatures import JPEG, PNG, gif, lines, numbered, refused, run_prepare, write
+from miniatures import JPEG, PNG, gif, lines, numbered, refused, run_prepare, write, write_all
 from tiny_runs import ROOT
 
 import exemplar
-from data import lists, scripts
+from data import scripts
 from data.folder import layouts, prepare
 from runtime import settings as settings_lib
 
@@ -39,17 +39,19 @@ def undecoded(monkeypatch):
     monkeypatch.setattr(prepare, 'undecodable_images', lambda root, paths: {})
 
 
-def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, capsys):
-    write(tmp_path / 'Ant' / 'notes.txt', b'not an image')
-    write(tmp_path / 'bee' / 'Thumbs.db', b'not an image')
-    write(tmp_path / '.cache' / 'x.jpg', JPEG)
+def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, monkeypatch):
+    write_all(tmp_path, {'Ant/notes.txt': b'text', 'bee/Thumbs.db': b'x', '.cache/x.jpg': JPEG})
+    write_all(tmp_path, {os.fsdecode(b'caf\xe9/a.jpg'): JPEG})  # not UTF-8
     fill(tmp_path / 'bee' / 'more', 3, ['2019'])
     fill(tmp_path, 5, ['dog'])
-    prepare.main([fill(tmp_path)])
-    said = capsys.readouterr().out
-    assert 'left out: dog: 4 training and 1 test images\n' in said
-    assert 'left out: bee/more/2019: 3 ' in said
-    assert 'skipped: 2 files that are not images: Ant/notes.txt, bee/Thumbs.db' in said
+    monkeypatch.setenv('PYTHONIOENCODING', 'utf-8:strict')
+    ended = run_prepare('folder', fill(tmp_path))
+    assert (ended.returncode, ended.stderr) == (0, '')
+    for said in ('left out: dog: 4 training and 1 test images\n', 'left out: bee/more/2019: 3 ',
+                 'left out: caf\\udce9: 0 training and 1 test images\n',
+                 'skipped: 2 files that are not images: Ant/notes.txt, bee/Thumbs.db',
+                 f' --data_dir={tmp_path}\n'):
+        assert said in ended.stdout
     train, test, classes = read(tmp_path)
     assert classes == CLASSES
     assert len(train) == 4 * 12 and len(test) == 4 * 3
@@ -58,7 +60,6 @@ def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, capsys):
         assert path.split('/')[0] == classes[int(label)] and (tmp_path / path).is_file()
     assert len(set(train + test)) == 60
     assert [int(line.rsplit(' ', 1)[1]) for line in train] == sorted(list(range(4)) * 12)
-    assert len(lists.read_lists(str(tmp_path), 4)[0].paths) == 48
 
 
 def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(
@@ -77,20 +78,10 @@ def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(
     assert len(read(tmp_path)[1]) == 4 * 4 + 2 and read(tmp_path)[2] == sorted([*CLASSES, 'dog'])
 
 
-def test_names_of_any_bytes_can_be_printed(tmp_path, monkeypatch):
-    fill(tmp_path)
-    write(os.path.join(str(tmp_path), os.fsdecode(b'caf\xe9'), 'a.jpg'), JPEG)
-    monkeypatch.setenv('PYTHONIOENCODING', 'utf-8:strict')
-    ended = run_prepare('folder', tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, '')
-    assert 'left out: caf\\udce9: 0 training and 1 test images' in ended.stdout
-
-
 def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     folder = fill(tmp_path)
-    write(tmp_path / 'bee' / '03.jpg', JPEG[:60])
-    write(tmp_path / 'cat' / '04.png', b'<html>')
-    write(tmp_path / 'cat' / '99.webp', b'RIFF0000WEBPVP8 ')
+    write_all(tmp_path, {'bee/03.jpg': JPEG[:60], 'cat/04.png': b'<html>',
+                         'cat/99.webp': b'RIFF0000WEBPVP8 '})
     with refused('bad images: 3 .*--skip_bad_images'):
         prepare.main([folder])
     said = capsys.readouterr().err
@@ -114,7 +105,6 @@ def test_a_target_that_cannot_be_written_is_refused_before_images_are_read(tmp_p
     (lambda path: fill(path), ['--seed=-1'], '--seed=-1 must be'),
     (lambda path: fill(path, classes=[' cats', 'dogs']), [], "(?i)' cats/.*rename it"),
     (lambda path: fill(path, classes=['one']), [], '1 classes .*at least 2'),
-    (lambda path: os.path.dirname(write(path / 'one.jpg', JPEG)), [], 'one folder per class'),
     (lambda path: 'gs://bucket/images', [], 'gs://bucket/images.*remote'),
     (lambda path: write(path / 'images.zip', b'PK'), [], 'images.zip.*file, not a folder'),
     (lambda path: str(path / 'none'), [], 'none: no such folder')])
@@ -124,61 +114,42 @@ def test_other_mistakes(tmp_path, make, flags, message):
     assert not (tmp_path / 'train.txt').exists()
 
 
-def plan(said):
-    """Return the flags of the printed command, {name: value}, and what its --dry_run prints."""
-    command = shlex.split(said.split('next: ')[1])
-    ended = subprocess.run(command + ['--dry_run'], cwd=ROOT, stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, universal_newlines=True)
-    assert ended.returncode == 0, ended.stdout
-    return dict(flag[2:].split('=') for flag in command if flag.startswith('--')), ended.stdout
-
-
-def test_driver_takes_the_command_that_is_printed(tmp_path, capsys):
-    prepare.main([fill(tmp_path / 'my images', 30)])
-    flags, planned = plan(capsys.readouterr().out)
-    assert flags['image_size'] == '16' and flags['network'] == flags['preprocessing'] == 'cifar'
-    assert '#test: 24\n' in planned and 'warning' not in planned
-
-
-def test_target_holds_lists_with_absolute_paths(tmp_path, capsys):
-    folder = fill(tmp_path / 'my images', 30, CLASSES[:2])
+def test_target_holds_absolute_paths_and_the_driver_takes_the_printed_command(tmp_path, capsys):
+    folder = fill(tmp_path / 'my images', 30)
     before = sorted(os.listdir(folder))
     prepare.main([folder, '--target', str(tmp_path / 'my lists')])
     assert sorted(os.listdir(folder)) == before
     train, test, classes = read(tmp_path / 'my lists')
-    assert classes == CLASSES[:2] and len(train + test) == 60
+    assert classes == CLASSES and len(train + test) == 120
     assert all(line.startswith(folder + '/') for line in train + test)
-    _, planned = plan(capsys.readouterr().out)
-    assert '#test: 12\n' in planned and 'warning' not in planned
+    command = shlex.split(capsys.readouterr().out.split('next: ')[1])
+    assert {'--image_size=16', '--network=cifar', '--preprocessing=cifar'} <= set(command)
+    ended = subprocess.run(command + ['--dry_run'], cwd=ROOT, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, universal_newlines=True)
+    assert ended.returncode == 0, ended.stdout
+    assert '#test: 24\n' in ended.stdout and 'warning' not in ended.stdout
 
 
-def suggested_settings(num_classes, fewest, sizes):
+@pytest.mark.parametrize('num_classes, fewest, sizes, expected', [
+    (10, 100, [(32, 32)] * 3, {'image_size': 32, 'preprocessing': 'cifar', 'network': 'cifar',
+                               'resnet_size': 32}),
+    (3, 8, [(48, 64), (64, 48)], {'image_size': 64, 'network': 'cifar'}),
+    (7, 10, [(96, 96), (64, 64)], {'image_size': 112, 'network': 'imagenet'}),
+    (20, 9, [(375, 500), (500, 375)], {'image_size': 224, 'preprocessing': 'vgg',
+                                       'network': 'imagenet'}),
+    (100, 500, [(300, 300)], {})])
+def test_suggested_flags_suit_the_images(num_classes, fewest, sizes, expected):
+    """They fit the size of the images, and hold out at most a quarter of a class."""
     values = {}
     for flag in prepare.suggested_flags(num_classes, fewest, sizes).split():
         name, value = flag[2:].split('=')
         values[name] = value if value.isalpha() else float(value) if '.' in value else int(value)
     settings = settings_lib.override(settings_lib.DATASETS['folder'], **values)
     settings_lib.check_settings(settings)
-    return settings
-
-
-@pytest.mark.parametrize('sizes, expected', [
-    ([(32, 32)] * 3, {'image_size': 32, 'preprocessing': 'cifar', 'network': 'cifar',
-                      'resnet_size': 32}),
-    ([(48, 64), (64, 48)], {'image_size': 64, 'network': 'cifar'}),
-    ([(96, 96), (64, 64)], {'image_size': 112, 'network': 'imagenet'}),
-    ([(375, 500), (500, 375)], {'image_size': 224, 'preprocessing': 'vgg', 'network': 'imagenet'})])
-def test_suggested_network_suits_the_size_of_the_images(sizes, expected):
-    settings = suggested_settings(10, 100, sizes)._asdict()
-    assert {name: settings[name] for name in expected} == expected
-
-
-@pytest.mark.parametrize('num_classes, fewest', [(3, 8), (7, 10), (20, 9), (100, 500)])
-def test_suggested_flags_hold_a_quarter_of_a_class_out_at_most(num_classes, fewest):
-    settings = suggested_settings(num_classes, fewest, [(300, 300)])
     exemplar.check_memory(settings)
     assert settings.num_steps > 1
     assert exemplar.validation_pool(settings) <= fewest / 4
+    assert {name: getattr(settings, name) for name in expected} == expected
 
 
 def test_split_of_folders_without_copies(tmp_path, undecoded):
@@ -207,18 +178,20 @@ def test_copies_stay_on_one_side(tmp_path, undecoded, capsys):
     assert len(read(tmp_path)[1]) == 4 * 6
 
 
-def test_copies_in_both_lists_and_under_two_labels_are_counted(tmp_path, undecoded, capsys):
-    fill(tmp_path / 'train')
-    fill(tmp_path / 'val', 2)
-    for number in range(3):
-        write(tmp_path / 'val' / 'bee' / f'copy{number}.png',
-              (tmp_path / 'train' / 'bee' / f'0{number}.{KINDS[number][0]}').read_bytes())
-    write(tmp_path / 'train' / 'cat' / 'wrong.jpg',
-          (tmp_path / 'train' / 'Ant' / '00.jpg').read_bytes())
+def test_copies_and_classes_on_one_side_of_two_are_pointed_out(tmp_path, undecoded, capsys):
+    fill(tmp_path / 'Train', classes=CLASSES + ['dog'])
+    fill(tmp_path / 'Valid', 2, ['elk'] + CLASSES)
+    for original, copy in (
+            ('bee/00.jpg', 'Valid/bee/copy0.png'), ('bee/01.PNG', 'Valid/bee/copy1.png'),
+            ('bee/02.jpeg', 'Valid/bee/copy2.png'), ('Ant/00.jpg', 'Train/cat/wrong.jpg')):
+        write(tmp_path / copy, (tmp_path / 'Train' / original).read_bytes())
     prepare.main([str(tmp_path)])
     said = capsys.readouterr().out
-    assert 'warning: 3 test images are identical' in said and 'val/bee/copy0.png' in said
+    assert 'warning: 3 test images are identical' in said and 'Valid/bee/copy0.png' in said
     assert 'warning: 2 images have an identical copy under another label' in said
+    assert 'left out: dog: 15 training and 0 test' in said
+    assert 'left out: elk: 0 training and 2 test' in said
+    assert "'fire engine' has label 3, not 4" in said and read(tmp_path)[2] == CLASSES
 
 
 @pytest.mark.parametrize('names, emptied, words', [
@@ -247,13 +220,3 @@ def test_foreign_lists_are_never_overwritten(tmp_path, undecoded, own_lists):
         with refused('train.txt .*--target'):
             prepare.main([str(tmp_path)] + flags)
     assert lines(tmp_path / 'train.txt') == ['Ant/00.jpg 0']
-
-
-def test_one_pair_of_sides_whose_classes_differ(tmp_path, undecoded, capsys):
-    fill(tmp_path / 'Train', classes=CLASSES + ['dog'])
-    fill(tmp_path / 'Valid', classes=['elk'] + CLASSES)
-    prepare.main([str(tmp_path)])
-    said = capsys.readouterr().out
-    assert 'left out: dog: 15 training and 0 test' in said
-    assert 'left out: elk: 0 training and 15 test' in said
-    assert "'fire engine' has label 3, not 4" in said and read(tmp_path)[2] == CLASSES
