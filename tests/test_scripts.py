@@ -1,6 +1,7 @@
 """Code of all prepare scripts: lists and their record, the target folder, messages, errors."""
 import errno
 import fcntl
+import functools
 import os
 import shlex
 import shutil
@@ -8,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import pytest
-from miniatures import refused
+from miniatures import interrupted_after, refused
 
 from data import scripts
 from runtime import files
@@ -22,73 +24,62 @@ def contents(folder):
     return [(folder / name).read_text() for name in scripts.LISTS if (folder / name).exists()]
 
 
+def write_lists(folder, train=TRAIN, test=TEST, classes=('cat', 'dog')):
+    scripts.write_lists(str(folder), train, test, classes)
+
+
 def test_own_lists_are_replaced(tmp_path):
-    scripts.write_lists(str(tmp_path), TRAIN, TEST, classes=['cat', 'dog'])
+    write_lists(tmp_path)
     assert contents(tmp_path) == ['a b.png 0\n/abs/c.png 1\n', 'd.png 0\n', 'cat\ndog\n']
-    scripts.write_lists(str(tmp_path), TEST, TRAIN, classes=['x'])
+    write_lists(tmp_path, TEST, TRAIN, ['x'])
     assert contents(tmp_path) == ['d.png 0\n', 'a b.png 0\n/abs/c.png 1\n', 'x\n']
     (tmp_path / 'val.txt').unlink()
-    scripts.write_lists(str(tmp_path), TRAIN, TEST)
+    write_lists(tmp_path, classes=None)
     assert contents(tmp_path) == ['a b.png 0\n/abs/c.png 1\n', 'd.png 0\n', 'x\n']
 
 
-@pytest.mark.parametrize('name', scripts.LISTS)
+@pytest.mark.parametrize('name', [*scripts.LISTS, 'a link to nothing', 'a damaged record'])
 def test_lists_without_a_record_are_kept(tmp_path, name):
-    scripts.write_lists(str(tmp_path), TRAIN, TEST, classes=['cat', 'dog'])
+    write_lists(tmp_path)
     for other in set(os.listdir(str(tmp_path))) - {name}:
         (tmp_path / other).unlink()
-    before = contents(tmp_path)
+    if name == 'a link to nothing':
+        name = 'train.txt'
+        (tmp_path / name).symlink_to('elsewhere')
+    elif name == 'a damaged record':
+        name = scripts.RECORD
+        (tmp_path / name).write_text('{')
+    before = contents(tmp_path), os.listdir(str(tmp_path))
     with refused(name):
-        scripts.write_lists(str(tmp_path), TRAIN, TEST, classes=['cat', 'dog'])
+        write_lists(tmp_path)
+    assert (contents(tmp_path), os.listdir(str(tmp_path))) == before
     with refused(name), scripts.target_folder(str(tmp_path)):
         pytest.fail('images would be written first')
-    assert contents(tmp_path) == before
+    assert contents(tmp_path) == before[0]
 
 
-def test_a_link_to_nothing_is_kept(tmp_path):
-    (tmp_path / 'train.txt').symlink_to('elsewhere')
-    with refused('train.txt'):
-        scripts.write_lists(str(tmp_path), TRAIN, TEST)
-    assert (tmp_path / 'train.txt').is_symlink()
-
-
-@pytest.mark.parametrize('fails_at', range(1, 5))
-def test_after_a_stop_in_between_the_next_call_succeeds(tmp_path, monkeypatch, fails_at):
-    scripts.write_lists(str(tmp_path), TEST, TEST, classes=['cat'])
-    written, write_file = [], scripts.write_file
-
-    def stop(path, data, sync=True):
-        written.append(path)
-        if len(written) == fails_at:
-            raise KeyboardInterrupt
-        write_file(path, data, sync)
-    monkeypatch.setattr(scripts, 'write_file', stop)
-    with pytest.raises(KeyboardInterrupt):
-        scripts.write_lists(str(tmp_path), TRAIN, TEST, classes=['cat', 'dog'])
-    monkeypatch.setattr(scripts, 'write_file', write_file)
-    scripts.write_lists(str(tmp_path), TRAIN, TEST, classes=['cat', 'dog'])
+@pytest.mark.parametrize('count', range(4))
+def test_after_a_stop_in_between_the_next_call_succeeds(tmp_path, count):
+    write_lists(tmp_path, TEST, TEST, ['cat'])
+    with interrupted_after(count, scripts):
+        write_lists(tmp_path)
+    write_lists(tmp_path)
     assert contents(tmp_path)[2] == 'cat\ndog\n'
-
-
-def test_damaged_record_is_named(tmp_path):
-    (tmp_path / scripts.RECORD).write_text('{')
-    with refused(scripts.RECORD):
-        scripts.write_lists(str(tmp_path), TRAIN, TEST)
 
 
 @pytest.mark.parametrize('train, classes', [
     (TRAIN, ['cat', 'fire\nengine']), ([('a\n.JPEG', 1)], None), ([('a\udcff.JPEG', 1)], None)])
 def test_name_that_a_list_cannot_hold(tmp_path, train, classes):
     with refused('Rename it'):
-        scripts.write_lists(str(tmp_path), train, TEST, classes)
+        write_lists(tmp_path, train, classes=classes)
     assert os.listdir(str(tmp_path)) == []
 
 
 def test_images_are_on_disk_before_the_lists_are_written(tmp_path, monkeypatch):
     listed = []
     monkeypatch.setattr(os, 'sync', lambda: listed.append(contents(tmp_path)))
-    scripts.write_lists(str(tmp_path), TRAIN, TEST)
-    assert listed == [[]] and len(contents(tmp_path)) == 2
+    write_lists(tmp_path)
+    assert listed == [[]] and len(contents(tmp_path)) == 3
 
 
 def test_file_system_without_locks_that_cannot_sync_a_folder(tmp_path, monkeypatch, capsys):
@@ -97,8 +88,8 @@ def test_file_system_without_locks_that_cannot_sync_a_folder(tmp_path, monkeypat
     monkeypatch.setattr(fcntl, 'flock', refuse)
     with scripts.target_folder(str(tmp_path)):
         monkeypatch.setattr(files, 'flush', refuse)
-        scripts.write_lists(str(tmp_path), TRAIN, TEST)
-    assert len(contents(tmp_path)) == 2
+        write_lists(tmp_path)
+    assert len(contents(tmp_path)) == 3
     assert f'warning: {tmp_path}' in capsys.readouterr().out
 
 
@@ -113,35 +104,20 @@ def test_printed_command_names_the_script_and_this_python(tmp_path, monkeypatch,
     for folder in (scripts.ROOT, str(tmp_path)):
         monkeypatch.chdir(folder)
         scripts.print_commands([TRAIN, TEST], '/my images', {'folder --num_classes=2': ''})
-        python, script, *flags = shlex.split(capsys.readouterr().out.split('next: ')[1])
+        counts, command = capsys.readouterr().out.split('next: ')
+        assert counts.startswith('2 training and 1 test images')
+        python, script, *flags = shlex.split(command)
         assert os.path.realpath(shutil.which(python)) == os.path.realpath(sys.executable)
         assert os.path.samefile(script, os.path.join(scripts.ROOT, 'imagenet_main.py'))
         assert flags == ['--dataset=folder', '--num_classes=2', '--data_dir=/my images']
 
 
-def test_progress_says_rate_and_time_left(monkeypatch, capsys):
-    now = [100.0]
-    monkeypatch.setattr(time, 'monotonic', lambda: now[0])
-    progress = scripts.Progress('images', 1281167)
-    for _ in range(10):
-        now[0] += 1
-        for _ in range(1000):
-            progress.add()
-    progress.add()
-    assert capsys.readouterr().out == 'images: 9001 of 1281167, 900/s, 0:23:33 left\n'
-    progress.print_line()
-    assert capsys.readouterr().out == 'images: 10001 of 1281167, 1000/s, 0:21:11 left\n'
-
-
 def test_two_runs_do_not_mix(tmp_path):
     code = (f'from data import scripts\nwith scripts.target_folder({str(tmp_path)!r}):\n'
             '    print("in", flush=True)\n    input()')
-
-    def start():
-        return subprocess.Popen(
-            [sys.executable, '-c', code], cwd=scripts.ROOT, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, universal_newlines=True)
-
+    start = functools.partial(
+        subprocess.Popen, [sys.executable, '-c', code], cwd=scripts.ROOT, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, universal_newlines=True)
     with start() as first:
         assert first.stdout.readline() == 'in\n'
         with start() as second:
@@ -157,25 +133,22 @@ def test_link_to_the_same_place_stays(tmp_path):
         (tmp_path / name).mkdir()
     for _ in range(2):
         scripts.link('../one', str(tmp_path), 'out/link')
-    with refused('is not .*two.*--target'):
-        scripts.link(str(tmp_path / 'two'), str(tmp_path), 'out/link')
+    for path, message in (('out/link', 'is not .*two'), ('out/link/inside', 'is a link to .*one')):
+        with refused(message + '.*--target'):
+            scripts.link(str(tmp_path / 'two'), str(tmp_path), path)
     assert os.path.realpath(str(tmp_path / 'out' / 'link')) == str(tmp_path / 'one')
-    with refused('is a link to .*one.*--target'):
-        scripts.link(str(tmp_path / 'two'), str(tmp_path), 'out/link/inside')
 
 
 def test_an_error_or_sigterm_ends_a_script_in_one_line(capsys):
-    def fail():
-        raise PermissionError(errno.EACCES, 'Permission denied', 'a.tar')
-
     def be_terminated():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
+    error = PermissionError(errno.EACCES, 'Permission denied', 'a.tar')
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit, match='^error: a.tar: Permission denied$'):
-            scripts.run(fail)
+            scripts.run(mock.Mock(side_effect=error))
         with pytest.raises(SystemExit, match='^130$'):
             scripts.run(be_terminated)
     finally:

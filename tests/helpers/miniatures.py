@@ -122,16 +122,16 @@ def run_prepare(name, *arguments):
 
 
 @contextlib.contextmanager
-def interrupted_after(count):
-    """Within it, a prepare script is interrupted after it has written `count` images."""
-    written, write_file = [], archives.write_file
+def interrupted_after(count, module=archives):
+    """Within it, a script is interrupted after the `module` has written `count` files."""
+    written, write_file = [], module.write_file
 
     def write_until_interrupted(path, data, **options):
         if len(written) == count:
             raise KeyboardInterrupt
         write_file(path, data, **options)
         written.append(path)
-    with mock.patch.object(archives, 'write_file', write_until_interrupted), \
+    with mock.patch.object(module, 'write_file', write_until_interrupted), \
             pytest.raises(KeyboardInterrupt):
         yield
 
