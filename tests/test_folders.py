@@ -17,16 +17,18 @@ def test_what_to_run_is_there(tmp_path, dataset):
     assert os.path.isfile(os.path.join(folders.ROOT, os.path.dirname(script), 'README.md'))
 
 
-def test_a_missing_folder_is_not_called_a_missing_list(tmp_path):
-    with refused('none: no such folder'):
-        folders.find('imagenet100', str(tmp_path / 'none'))
-    (tmp_path / 'train.txt').write_text('a.png 0')
-    with refused(': no val.txt .the test list'):
-        folders.find('imagenet100', str(tmp_path))
-    with refused('no such folder.* --data_dir: .*embedded'):
-        folders.find('glyphs100', str(tmp_path / 'none'))
-    with refused('--dataset=folder needs --data_dir'):
-        folders.find('folder', None)
+@pytest.mark.parametrize('dataset, data_dir, message', [
+    ('imagenet100', 'none', 'none: no such folder'),  # not: no list
+    ('imagenet100', 'only train', 'no val.txt .the test list'),
+    ('glyphs100', 'none', 'no such folder.* --data_dir: .*embedded'),
+    ('folder', None, '--dataset=folder needs --data_dir'),
+    ('folder', 'my file', "is a file, .*prepare.py '.*my file'")])
+def test_a_missing_folder_or_list_is_named(tmp_path, dataset, data_dir, message):
+    (tmp_path / 'my file').write_text('')
+    (tmp_path / 'only train').mkdir()
+    (tmp_path / 'only train' / 'train.txt').write_text('a.png 0')
+    with refused(message):
+        folders.find(dataset, data_dir and str(tmp_path / data_dir))
 
 
 @pytest.mark.parametrize('other, missing, action', [
@@ -39,9 +41,3 @@ def test_a_list_under_another_name_is_named(tmp_path, other, missing, action):
     with refused(f'no {missing}.*{other} exists: .*{action}') as error:
         folders.find('folder', str(tmp_path))
     assert 'prepare.py' not in str(error.value)  # it would make other lists
-
-
-def test_a_file_and_a_name_with_spaces(tmp_path):
-    (tmp_path / 'my file').write_text('')
-    with refused("is a file, .*prepare.py '.*my file'"):
-        folders.find('folder', str(tmp_path / 'my file'))

@@ -1,14 +1,11 @@
-"""List files, the class order and the split, image for image."""
-import os
-
+"""List files, class orders from files, and the split, image for image."""
 import numpy as np
 import oracles
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from miniatures import refused
 
 from data import lists
+from runtime import label_files
 from runtime.errors import UserError
 
 
@@ -60,16 +57,6 @@ def test_a_given_class_order_replaces_the_streams(tmp_path):
         make_split(tmp_path, train, train, 12, 3)[1:])
 
 
-def test_stored_exemplars_are_found_again(tmp_path):
-    train = mixed_lines(6, np.random.RandomState(4))
-    found, training, _, _ = make_split(tmp_path, train, train, 6, 4)
-    paths = [[training[0][1], training[0][0]], []]
-    images = lists.find_images(found, paths)
-    assert [[train[i][0] for i in own] for own in images] == paths
-    with refused('gone.png'):
-        lists.find_images(found, [['gone.png']])
-
-
 @pytest.mark.parametrize('content, paths', [
     ('a.png 0\nb.png 1', ['a.png', 'b.png']),
     ('a.png 0\r\nb.png 1\r\n\r\n', ['a.png', 'b.png']),
@@ -86,29 +73,21 @@ def test_list_file_forms(tmp_path, content, paths):
     assert found.labels.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize('content, line', [
-    (b'a.png 0\nb.png\n', 2), (b'a.png 0\nb.png 2\n', 2), (b'a.png 0\nb.png -1\n', 2),
-    (b'a.png 0\nb.png 1.0\n', 2), (b'a.png 0\n\nb.png 1\n', 2), (b'a\0.png 0\n', 1),
-    (b'a.png 99999999999999999999\n', 1)])
-def test_a_malformed_line_is_named(tmp_path, content, line):
-    (tmp_path / 'train.txt').write_bytes(content)
-    with refused(f'train.txt, line {line}:'):
-        lists.read_list(str(tmp_path / 'train.txt'), 2)
-
-
-@pytest.mark.parametrize('name, again', [
-    ('a.png', 'a.png'), ('a.png', './a.png'), ('a/', 'a/'), ('link/../d.png', 'd.png')])
-def test_an_image_that_is_listed_twice_is_named_with_both_lines(tmp_path, name, again):
-    path = write_list(tmp_path / 'train.txt', [(name, 0), ('b.png', 1), (again, 0)])
-    with refused(f'train.txt, line 3: .{os.path.normpath(name)}/?. .*line 1'):
-        lists.read_list(path, 2)
-
-
-def test_a_missing_or_empty_list_is_named(tmp_path):
-    with refused('train.txt: No such file'):
-        lists.read_list(str(tmp_path / 'train.txt'), 2)
-    (tmp_path / 'train.txt').write_text('\n\n')
-    with refused('train.txt: the list is empty'):
+@pytest.mark.parametrize('content, message', [
+    (b'a.png 0\nb.png\n', ', line 2:'), (b'a.png 0\nb.png 2\n', ', line 2:'),
+    (b'a.png 0\nb.png -1\n', ', line 2:'), (b'a.png 0\nb.png 1.0\n', ', line 2:'),
+    (b'a.png 0\n\nb.png 1\n', ', line 2:'), (b'a\0.png 0\n', ', line 1:'),
+    (b'a.png 99999999999999999999\n', ', line 1:'), (b'\n\n', ': the list is empty'),
+    (None, ': No such file'),
+    # An image that is listed twice.
+    (b'a.png 0\nb.png 1\na.png 0', ', line 3: .a.png. .*line 1'),
+    (b'a.png 0\nb.png 1\n./a.png 0', ', line 3: .a.png. .*line 1'),
+    (b'a/ 0\nb.png 1\na/ 0', ', line 3: .a/?. .*line 1'),
+    (b'link/../d.png 0\nb.png 1\nd.png 0', ', line 3: .d.png. .*line 1')])
+def test_a_faulty_list_or_line_is_named(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / 'train.txt').write_bytes(content)
+    with refused('train.txt' + message):
         lists.read_list(str(tmp_path / 'train.txt'), 2)
 
 
@@ -120,24 +99,55 @@ def test_a_class_without_enough_images_is_named(tmp_path):
         make_split(tmp_path, lines, lines, 2, 4)
 
 
-@settings(max_examples=50, derandomize=True, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 150), st.integers(0, 20), st.one_of(
-    st.binary(max_size=5), st.sampled_from([
-        b'\r\n', b'\r', b'\0', b'\xef\xbb\xbf', b'-1', b'5', b'9' * 5000, b'1e3', b'../', b'//',
-        b'\xd9\xa3', b'\x85']))), min_size=1, max_size=5))
-def test_a_damaged_list_is_refused_in_one_line_or_can_be_split(tmp_path_factory, changes):
-    path = tmp_path_factory.mktemp('list') / 'train.txt'
-    content = b'\n'.join(b'%d/image %d.png %d' % (label, i, label)
-                         for label in range(5) for i in range(3))
-    for begin, length, inserted in changes:
-        content = content[:begin] + inserted + content[begin + length:]
-    path.write_bytes(content)
-    try:
-        found = lists.read_list(str(path), 5)
-        assert len(set(found.paths)) == len(found.paths) == len(found.labels) > 0
-        assert 0 <= found.labels.min() and found.labels.max() < 5
-        split = lists.split(found, found, 5, 1, 1993)
-        assert sorted(np.concatenate(split.train + split.validation)) == list(
-            range(len(found.paths)))
-    except UserError as error:
-        assert '\n' not in str(error) and len(str(error)) < 1500
+def test_a_damaged_list_is_refused_in_one_line_or_can_be_split(tmp_path):
+    stream, path = np.random.RandomState(0), tmp_path / 'train.txt'
+    odd = [b'', b'\r\n', b'\r', b'\0', b'\xef\xbb\xbf', b'-1', b'5', b'9' * 5000, b'1e3', b'../',
+           b'//', b'\xd9\xa3', b'\x85', b'\xff\xfe', b' ', b'\n']
+    whole = b'\n'.join(b'%d/image %d.png %d' % (label, i, label)
+                       for label in range(5) for i in range(3))
+    for _ in range(500):
+        begin, end = sorted(stream.randint(0, len(whole), 2))
+        end = min(end, begin + 20)
+        path.write_bytes(whole[:begin] + odd[stream.randint(len(odd))] + whole[end:])
+        try:
+            found = lists.read_list(str(path), 5)
+            assert len(set(found.paths)) == len(found.paths) == len(found.labels) > 0
+            assert 0 <= found.labels.min() and found.labels.max() < 5
+            split = lists.split(found, found, 5, 1, 1993)
+            assert sorted(np.concatenate(split.train + split.validation)) == list(
+                range(len(found.paths)))
+        except UserError as error:
+            assert '\n' not in str(error) and len(str(error)) < 1500
+
+
+def read_order(tmp_path, content):
+    (tmp_path / 'order.txt').write_bytes(content)
+    return label_files.read_class_order(str(tmp_path / 'order.txt'), 3)
+
+
+@pytest.mark.parametrize('content', [
+    b'2\n0\n1', b'2\r\n0\r\n1\r\n\r\n', b'\xef\xbb\xbf2\n 0 \n01\n\n'])
+def test_class_order_from_a_file(tmp_path, monkeypatch, content):
+    assert read_order(tmp_path, content) == (2, 0, 1)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert label_files.read_class_order('~/order.txt', 3) == (2, 0, 1)
+
+
+@pytest.mark.parametrize('content, expected', [
+    (b'2\n0\n2\n', ', line 3: label 2 already appears on line 1'),
+    (b'2\n0\n3\n', ", line 3: invalid label '3'"),
+    (b'0 1 2\n', ", line 1: invalid label '0 1 2'"),
+    (b'2\n\n0\n1\n', ", line 2: invalid label ''"),
+    (b'', ", line 1: invalid label ''"),
+    (b'2\n\xc2\xb2\n', ", line 2: invalid label '\xb2'"),
+    (b'9' * 5000 + b'\n', ", line 1: invalid label '" + '9' * 80 + "'"),
+    (b'2\n0\n', ': label 1 is missing'),
+    (b'\xff\xfe2\n', ", line 1: invalid label '\ufffd\ufffd2'")])
+def test_a_wrong_class_order_names_file_and_line(tmp_path, content, expected):
+    with refused(f'^--class_order={tmp_path / "order.txt"}{expected}'):
+        read_order(tmp_path, content)
+
+
+def test_no_file_with_a_class_order_is_an_error(tmp_path):
+    with refused(f'--class_order={tmp_path}: Is a directory'):
+        label_files.read_class_order(str(tmp_path), 3)
