@@ -11,8 +11,7 @@ import tiny_runs
 from miniatures import lines, refused
 from tiny_runs import assert_refused
 
-from data import checks, lists, pipeline
-from runtime.errors import UserError
+from data import checks, lists
 
 
 @pytest.fixture(scope='module')
@@ -63,16 +62,6 @@ def test_nothing_is_approved_or_begun_if_the_first_image_is_missing(tmp_path):
         assert result.out == '' and not model.exists()
 
 
-@pytest.mark.parametrize('make, why', [
-    (lambda path: None, 'No such file or directory'), (lambda path: path.mkdir(), 'Is a directory'),
-    (lambda path: path.write_bytes(miniatures.JPEG[:-60]), 'cut off'),
-    (lambda path: path.write_bytes(miniatures.PNG[:40] + bytes(4) + miniatures.PNG[44:]), 'PNG')])
-def test_an_image_that_fails_says_why(tmp_path, make, why):
-    make(tmp_path / 'image')
-    text = checks.why_bad(os.fsencode(str(tmp_path / 'image')))
-    assert why in text and '\n' not in text
-
-
 def test_transparency_causes_a_warning_before_a_run_and_in_the_check(tmp_path):
     data = tiny_runs.make_folder(tmp_path / 'data')
     rgba = tiny_runs.png(np.full((12, 12, 4), 7, np.uint8))
@@ -84,16 +73,23 @@ def test_transparency_causes_a_warning_before_a_run_and_in_the_check(tmp_path):
                    for line in result.out.split('\n')), result.out
 
 
-def test_a_check_names_some_bad_images_per_reason_and_counts_the_rest(tmp_path, said):
-    (tmp_path / 'animated.gif').write_bytes(miniatures.gif(2))
+def test_a_check_says_why_images_are_bad_and_names_some_per_reason(tmp_path, said):
+    damaged = miniatures.PNG[:40] + bytes(4) + miniatures.PNG[44:]
+    miniatures.write_all(tmp_path, {'animated.gif': miniatures.gif(2), 'damaged.png': damaged,
+                                    'cut.jpg': miniatures.JPEG[:-60]})
+    (tmp_path / 'folder').mkdir()
     files = np.array([os.fsencode(str(tmp_path / name)) for name in [
-        f'missing_{i}.png' for i in range(30)] + ['animated.gif']], object)
+        *(f'missing_{i}.png' for i in range(30)), 'animated.gif', 'damaged.png', 'cut.jpg',
+        'folder']], object)
     for max_lines, named in ((20, 20), (None, 30)):
         del said[:]
-        assert checks.log_bad_images(files, 1, 'check', max_lines) == list(range(31))
-        lines = [line for line in said if line.startswith('bad image: ')]
-        assert sum('missing_' in line for line in lines) == named
-        assert sum('animated.gif' in line for line in lines) == 1
+        assert checks.log_bad_images(files, 1, 'check', max_lines) == list(range(34))
+        bad = [line for line in said if line.startswith('bad image: ')]
+        for text, count in (
+                ('missing_.*No such file or directory', named), ('animated.gif', 1),
+                ('damaged.png: .*PNG', 1), ('cut.jpg: cut off', 1), ('folder: Is a directory', 1)):
+            assert sum(bool(re.search(text, line)) for line in bad) == count, text
+        assert '\n' not in ''.join(bad)
         assert [line for line in said if 'not named: 10 ' in line] == (
             said[-1:] if max_lines else [])
 
@@ -117,31 +113,18 @@ def test_images_in_both_lists_are_found_through_linked_folders(data, train_list,
     assert len(checks.shared_images(train_list, train_list)) == 40
 
 
-def cause(error, files, data_dir, monkeypatch):
-    """Return what the failed operation `error` of a stage is turned into."""
-    monkeypatch.setattr(checks, 'FLAGS', types.SimpleNamespace(skip_bad_images=False))
-    run = types.SimpleNamespace(model_dir='model', data_dir=str(data_dir),
-                                machine=types.SimpleNamespace(num_parallel_calls=1))
-    with pytest.raises((UserError, tf.errors.OpError)) as raised:
+@pytest.mark.parametrize('error, file', [
+    (tf.errors.InvalidArgumentError(None, None, 'Invalid PNG data'), None),
+    (tf.errors.InternalError(None, None, 'CUDA_ERROR_LAUNCH_FAILED'), b'missing.png')])
+def test_an_error_that_no_image_caused_is_shown_as_it_is(train_list, tmp_path, error, file):
+    """All images decode, or the error does not come from an image."""
+    files = train_list.files(slice(None)) if file is None else np.array([file], object)
+    run = types.SimpleNamespace(data_dir=str(tmp_path), machine=types.SimpleNamespace(
+        num_parallel_calls=1))
+    with pytest.raises(tf.errors.OpError) as raised:
         with checks.around_stage(run, lambda: files):
             raise error
-    return raised.value
-
-
-def test_an_error_that_no_image_can_cause_is_shown_at_once(monkeypatch, tmp_path):
-    monkeypatch.setattr(pipeline, 'bad_images', None)  # any use fails
-    error = tf.errors.InternalError(None, None, 'CUDA_ERROR_LAUNCH_FAILED')
-    assert cause(error, np.array([b'missing.png'], object), tmp_path, monkeypatch) is error
-
-
-def test_an_error_that_an_image_may_cause_names_the_image(monkeypatch, train_list, tmp_path):
-    files = train_list.files(slice(None))
-    error = tf.errors.InvalidArgumentError(None, None, 'Invalid PNG data')
-    assert cause(error, files, tmp_path, monkeypatch) is error  # all decode
-    files[7] = os.fsencode(str(tmp_path / 'missing.png'))
-    found = cause(error, files, tmp_path, monkeypatch)
-    assert isinstance(found, UserError)
-    assert 'missing.png' in str(found) and '--skip_bad_images' in str(found)
+    assert raised.value is error
 
 
 def test_files_that_may_be_in_flight_are_decoded_after_an_error():
@@ -154,14 +137,3 @@ def test_files_that_may_be_in_flight_are_decoded_after_an_error():
         assert 4 * batch_size + (calls or os.cpu_count()) <= len(window) < 5000
     assert checks.files_in_flight(files, 9995, 8, 4)[5:7].tolist() == [b'0', b'1']  # repeats
     assert len(checks.files_in_flight(files[:3], 7, 8, 4)) == 3
-
-
-def test_decoding_takes_no_gpu(train_list, monkeypatch):
-    configs, session = [], tf.Session
-    monkeypatch.setattr(pipeline.tf, 'Session', lambda config=None: (
-        configs.append(config) or session(config=config)))
-    files = train_list.files(slice(2))
-    pipeline.bad_images(files, 1)
-    pipeline.sides(files[0])
-    pipeline.decoding_error(files[0])
-    assert [dict(config.device_count) for config in configs] == [{'GPU': 0}] * 3
