@@ -9,8 +9,8 @@ import miniatures
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from miniatures import refused, tree
 
-from data import scripts
 from data.glyphs100 import prepare
 from runtime.errors import UserError
 
@@ -23,13 +23,6 @@ def arrays():
     return prepare.load()
 
 
-@pytest.fixture(scope='module')
-def written(tmp_path_factory):
-    target = tmp_path_factory.mktemp('glyphs100') / 'images'
-    assert prepare.write_images(str(target)) is True
-    return target
-
-
 @pytest.fixture
 def few(arrays, monkeypatch):
     """Two typefaces per split and ten classes, to write in a moment."""
@@ -38,34 +31,20 @@ def few(arrays, monkeypatch):
     monkeypatch.setattr(prepare, 'load', lambda: small)
 
 
-def snapshot(folder):
-    return {os.path.join(path, name): os.stat(os.path.join(path, name)).st_mtime_ns
-            for path, _, names in os.walk(str(folder)) for name in names}
-
-
-def test_archive_has_100_classes_in_64_and_20_typefaces(arrays):
-    assert arrays['train_images'].shape == (64, 100, 32, 32)
-    assert arrays['test_images'].shape == (20, 100, 32, 32)
-    assert arrays['train_images'].dtype == arrays['test_images'].dtype == np.uint8
-    assert ''.join(map(chr, arrays['characters'])) == prepare.CHARACTERS
-    assert (np.diff(arrays['characters']) > 0).all()
-    assert os.path.getsize(prepare.ARCHIVE) <= 4e6
-
-
-def test_typefaces_are_listed_and_openly_licensed(arrays):
+def test_archive_has_100_classes_in_64_and_20_typefaces_with_open_licenses(arrays):
     rows = prepare.read_typefaces()
-    for split in ('train', 'test'):
+    for split, count in (('train', 64), ('test', 20)):
+        assert arrays[split + '_images'].shape == (count, 100, 32, 32)
+        assert arrays[split + '_images'].dtype == np.uint8
         listed = [row['typeface'] for row in rows if row['split'] == split]
         assert listed == list(arrays[split + '_typefaces']) == sorted(set(listed))
-    assert len(rows) == 84
+    assert ''.join(map(chr, arrays['characters'])) == prepare.CHARACTERS
+    assert (np.diff(arrays['characters']) > 0).all()
     assert {row['license'] for row in rows} <= LICENSES
     for row in rows:
         assert row['package'] == '@fontsource/' + row['typeface']
         assert re.match(r'\d+\.\d+\.\d+$', row['version'])
         assert re.match(r'[a-z0-9-]+$', row['typeface'])  # It becomes a file name.
-
-
-def test_no_family_is_in_both_splits(arrays):
     # 'Source Serif' and 'Source Code' would be one family here: stricter than needed.
     families = [{name.split('-')[0] for name in arrays[split + '_typefaces']}
                 for split in ('train', 'test')]
@@ -73,39 +52,28 @@ def test_no_family_is_in_both_splits(arrays):
 
 
 @pytest.mark.parametrize('split', ['train', 'test'])
-def test_images_hold_whole_and_distinct_glyphs(arrays, split):
-    ink = 255 - arrays[split + '_images'].astype(int)
+def test_glyphs_are_whole_and_differ_in_shape_size_or_position(arrays, split):
+    ink = 255. - arrays[split + '_images']
     assert (ink.max(axis=(2, 3)) > 48).all(), 'a blank image'
     border = np.concatenate([ink[..., 0, :], ink[..., -1, :], ink[..., 0], ink[..., -1]], axis=-1)
     assert border.max() < 32, 'a glyph is cut off'
     for typeface, glyphs in zip(arrays[split + '_typefaces'], ink):
         assert len({glyph.tobytes() for glyph in glyphs}) == 100, typeface
+    height = dict(zip(prepare.CHARACTERS, (ink.max(axis=3) > 64).sum(axis=2).T))
+    assert all((height[capital] > height[small]).all() for capital, small in ('Oo', 'Ss', 'Xx'))
+    rows = (ink * np.arange(32)[:, None]).sum(axis=(2, 3)) / ink.sum(axis=(2, 3))
+    middle = dict(zip(prepare.CHARACTERS, rows.T))
+    assert (middle[','] > middle["'"] + 4).all() and (middle['_'] > middle['-'] + 3).all()
 
 
-@pytest.mark.parametrize('split', ['train', 'test'])
-def test_size_and_position_are_those_of_typography(arrays, split):
-    ink = dict(zip(prepare.CHARACTERS,
-                   (255. - arrays[split + '_images']).transpose(1, 0, 2, 3)))
-    row = np.arange(32)[:, None]
-
-    def height(c):
-        return (ink[c].max(axis=2) > 64).sum(axis=1)
-
-    def middle(c):
-        return (ink[c] * row).sum(axis=(1, 2)) / ink[c].sum(axis=(1, 2))
-
-    for capital, small in ('Oo', 'Ss', 'Xx'):
-        assert (height(capital) > height(small)).all()
-    assert (middle(',') > middle("'") + 4).all()
-    assert (middle('_') > middle('-') + 3).all()
-
-
-def test_write_images_writes_the_archive(written, arrays):
+def test_write_images_writes_the_archive_once(arrays, tmp_path, monkeypatch):
+    target = tmp_path / 'images'
+    assert prepare.write_images(str(target)) is True
     with tf.Graph().as_default(), tf.Session() as session:
         content = tf.placeholder(tf.string, [])
         decode = session.make_callable(tf.image.decode_png(content), [content])
         for split, part in (('train', 'train'), ('val', 'test')):
-            lines = (written / (split + '.txt')).read_text().splitlines()
+            lines = (target / (split + '.txt')).read_text().splitlines()
             assert lines == sorted(set(lines))
             images = np.zeros_like(arrays[part + '_images'])
             typefaces = list(arrays[part + '_typefaces'])
@@ -115,44 +83,35 @@ def test_write_images_writes_the_archive(written, arrays):
                 assert folder == split
                 assert character == 'U+%04X' % arrays['characters'][int(label)]
                 images[typefaces.index(png[:-len('.png')]), int(label)] = decode(
-                    (written / name).read_bytes())[..., 0]
+                    (target / name).read_bytes())[..., 0]
             assert len(lines) == len(typefaces) * 100
             np.testing.assert_array_equal(images, arrays[part + '_images'])
-
-
-def test_second_call_does_no_work(written, monkeypatch):
-    before = snapshot(written)
+    before = tree(target)
     monkeypatch.setattr(prepare, 'load', lambda: pytest.fail('read the archive again'))
-    assert prepare.write_images(str(written)) is False
-    assert snapshot(written) == before
-    assert os.listdir(str(written.parent)) == [written.name]
-
-
-def test_interrupted_write_is_started_again(few, tmp_path):
-    target = tmp_path / 'deep' / 'images'
-    with miniatures.interrupted_after(30):
-        prepare.write_images(str(target))
-    assert not (target / 'train.txt').exists() and not (target / 'val.txt').exists()
-    assert prepare.write_images(str(target)) is True
     assert prepare.write_images(str(target)) is False
-    assert not [path for path in snapshot(target) if path.endswith('.part')]
+    assert tree(target) == before and os.listdir(str(tmp_path)) == ['images']
 
 
-@pytest.mark.parametrize('damage', ['image', 'list', 'archive'])
-def test_a_damaged_or_outdated_folder_is_written_again(few, tmp_path, damage):
+@pytest.mark.parametrize('damage', ['interrupted', 'image', 'list', 'archive'])
+def test_an_incomplete_or_outdated_folder_is_written_again(few, tmp_path, damage):
     target = tmp_path / 'images'
     prepare.write_images(str(target))
-    whole = set(snapshot(target))
-    if damage == 'image':
+    whole = set(tree(target))
+    if damage == 'interrupted':
+        target = tmp_path / 'interrupted'
+        with miniatures.interrupted_after(30):
+            prepare.write_images(str(target))
+        assert not {'train.txt', 'val.txt'} & set(tree(target))
+    elif damage == 'image':
         (target / 'val' / 'U+0021' / 'carter-one.png').unlink()
     elif damage == 'list':
         (target / 'train.txt').unlink()
     else:
         (target / prepare.MARKER).write_text('0' * 64 + '\n')
     assert prepare.write_images(str(target)) is True
-    assert set(snapshot(target)) == whole
+    assert set(tree(target)) == whole
     assert prepare.write_images(str(target)) is False
-    assert os.listdir(str(tmp_path)) == ['images']
+    assert set(os.listdir(str(tmp_path))) == {'images', target.name}
 
 
 def test_slower_of_two_processes_keeps_the_images_of_the_faster(few, tmp_path, monkeypatch):
@@ -172,31 +131,24 @@ def test_slower_of_two_processes_keeps_the_images_of_the_faster(few, tmp_path, m
 
 def test_foreign_folder_file_or_list_is_refused(few, tmp_path):
     prepare.write_images(str(tmp_path / 'edited'))
-    (tmp_path / 'edited' / 'train.txt').write_bytes(b'\xff')
-    (tmp_path / 'mine').mkdir()
-    (tmp_path / 'mine' / 'thesis.txt').write_text('precious')
-    (tmp_path / 'file').write_text('precious')
-    before = snapshot(tmp_path)
+    miniatures.write_all(tmp_path, {'edited/train.txt': b'\xff', 'mine/thesis.txt': b'precious',
+                                    'file': b'precious'})
+    before = tree(tmp_path)
     for name in ('edited', 'mine', 'file'):
         with pytest.raises((UserError, OSError), match=name):
             prepare.write_images(str(tmp_path / name))
-    assert snapshot(tmp_path) == before
+    assert tree(tmp_path) == before
 
 
-def test_script_says_mistakes_in_one_line(tmp_path, monkeypatch):
-    def error(*argv):
-        monkeypatch.setattr(sys, 'argv', ['prepare.py'] + list(argv))
-        with pytest.raises(SystemExit) as ended:
-            scripts.run(prepare.main)
-        assert '\n' not in ended.value.code
-        return ended.value.code
-
+def test_mistakes_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'PIL', None)
-    assert 'pip install pillow' in error('--fonts', str(tmp_path))
-    damaged = tmp_path / 'glyphs100.npz'
-    damaged.write_bytes(b'PK\x03\x04 cut off')
-    monkeypatch.setattr(prepare, 'ARCHIVE', str(damaged))
-    assert str(damaged) in error(str(tmp_path / 'images'))
-    damaged.unlink()
-    assert str(damaged) in error(str(tmp_path / 'images'))
-    assert list(tmp_path.iterdir()) == []
+    with refused('pip install pillow'):
+        prepare.main(['--fonts', str(tmp_path)])
+    archive = tmp_path / 'glyphs100.npz'
+    monkeypatch.setattr(prepare, 'ARCHIVE', str(archive))
+    with pytest.raises(FileNotFoundError, match=str(archive)):
+        prepare.main([str(tmp_path / 'images')])
+    archive.write_bytes(b'PK\x03\x04 cut off')
+    with refused(f'{archive}: cannot be read'):
+        prepare.main([str(tmp_path / 'images')])
+    assert list(tmp_path.iterdir()) == [archive]

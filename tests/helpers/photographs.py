@@ -1,4 +1,5 @@
 """Makes images with the statistics of photographs, encodes them, and writes data folders."""
+import miniatures
 import numpy as np
 import oracles
 import tensorflow.compat.v1 as tf
@@ -39,11 +40,7 @@ def write_folder(folder, images, train, test):
         images: {path: uint8 array [height, width, 3]}.
         train, test: the lists, as pairs of path and label.
     """
-    paths = sorted(images)
-    for path, content in zip(paths, encode([images[path] for path in paths])):
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+    miniatures.write_all(folder, dict(zip(images, encode(images.values()))))
     for name, lines in (('train.txt', train), ('val.txt', test)):
         (folder / name).write_text(''.join(f'{path} {label}\n' for path, label in lines))
     return str(folder)
