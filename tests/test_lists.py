@@ -2,6 +2,8 @@
 import numpy as np
 import oracles
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from miniatures import refused
 
 from data import lists
@@ -99,25 +101,27 @@ def test_a_class_without_enough_images_is_named(tmp_path):
         make_split(tmp_path, lines, lines, 2, 4)
 
 
-def test_a_damaged_list_is_refused_in_one_line_or_can_be_split(tmp_path):
-    stream, path = np.random.RandomState(0), tmp_path / 'train.txt'
-    odd = [b'', b'\r\n', b'\r', b'\0', b'\xef\xbb\xbf', b'-1', b'5', b'9' * 5000, b'1e3', b'../',
-           b'//', b'\xd9\xa3', b'\x85', b'\xff\xfe', b' ', b'\n']
-    whole = b'\n'.join(b'%d/image %d.png %d' % (label, i, label)
-                       for label in range(5) for i in range(3))
-    for _ in range(500):
-        begin, end = sorted(stream.randint(0, len(whole), 2))
-        end = min(end, begin + 20)
-        path.write_bytes(whole[:begin] + odd[stream.randint(len(odd))] + whole[end:])
-        try:
-            found = lists.read_list(str(path), 5)
-            assert len(set(found.paths)) == len(found.paths) == len(found.labels) > 0
-            assert 0 <= found.labels.min() and found.labels.max() < 5
-            split = lists.split(found, found, 5, 1, 1993)
-            assert sorted(np.concatenate(split.train + split.validation)) == list(
-                range(len(found.paths)))
-        except UserError as error:
-            assert '\n' not in str(error) and len(str(error)) < 1500
+@settings(max_examples=50, derandomize=True, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 150), st.integers(0, 20), st.one_of(
+    st.binary(max_size=5), st.sampled_from([
+        b'\r\n', b'\r', b'\0', b'\xef\xbb\xbf', b'-1', b'5', b'9' * 5000, b'1e3', b'../', b'//',
+        b'\xd9\xa3', b'\x85']))), min_size=1, max_size=5))
+def test_a_damaged_list_is_refused_in_one_line_or_can_be_split(tmp_path_factory, changes):
+    path = tmp_path_factory.mktemp('list') / 'train.txt'
+    content = b'\n'.join(b'%d/image %d.png %d' % (label, i, label)
+                         for label in range(5) for i in range(3))
+    for begin, length, inserted in changes:
+        content = content[:begin] + inserted + content[begin + length:]
+    path.write_bytes(content)
+    try:
+        found = lists.read_list(str(path), 5)
+        assert len(set(found.paths)) == len(found.paths) == len(found.labels) > 0
+        assert 0 <= found.labels.min() and found.labels.max() < 5
+        split = lists.split(found, found, 5, 1, 1993)
+        assert sorted(np.concatenate(split.train + split.validation)) == list(
+            range(len(found.paths)))
+    except UserError as error:
+        assert '\n' not in str(error) and len(str(error)) < 1500
 
 
 def read_order(tmp_path, content):
