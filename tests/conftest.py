@@ -54,11 +54,8 @@ def run_report(tmp_path, capsys):
     from logs import report
 
     def call(*arguments, **logs):
-        paths = []
         for name, text in logs.items():
-            path = tmp_path / name
-            path.write_text(text, encoding='utf-8')
-            paths.append(str(path))
-        status = report.main(paths + list(arguments))
+            (tmp_path / name).write_text(text, encoding='utf-8')
+        status = report.main([str(tmp_path / name) for name in logs] + list(arguments))
         return (status,) + tuple(capsys.readouterr())
     return call

@@ -32,24 +32,35 @@ def result(step, **changed):
 OWN = SETTINGS + PROGRESS + result(1) + PROGRESS + result(2)
 
 
-def only(text):
+FIRST, SECOND, THIRD = RESULTS
+AGAIN = dict(SECOND, beta=0.61)
+
+
+@pytest.mark.parametrize('text, steps, notes', [
+    # A resumed run is one run, and the later result of a step counts.
+    (OWN, {1: FIRST, 2: SECOND}, []),
+    (OWN + SETTINGS + PROGRESS + result(2, beta=0.61) + result(3),
+     {1: FIRST, 2: AGAIN, 3: THIRD}, []),
+    # Results of a restart replace later ones.
+    (OWN + result(3) + SETTINGS + result(2, beta=0.61), {1: FIRST, 2: AGAIN},
+     ['step 2 was started again']),
+    # A line that cannot be read is named.
+    *[(SETTINGS + result(1) + damaged + result(3), {1: FIRST, 3: THIRD}, ['the first is line 3'])
+      for damaged in (result(2)[:-5] + '\n', 'result: {"top1": 0.5}\n',
+                      result(2).replace('"step": 2', '"step": "x"'))],
+    # Results after settings of another version are left out. A kill may cut settings.
+    (OWN + 'settings: {"dataset": "cifar100", "seed": 1, "unknown": 3}\n' + result(3),
+     {1: FIRST, 2: SECOND}, ['2 result or settings lines']),
+    (OWN + SETTINGS[:30] + SETTINGS + result(3), {1: FIRST, 2: SECOND, 3: THIRD}, ['1 result']),
+    # NaN counts as a missing number.
+    (SETTINGS + result(1, beta=float('nan'), group_top1=[float('nan')]),
+     {1: {name: value for name, value in FIRST.items() if name not in ('beta', 'group_top1')}},
+     [])])
+def test_results_and_notes_of_a_log(text, steps, notes):
     run, = log_reader.parse(text)
-    return run
-
-
-def test_a_resumed_run_is_one_run_and_the_later_result_of_a_step_counts():
-    run = only(OWN)
-    assert run.settings.dataset == 'glyphs100' and run.notes == []
-    assert run.steps == {1: RESULTS[0], 2: RESULTS[1]}
-    run = only(OWN + SETTINGS + PROGRESS + result(2, beta=0.61) + result(3))
-    assert run.steps == {1: RESULTS[0], 2: dict(RESULTS[1], beta=0.61), 3: RESULTS[2]}
-    assert run.notes == []
-
-
-def test_results_of_a_restart_replace_later_ones():
-    run = only(OWN + result(3) + SETTINGS + result(2, beta=0.61))
-    assert run.steps == {1: RESULTS[0], 2: dict(RESULTS[1], beta=0.61)}
-    assert 'step 2 was started again' in run.notes[0]
+    assert run.settings.dataset == 'glyphs100' and run.steps == steps
+    assert len(run.notes) == len(notes)
+    assert all(expected in note for expected, note in zip(notes, run.notes)), run.notes
 
 
 def test_step_1_after_later_steps_and_other_settings_begin_a_new_run():
@@ -68,30 +79,9 @@ def test_the_same_settings_on_other_lists_are_a_new_run():
         settings = dict(json.loads(SETTINGS[len('settings: '):]), lists=lists)
         return f'settings: {json.dumps(settings)}\n'
 
-    run = only(begun('1') + result(1) + begun('1') + result(2))
+    run, = log_reader.parse(begun('1') + result(1) + begun('1') + result(2))
     assert sorted(run.steps) == [1, 2] and run.lists == '00000000 11111111'
     assert len(log_reader.parse(begun('1') + result(1) + begun('2') + result(2))) == 2
-
-
-def test_an_unreadable_line_is_named_and_the_other_lines_count():
-    for damaged in (result(2)[:-5] + '\n', 'result: {"top1": 0.5}\n',
-                    result(2).replace('"step": 2', '"step": "x"')):
-        run = only(SETTINGS + result(1) + damaged + result(3))
-        assert run.steps == {1: RESULTS[0], 3: RESULTS[2]}
-        assert 'the first is line 3' in run.notes[0]
-
-
-def test_results_after_settings_that_cannot_be_read_are_left_out():
-    other_version = 'settings: {"dataset": "cifar100", "seed": 1, "unknown": 3}\n'
-    run = only(OWN + other_version + result(3))
-    assert sorted(run.steps) == [1, 2] and '2 result or settings lines' in run.notes[0]
-    run = only(OWN + SETTINGS[:30] + SETTINGS + result(3))  # killed while it wrote them
-    assert sorted(run.steps) == [1, 2, 3] and len(run.notes) == 1
-
-
-def test_values_that_are_nan_are_left_out():
-    run = only(SETTINGS + result(2, beta=float('nan'), group_top1=[0.5, float('nan')]))
-    assert 'beta' not in run.steps[2] and 'group_top1' not in run.steps[2]
 
 
 @pytest.mark.parametrize('text', [
