@@ -6,7 +6,7 @@ import os
 import pytest
 from made_checkpoints import damage, save_checkpoint
 
-from runtime import experiment, files, run_log, state
+from runtime import experiment, files, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
@@ -15,12 +15,11 @@ OTHER = SETTINGS._replace(seed=7)
 DIGESTS = {'train.txt': 'a' * 64, 'val.txt': 'b' * 64}
 
 
-def begin(folder, steps=0, settings=SETTINGS, digests=DIGESTS, overwrite=False, **options):
-    """Claim the folder, write records of `steps` steps; return whether checkpoints are kept."""
-    with experiment.hold_model_dir(str(folder), settings, digests, overwrite, **options) as keeps:
+def begin(folder, steps=0, settings=SETTINGS, digests=DIGESTS, overwrite=False):
+    """Claim the folder and write records of `steps` steps."""
+    with experiment.hold_model_dir(str(folder), settings, digests, overwrite):
         for step in range(steps):
             state.save_step(str(folder), step, {'top5': .5}, [['a.png', 'b.png']])
-    return keeps
 
 
 def refused(folder, *expected, **arguments):
@@ -46,6 +45,7 @@ def test_the_same_experiment_resumes_and_another_is_refused(tmp_path):
     refused(tmp_path, 'finished experiment', 'seed: 1993 there, 7 now', settings=OTHER)
     damage(str(tmp_path / 'experiment.json'), 'flipped')
     refused(tmp_path, 'experiment.json is corrupt', f'{SETTINGS.num_steps} finished steps')
+    refused(tmp_path / 'lock', '--model_dir', 'cannot write')  # a file
     assert set(before) < set(names(tmp_path))
 
 
@@ -84,34 +84,19 @@ def test_a_folder_of_something_else_stays_as_it_is(tmp_path, lock):
 def test_deleting_that_was_interrupted_is_finished(tmp_path, monkeypatch):
     begin(tmp_path, 3)
 
-    class Killed(BaseException):
-        pass
-
     def remove(path, function=os.remove):
         if path.endswith('_step.json') and len(names(tmp_path)) < 5:
-            raise Killed
+            raise KeyboardInterrupt
         function(path)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, 'remove', remove)
-        with pytest.raises(Killed):
+        with pytest.raises(KeyboardInterrupt):
             begin(tmp_path, settings=OTHER, overwrite=True)
     assert len(names(tmp_path)) == 4
     refused(tmp_path, 'seed: 1993 there, 7 now', settings=OTHER)
     begin(tmp_path, settings=OTHER, overwrite=True)
     assert names(tmp_path) == ['experiment.json', 'lock']
-
-
-def test_keeping_checkpoints_is_remembered_but_not_part_of_the_identity(tmp_path):
-    assert begin(tmp_path, keep_checkpoints=None) is False
-    without = (tmp_path / 'experiment.json').read_bytes()
-    assert b'keep' not in without  # as it was written before there was such a choice
-    assert begin(tmp_path, keep_checkpoints=True) is begin(tmp_path) is True
-    refused(tmp_path, '(seed: 1993 there, 7 now)', settings=OTHER)
-    assert begin(tmp_path, keep_checkpoints=False) is begin(tmp_path) is False
-    assert (tmp_path / 'experiment.json').read_bytes() == without
-    assert begin(tmp_path, keep_checkpoints=True) is True
-    assert begin(tmp_path, settings=OTHER, overwrite=True) is False
 
 
 def test_leftovers_of_killed_processes_are_removed(tmp_path):
@@ -138,29 +123,21 @@ def failing(number):
     return fail
 
 
-LACKING = pytest.mark.parametrize('number', [
+@pytest.mark.parametrize('number', [
     errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL])
-
-
-@LACKING
-def test_without_locks_a_run_warns_and_works(tmp_path, monkeypatch, said, number):
-    monkeypatch.setattr(fcntl, 'flock', failing(number))
-    begin(tmp_path, 1)
-    assert len(said) == 1 and str(tmp_path / 'lock') in said[0]
-
-
-@LACKING
-def test_without_fsync_a_run_warns_once_and_works(tmp_path, monkeypatch, said, number):
+def test_without_locks_and_fsync_a_run_warns_once_and_works(tmp_path, monkeypatch, said, number):
     monkeypatch.setattr(files, '_warned', set())
+    monkeypatch.setattr(fcntl, 'flock', failing(number))
     monkeypatch.setattr(os, 'fsync', failing(number))
     begin(tmp_path, 2)
     assert len(state.finished_steps(str(tmp_path))) == 2
-    assert len(said) == 2 and 'a file' in said[0] and 'a folder' in said[1]
+    lock, file, folder = said
+    assert str(tmp_path / 'lock') in lock and 'a file' in file and 'a folder' in folder
 
 
 @pytest.mark.parametrize('module, function, replacement, expected', [
-    (fcntl, 'flock', failing(errno.EAGAIN), 'another process'),
-    (fcntl, 'flock', failing(errno.EACCES), 'another process'),  # as some file systems say it
+    # As some file systems say that another process holds the lock.
+    (fcntl, 'flock', failing(errno.EACCES), 'another process'),
     (os, 'replace', failing(errno.ENOSYS), os.strerror(errno.ENOSYS)),
     # A folder of another user, for example after a run in a container, as root.
     (os, 'access', lambda path, _: False, '0_classifier: permission denied')])
@@ -170,20 +147,3 @@ def test_a_folder_that_will_not_do_is_refused_before_any_work(
     (tmp_path / '0_classifier').mkdir()
     monkeypatch.setattr(module, function, replacement)
     refused(tmp_path, str(tmp_path), expected)
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
-    (tmp_path / 'file').write_text('')
-    refused(tmp_path / 'file', '--model_dir', 'cannot write')
-
-
-def test_a_warning_from_before_the_log_is_open_is_in_it_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run_log.LOG, 'handlers', [])
-    run_log.open_log(None)
-    run_log.LOG.info('warning: no locks')
-    run_log.LOG.info('reading lists')
-    run_log.open_log(str(tmp_path / 'run.log'))
-    run_log.log_start('data')
-    text = (tmp_path / 'run.log').read_text()
-    assert text.count('warning: no locks') == 1 and 'reading lists' not in text
-    assert capsys.readouterr().out.count('warning: no locks') == 1

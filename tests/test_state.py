@@ -53,24 +53,21 @@ def test_finished_steps_come_back_as_they_were_saved(tmp_path):
     assert list(records[2]['results']) == list(results)  # the order of the columns
 
 
-@pytest.mark.parametrize('how', ['cut', 'empty', 'flipped', 'of another step'])
-def test_a_damaged_newest_record_counts_as_not_finished(tmp_path, said, how):
+@pytest.mark.parametrize('how', ['cut', 'empty', 'flipped', 'of another step', 'missing'])
+def test_a_damaged_newest_record_is_not_finished_and_an_earlier_one_an_error(tmp_path, said, how):
+    """Checkpoints from before a later record are gone, so its step cannot be evaluated again."""
     write_steps(tmp_path, 3)
-    path = str(tmp_path / '2_step.json')
-    if how == 'of another step':
-        shutil.copy(str(tmp_path / '1_step.json'), path)
-    else:
-        damage(path, how)
-    assert len(state.finished_steps(str(tmp_path))) == 2
-    assert len(said) == 1 and path in said[0]
-
-
-@pytest.mark.parametrize('how', ['cut', 'missing'])
-def test_a_record_lost_before_a_later_one_is_an_error(tmp_path, how):
-    """Its checkpoints are gone, so that it cannot be evaluated again."""
-    write_steps(tmp_path, 3)
-    path = str(tmp_path / '0_step.json')
-    os.remove(path) if how == 'missing' else damage(path, how)
+    for step in (2, 0):
+        path = str(tmp_path / f'{step}_step.json')
+        if how == 'of another step':
+            shutil.copy(str(tmp_path / '1_step.json'), path)
+        elif how == 'missing':
+            os.remove(path)
+        else:
+            damage(path, how)
+        if step == 2:
+            assert len(state.finished_steps(str(tmp_path))) == 2
+            assert how == 'missing' or len(said) == 1 and path in said[0]
     with pytest.raises(UserError, match='0_step.json is (corrupt|missing) .*1_step.json'):
         state.finished_steps(str(tmp_path))
 
