@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_runs import ROOT
+from tiny_runs import ROOT, Result, assert_refused
 
 from runtime import environment
 
@@ -14,19 +14,12 @@ SCRIPTS = [MAIN, 'logs/report.py', 'logs/classify.py'] + [f'data/{name}/prepare.
 
 
 def run(*arguments, **variables):
-    """Run this Python in the project's folder; return its exit status, stdout and stderr."""
+    """Run this Python in the project's folder; return its Result."""
     env = {key: value for key, value in os.environ.items()
            if key != 'PYTHONPATH' and not key.startswith('TF_')}
     done = subprocess.run([sys.executable] + list(arguments), cwd=ROOT, env=dict(env, **variables),
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
-    return done.returncode, done.stdout, done.stderr
-
-
-def assert_refused(result, *named):
-    status, _, err = result
-    assert status == 1 and err.startswith('error: ') and err.count('\n') == 1
-    for name in named:
-        assert name in err
+                          capture_output=True, text=True)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize('source, named', [
@@ -67,15 +60,11 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
     assert run(MAIN, PYTHONPATH=str(tmp_path)) == (130, '', 'Stopped by SIGINT.\n')
 
 
-def test_importing_the_driver_prints_nothing():
-    assert run('-c', 'import imagenet_main') == (0, '', '')
-
-
 @pytest.mark.parametrize('given, expected', [({}, '1'), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, '0')])
-def test_onednn_is_on_unless_the_user_has_set_it(given, expected):
-    assert run('-c', 'import os, runtime.environment; print(os.environ["TF_ENABLE_ONEDNN_OPTS"])',
+def test_onednn_is_on_unless_the_user_has_set_it_and_imports_print_nothing(given, expected):
+    assert run('-c', 'import os, imagenet_main; print(os.environ["TF_ENABLE_ONEDNN_OPTS"])',
                **given) == (0, expected + '\n', '')
 
 
 def test_later_errors_are_reported_like_pythons_own():
-    assert 'Traceback' in run('-c', 'import runtime.environment, misspelled')[2]
+    assert 'Traceback' in run('-c', 'import runtime.environment, misspelled').err

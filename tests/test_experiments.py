@@ -1,7 +1,7 @@
 """The scripts that repeat the experiments in logs/."""
 
-import glob
 import os
+import pathlib
 import shutil
 import subprocess
 
@@ -58,9 +58,9 @@ def test_each_run_is_valid_and_the_committed_logs_belong_to_it(name, tmp_path):
         exemplar.check_memory(settings_of(line))
     written = {path.name for path in (tmp_path / 'logs' / name).glob('*.log')}
     assert written == {run + '.log' for run in runs}
-    for path in glob.glob(os.path.join(glob.escape(os.path.join(LOGS, name)), '*.log')):
-        run, = log_reader.read(path)
-        assert run.settings == settings_of(runs[os.path.basename(path)[:-len('.log')]]), path
+    for path in pathlib.Path(LOGS, name).glob('*.log'):
+        run, = log_reader.read(str(path))
+        assert run.settings == settings_of(runs[path.stem]), path
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)

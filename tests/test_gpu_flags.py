@@ -24,9 +24,6 @@ def flags(monkeypatch):
 
 
 def test_dry_runs_and_checks_take_no_gpu_memory(monkeypatch):
-    """Nor do sessions that only decode."""
-    with tf.Graph().as_default(), machine.cpu_session() as session:
-        assert session._config.device_count == {'GPU': 0}
     configs = []
     monkeypatch.setattr(machine.device_lib, 'list_local_devices',
                         lambda config=None: configs.append(config) or [])
@@ -76,11 +73,9 @@ def test_a_warning_says_why_tensorflow_uses_none_of_the_named_gpus(monkeypatch, 
     again = tmp_path / 'python'
     again.write_text("""#!/bin/sh
 test "$TF_CPP_MIN_LOG_LEVEL" = 0 && cat >&2 <<END
-WARNING:tensorflow: is_gpu_available is deprecated, no driver
 2026-01-01 00:00:00.1: I tensorflow/x.cc:44] Successfully opened dynamic library libcudart.so.10.0
 2026-01-01 00:00:00.2: W tensorflow/x.cc:55] Could not load dynamic library 'libcudnn.so.7'
 2026-01-01 00:00:00.3: W tensorflow/x.cc:55] Could not load dynamic library 'libcudnn.so.7'
-2026-01-01 00:00:00.4: W tensorflow/y.cc:1641] Cannot dlopen some GPU libraries.
 I0000 00:00:1795938597.382889   29014 cudart_stub.cc:31] Could not find cuda drivers on your machine
 END
 """)
@@ -92,8 +87,7 @@ END
     for with_cuda, reason in (
             (False, 'this TensorFlow is built without CUDA; requirements.txt has one with it'),
             (True, "Could not load dynamic library 'libcudnn.so.7'; "
-                   'Cannot dlopen some GPU libraries.; Could not find cuda drivers on your '
-                   'machine')):
+                   'Could not find cuda drivers on your machine')):
         monkeypatch.setattr(tf.test, 'is_built_with_cuda', lambda built=with_cuda: built)
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
         assert machine.unused_gpus() == (
