@@ -130,7 +130,6 @@ def test_a_folder_of_another_process_or_experiment_is_refused(data, whole, tmp_p
     with open(str(model / 'lock'), 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert_refused(run(data, model), '--model_dir', 'another process')
-    assert_refused(run(data, model, seed=5), 'seed: 1993 there, 5 now', '--overwrite')
     other = shutil.copytree(data, str(tmp_path / 'other'))
     with open(os.path.join(other, 'val.txt'), 'a') as file:
         file.write('train/0_0.png 0\n')
@@ -225,85 +224,87 @@ BAD = {
     'BMP': b'BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\1\0\0\0\1\0\0\0\1\0\x18\0' + bytes(28)}
 
 
-@pytest.fixture(scope='module')
-def outcomes():
-    """A function from the bytes of an image to {whether a use of it succeeds}."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        contents, uniform = tf.placeholder(tf.string, []), tf.placeholder(tf.float32, [4])
-        images = []
-        for settings in map(settings_lib.DATASETS.get, ('imagenet100', 'cifar100')):
-            images += [preprocessing.training_image(contents, uniform, settings),
-                       preprocessing.evaluation_image(contents, settings)]
-
-        def succeeds(image, content, draw):
-            try:
-                pixels = session.run(image, {contents: content, uniform: [draw] * 4})
-                return bool(np.all(np.isfinite(pixels)))
-            except tf.errors.OpError:
-                return False
-        yield lambda content: {succeeds(image, content, draw)
-                               for image in images for draw in (0, .999)}
-
-
-@pytest.mark.parametrize('kind', sorted(GOOD) + sorted(BAD))
-def test_exactly_the_images_that_pass_the_check_can_be_trained_on(tmp_path, outcomes, kind):
-    content = GOOD.get(kind, BAD.get(kind))
-    (tmp_path / 'image.JPEG').write_bytes(content)
-    bad = pipeline.bad_images(np.array([os.fsencode(str(tmp_path / 'image.JPEG'))], object), 1)
-    assert bad == ([] if kind in GOOD else [0])
-    assert outcomes(content) == {kind in GOOD}
-
-
-def test_no_damaged_jpeg_that_the_check_calls_good_fails_in_training(outcomes, tmp_path):
-    """A damaged image can still train: a crop above the damage decodes."""
-    stream = np.random.RandomState(0)
+def test_exactly_the_images_that_pass_the_check_can_be_trained_on(session, tmp_path):
+    stream, damaged = np.random.RandomState(0), {}
     for i in range(60):
         content = bytearray((miniatures.JPEG, miniatures.PNG, miniatures.CMYK_JPEG)[i % 3])
         content[stream.randint(len(content))] = stream.randint(256)
-        (tmp_path / str(i)).write_bytes(bytes(content))
-    files = np.array([os.fsencode(str(tmp_path / str(i))) for i in range(60)], object)
-    good = set(range(60)).difference(pipeline.bad_images(files, 2))
-    assert 0 < len(good) < 60
-    for i in good:
-        assert outcomes((tmp_path / str(i)).read_bytes()) == {True}, i
+        damaged[f'damaged {i}'] = bytes(content)
+    kinds = {**GOOD, **BAD, **damaged}
+    files = [os.fsencode(miniatures.write(tmp_path / f'{i}.JPEG', content))
+             for i, content in enumerate(kinds.values())]
+    bad = {list(kinds)[i] for i in pipeline.bad_images(np.array(files, object), 2)}
+    assert set(BAD) < bad and not bad.intersection(GOOD) and not bad.issuperset(damaged)
+
+    contents, uniform = tf.placeholder(tf.string, []), tf.placeholder(tf.float32, [4])
+    images = []
+    for settings in map(settings_lib.DATASETS.get, ('imagenet100', 'cifar100')):
+        images += [preprocessing.training_image(contents, uniform, settings),
+                   preprocessing.evaluation_image(contents, settings)]
+
+    def succeeds(image, content, draw):
+        try:
+            pixels = session.run(image, {contents: content, uniform: [draw] * 4})
+            return bool(np.all(np.isfinite(pixels)))
+        except tf.errors.OpError:
+            return False
+
+    # A damaged image that fails the check may still train: a crop above the damage decodes.
+    for kind in set(kinds) - bad.intersection(damaged):
+        outcomes = {succeeds(image, kinds[kind], draw) for image in images for draw in (0, .999)}
+        assert outcomes == {kind not in bad}, kind
+
+
+ODD = os.fsdecode(b'\xe9')
+STRICT_ASCII = ('runtime.signals:run', 1,
+                'import sys\nsys.stdout.reconfigure(encoding="ascii", errors="strict")')
 
 
 def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
-    data = shutil.copytree(data, str(tmp_path / 'data'))
-    broken = {'train/0_3.png': BAD['truncated PNG'], 'train/2_7.png': BAD['HTML'],
+    """Under names that are not UTF-8, in a folder whose name is not, on a terminal for ASCII."""
+    folder, model, train = tmp_path / ('caf' + ODD), tmp_path / 'model', 'train/' + ODD
+    shutil.copytree(data, str(folder))
+    for path in list((folder / 'train').iterdir()):
+        path.rename(path.parent / (ODD + path.name))
+    content = os.fsdecode((folder / 'train.txt').read_bytes()).replace('train/', train)
+    (folder / 'train.txt').write_bytes(os.fsencode(content))
+    broken = {train + '0_3.png': BAD['truncated PNG'], train + '2_7.png': BAD['HTML'],
               'val/1_0.png': b''}
     for name, content in broken.items():
-        with open(os.path.join(data, name), 'wb') as file:
-            file.write(content)
+        (folder / name).write_bytes(content)
+    shown = [str(folder / name).encode('utf-8', 'backslashreplace').decode() for name in broken]
+
+    def start(*faults, model_dir=model, **flags):
+        return run(folder, model_dir, STRICT_ASCII, *faults, **flags)
+
     often = ('imagenet_main:main', 1, (
         'from runtime import progress\nprogress.Watch.__init__.__defaults__ = "images", 0, True'))
-    model = tmp_path / 'model'
-    result = run(data, model, often, check_data=True, num_parallel_calls=2)
+    result = start(often, check_data=True, num_parallel_calls=2)
     assert_refused(result, '3 of 56 images do not decode', '--skip_bad_images')
     assert sorted(re.findall('bad image: (.*)', result.out)) == [
-        os.path.join(data, name) + why for name, why in zip(sorted(broken), (
-            ': cut off', ': HTML or SVG text', ': empty'))]
+        path + why for path, why in zip(shown, (': cut off', ': HTML or SVG text', ': empty'))]
     progress = re.findall('check: (.*) of 56 images, .*/s, 0:00:.. left', result.out)
     assert len(progress) > 20 and progress[-1] == '56'
     assert [int(count) for count in progress] == sorted(map(int, progress))
     assert not model.exists()  # a check touches no experiment
+    assert_refused(start(model_dir=tmp_path / 'other'), 'caf\\udce9/', '--skip_bad_images')
     before_training = 'imagenet_main:train_classifier'
-    result = run(data, model, (before_training, 2, KILL), skip_bad_images=True, status=KILLED)
-    assert sorted(re.findall('bad image: (.*): ', result.out)) == [
-        os.path.join(data, name) for name in sorted(broken)]
+    result = start((before_training, 2, KILL), skip_bad_images=True, status=KILLED)
+    for text in (result.out, (tmp_path / 'model.log').read_text()):
+        assert sorted(re.findall('bad image: (.*): ', text)) == shown
     assert sum(map(int, re.findall('left out: (.) of 28 images', result.out))) == 3
     # An exemplar that was damaged later is left out as well.
     record = state.finished_steps(str(model))[0]
-    os.truncate(os.path.join(data, record['exemplars'][0][0]), 0)
-    run(data, model, (before_training, 1, KILL), skip_bad_images=True, status=KILLED)
+    os.truncate(str(folder / record['exemplars'][0][0]), 0)
+    start((before_training, 1, KILL), skip_bad_images=True, status=KILLED)
     counts = re.findall('incremental iteras, #training: (.*?),',
                         (tmp_path / 'model.log').read_text())
     assert int(counts[1]) == int(counts[0]) - 1
-    end, evaluated = [run(data, model, skip_bad_images=True, eval_only=evaluates).out
+    end, evaluated = [start(skip_bad_images=True, eval_only=evaluates).out
                       for evaluates in (False, True)]
     for pattern in ('test: step 2 .*', 'incremental iteras, .*'):  # counts of the run, not planned
         assert re.findall(pattern, evaluated)[-1] == re.findall(pattern, end)[-1]
-    assert_refused(run(data, model, store_last=True), '--skip_bad_images')
+    assert_refused(start(store_last=True), '--skip_bad_images')
 
 
 def test_a_class_whose_images_are_all_bad_is_an_error():
@@ -311,21 +312,8 @@ def test_a_class_whose_images_are_all_bad_is_an_error():
     split = lists.Split(np.array([1, 0]), images, pools, images, np.array([0, 0, 1]), None, None,
                         checked_groups=0)
     assert [len(own) for own in lists.without(split, [0], []).train] == [1, 1]
-    with pytest.raises(UserError, match='label 0 .* train on'):
-        lists.without(split, [2], [])
-    with pytest.raises(UserError, match='label 1 .* hold out'):
-        lists.without(split, [3], [])
-    with pytest.raises(UserError, match='label 1 .* test with'):
-        lists.without(split, [], [0, 1])
-
-
-def test_absolute_paths_and_detours(data, tmp_path):
-    """Paths are relative to the folder of the lists."""
-    folder = tmp_path / 'lists'
-    folder.mkdir()
-    (tmp_path / 'data').symlink_to(data)
-    for name, prefix in (('train.txt', data + '/'), ('val.txt', '../data/')):
-        with open(os.path.join(data, name)) as file:
-            (folder / name).write_text(''.join(prefix + line for line in file))
-    result = run(folder, tmp_path / 'model', check_data=True, image_size=12, status=0)
-    assert 'warning' not in result.out
+    for bad_training, bad_test, expected in (
+            ([2], [], 'label 0 .* train on'), ([3], [], 'label 1 .* hold out'),
+            ([], [0, 1], 'label 1 .* test with')):
+        with pytest.raises(UserError, match=expected):
+            lists.without(split, bad_training, bad_test)
