@@ -18,8 +18,9 @@ PUBLISHED = [('imagenet1000', 10, '0.1'), ('imagenet100', 10, '0.1'), ('celeb100
     ('cifar100', g, '0.1') for g in (2, 5, 10, 20)]
 OTHERS = [('imagenet100', 10, r) for r in ('0.2', '0.3', '0.4', '0.29', '0.123', '0.999')]
 # C, size of the first group (0: like the others), size of the others (the last may be smaller).
-UNEQUAL = [(100, 50, 10), (100, 50, 5), (100, 40, 7), (100, 0, 30), (100, 3, 50), (1000, 500, 100),
-           (7, 4, 2), (6, 3, 2), (10, 9, 1), (5, 1, 3)]
+GROUPS = [(100, 50, 10), (100, 50, 5), (100, 40, 7), (100, 0, 30), (100, 3, 50), (1000, 500, 100),
+          (7, 4, 2), (6, 3, 2), (10, 9, 1), (5, 1, 3)] + [
+    (100, 0, others) for others in (100, 50, 25, 20, 10, 5, 4, 2, 1)]
 
 
 def published(dataset, num_increments, r):
@@ -32,12 +33,8 @@ def every_case():
     for dataset, g, r in PUBLISHED + OTHERS:
         settings = published(dataset, g, r)
         yield settings, [settings.num_classes // g] * g, settings.memory_per_class, r
-    for g, p, r in itertools.product((1, 2, 4, 5, 10, 20, 25, 50, 100), (1, 5, 20),
-                                     ('0.1', '0.2', '0.29', '0.4', '0.123')):
-        yield settings_lib.Settings('folder', num_classes=100, num_increments=g,
-                                    memory_per_class=p, val_share=float(r)), [100 // g] * g, p, r
     for (c, first, others), p, r, memory in itertools.product(
-            UNEQUAL, (1, 2, 5, 20), ('0.1', '0.2', '0.29', '0.5', '0.9'), ('fixed', 'growing')):
+            GROUPS, (1, 2, 5, 20), ('0.1', '0.123', '0.2', '0.29', '0.9'), ('fixed', 'growing')):
         sizes = [first] if first else []
         while sum(sizes) < c:
             sizes.append(min(others, c - sum(sizes)))
@@ -158,15 +155,15 @@ def test_herding_of_ties_and_duplicates(offset):
         n, dimensions = stream.randint(1, 24), stream.randint(1, 5)
         features = stream.randint(-2, 3, (n, dimensions)) + offset
         features = features[stream.randint(0, n, n)]  # duplicates
-        assert herd(features, n).tolist() == oracles.herd_exactly(features, n)
+        assert herd(features, n).tolist() == oracles.herd(features, n)
 
 
 def test_herding_in_double_precision():
     """Rounding must not order equal features, nor hide differences far below their size."""
     assert herd(np.full((7, 3), 0.1), 7).tolist() == list(range(7))
     features = 1000 + np.array([[4e-4], [-3e-4], [2e-4], [-1e-4], [-2e-4]])
-    assert herd(features, 5).tolist() == oracles.herd_exactly(
-        np.round((features - 1000) * 1e4).astype(int), 5)
+    exactly = np.round((features - 1000) * 1e4).astype(int)
+    assert herd(features, 5).tolist() == oracles.herd(exactly, 5)
 
 
 @pytest.mark.parametrize('block_bytes, shuffled', [
@@ -185,7 +182,7 @@ def test_classes_herded_together_are_herded_as_if_alone(monkeypatch, block_bytes
     assert [len(rows) for rows in chosen] == [4] * 6 + [1, 0] + [4] * 8
     for c, rows in enumerate(chosen):
         own = np.flatnonzero(classes == c)
-        assert rows.tolist() == own[oracles.herd_exactly(features[own].astype(int), 4)].tolist()
+        assert rows.tolist() == own[oracles.herd(features[own].astype(int), 4)].tolist()
 
 
 def test_random_selection_keeps_the_order_of_old_classes():
@@ -198,7 +195,6 @@ def test_random_selection_keeps_the_order_of_old_classes():
         assert chosen[c].tolist() == np.flatnonzero(classes == c)[:4].tolist()
     for c, size in ((2, 4), (3, 3)):
         assert len(set(chosen[c])) == size and set(classes[chosen[c]]) == {c}
-    again = exemplar.select(settings, 1, classes, None)
-    assert [a.tolist() for a in again] == [b.tolist() for b in chosen]
+    assert exemplar.select(settings, 1, classes, None)[2].tolist() == chosen[2].tolist()
     other = exemplar.select(settings._replace(seed=7), 1, classes, None)
     assert other[2].tolist() != chosen[2].tolist()

@@ -229,16 +229,15 @@ def batch_norm_relu(images, parameters, batch_statistics):
     return np.maximum(parameters['gamma'] * normal + parameters['beta'], 0)
 
 
-def block(images, stride, project, batch_norms, kernels, batch_statistics):
-    """Apply a pre-activation block; `kernels` in the order of creation (projection first)."""
-    batch_norms, kernels = list(batch_norms), list(kernels)
-    strides = [1, stride, 1] if len(batch_norms) == 3 else [stride, 1]
-    activation = batch_norm_relu(images, batch_norms.pop(0), batch_statistics)
-    shortcut = conv(activation, kernels.pop(0), stride) if project else images
-    out = conv(activation, kernels.pop(0), strides.pop(0))
-    while kernels:
-        out = batch_norm_relu(out, batch_norms.pop(0), batch_statistics)
-        out = conv(out, kernels.pop(0), strides.pop(0))
+def block(images, stride, project, bottleneck, batch_norms, kernels, batch_statistics):
+    """Apply a pre-activation block; iterators of its layers in the order of creation."""
+    strides = [1, stride, 1] if bottleneck else [stride, 1]
+    activation = batch_norm_relu(images, next(batch_norms), batch_statistics)
+    shortcut = conv(activation, next(kernels), stride) if project else images
+    out = conv(activation, next(kernels), strides[0])
+    for each in strides[1:]:
+        out = batch_norm_relu(out, next(batch_norms), batch_statistics)
+        out = conv(out, next(kernels), each)
     return shortcut + out
 
 
@@ -253,24 +252,20 @@ def plan(family, size):
     return blocks, first
 
 
-def numbered(name, count):
-    """Return TensorFlow's automatic names: conv2d, conv2d_1, ..."""
-    return name if count == 0 else f'{name}_{count}'
-
-
 def variables(family, size, num_classes, scope='resnet'):
     """Return (name, shape) of all variables in order of creation, with moving statistics."""
-    shapes, counts = [], {'conv2d': 0, 'batch_normalization': 0}
+    shapes, counts = [], collections.Counter()
+
+    def add(layer, parts):
+        number = f'_{counts[layer]}' if counts[layer] else ''  # TensorFlow's automatic names
+        shapes.extend((f'{scope}/{layer}{number}/{part}', shape) for part, shape in parts.items())
+        counts[layer] += 1
 
     def add_conv(kernel, channels, filters):
-        layer = numbered('conv2d', counts['conv2d'])
-        shapes.append((f'{scope}/{layer}/kernel', (kernel, kernel, channels, filters)))
-        counts['conv2d'] += 1
+        add('conv2d', {'kernel': (kernel, kernel, channels, filters)})
 
     def add_batch_norm(channels):
-        layer = numbered('batch_normalization', counts['batch_normalization'])
-        shapes.extend((f'{scope}/{layer}/{part}', (channels,)) for part in BATCH_NORM)
-        counts['batch_normalization'] += 1
+        add('batch_normalization', dict.fromkeys(BATCH_NORM, (channels,)))
 
     blocks, channels = plan(family, size)
     add_conv(3 if family == 'cifar' else 7, 3, channels)
@@ -287,8 +282,7 @@ def variables(family, size, num_classes, scope='resnet'):
             add_conv(*kernel)
         channels = out
     add_batch_norm(channels)
-    shapes += [(scope + '/dense/kernel', (channels, num_classes)),
-               (scope + '/dense/bias', (num_classes,))]
+    add('dense', {'kernel': (channels, num_classes), 'bias': (num_classes,)})
     return shapes
 
 
@@ -308,34 +302,19 @@ def random_weights(family, size, num_classes, seed, scope='resnet'):
 
 def forward(images, weights, family, size, batch_statistics, scope='resnet'):
     """Compute (features, logits) of the whole network in float64."""
-    counts = {'conv2d': 0, 'batch_normalization': 0}
-
-    def take(layer, part):
-        name = f'{scope}/{numbered(layer, counts[layer])}/{part}'
-        return np.asarray(weights[name], np.float64)
-
-    def next_kernel():
-        kernel = take('conv2d', 'kernel')
-        counts['conv2d'] += 1
-        return kernel
-
-    def next_batch_norm():
-        parameters = {part: take('batch_normalization', part) for part in BATCH_NORM}
-        counts['batch_normalization'] += 1
-        return parameters
-
-    out = conv(images, next_kernel(), 1 if family == 'cifar' else 2)
+    values = {name: np.asarray(weights[name], np.float64)
+              for name, _ in variables(family, size, 1, scope)}
+    kernels = iter([value for name, value in values.items() if '/conv2d' in name])
+    batch_norms = iter([{part: values[name.replace('gamma', part)] for part in BATCH_NORM}
+                        for name in values if name.endswith('/gamma')])
+    out = conv(images, next(kernels), 1 if family == 'cifar' else 2)
     if family != 'cifar':
         out = max_pool(out)
     for _, stride, project, bottleneck in plan(family, size)[0]:
-        inner = 3 if bottleneck else 2
-        batch_norms = [next_batch_norm() for _ in range(inner)]
-        kernels = [next_kernel() for _ in range(inner + project)]
-        out = block(out, stride, project, batch_norms, kernels, batch_statistics)
-    out = batch_norm_relu(out, next_batch_norm(), batch_statistics)
+        out = block(out, stride, project, bottleneck, batch_norms, kernels, batch_statistics)
+    out = batch_norm_relu(out, next(batch_norms), batch_statistics)
     features = out.mean(axis=(1, 2))
-    return features, features.dot(np.asarray(weights[scope + '/dense/kernel'], np.float64)) + (
-        np.asarray(weights[scope + '/dense/bias'], np.float64))
+    return features, features.dot(values[f'{scope}/dense/kernel']) + values[f'{scope}/dense/bias']
 
 
 # -- evaluation -------------------------------------------------------------------------------
@@ -390,26 +369,15 @@ def standardize(image):
 # -- herding ----------------------------------------------------------------------------------
 
 
-def herd_exactly(features, count):
-    """Herd integer features by brute force in exact arithmetic; the first one wins a tie."""
-    rows = [np.array(row, object) for row in np.asarray(features).tolist()]  # Python's integers
-    n, total, chosen = len(rows), sum(rows), []
+def herd(features, count):
+    """Herd by brute force, integer features in exact arithmetic; the first one wins a tie."""
+    features = np.asarray(features)
+    rows = np.array(features.tolist(), object if features.dtype.kind == 'i' else np.float64)
+    n, total, chosen = len(rows), rows.sum(axis=0), []
     while len(chosen) < min(count, n):
-        k, running = len(chosen), sum((rows[i] for i in chosen), 0 * total)
+        k, running = len(chosen), rows[chosen].sum(axis=0)
         # n * (k+1) times (mu - (x + sum of chosen) / (k+1))
         distances = {i: (((k + 1) * total - n * (rows[i] + running)) ** 2).sum()
                      for i in range(n) if i not in chosen}
         chosen.append(min(distances, key=distances.get))
-    return chosen
-
-
-def herd(features, count):
-    """Herd by brute force in float64, straight from the definition."""
-    features = np.asarray(features, np.float64)
-    mean, chosen = features.mean(axis=0), []
-    while len(chosen) < min(count, len(features)):
-        distances = [np.inf if i in chosen else np.linalg.norm(
-            mean - (features[i] + features[chosen].sum(axis=0)) / (len(chosen) + 1))
-            for i in range(len(features))]
-        chosen.append(int(np.argmin(distances)))
     return chosen
