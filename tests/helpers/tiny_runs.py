@@ -109,10 +109,6 @@ class Process:
         cls._server.stdin.flush()
         return int(cls._server.stdout.readline())
 
-    def said(self):
-        """Return what the run has written to stderr so far, bytes."""
-        return pathlib.Path(self._output, 'err').read_bytes()
-
     def wait(self):
         """Wait for the end of the process; return the Result."""
         status = self._ask({'wait': self.pid})
