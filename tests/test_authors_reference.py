@@ -345,8 +345,6 @@ def test_learning_rates(name):
         bic_layer.EPOCHS_FACTOR if stage == '2' else 1)
     rates = [schedule.learning_rate(update) for update in expected['at']]
     np.testing.assert_allclose(rates, expected['lr'], rtol=1e-7)
-    updates = REFERENCE['updates'][num_classes]
-    if stage == '1':
-        assert schedule.num_updates == updates['classifier'][int(step)]
-    else:
-        assert schedule.num_updates == updates['bias'][int(step) - 1]
+    stage, first_step = ('classifier', 0) if stage == '1' else ('bias', 1)
+    updates = REFERENCE['updates'][num_classes][stage]
+    assert schedule.num_updates == updates[int(step) - first_step]
