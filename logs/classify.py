@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import runtime.environment  # noqa: F401, I001 (before TensorFlow)
 import runtime.quiet_import  # noqa: F401, I001
 import tensorflow.compat.v1 as tf
+from data.checks import why_bad
 from runtime import export, files
 from runtime.errors import UserError
 from runtime.machine import cpu_session
@@ -51,15 +52,22 @@ def main(arguments=None):
     try:
         files.check_arguments([given.export] + given.images)
         with tf.Graph().as_default(), cpu_session() as session:
-            classifier = export.load_classifier(session, given.export)
-            for path, top5, reason in export.classify_images(classifier, given.images):
-                if reason is None:
-                    print(form(path, top5), flush=True)
+            classify = export.load_classifier(session, given.export)
+            for path in given.images:
+                try:
+                    with open(path, 'rb') as file:
+                        top5 = classify(file.read())
+                except OSError as error:
+                    reason = error.strerror
+                except tf.errors.InvalidArgumentError:  # it does not decode
+                    reason = why_bad(path)
                 else:
-                    print(f'error: {path}: {reason}', file=sys.stderr)
-                    status = 1
-                    if given.json:
-                        print(as_json(path, None, reason), flush=True)
+                    print(form(path, top5), flush=True)
+                    continue
+                print(f'error: {path}: {reason}', file=sys.stderr)
+                status = 1
+                if given.json:
+                    print(as_json(path, None, reason), flush=True)
     except (UserError, OSError, tf.errors.OpError) as error:
         print('error: {}'.format(str(error).split('\n')[0]), file=sys.stderr)
         status = 1

@@ -14,7 +14,6 @@ from absl import flags
 import bic_layer
 import resnet_model
 from data import preprocessing
-from data.checks import why_bad
 from runtime import LOG, checkpoints, experiment, files, run_log, state
 from runtime import settings as settings_lib
 from runtime.errors import UserError
@@ -181,7 +180,9 @@ def find_version(export_dir):
 
 
 def load_classifier(session, export_dir):
-    """Return a function from a list of encoded images to a dict of arrays [images, 5 or fewer].
+    """Return a function from an encoded image to its likeliest classes, best first.
+
+    The classes are tuples of label, name, and probability.
 
     Raises:
         UserError: there is no export, or it is corrupt.
@@ -193,36 +194,15 @@ def load_classifier(session, export_dir):
         if 'image_bytes' not in signature.inputs:
             raise ValueError('no input image_bytes')
         fed = signature.inputs['image_bytes'].name
-        fetched = {name: signature.outputs['top5_' + name].name
-                   for name in ('probabilities', 'labels', 'names')}
+        fetched = [signature.outputs['top5_' + name].name
+                   for name in ('labels', 'names', 'probabilities')]
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         reason = str(error).split('\n')[0]
         raise UserError(f'{folder} is corrupt, or not an export of this program ({reason}). Export '
                         f'the step again.') from None
-    return lambda contents: session.run(fetched, {fed: contents})
 
-
-def classify_images(classifier, paths):
-    """Classify image files, in their order.
-
-    Args:
-        classifier: as returned by `load_classifier`.
-        paths: list of str.
-
-    Yields:
-        (path, top5, None) with (label, name, probability) of the likeliest classes, best first; or
-        (path, None, reason) if the image cannot be read.
-    """
-    for path in paths:
-        try:
-            with open(path, 'rb') as file:
-                arrays = classifier([file.read()])
-        except OSError as error:
-            yield path, None, error.strerror
-        except tf.errors.InvalidArgumentError:  # it does not decode
-            yield path, None, why_bad(path)
-        else:
-            labels, names, probabilities = (
-                arrays[name][0].tolist() for name in ('labels', 'names', 'probabilities'))
-            yield path, [(label, name.decode('utf-8'), probability) for label, name, probability
-                         in zip(labels, names, probabilities)], None
+    def classify(contents):
+        labels, names, probabilities = session.run(fetched, {fed: [contents]})
+        return [(label, name.decode('utf-8'), probability) for label, name, probability in zip(
+            labels[0].tolist(), names[0].tolist(), probabilities[0].tolist())]
+    return classify
