@@ -48,26 +48,19 @@ Split = collections.namedtuple('Split', ['order', 'train', 'validation', 'test',
                                          'train_list', 'test_list', 'checked_groups'])
 
 
-def read_list(path, num_classes, watch=None):
+def read_list(path, num_classes):
     """Read an ImageList: one `relative/path label` per line, labels 0 to C-1.
 
     Paths may contain spaces and `..`, and may be absolute. A byte-order mark, Windows line endings
     and blank lines at the end are ignored. Raises UserError, naming file and line, if the file
     is missing, unreadable or empty, a line is malformed, a label is out of range, or an image is
     listed twice.
-
-    `watch`: None, or a function from the file's name and its number of lines to a function that is
-    called with the number of lines read, regularly and at the end.
     """
     digest, text = read_text(path, path)
     if not text:
         raise UserError(f'{path}: the list is empty. Expected one "relative/path label" per line.')
     paths, seen, labels = [], {}, array.array('i')
-    num_lines = text.count(b'\n') + 1
-    report = watch and watch(os.path.basename(path), num_lines)
     for number, line in enumerate(io.BytesIO(text), 1):
-        if report and (number % 2 ** 16 == 0 or number == num_lines):
-            report(number)
         line = line.strip()
         fields = line.rsplit(None, 1)
         if len(fields) != 2 or b'\0' in line:
@@ -93,9 +86,9 @@ def read_list(path, num_classes, watch=None):
     return ImageList(path, np.array(paths, object), np.array(labels, np.int32), digest)
 
 
-def read_lists(data_dir, num_classes, watch=None):
+def read_lists(data_dir, num_classes):
     """Read the training and the test ImageList of a data folder, as read_list does."""
-    return tuple(read_list(os.path.join(data_dir, name), num_classes, watch)
+    return tuple(read_list(os.path.join(data_dir, name), num_classes)
                  for name in (TRAIN_LIST, TEST_LIST))
 
 

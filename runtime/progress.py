@@ -65,14 +65,13 @@ class Watch:
 
     Args:
         what: subject of the line.
-        total: amount of work, in `unit`.
-        unit: plural noun.
+        total: number of images.
         seconds: time between two lines.
         ends: bool, whether there is a line at the end, too.
     """
 
-    def __init__(self, what, total, unit='images', seconds=WATCH_SECONDS, ends=False):
-        self._what, self._total, self._unit = what, total, unit
+    def __init__(self, what, total, seconds=WATCH_SECONDS, ends=False):
+        self._what, self._total = what, total
         self._seconds, self._ends = seconds, ends
         self._started = self._last_line = time.monotonic()
 
@@ -83,8 +82,8 @@ class Watch:
         if now - self._last_line > self._seconds or self._ends and done == self._total:
             self._last_line = now
             rate = done / max(now - self._started, 1e-9)
-            LOG.info('%s: %d of %d %s, %.0f/s, %s left', self._what, done, self._total, self._unit,
-                     rate, run_log.duration((self._total - done) / rate if rate else None))
+            LOG.info('%s: %d of %d images, %.0f/s, %s left', self._what, done, self._total, rate,
+                     run_log.duration((self._total - done) / rate if rate else None))
 
 
 class Progress:

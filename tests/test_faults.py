@@ -278,7 +278,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
         return run(folder, model_dir, STRICT_ASCII, *faults, **flags)
 
     often = ('imagenet_main:main', 1, (
-        'from runtime import progress\nprogress.Watch.__init__.__defaults__ = "images", 0, True'))
+        'from runtime import progress\nprogress.Watch.__init__.__defaults__ = 0, True'))
     result = start(often, check_data=True, num_parallel_calls=2)
     assert_refused(result, '3 of 56 images do not decode', '--skip_bad_images')
     assert sorted(re.findall('bad image: (.*)', result.out)) == [

@@ -75,9 +75,9 @@ def test_a_nan_loss_of_stage_2_names_the_update_and_no_images(clock, said):
 
 
 def test_a_long_pass_says_how_far_it_is_and_a_short_one_nothing(clock, said):
-    watch = progress.Watch('train.txt', 1000, 'bytes')
+    watch = progress.Watch('check', 1000)
     for done in range(10, 1010, 10):
         clock[0] += 0.25
         watch(done)
-    assert said == ['train.txt: 410 of 1000 bytes, 40/s, 0:00:15 left',
-                    'train.txt: 820 of 1000 bytes, 40/s, 0:00:04 left']
+    assert said == ['check: 410 of 1000 images, 40/s, 0:00:15 left',
+                    'check: 820 of 1000 images, 40/s, 0:00:04 left']
