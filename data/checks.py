@@ -101,7 +101,7 @@ def why_bad(file):
     except OSError as error:
         return error.strerror
     # The file starts and ends like an image, so TensorFlow must say why.
-    return fault or f'does not decode ({pipeline.decoding_error(file)})'
+    return fault or f'does not decode ({pipeline.decoded_size(file)[1]})'
 
 
 def log_bad_images(files, num_parallel_calls, what, max_lines=None):
@@ -166,9 +166,9 @@ def warn_of_images(split, settings):
     """Warn about images in both lists, and about images that --preprocessing=cifar crops."""
     first = split.train_list.files(slice(1))[0]
     image_format.warn_of_files(split.train_list.files(slice(None)), sample=200, write=LOG.info)
-    sides = pipeline.sides(first) if settings.preprocessing == 'cifar' else ()
-    if sides and max(sides) > settings.image_size:
-        height, width = sides
+    size = pipeline.decoded_size(first)[0] if settings.preprocessing == 'cifar' else ()
+    if size and max(size) > settings.image_size:
+        height, width = size
         LOG.info('warning: --preprocessing=cifar takes only the central %d x %d pixels of larger '
                  'images (%s has %d x %d). Use --preprocessing=vgg to resize them.',
                  settings.image_size, settings.image_size, os.fsdecode(first), width, height)

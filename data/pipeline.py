@@ -175,23 +175,14 @@ def periodic_dataset(files, classes, settings, num_full, num_short, short_start,
     return dataset.prefetch(2)
 
 
-def sides(file):
-    """Return (height, width) of an image in pixels, or () if it does not decode."""
+def decoded_size(file):
+    """Decode an image; return ((height, width), ''), or ((), TensorFlow's reason why it fails)."""
     with tf.Graph().as_default(), cpu_session() as session:
+        image = tf.image.decode_png(tf.read_file(file), channels=3)
         try:
-            return tuple(session.run(tf.shape(tf.image.decode_png(tf.read_file(file))))[:2])
-        except tf.errors.OpError:
-            return ()
-
-
-def decoding_error(file):
-    """Return TensorFlow's reason why an image does not decode, in one line; '' if it decodes."""
-    with tf.Graph().as_default(), cpu_session() as session:
-        try:
-            session.run(tf.image.decode_png(tf.read_file(file), channels=3))
-            return ''
+            return tuple(session.run(tf.shape(image))[:2]), ''
         except tf.errors.OpError as error:
-            return run_log.op_error_reason(error)
+            return (), run_log.op_error_reason(error)
 
 
 def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):

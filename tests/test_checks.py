@@ -137,3 +137,13 @@ def test_files_that_may_be_in_flight_are_decoded_after_an_error():
         assert 4 * batch_size + (calls or os.cpu_count()) <= len(window) < 5000
     assert checks.files_in_flight(files, 9995, 8, 4)[5:7].tolist() == [b'0', b'1']  # repeats
     assert len(checks.files_in_flight(files[:3], 7, 8, 4)) == 3
+
+
+def test_decoding_takes_no_gpu(train_list, monkeypatch):
+    configs, session = [], tf.Session
+    monkeypatch.setattr(pipeline.tf, 'Session', lambda config=None: (
+        configs.append(config) or session(config=config)))
+    files = train_list.files(slice(2))
+    pipeline.bad_images(files, 1)
+    assert pipeline.decoded_size(files[0]) == ((12, 12), '')
+    assert [dict(config.device_count) for config in configs] == [{'GPU': 0}] * 2

@@ -208,7 +208,7 @@ def main(argv=None):
     lists = [[(path, label) for label, name in enumerate(classes) for path in side[name]]
              for side in (train, test)]
     warn_of_copies(lists, digests)
-    sizes = [pipeline.sides(os.fsencode(os.path.join(root, path)))
+    sizes = [pipeline.decoded_size(os.fsencode(os.path.join(root, path)))[0]
              for path, _ in lists[0][::-(-len(lists[0]) // NUM_MEASURED)]]
     prefix = '' if os.path.samefile(root, target) else os.path.abspath(root)
     lists = [[(os.path.join(prefix, path), label) for path, label in part] for part in lists]
