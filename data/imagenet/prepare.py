@@ -11,7 +11,6 @@ of class nXXXXXXXX, a WordNet id, is its rank among the sorted ids. See README.m
 """
 
 import collections
-import functools
 import io
 import os
 import pathlib
@@ -71,24 +70,18 @@ def read_synsets(path):
     return sorted({line.split()[0] for line in lines})
 
 
-@functools.lru_cache(maxsize=16)  # a million images are in a few folders
-def _folder(path):
-    """Return (class in the name of a folder or archive, or None; whether it is in val/)."""
-    names = [_ARCHIVE.sub('', name) for name in path.split('/')]
-    wnid = names.pop() if re.match(WNID + '$', names[-1]) else None
-    return wnid, names[-1:] == ['val']
-
-
 def image_place(path):
     """Return the split, class (None if the path does not tell) and name of an image.
 
     For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). Return None if the file at `path`, in
     a folder or an archive, is not a training or validation image.
     """
-    folder, _, name = path.rpartition('/')
+    *folders, name = path.split('/')
     if not image_format.is_image_name(name):
         return None
-    wnid, in_val = _folder(folder)
+    folders = [_ARCHIVE.sub('', folder) for folder in folders[-2:]]  # or archives
+    wnid = folders.pop() if re.match(WNID + '$', folders[-1]) else None
+    in_val = folders[-1:] == ['val']
     stem, suffix = os.path.splitext(name)
     match = _IMAGE.match(stem)
     if match and match.group(2):
