@@ -5,6 +5,8 @@ image order of each epoch and all random draws. So a stage resumes at any update
 images. The size of its graph does not depend on the number of images.
 """
 
+import functools
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -28,19 +30,16 @@ class Batches:
     def __init__(self, schedule, seed):
         self._schedule = schedule
         self._seed = list(seed)
-        self._newest = None, None  # an epoch and its order
+        # Updates come in order, so the newest epoch's order is enough. It is as long as the list.
+        self._epoch_order = functools.lru_cache(maxsize=1)(self._epoch_order)
         self.num_updates = schedule.num_updates
         # Number of full batches, and size of the short batch after them (0 if there is none).
         self.num_full, self.num_short = divmod(schedule.num_presented, schedule.batch_size)
         self.crop_seed = np.int64(np.random.RandomState(self._seed).randint(2 ** 31))
 
     def _epoch_order(self, epoch):
-        newest, order = self._newest  # a single read and a single write, for thread safety
-        if epoch != newest:
-            stream = np.random.RandomState(self._seed + [epoch])
-            order = stream.permutation(self._schedule.num_images)
-            self._newest = epoch, order
-        return order
+        stream = np.random.RandomState(self._seed + [epoch])
+        return stream.permutation(self._schedule.num_images)
 
     def positions(self, update):
         """Return batch `update`'s positions in the stage, counted from 0 over all epochs."""
