@@ -110,7 +110,7 @@ def _zip_files(file):
 
 
 def walk_once(top, skip=()):
-    """Yield (folder, its folders, its files), both sorted, like os.walk, but follow links.
+    """Yield each folder and its files, sorted, as os.walk finds them, but follow links.
 
     Each real folder is visited once, so circular links are harmless. Hidden folders are skipped.
 
@@ -130,7 +130,7 @@ def walk_once(top, skip=()):
             # Links come last, so that a folder below `top` is visited under its own name.
             waiting += [path for path in (os.path.join(where, name) for name in folders)
                         if os.path.islink(path)]
-            yield where, folders, sorted(names)
+            yield where, sorted(names)
 
 
 def _print_error(error):

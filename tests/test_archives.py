@@ -108,6 +108,6 @@ def test_each_real_folder_is_walked_once_and_links_to_other_folders_are_followed
     (top / 'A').symlink_to('b')  # is sorted before it, and still b is called b
     (top / 'train').symlink_to(tmp_path / 'disk')
     (top / 'gone').symlink_to(tmp_path / 'nowhere')
-    found = [os.path.relpath(os.path.join(where, name), str(top)) for where, _, names
+    found = [os.path.relpath(os.path.join(where, name), str(top)) for where, names
              in archives.walk_once(str(top), [str(top / 'target')]) for name in names]
     assert found == ['gone', 'a/1.png', 'b/2.png', 'train/n1/5.png']

@@ -11,7 +11,7 @@ import tiny_runs
 from miniatures import lines, refused
 from tiny_runs import assert_refused
 
-from data import checks, lists
+from data import checks, lists, pipeline
 
 
 @pytest.fixture(scope='module')

@@ -41,7 +41,7 @@ def images_in(source, root, skip, quiet=False):
         quiet: bool, whether unusual members go unreported.
     """
     if os.path.isdir(source):
-        for where, _, names in archives.walk_once(source, skip):
+        for where, names in archives.walk_once(source, skip):
             folder = os.path.relpath(where, source)
             for name in names if folder != '.' else ():
                 if image_format.is_image_file(os.path.join(where, name)):

@@ -171,7 +171,7 @@ class Target:
         source, target = (os.path.realpath(path) for path in (source, self.path))
         in_place = os.path.commonpath([source, target]) == target
         self._in_place |= in_place
-        for where, _, names in archives.walk_once(source, () if in_place else [target]):
+        for where, names in archives.walk_once(source, () if in_place else [target]):
             images = []  # (name, folder under the target, name there)
             for name in names:
                 path = os.path.join(where, name)
