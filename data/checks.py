@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import os
 import re
 
@@ -21,6 +22,7 @@ flags.DEFINE_bool('skip_bad_images', False, 'Leave out images that do not decode
                   'which. Later starts need it again.')
 
 NUM_PROBES = 5  # images per list that are looked for before a run begins
+NUM_SAMPLED = 200  # training images of which a run reads the first bytes before it begins
 MAX_LINES = 20  # bad images that --check_data names per reason
 # What TensorFlow raises if it cannot read or decode an image. GPUs fail with other errors.
 IMAGE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError,
@@ -165,7 +167,8 @@ def leave_out_bad_images(run, num_groups):
 def warn_of_images(split, settings):
     """Warn about images in both lists, and about images that --preprocessing=cifar crops."""
     first = split.train_list.files(slice(1))[0]
-    image_format.warn_of_files(split.train_list.files(slice(None)), sample=200, write=LOG.info)
+    sample = slice(None, None, -(-len(split.train_list.paths) // NUM_SAMPLED))
+    image_format.warn_of_files(split.train_list.files(sample), 'sampled images', LOG.info)
     size = pipeline.decoded_size(first)[0] if settings.preprocessing == 'cifar' else ()
     if size and max(size) > settings.image_size:
         height, width = size
@@ -190,13 +193,10 @@ def shared_images(train_list, test_list):
 
 
 def _resolved(image_list):
-    """Yield the files of a list, with links among their folders resolved."""
-    folders = {}
-    for file in image_list.files(slice(None)):
-        folder, _, name = file.rpartition(b'/')
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        yield folders[folder] + b'/' + name
+    """Return an iterator over the files of a list, with links among their folders resolved."""
+    real_path = functools.lru_cache(maxsize=None)(os.path.realpath)  # few folders, many images
+    return (real_path(folder) + b'/' + name for folder, _, name in (
+        file.rpartition(b'/') for file in image_list.files(slice(None))))
 
 
 # -- errors of a stage -------------------------------------------------------------------------
@@ -211,13 +211,13 @@ def around_stage(run, files_in_flight):
     STOP.check()
     try:
         yield
-    except (tf.errors.OpError, ValueError) as error:
-        if isinstance(error, ValueError):  # from TensorFlow if it cannot write a checkpoint
-            gone = re.match("Parent directory of (.+) doesn't exist", str(error))
-            if not gone:
-                raise
-            raise UserError(f'{gone.group(1)}: its folder was deleted during the run. Restore it '
-                            f'if you can, then {RESUME}.') from None
+    except ValueError as error:  # from TensorFlow if it cannot write a checkpoint
+        gone = re.match("Parent directory of (.+) doesn't exist", str(error))
+        if not gone:
+            raise
+        raise UserError(f'{gone.group(1)}: its folder was deleted during the run. Restore it if '
+                        f'you can, then {RESUME}.') from None
+    except tf.errors.OpError as error:
         raise _cause(error, files_in_flight, run.data_dir,
                      run.machine.num_parallel_calls) from error
     STOP.check()

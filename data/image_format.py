@@ -147,22 +147,19 @@ def _exif_orientation(data):
     return None
 
 
-def warn_of_files(files, sample=None, write=print):
+def warn_of_files(files, subject='images', write=print):
     """Warn about features of image files that decoding ignores. Unreadable files are skipped.
 
     Args:
         files: sequence of paths.
-        sample: number of files to check, evenly spread; None for all.
+        subject: what the lines call them.
         write: function that takes a line.
     """
-    if sample:
-        files = files[::-(-len(files) // sample)]
     counts = collections.Counter()
     for file in files:
         try:
             counts.update(image_notes(read_start(file)))
         except OSError:
             pass
-    sampled = 'sampled ' if sample else ''
     for note in sorted(counts):
-        write(f'warning: {counts[note]} of {len(files)} {sampled}images {note}')
+        write(f'warning: {counts[note]} of {len(files)} {subject} {note}')
