@@ -24,6 +24,7 @@ from runtime import results as results_lib
 from runtime import settings as settings_lib
 from runtime import (
     LOG,
+    ROOT,
     checkpoints,
     cluster,
     evaluation,
@@ -356,7 +357,7 @@ def main(_):
     if len(modes) > 1:
         raise UserError(f'{" and ".join("--" + name for name in modes)} exclude each other. Use '
                         'one of them.')
-    model_dir = FLAGS.model_dir or os.path.join(folders.ROOT, 'logs', 'runs', FLAGS.dataset)
+    model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
     act = MODES[modes[0]] if modes else train_and_evaluate
     act(model_dir)
 

@@ -6,9 +6,8 @@ import shlex
 
 from data import lists
 from data.glyphs100 import prepare as glyphs100
+from runtime import ROOT
 from runtime.errors import UserError
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Defaults of --data_dir. The folders hold train.txt, val.txt (the test list) and their images.
 DATA_DIRS = {

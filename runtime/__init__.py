@@ -3,6 +3,7 @@
 import logging
 import os
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # folder of this program
 VERSION = '1.0'  # in the log if there is no git revision
 LOG = logging.getLogger('bic')  # run_log.open_log decides where it goes
 

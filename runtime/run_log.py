@@ -17,11 +17,10 @@ import time
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-from runtime import LOG, VERSION, num_cores
+from runtime import LOG, ROOT, VERSION, num_cores
 from runtime.errors import RESUME, UserError
 
 FLAGS = flags.FLAGS
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OPEN_EVENTS = 3  # the summary's, and those of the stages that may still be written
 ADVICE = {errno.ENOSPC: 'Free some space', errno.EDQUOT: 'Free some space',
           errno.EACCES: 'Change its permissions', errno.EPERM: 'Change its permissions',

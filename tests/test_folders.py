@@ -4,6 +4,7 @@ import re
 
 import pytest
 from miniatures import refused
+from tiny_runs import ROOT
 
 from data import folders
 
@@ -13,8 +14,8 @@ def test_what_to_run_is_there(tmp_path, dataset):
     with refused('run ') as error:
         folders.find(dataset, str(tmp_path))
     script = re.search(r'run (\S+) ', str(error.value)).group(1)
-    assert os.path.isfile(os.path.join(folders.ROOT, script))
-    assert os.path.isfile(os.path.join(folders.ROOT, os.path.dirname(script), 'README.md'))
+    assert os.path.isfile(os.path.join(ROOT, script))
+    assert os.path.isfile(os.path.join(ROOT, os.path.dirname(script), 'README.md'))
 
 
 @pytest.mark.parametrize('dataset, data_dir, message', [
