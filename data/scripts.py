@@ -16,10 +16,9 @@ import signal
 import sys
 import time
 
-from runtime import files
+from runtime import ROOT, files
 from runtime.errors import UserError
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LISTS = ('train.txt', 'val.txt', 'classes.txt')
 # File with digests of the lists written in a folder. Any other list belongs to the user.
 RECORD = '.prepared.json'
@@ -69,28 +68,26 @@ def _digest(path):
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def write_lists(folder, train, test, classes=None):
+def write_lists(folder, train, test, classes):
     """Write train.txt, val.txt (the test list) and classes.txt, after all images are on disk.
 
     Existing lists are replaced only if an earlier call wrote them: RECORD has their digests.
 
     Args:
         train, test: lists of (path, label). A path is relative to `folder`, or absolute.
-        classes: the name of each label, from label 0 on. None writes no classes.txt.
+        classes: the name of each label, from label 0 on.
 
     Raises UserError if a line cannot hold a path or name, or if a list belongs to the user.
     """
     for path, _ in train + test:
         if re.search(r'^\s|\s$|[\r\n\ud800-\udfff]', path, re.ASCII):
             raise UserError(f'{path!r}: a list file cannot hold this name. Rename it.')
-    for name in classes or ():
+    for name in classes:
         if re.search(r'[\r\n\ud800-\udfff]', name):
             raise UserError(f'{name!r}: classes.txt cannot hold this class name. Rename it.')
     own = refuse_foreign_lists(folder)
     lines = {'train.txt': [f'{path} {label}' for path, label in train],
-             'val.txt': [f'{path} {label}' for path, label in test]}
-    if classes:
-        lines['classes.txt'] = classes
+             'val.txt': [f'{path} {label}' for path, label in test], 'classes.txt': classes}
     contents = {name: ''.join(f'{line}\n' for line in lines[name]).encode() for name in lines}
     os.sync()  # waits for the images
     # The record is written first, so that after an interruption it has the old and new lists.
@@ -102,8 +99,7 @@ def write_lists(folder, train, test, classes=None):
     write_file(os.path.join(folder, RECORD), (json.dumps(recorded, indent=1) + '\n').encode())
     for name in sorted(contents):
         write_file(os.path.join(folder, name), contents[name])
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-        files.flush(folder)
+    files.flush(folder)
 
 
 @functools.lru_cache(maxsize=1024)  # a million images are in a few folders
@@ -218,14 +214,12 @@ def target_folder(path, lock='.lock', remedy='Choose another --target.'):
     files.check_writable(path, path, remedy)
     with open(os.path.join(path, lock), 'a') as file:
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f'{path}: waiting for the end of another run', flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # such as Lustre without -o flock
-            print(f'warning: {path}: this file system has no locks ({error.strerror}). Do not '
-                  'prepare this folder twice at the same time.', flush=True)
+            if not files.lock(file):  # such as Lustre without -o flock
+                print(f'warning: {path}: this file system has no locks. Do not prepare this folder '
+                      'twice at the same time.', flush=True)
+        except BlockingIOError:
+            print(f'{path}: waiting for the end of another run', flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         refuse_foreign_lists(path)
         yield
 

@@ -15,16 +15,16 @@ import pytest
 from miniatures import interrupted_after, refused
 
 from data import scripts
-from runtime import files
 
 TRAIN, TEST = [('a b.png', 0), ('/abs/c.png', 1)], [('d.png', 0)]
+CLASSES = ['cat', 'dog']
 
 
 def contents(folder):
     return [(folder / name).read_text() for name in scripts.LISTS if (folder / name).exists()]
 
 
-def write_lists(folder, train=TRAIN, test=TEST, classes=('cat', 'dog')):
+def write_lists(folder, train=TRAIN, test=TEST, classes=CLASSES):
     scripts.write_lists(str(folder), train, test, classes)
 
 
@@ -34,8 +34,8 @@ def test_own_lists_are_replaced(tmp_path):
     write_lists(tmp_path, TEST, TRAIN, ['x'])
     assert contents(tmp_path) == ['d.png 0\n', 'a b.png 0\n/abs/c.png 1\n', 'x\n']
     (tmp_path / 'val.txt').unlink()
-    write_lists(tmp_path, classes=None)
-    assert contents(tmp_path) == ['a b.png 0\n/abs/c.png 1\n', 'd.png 0\n', 'x\n']
+    write_lists(tmp_path)
+    assert contents(tmp_path) == ['a b.png 0\n/abs/c.png 1\n', 'd.png 0\n', 'cat\ndog\n']
 
 
 @pytest.mark.parametrize('name', [*scripts.LISTS, 'a link to nothing', 'a damaged record'])
@@ -68,7 +68,8 @@ def test_after_a_stop_in_between_the_next_call_succeeds(tmp_path, count):
 
 
 @pytest.mark.parametrize('train, classes', [
-    (TRAIN, ['cat', 'fire\nengine']), ([('a\n.JPEG', 1)], None), ([('a\udcff.JPEG', 1)], None)])
+    (TRAIN, ['cat', 'fire\nengine']), ([('a\n.JPEG', 1)], CLASSES),
+    ([('a\udcff.JPEG', 1)], CLASSES)])
 def test_name_that_a_list_cannot_hold(tmp_path, train, classes):
     with refused('Rename it'):
         write_lists(tmp_path, train, classes=classes)
@@ -82,12 +83,12 @@ def test_images_are_on_disk_before_the_lists_are_written(tmp_path, monkeypatch):
     assert listed == [[]] and len(contents(tmp_path)) == 3
 
 
-def test_file_system_without_locks_that_cannot_sync_a_folder(tmp_path, monkeypatch, capsys):
+def test_file_system_without_locks_that_cannot_sync(tmp_path, monkeypatch, capsys):
     def refuse(*_):
         raise OSError(errno.ENOSYS, 'not here')
     monkeypatch.setattr(fcntl, 'flock', refuse)
     with scripts.target_folder(str(tmp_path)):
-        monkeypatch.setattr(files, 'flush', refuse)
+        monkeypatch.setattr(os, 'fsync', refuse)
         write_lists(tmp_path)
     assert len(contents(tmp_path)) == 3
     assert f'warning: {tmp_path}' in capsys.readouterr().out
