@@ -1,1 +1,1 @@
-"""Input: lists and splits, preprocessing, the tf.data pipeline, and one folder a data set."""
+"""Input: lists and splits, preprocessing, the tf.data pipeline, and one folder per data set."""

@@ -132,7 +132,6 @@ def _images(files, classes, settings, num_parallel_calls):
 
 
 def evaluation_batch_size(settings):
-    """Return the number of images per evaluation batch."""
     # For larger images, as many pixels as in 256 images of 224 x 224, which fit in memory.
     return max(1, min(EVALUATION_BATCH, EVALUATION_BATCH * 224 ** 2 // settings.image_size ** 2))
 

@@ -131,13 +131,11 @@ class Progress:
         self._started = self._last_line = time.monotonic()
 
     def add(self):
-        """Count one more."""
         self.done += 1
         if time.monotonic() - self._last_line >= 10:
             self.print_line()
 
     def print_line(self):
-        """Print the line now."""
         self._last_line = time.monotonic()
         rate = self.done / max(self._last_line - self._started, 1e-6)
         total = left = ''
@@ -194,7 +192,8 @@ def argument_parser(description, target=None):
     """Return a parser with --skip_bad_images and, given a default `target`, --target and sources.
     """
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False)
     parser.add_argument('--skip_bad_images', action='store_true',
                         help='leave damaged images out of the lists instead of stopping')
     if target:

@@ -47,7 +47,8 @@ def _read_result(value):
     results = {}
     for name in FIELDS + GROUPS + ('classes',):
         field = value.get(name)
-        # '': no validation at step 1; None in a list: a group without test images.
+        # No validation at step 1: None, or '' in older logs. None in a list: a group without test
+        # images.
         if field not in (None, '') and not (name in GROUPS and None in field):
             results[name] = field
     return int(value['step']), results

@@ -75,7 +75,6 @@ def as_csv(summaries):
 
 
 def as_json(summaries):
-    """Return JSON text with all results."""
     return json.dumps({'runs': [dict(summary, settings=summary['settings']._asdict())
                                 for summary in summaries]}, indent=1, ensure_ascii=False)
 

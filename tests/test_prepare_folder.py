@@ -82,7 +82,7 @@ def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     folder = fill(tmp_path)
     write_all(tmp_path, {'bee/03.jpg': JPEG[:60], 'cat/04.png': b'<html>',
                          'cat/99.webp': b'RIFF0000WEBPVP8 '})
-    with refused('bad images: 3 .*--skip_bad_images'):
+    with refused('3 bad images .*--skip_bad_images'):
         prepare.main([folder])
     said = capsys.readouterr().err
     assert 'bee/03.jpg: cut off' in said and 'cat/04.png: HTML or SVG' in said
@@ -112,6 +112,12 @@ def test_other_mistakes(tmp_path, make, flags, message):
     with refused(message):
         prepare.main([make(tmp_path)] + flags)
     assert not (tmp_path / 'train.txt').exists()
+
+
+def test_abbreviated_flags_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        prepare.main([fill(tmp_path), '--over'])
+    assert 'unrecognized arguments: --over' in capsys.readouterr().err
 
 
 def test_target_holds_absolute_paths_and_the_driver_takes_the_printed_command(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Turn CIFAR-100 into image files and the driver's lists.
+"""Turn CIFAR-100 into image files and lists of them.
 
     python data/cifar100/prepare.py             # downloads it
     python data/cifar100/prepare.py SOURCE      # an archive or an unpacked folder
@@ -152,7 +152,7 @@ def prepare(source, target, per_class=PER_CLASS):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0], allow_abbrev=False)
     parser.add_argument('--target', default=IMAGES,
                         help='the folder to make (default: %(default)s)')
     parser.add_argument('source', nargs='?', metavar='SOURCE',

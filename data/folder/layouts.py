@@ -82,7 +82,6 @@ class Folder:
         return [self] + (self.parent.with_parents() if self.parent else [])
 
     def all_below(self):
-        """Return all folders below this one."""
         return [below for folder in self.folders for below in [folder, *folder.all_below()]]
 
     def inner(self):

@@ -177,7 +177,7 @@ def _draw_typeface(path):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0], allow_abbrev=False)
     parser.add_argument('target', nargs='?', default=IMAGES,
                         help='folder for the images (default: %(default)s)')
     parser.add_argument('--fonts', metavar='DIR',
