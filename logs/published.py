@@ -17,6 +17,7 @@ IMAGENET1000_NOTE = (
 
 # The setting `dataset` -> data_set in published.csv.
 DATA_SETS = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 ids)',
+             'imagenet100_random': 'ImageNet-100 (100 ids drawn with seed 1993)',
              'imagenet1000': 'ImageNet-1000'}
 
 # The settings that make up a protocol.
@@ -86,8 +87,10 @@ def memory_text(settings):
 
 def length(settings):
     """Return, for example, '25 of 250 epochs' if the published results have others, else None."""
+    if settings.dataset not in DATA_SETS:
+        return None
     epochs = DATASETS[settings.dataset].train_epochs
-    if settings.dataset not in DATA_SETS or settings.train_epochs == epochs:
+    if settings.train_epochs == epochs:
         return None
     if settings.train_epochs < epochs:
         return f'{settings.train_epochs} of {epochs} epochs'
@@ -96,7 +99,8 @@ def length(settings):
 
 def usual(settings):
     """Return the data set's settings, with rate boundaries that follow from the run's epochs."""
-    defaults = DATASETS[settings.dataset]
+    # A log may be of a data set that was added elsewhere.
+    defaults = DATASETS.get(settings.dataset, DATASETS['folder'])
     return override(defaults, train_epochs=settings.train_epochs)._replace(
         train_epochs=defaults.train_epochs)
 

@@ -113,7 +113,14 @@ def _parse_flags(arguments):
     parser.add_argument('--model_dir', metavar='DIR', help='folder with the confusion matrices of '
                         'a single run (default: the folder of a run.log)')
     files.check_arguments(sys.argv[1:] if arguments is None else list(arguments))
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.plot_against and not given.plot:
+        parser.error('--plot_against needs --plot')
+    if given.model_dir and not (given.plot or given.plot_confusion):
+        parser.error('--model_dir needs --plot or --plot_confusion')
+    if given.reference and (given.csv or given.json):
+        parser.error('--reference is not available with --csv or --json')
+    return given
 
 
 def _write_plots(flags, summaries):
@@ -171,7 +178,7 @@ def report(arguments):
         text = tables.compare(summaries, flags.title)
     else:
         text = '\n\n'.join(tables.describe(summary, flags.title) for summary in summaries)
-    if flags.reference and not (flags.csv or flags.json):
+    if flags.reference:
         text += '\n\n' + tables.compare_with_authors(flags.reference, each)
     return text, [note for summary in summaries for note in summary['notes']]
 

@@ -117,6 +117,13 @@ def test_json_has_everything(run_report):
     assert run['steps'][0]['beta'] is None
 
 
+def test_a_log_of_an_unknown_data_set_has_no_published_results(run_report):
+    logs = {'a': own_log(dataset='mine'), 'b': own_log(dataset='mine', memory_per_class=10)}
+    status, out, err = run_report(**logs)
+    assert (status, err) == (0, '') and 'mine, 3 steps of 5; ' in out and 'Published' not in out
+    assert 'BiC, 10 exemplars per class' in run_report('--compare', **logs)[1]
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['missing.log'], 'missing.log: No such file'), (['.'], 'directory'),
     ([SCRIPT], 'no run found'), (['a\nb'], 'a b: No such file')])
@@ -127,10 +134,14 @@ def test_a_log_that_cannot_be_read_is_one_line(capsys, arguments, message):
     assert err.count('\n') == 1
 
 
-def test_a_plot_of_an_unknown_format_is_refused(capsys):
+@pytest.mark.parametrize('arguments, message', [
+    (['LOG', '--plot', 'a.txt'], '.png'), (['LOG', '--plot_against', 'val_share'], 'needs --plot'),
+    (['LOG', '--model_dir', 'folder'], 'needs --plot'),
+    (['LOG', '--json', '--reference', 'a.csv'], '--reference')])
+def test_flags_that_are_wrong_are_named(capsys, arguments, message):
     with pytest.raises(SystemExit, match='2'):
-        report.main(['LOG', '--plot', 'a.txt'])
-    assert '.png' in capsys.readouterr().err
+        report.main(arguments)
+    assert message in capsys.readouterr().err
 
 
 def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):
