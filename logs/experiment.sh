@@ -28,7 +28,9 @@ experiment() {
     shift
     "$python" imagenet_main.py --model_dir="$runs/$name" --log_file="$runs/$name.log" \
         --intra_op_threads=1 --inter_op_threads=1 "$@" || exit
-    sed "s|^data: $PWD/|data: |" "$runs/$name.log" >"$folder/$name.log"
+    start="data: $PWD/" awk 'index($0, ENVIRON["start"]) == 1 {
+        $0 = "data: " substr($0, length(ENVIRON["start"]) + 1) } { print }' \
+        "$runs/$name.log" >"$folder/$name.log"
 }
 
 tables() {
@@ -41,8 +43,8 @@ one() {
 }
 
 report() {  # name of the tables, then arguments of report.py
-    tables=$folder/$1.md
+    written=$folder/$1.md
     shift
-    "$python" logs/report.py "$@" >"$tables.part" || { rm "$tables.part"; return 1; }
-    mv "$tables.part" "$tables"
+    "$python" logs/report.py "$@" >"$written.part" || { rm "$written.part"; return 1; }
+    mv "$written.part" "$written"
 }

@@ -21,7 +21,7 @@ PYTHON = """#!/bin/sh
 case $1 in imagenet_main.py) ;; *) exit ;; esac
 echo "$@" >>"$RUNS"
 for flag; do
-    case $flag in --log_file=*) echo a log >"${flag#*=}" ;; esac
+    case $flag in --log_file=*) echo "data: $PWD/images" >"${flag#*=}" ;; esac
 done
 """
 
@@ -52,12 +52,13 @@ def settings_of(line):
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_each_run_is_valid_and_the_committed_logs_belong_to_it(name, tmp_path):
-    runs = run_script(name, tmp_path, DATA=str(tmp_path))
+    folder = tmp_path / 'a|b & c'
+    runs = run_script(name, folder, DATA=str(tmp_path))
     assert runs
     for line in runs.values():
         exemplar.check_memory(settings_of(line))
-    written = {path.name for path in (tmp_path / 'logs' / name).glob('*.log')}
-    assert written == {run + '.log' for run in runs}
+    written = {path.name: path.read_text() for path in (folder / 'logs' / name).glob('*.log')}
+    assert written == {run + '.log': 'data: images\n' for run in runs}
     for path in pathlib.Path(LOGS, name).glob('*.log'):
         run, = log_reader.read(str(path))
         assert run.settings == settings_of(runs[path.stem]), path
