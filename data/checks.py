@@ -1,9 +1,9 @@
 """Checks of the images: whether they exist, whether they decode, whether both lists have them."""
 
-import collections
 import contextlib
 import functools
 import os
+import pathlib
 import re
 
 import numpy as np
@@ -23,7 +23,6 @@ flags.DEFINE_bool('skip_bad_images', False, 'Leave out images that do not decode
 
 NUM_PROBES = 5  # images per list that are looked for before a run begins
 NUM_SAMPLED = 200  # training images of which a run reads the first bytes before it begins
-MAX_LINES = 20  # bad images that --check_data names per reason
 # What TensorFlow raises if it cannot read or decode an image. GPUs fail with other errors.
 IMAGE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError,
                 tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError)
@@ -55,9 +54,10 @@ def _missing_image(image_list, index, all_missing):
     folder, path = os.path.dirname(image_list.path), image_list.paths[index]
     file = os.path.join(os.fsencode(folder), path)
     subject = f'{image_list.path}, line {index + 1}: {os.fsdecode(path)}'
-    if os.path.islink(file):
-        return (f'{subject} is a link to {os.fsdecode(os.readlink(file))}, which does not exist. '
-                'Restore the linked image, or prepare the data again.')
+    link = _broken_link(os.fsdecode(file))
+    if link is not None:
+        return (f'{subject}: {link} is a link to {os.readlink(link)}, which does not exist. '
+                'Restore what it links to, or prepare the data again.')
     if re.match(rb'\w\w+:/', path):  # gs://, s3://; C:/ is a disk
         return f'{subject}: remote paths are not supported. Copy the images to a disk.'
     try:
@@ -76,6 +76,13 @@ def _missing_image(image_list, index, all_missing):
     if place is not None:
         fact += f' A file of this name exists as {os.fsdecode(place)}.'
     return f'{subject} {fact} Fix the paths in the list.'
+
+
+def _broken_link(path):
+    """Return the file or folder of a path that is a link to nothing; None if there is none."""
+    path = pathlib.Path(path)
+    return next((str(place) for place in (path, *path.parents)
+                 if os.path.islink(str(place)) and not os.path.exists(str(place))), None)
 
 
 def _place_nearby(list_file, path):
@@ -106,25 +113,15 @@ def why_bad(file):
     return fault or f'does not decode ({pipeline.decoded_size(file)[1]})'
 
 
-def log_bad_images(files, num_parallel_calls, what, max_lines=None):
+def log_bad_images(files, num_parallel_calls, what):
     """Log the files that do not decode; return their positions in `files`.
 
-    Args:
-        what: name of the pass in the progress lines.
-        max_lines: bad images that are named per reason; None: all.
+    `what`: name of the pass in the progress lines.
     """
     bad = pipeline.bad_images(files, num_parallel_calls,
                               progress.Watch(what, len(files), ends=True))
-    counts = collections.Counter()
     for position in bad:
-        why = why_bad(files[position])
-        kind = why.split(' (')[0]
-        counts[kind] += 1
-        if max_lines is None or counts[kind] <= max_lines:
-            LOG.info('bad image: %s: %s', os.fsdecode(files[position]), why)
-    for kind, count in counts.items():
-        if max_lines is not None and count > max_lines:
-            LOG.info('bad images not named: %d (%s)', count - max_lines, kind)
+        LOG.info('bad image: %s: %s', os.fsdecode(files[position]), why_bad(files[position]))
     return bad
 
 
@@ -134,7 +131,7 @@ def check_data(split, num_parallel_calls):
     for image_list in (split.train_list, split.test_list):
         image_format.warn_of_files(image_list.files(everything), write=LOG.info)
     files = np.concatenate([split.train_list.files(everything), split.test_list.files(everything)])
-    bad = log_bad_images(files, num_parallel_calls, 'check', MAX_LINES)
+    bad = log_bad_images(files, num_parallel_calls, 'check')
     if bad:
         raise UserError(f'{len(bad)} of {len(files)} images do not decode. Replace them, take them '
                         'out of the lists, or use --skip_bad_images.')

@@ -165,17 +165,19 @@ def without(split_, train_images, test_images):
 
     Raises UserError if a class would have no image left to train on, to hold out or to test with.
     """
-    def remaining(by_class, removed, purpose):
+    def remaining(by_class, image_list, removed, purpose):
         kept = [indices[~np.isin(indices, removed)] for indices in by_class]
         for label, before, after in zip(split_.order, by_class, kept):
             if len(before) and not len(after):
-                raise UserError(f'label {label} would have no image left to {purpose}.')
+                raise UserError(f'{image_list.path}: label {label} would have no image left to '
+                                f'{purpose}. Replace its bad images, which are named above.')
         return kept
 
     return split_._replace(
-        train=remaining(split_.train, train_images, 'train on'),
-        validation=remaining(split_.validation, train_images, 'hold out for the bias correction'),
-        test=remaining(split_.test, test_images, 'test with'))
+        train=remaining(split_.train, split_.train_list, train_images, 'train on'),
+        validation=remaining(split_.validation, split_.train_list, train_images,
+                             'hold out for the bias correction'),
+        test=remaining(split_.test, split_.test_list, test_images, 'test with'))
 
 
 def find_images(split_, paths_by_class, missing_ok=False):

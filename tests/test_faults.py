@@ -309,11 +309,13 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
 
 def test_a_class_whose_images_are_all_bad_is_an_error():
     images, pools = [np.array([0, 1]), np.array([2])], [np.array([3]), np.array([4, 5])]
-    split = lists.Split(np.array([1, 0]), images, pools, images, np.array([0, 0, 1]), None, None,
+    train, test = (lists.ImageList(name, None, None, None) for name in ('train.txt', 'val.txt'))
+    split = lists.Split(np.array([1, 0]), images, pools, images, np.array([0, 0, 1]), train, test,
                         checked_groups=0)
     assert [len(own) for own in lists.without(split, [0], []).train] == [1, 1]
     for bad_training, bad_test, expected in (
-            ([2], [], 'label 0 .* train on'), ([3], [], 'label 1 .* hold out'),
-            ([], [0, 1], 'label 1 .* test with')):
+            ([2], [], 'train.txt: label 0 .* train on'),
+            ([3], [], 'train.txt: label 1 .* hold out'),
+            ([], [0, 1], 'val.txt: label 1 .* test with')):
         with pytest.raises(UserError, match=expected):
             lists.without(split, bad_training, bad_test)
