@@ -39,7 +39,11 @@ def find(dataset, data_dir):
             glyphs100.write_images(data_dir)
     if not os.path.isdir(data_dir):
         fault = 'is a file, not a folder' if os.path.exists(data_dir) else 'no such folder'
-        raise UserError(f'{data_dir}: {fault}. {_advice(dataset, data_dir)}')
+        advice = _advice(dataset, data_dir)
+        if dataset not in DATA_DIRS:  # whose prepare.py takes a folder only
+            advice = ('Use the folder with train.txt and val.txt (the test list). '
+                      'data/folder/prepare.py writes them for a folder of images.')
+        raise UserError(f'{data_dir}: {fault}. {advice}')
     missing = [name for name in _OTHER_NAMES if not os.path.isfile(os.path.join(data_dir, name))]
     if missing:
         what = ' and '.join(f'no {name} ({_MEANING[name]})' for name in missing)
