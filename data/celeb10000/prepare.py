@@ -84,9 +84,13 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
     Returns the training list and the test list, [(path under target, label)]. Raises UserError,
     naming the file; no list is written then.
     """
-    if num_classes < 1 or min_images <= test_images:
-        raise UserError(f'--num_classes={num_classes} must be at least 1 and --min_images='
-                        f'{min_images} at least {test_images + 1}.')
+    if num_classes < 1:
+        raise UserError(f'--num_classes={num_classes} must be at least 1.')
+    held_out = HELD_OUT if num_classes == NUM_CLASSES else 0  # otherwise the flags decide
+    fewest = test_images + held_out + 1
+    if min_images < fewest:
+        raise UserError(f'--min_images={min_images} must be at least {fewest}: {test_images} to '
+                        f'test with, {held_out} to hold out, and 1 to train on.')
     for source in sources:
         os.stat(source)  # fail early if one is missing
     roots = ['faces'] + [f'faces{number}' for number in range(2, len(sources) + 1)]
