@@ -23,9 +23,11 @@ def test_what_to_run_is_there(tmp_path, dataset):
     ('imagenet100', 'only train', 'no val.txt .the test list'),
     ('glyphs100', 'none', 'no such folder.* --data_dir: .*embedded'),
     ('folder', None, '--dataset=folder needs --data_dir'),
-    ('folder', 'my file', "is a file, .*prepare.py '.*my file'")])
+    ('folder', 'my file', 'my file: is a file, not a folder. Use the folder with train.txt'),
+    ('folder', 'my images', "prepare.py '.*my images'")])
 def test_a_missing_folder_or_list_is_named(tmp_path, dataset, data_dir, message):
     (tmp_path / 'my file').write_text('')
+    (tmp_path / 'my images').mkdir()
     (tmp_path / 'only train').mkdir()
     (tmp_path / 'only train' / 'train.txt').write_text('a.png 0')
     with refused(message):

@@ -244,8 +244,18 @@ def test_missing_images_are_counted_by_class_and_can_be_allowed(tmp_path, capsys
     assert 'val: 7 of 8 images' in capsys.readouterr().err
     write(sources[0], tar({name: data for name, data in class_tars().items()
                            if not name.startswith(SYNSETS[1])}))
-    with refused(f'train: 8 of all images, missing or too many: {SYNSETS[1]} has 0'):
+    with refused(f'train: 8 images, missing or too many: {SYNSETS[1]} has 0'):
         run(sources, tmp_path / 'without a class')
+
+
+def test_archives_next_to_images_are_named_if_images_are_missing(tmp_path):
+    sources = three_archives(tmp_path / 'data')
+    write_all(tmp_path / 'data', {path: data for path, data in IMAGES.items()
+                                  if path.startswith('val/')})
+    with refused(f'train: 0 images. Archives next to images .*: {sources[-1]}, .*{sources[0]}'):
+        run([str(tmp_path / 'data')], tmp_path / 'images')
+    with refused(f'names them: {sources[0]}, {sources[1]}. Add'):
+        run([str(tmp_path / 'data'), sources[2]], tmp_path / 'images')
 
 
 BAD = {'n01443537_10.JPEG': miniatures.gif(2), 'ILSVRC2012_val_00000003.JPEG': JPEG[:-9]}

@@ -106,14 +106,15 @@ def refuse_tiny(path):
 class Target:
     """The target folder, and the classes learned from the sources so far.
 
-    `bad`: {path of an unusable image under the target: its source and fault}.
+    bad: {path of an unusable image under the target: its source and fault}.
+    not_read: paths of archives next to images in the source folders.
     """
 
     def __init__(self, path, synsets, total=None):
         self.path = path
         self.labels = {wnid: label for label, wnid in enumerate(synsets)}
         self.progress = scripts.Progress('images', total)
-        self.bad = {}
+        self.bad, self.not_read = {}, []
         self._in_place = False  # whether a source is (in) the target, so that there are no links
         self._kit_ids = {}  # name without suffix -> ILSVRC2012_ID
         self._kit_classes = {}  # ILSVRC2012_ID -> WordNet id
@@ -185,7 +186,10 @@ class Target:
                     self.learn_classes(path, pathlib.Path(path).read_bytes)
             has_images |= bool(images)
             self._link_folder(where, images)
-        return [] if has_images else nested
+        if not has_images:
+            return nested
+        self.not_read += nested
+        return []
 
     def _link_folder(self, where, images):
         """Link to the images in the folder `where`: one link if it holds a single known class.
@@ -250,7 +254,7 @@ def count_fault(split, paths, total, per_class, synsets):
              if counts[wnid] != (per_class or counts[wnid] or None)]
     if not wrong and total in (None, len(paths)):
         return ''
-    return f'{split}: {len(paths)} of {total or "all"} images' + (
+    return f'{split}: {len(paths)} {f"of {total} " if total else ""}images' + (
         f', missing or too many: {scripts.first_names(wrong)}' if paths and wrong else '')
 
 
@@ -290,7 +294,12 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             lists[split] = [entry for entry in lists[split] if entry[0] not in images.bad]
         fault = '; '.join(filter(None, faults))
         if fault and not (allow_missing and all(lists.values())):
-            raise UserError(f'{fault}. Add a source with these images (see '
+            not_read = sorted(set(images.not_read).difference(map(os.path.realpath, files)))
+            hint = ''
+            if not_read:
+                hint = ('Archives next to images are read only if the command names them: '
+                        f'{scripts.first_names(not_read)}. ')
+            raise UserError(f'{fault}. {hint}Add a source with these images (see '
                             'data/imagenet/README.md) to this command, or prepare it next: '
                             'finished work is kept. --allow_missing writes the lists without them.')
         if fault:
