@@ -30,7 +30,7 @@ class Batches:
     def __init__(self, schedule, seed):
         self._schedule = schedule
         self._seed = list(seed)
-        # Updates come in order, so the newest epoch's order is enough. It is as long as the list.
+        # Updates come in order, so one order is kept: that of the newest epoch.
         self._epoch_order = functools.lru_cache(maxsize=1)(self._epoch_order)
         self.num_updates = schedule.num_updates
         # Number of full batches, and size of the short batch after them (0 if there is none).

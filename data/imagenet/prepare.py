@@ -299,7 +299,7 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             if not_read:
                 hint = ('Archives next to images are read only if the command names them: '
                         f'{scripts.first_names(not_read)}. ')
-            raise UserError(f'{fault}. {hint}Add a source with these images (see '
+            raise UserError(f'{fault}. {hint}Add a source with the missing images (see '
                             'data/imagenet/README.md) to this command, or prepare it next: '
                             'finished work is kept. --allow_missing writes the lists without them.')
         if fault:
