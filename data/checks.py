@@ -54,16 +54,16 @@ def _missing_image(image_list, index, all_missing):
     folder, path = os.path.dirname(image_list.path), image_list.paths[index]
     file = os.path.join(os.fsencode(folder), path)
     subject = f'{image_list.path}, line {index + 1}: {os.fsdecode(path)}'
-    link = _broken_link(os.fsdecode(file))
-    if link is not None:
-        return (f'{subject}: {link} is a link to {os.readlink(link)}, which does not exist. '
-                'Restore what it links to, or prepare the data again.')
     if re.match(rb'\w\w+:/', path):  # gs://, s3://; C:/ is a disk
         return f'{subject}: remote paths are not supported. Copy the images to a disk.'
     try:
         os.stat(file)
         fact = 'is not a file'
     except FileNotFoundError:
+        link = _broken_link(os.fsdecode(file))
+        if link is not None:
+            return (f'{subject}: {link} is a link to {os.readlink(link)}, which does not exist. '
+                    'Restore what it links to, or prepare the data again.')
         fact = 'does not exist'
     except OSError as error:
         fact = f'cannot be read ({error.strerror})'

@@ -39,11 +39,7 @@ def find(dataset, data_dir):
             glyphs100.write_images(data_dir)
     if not os.path.isdir(data_dir):
         fault = 'is a file, not a folder' if os.path.exists(data_dir) else 'no such folder'
-        advice = _advice(dataset, data_dir)
-        if dataset not in DATA_DIRS:  # whose prepare.py takes a folder only
-            advice = ('Use the folder with train.txt and val.txt (the test list). '
-                      'data/folder/prepare.py writes them for a folder of images.')
-        raise UserError(f'{data_dir}: {fault}. {advice}')
+        raise UserError(f'{data_dir}: {fault}. {_advice(dataset, data_dir)}')
     missing = [name for name in _OTHER_NAMES if not os.path.isfile(os.path.join(data_dir, name))]
     if missing:
         what = ' and '.join(f'no {name} ({_MEANING[name]})' for name in missing)
@@ -71,4 +67,7 @@ def _advice(dataset, data_dir):
         folder = DATA_DIRS[dataset].split('/images')[0]
         return (f'Get the archive and run {folder}/prepare.py (see {folder}/README.md), or name '
                 'another --data_dir, or try --dataset=glyphs100, which needs no download.')
+    if not os.path.isdir(data_dir):  # prepare.py would refuse it
+        return ('Use the folder with train.txt and val.txt (the test list). data/folder/prepare.py '
+                'writes them for a folder of images.')
     return f'To write the lists, run: python data/folder/prepare.py {shlex.quote(data_dir)}'

@@ -294,7 +294,8 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             lists[split] = [entry for entry in lists[split] if entry[0] not in images.bad]
         fault = '; '.join(filter(None, faults))
         if fault and not (allow_missing and all(lists.values())):
-            not_read = sorted(set(images.not_read).difference(map(os.path.realpath, files)))
+            read = set(map(os.path.realpath, files))
+            not_read = [path for path in images.not_read if os.path.realpath(path) not in read]
             hint = ''
             if not_read:
                 hint = ('Archives next to images are read only if the command names them: '
