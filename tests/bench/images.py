@@ -1,4 +1,4 @@
-"""Compares decoding and resizing a whole image with computing only what the crop needs."""
+"""Compares resizing a whole training image with computing only what the crop needs."""
 
 import measure
 import numpy as np
@@ -11,16 +11,7 @@ COUNT = 96  # images a turn
 TURNS = 5
 
 
-def _whole_resized(contents, side):
-    image = tf.image.decode_jpeg(contents, channels=3)
-    height, width = tf.unstack(tf.shape(image)[:2])
-    ratio = tf.cast(side, tf.float32) / tf.cast(tf.minimum(height, width), tf.float32)
-    sides = [tf.cast(tf.cast(old, tf.float32) * ratio, tf.int32) for old in (height, width)]
-    image = tf.image.resize_bilinear(tf.cast(image, tf.float32)[tf.newaxis], tf.stack(sides))[0]
-    return image, sides
-
-
-def plain_training(contents, uniform, settings):
+def plain(contents, uniform, settings):
     """Run VGG preprocessing step by step; like preprocessing.training_image, JPEG only."""
     low, high = preprocessing.resize_range(settings)
     size = settings.image_size
@@ -30,20 +21,17 @@ def plain_training(contents, uniform, settings):
         drawn = tf.cast(uniform[number] * tf.cast(count, tf.float32), tf.int32)
         return least + tf.minimum(drawn, count - 1)
 
-    image, sides = _whole_resized(contents, draw(0, low, high))
+    image = tf.image.decode_jpeg(contents, channels=3)
+    height, width = tf.unstack(tf.shape(image)[:2])
+    ratio = tf.cast(draw(0, low, high), tf.float32) / tf.cast(
+        tf.minimum(height, width), tf.float32)
+    sides = [tf.cast(tf.cast(old, tf.float32) * ratio, tf.int32) for old in (height, width)]
+    image = tf.image.resize_bilinear(tf.cast(image, tf.float32)[tf.newaxis], tf.stack(sides))[0]
     offsets = [draw(1 + axis, 0, sides[axis] - size) for axis in range(2)]
     image = tf.slice(image, offsets + [0], [size, size, 3])
     flip = tf.logical_and(settings.random_flip, uniform[3] < 0.5)
     image = tf.cond(flip, lambda: tf.reverse(image, axis=[1]), lambda: image)
     return image - preprocessing.CHANNEL_MEANS
-
-
-def plain_evaluation(contents, settings):
-    """Resize, then crop the center; like preprocessing.evaluation_image, JPEG only."""
-    size = settings.image_size
-    image, sides = _whole_resized(contents, preprocessing.resize_range(settings)[0])
-    offsets = [(side - size) // 2 for side in sides]
-    return tf.slice(image, offsets + [0], [size, size, 3]) - preprocessing.CHANNEL_MEANS
 
 
 def draws(count):
@@ -54,12 +42,12 @@ def draws(count):
 class _Reader:
     """Reads `files` on one core, without keeping the pixels."""
 
-    def __init__(self, files, function):
+    def __init__(self, files, function, settings):
         with tf.Graph().as_default() as graph:
             dataset = tf.data.Dataset.from_tensor_slices((files.astype(bytes), draws(len(files))))
             # One pixel leaves the pipeline: copying costs every formulation the same.
             dataset = dataset.map(lambda file, uniform: function(
-                tf.read_file(file), uniform)[0, 0], 1).batch(len(files)).repeat()
+                tf.read_file(file), uniform, settings)[0, 0], 1).batch(len(files)).repeat()
             options = tf.data.Options()
             if hasattr(options.experimental_optimization, 'inject_prefetch'):
                 # Otherwise TensorFlow 2 works ahead between the measured turns.
@@ -72,17 +60,19 @@ class _Reader:
         self._session.run(self._all)
 
 
-def agreement(files, pairs, session):
-    """Return the share of pixels within one gray level, for each of `pairs` of functions."""
-    contents = tf.placeholder(tf.string, [])
-    uniform = tf.placeholder(tf.float32, [4])
-    tensors = [(plain(contents, uniform), ours(contents, uniform)) for plain, ours in pairs]
-    within = np.zeros([len(files), len(pairs)])
-    for i, (name, drawn) in enumerate(zip(files, draws(len(files)))):
-        with open(name, 'rb') as file:
-            found = session.run(tensors, {contents: file.read(), uniform: drawn})
-        within[i] = [np.mean(np.abs(a - b).max(axis=-1) <= 1) for a, b in found]
-    return within.mean(axis=0)
+def agreement(files, settings):
+    """Return the share of pixels within one gray level."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        contents = tf.placeholder(tf.string, [])
+        uniform = tf.placeholder(tf.float32, [4])
+        both = [function(contents, uniform, settings)
+                for function in (plain, preprocessing.training_image)]
+        within = []
+        for name, drawn in zip(files, draws(len(files))):
+            with open(name, 'rb') as file:
+                first, second = session.run(both, {contents: file.read(), uniform: drawn})
+            within.append(np.mean(np.abs(first - second).max(axis=-1) <= 1))
+    return np.mean(within)
 
 
 def _rows(options):
@@ -90,33 +80,14 @@ def _rows(options):
     measure.start_on_one_core()
     settings = settings_lib.DATASETS['imagenet1000']
     files = measure.photos(options, COUNT)
-    functions = {
-        'decode': lambda contents, _: tf.image.decode_jpeg(contents, channels=3),
-        'plain training': lambda *given: plain_training(*given, settings=settings),
-        'training': lambda *given: preprocessing.training_image(*given, settings=settings),
-        'plain evaluation': lambda contents, _: plain_evaluation(contents, settings),
-        'evaluation': lambda contents, _: preprocessing.evaluation_image(contents, settings),
-    }
-    kinds = ('training', 'evaluation')
-    with tf.Graph().as_default(), tf.Session() as session:
-        shares = agreement(files, [(functions['plain ' + kind], functions[kind])
-                                   for kind in kinds], session)
-    readers = [_Reader(files, function) for function in functions.values()]
+    readers = [_Reader(files, function, settings)
+               for function in (plain, preprocessing.training_image)]
     for reader in readers:
         reader()
-    seconds = dict(zip(functions, measure.best(readers, TURNS, measure.time.process_time)))
-    rate = {name: COUNT / value for name, value in seconds.items()}
-    rows = []
-    # The central crop is most of an image, so less can be left out: there is no target.
-    for kind, share, targets in zip(kinds, shares, (('>= 1.5', '>= 0.75'), ('> 1', '-'))):
-        for other, item, target in (
-                ('plain ' + kind, f'one core; {share:.2%} of pixels within 1 gray level',
-                 targets[0]),
-                ('decode', 'against decoding alone', targets[1])):
-            rows.append(measure.Row(
-                f'{kind} input, {item}', f'{rate[other]:.0f} images/s',
-                f'{rate[kind]:.0f} images/s', rate[kind] / rate[other], target))
-    return rows
+    slow, fast = measure.best(readers, TURNS, measure.time.process_time)
+    return [measure.Row(
+        f'training input, one core; {agreement(files, settings):.2%} of pixels within 1 gray level',
+        f'{COUNT / slow:.0f} images/s', f'{COUNT / fast:.0f} images/s', slow / fast, '>= 1.5')]
 
 
 ROWS = {'images': _rows}
