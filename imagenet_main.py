@@ -259,6 +259,7 @@ def read_run(model_dir, stored=None):
 
     data_dir = folders.find(settings.dataset, FLAGS.data_dir)
     train_list, test_list = lists.read_lists(data_dir, settings.num_classes)
+    STOP.check()  # a million lines take seconds
     digests = {lists.TRAIN_LIST: train_list.digest, lists.TEST_LIST: test_list.digest}
     if stored:
         experiment.check_lists(stored, digests, model_dir, data_dir)

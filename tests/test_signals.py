@@ -21,6 +21,6 @@ def test_the_log_says_what_ended_a_run_whose_terminal_is_gone(data, tmp_path):
     assert f'Stopped by SIGTERM. {RESUME.capitalize()}' in (tmp_path / 'model.log').read_text()
 
 
-def test_a_long_list_is_left_when_a_stop_is_asked_for(data, tmp_path):
+def test_a_stop_while_lists_are_read_leaves_nothing_behind(data, tmp_path):
     run(data, tmp_path / 'model', ('data.lists:parse_label', 1, INTERRUPT), status=130)
     assert not (tmp_path / 'model').exists()
