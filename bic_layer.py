@@ -1,14 +1,13 @@
-"""The bias correction layer: two parameters, beta and gamma, for the newest classes (section 4).
+"""The bias correction layer: two parameters, beta and gamma, for the newest classes (section 5).
 
 Corrected logits: z_k for old classes, beta * z_k + gamma for the newest group. (The paper writes
-alpha * o_k + beta; beta and gamma are the names in the authors' code and log.) Each step t >= 1
-trains one pair on the balanced validation split. It minimizes
+alpha * o_k + beta in eq. 4; beta and gamma are the names in the authors' code and log.) Each step
+t >= 1 fits one pair on the balanced validation split. The pair minimizes
 
     CE(correct(logits, beta, gamma, m), labels) + 0.1 * gamma^2 / 2
 
 and is applied only to the group that was newest at that step. Two things come from the authors'
-code, not from the paper's equations: the penalty on gamma, and batch norm on batch statistics in
-this stage.
+code, not from the paper: the penalty on gamma, and batch norm on batch statistics in this stage.
 """
 
 import os
@@ -28,7 +27,7 @@ BETA, GAMMA = 'bias_opt/beta', 'bias_opt/gamma'
 
 
 def correct(logits, beta, gamma, num_new):
-    """Correct the last `num_new` columns: logits [batch, classes] -> [batch, classes]."""
+    """Correct the last `num_new` columns (eq. 4): logits [batch, classes] -> [batch, classes]."""
     old, new = logits[:, :-num_new], logits[:, -num_new:]
     return tf.concat([old, beta * new + gamma], axis=1)
 
@@ -69,11 +68,16 @@ def compact_logits(logits, labels, num_new):
 def stored_batches(schedule, batch_norm):
     """Return which batches go through the frozen network; their logits are stored in this order.
 
-    The bias-correction stage reads its images unshuffled, over and over, and cuts this stream into
-    batches. With 'moving' statistics an image always has the same logits, so each image is stored
-    once. With 'batch' statistics (the authors' code, not in the paper) its logits depend on its
-    batch, so each distinct batch is stored. Full batches repeat after lcm(images, batch) / batch of
-    them. The stage may end with a short batch, which is stored last.
+    The bias-correction stage reads a stream: its n images, unshuffled, again and again for all
+    epochs. It cuts the stream into batches of b images. Only the last one can be short.
+
+    - 'moving' statistics: an image has the same logits in every batch. Each image is stored once.
+    - 'batch' statistics (the authors' code, not in the paper): the logits of an image depend on its
+      batch. Each distinct batch is stored once. The full batches repeat after lcm(n, b) / b of
+      them. The short batch is stored last.
+
+    For example, 3 epochs of 10 images in batches of 4 are 7 full batches and one of 2 images. With
+    'batch', the first 5 full ones and the short one, which starts at position 28, are stored.
 
     Args:
         schedule: the stage's Schedule.
@@ -81,17 +85,15 @@ def stored_batches(schedule, batch_norm):
 
     Returns:
         (num_full, num_short, short_start): the number of full batches, from the start of the
-        stream; the size of a shorter one after them, or 0; its position in the stream.
+        stream; the size of the short batch, or 0; its position in the stream.
     """
+    num_images, batch_size = schedule.num_images, schedule.batch_size
     if batch_norm == 'moving':
-        end = schedule.num_images
-        num_full, num_short = divmod(end, schedule.batch_size)
-    else:
-        end = schedule.num_presented
-        num_full, num_short = divmod(end, schedule.batch_size)
-        period = schedule.num_images // np.gcd(schedule.num_images, schedule.batch_size)
-        num_full = min(num_full, period)
-    return num_full, num_short, end - num_short
+        num_full, num_short = divmod(num_images, batch_size)
+        return num_full, num_short, num_images - num_short
+    num_full, num_short = divmod(schedule.num_presented, batch_size)
+    num_distinct = num_images // np.gcd(num_images, batch_size)  # lcm(n, b) / b
+    return min(num_full, num_distinct), num_short, schedule.num_presented - num_short
 
 
 def stored_rows(schedule, update, batch_norm):
@@ -99,24 +101,25 @@ def stored_rows(schedule, update, batch_norm):
 
     `update` counts from 0; other arguments as for stored_batches.
     """
-    first = update * schedule.batch_size
-    size = min(schedule.batch_size, schedule.num_presented - first)
-    if batch_norm == 'moving':
-        return (first + np.arange(size)) % schedule.num_images
+    start = update * schedule.batch_size  # position in the stream
+    size = min(schedule.batch_size, schedule.num_presented - start)
+    if batch_norm == 'moving':  # row i is image i
+        return (start + np.arange(size)) % schedule.num_images
     num_full, _, _ = stored_batches(schedule, batch_norm)
-    stored_batch = num_full if size < schedule.batch_size else update % num_full
+    is_short = size < schedule.batch_size
+    stored_batch = num_full if is_short else update % num_full
     return stored_batch * schedule.batch_size + np.arange(size)
 
 
 def _loss(logits, labels, constants, beta, gamma):
-    """Return CE over seen classes + 0.1 * gamma^2 / 2, from compact logits."""
+    """Return L_b (eq. 5: CE over all seen classes) + 0.1 * gamma^2 / 2, from compact logits."""
     corrected = correct(logits, beta, gamma, num_new=int(logits.shape[1]) - 1)
     ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=corrected)
     return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
 
 
 def fit(classifier, validation, schedule, settings, step, directory, machine, progress):
-    """Train beta and gamma on the validation split, with the network frozen (section 4).
+    """Train beta and gamma on the validation split, with the network frozen (section 5).
 
     Args:
         classifier: the step's Frozen.

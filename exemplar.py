@@ -1,9 +1,15 @@
 """The exemplar memory: the images per class of each step, and their selection by herding.
 
-Notation (paper, section 4): M exemplars in all, r the share of them kept for validation, t = 0, 1,
-... the step with n_t old and s_t seen classes. r*M is exact (r is the decimal fraction that the
-user typed), so no floor or ceiling depends on binary rounding. With equal groups n_t = t*m and
-M = P*C, so M/n_t = P*G/t.
+At step t = 0, 1, ... there are n_t old and s_t seen classes. The memory holds M images: P * C, or,
+with --memory=growing, P * n_t at the step and P * s_t after it (P: --memory_per_class, C: all
+classes). A share r of them (--val_share) is the validation split. Images per class:
+
+    validation, at step t >= 1              v_t = floor(r*M / n_t)   of each seen class
+    exemplars trained on, at step t >= 1    ceil(M / n_t) - v_t      of each old class
+    exemplars stored, after step t          ceil(M / s_t) - ceil(r*M / s_t)   of each seen class
+
+Floors and ceilings are those of the authors' code. r*M is exact (r is the decimal fraction that the
+user typed), so none of them depends on binary rounding.
 """
 
 import collections
@@ -27,31 +33,34 @@ StepCounts = collections.namedtuple('StepCounts', ['validation', 'training', 'st
 
 
 def _per_class(settings, classes):
-    """Return M/classes and r*M/classes, exact: images per class, all and for validation."""
-    of_classes = settings.num_classes if settings.memory == 'fixed' else classes
-    per_class = fractions.Fraction(settings.memory_per_class * of_classes, classes)
+    """Return (M / classes, r*M / classes), exact: the shares of each of `classes` classes."""
+    sharing = settings.num_classes if settings.memory == 'fixed' else classes
+    per_class = fractions.Fraction(settings.memory_per_class * sharing, classes)
     return per_class, fractions.Fraction(str(settings.val_share)) * per_class
 
 
 def validation_pool(settings):
-    """Return V, the number of images per class that are held out and never trained on."""
+    """Return V, the number of images per class that are held out and never trained on.
+
+    V is v_1, because v_t never grows with t. (With a single step, n_1 is C: floor(r*P).)
+    """
     return validation_images(settings, 1)
 
 
 def validation_images(settings, step):
-    """Return v_t, the number of validation images per seen class at `step` >= 1."""
+    """Return v_t = floor(r*M / n_t), the validation images per seen class at `step` >= 1."""
     _, validation = _per_class(settings, settings.old(step))
     return math.floor(validation)
 
 
 def training_exemplars(settings, step):
-    """Return the most exemplars per old class that `step` >= 1 trains on."""
+    """Return ceil(M / n_t) - v_t, the most exemplars per old class that `step` >= 1 trains on."""
     per_class, _ = _per_class(settings, settings.old(step))
     return math.ceil(per_class) - validation_images(settings, step)
 
 
 def stored_exemplars(settings, step):
-    """Return the number of exemplars per seen class that are chosen after `step`."""
+    """Return ceil(M / s_t) - ceil(r*M / s_t), the exemplars per seen class stored after `step`."""
     per_class, validation = _per_class(settings, settings.seen(step))
     return math.ceil(per_class) - math.ceil(validation)
 
@@ -117,9 +126,9 @@ def herd(features, count):
     ||mu - (x + sum of chosen) / (k+1)||; the first one wins a tie. (iCaRL, algorithm 4, on features
     that are not normalized.)
 
-    With s the sum of the chosen and all features centered on mu, (k+1)^2 times the squared distance
-    is ||s + x||^2 = ||x||^2 + 2 x.s + a term that all candidates share. So each pick adds one
-    column of the Gram matrix, 2 x.(the new pick), to the costs.
+    Subtract mu from all features, and let s be the sum of the chosen. Then each pick minimizes
+    ||x + s||^2, or equally cost(x) = ||x||^2 + 2 x.s. Choosing y adds y to s, and so 2 x.y to the
+    cost of each x.
 
     Args:
         features: float array [classes, images, dimensions] of classes with equally many images.
@@ -134,16 +143,16 @@ def herd(features, count):
     # Centered on mu = 0, no large terms cancel. (Matrix products are the fastest sums.)
     features = features.astype(np.float64)
     features -= np.ones([1, num_images]) @ features / max(num_images, 1)
-    cost = np.einsum('cid,cid->ci', features, features)
+    cost = np.einsum('cid,cid->ci', features, features)  # ||x||^2
     # Rounding in the products makes equal distances differ. `tie` is far above that error and far
     # below the gap between different images.
     tie = 1e-12 * num_images * cost.max(axis=1, keepdims=True, initial=0)
-    each = np.arange(num_classes)
+    every_class = np.arange(num_classes)
     for k in range(chosen.shape[1]):
-        last = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)
-        cost += 2 * (features @ features[each, last, :, np.newaxis])[:, :, 0]
-        cost[each, last] = np.inf
-        chosen[:, k] = last
+        pick = np.argmax(cost <= cost.min(axis=1, keepdims=True) + tie, axis=1)  # the first one
+        cost += 2 * (features @ features[every_class, pick, :, np.newaxis])[:, :, 0]
+        cost[every_class, pick] = np.inf  # not again
+        chosen[:, k] = pick
     return chosen
 
 

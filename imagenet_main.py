@@ -68,7 +68,7 @@ def run_step(run, step, exemplars, teacher_bias):
     """Train and evaluate one step, and choose its exemplars. What is on disk is not done again.
 
     Args:
-        run: the Run.
+        run: the plan.Run.
         step: t, counted from 0.
         exemplars: one array of indices into the train list per old class.
         teacher_bias: (beta, gamma) of the step before, or None.
@@ -84,10 +84,10 @@ def run_step(run, step, exemplars, teacher_bias):
     training_samples, validation_samples, test_samples = samples
     classifier_schedule, bias_schedule = run.schedules(step, samples)
 
-    # The classifier stage (section 3 of the paper).
+    # The classifier stage (section 3 of the paper, with eqs. 1 to 3).
     checkpoint = train_classifier(run, step, training_samples, classifier_schedule, teacher_bias)
     with resnet_model.frozen_classifier(checkpoint, run.machine, settings, step) as classifier:
-        # The bias-correction stage (section 4).
+        # The bias-correction stage (section 5, with eqs. 4 and 5).
         bias = None
         if bias_schedule:
             bias = fit_bias(run, step, classifier, validation_samples, bias_schedule)
@@ -113,7 +113,7 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
     Workers do the same. They change nothing in model_dir, and return None after training.
 
     Args:
-        run: the Run.
+        run: the plan.Run.
         step: t, counted from 0.
         samples: the step's training Samples.
         schedule: the stage's Schedule.
@@ -121,24 +121,25 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
     """
     settings, here = run.settings, run.machine
     directory = checkpoints.classifier_dir(run.model_dir, step)
-    latest = checkpoints.recover_latest if here.writes else checkpoints.find_latest
+    latest_checkpoint = checkpoints.recover_latest if here.writes else checkpoints.find_latest
 
-    # Where training starts: from the stage's own checkpoint, or where the step before ended, or
-    # from --pretrained, or from random weights.
-    checkpoint = latest(directory)
-    done = checkpoints.num_updates(checkpoint) if checkpoint else 0
+    # Where training starts.
+    own = latest_checkpoint(directory)
+    done = checkpoints.num_updates(own) if own else 0
     if done >= schedule.num_updates:
-        return checkpoint
-    if done:
-        LOG.info('resuming step %d at update %d of %d', step + 1, done, schedule.num_updates)
-    start = start_names = None
-    if not checkpoint and step > 0:
-        start = checkpoints.classifier_before(run.model_dir, step, latest)
-    elif not checkpoint and run.pretrained:
+        return own
+    start = start_names = None  # random weights, or `own`, from which run_updates resumes
+    if own:
+        if done:
+            LOG.info('resuming step %d at update %d of %d', step + 1, done, schedule.num_updates)
+    elif step > 0:
+        start = checkpoints.classifier_before(run.model_dir, step, latest_checkpoint)
+    elif run.pretrained:
         start, start_names = run.pretrained.prefix, run.pretrained.names
-    if here.writes:  # a bias pair from an earlier start belongs to a lost classifier
+    if here.writes:  # beta and gamma of an earlier attempt do not fit the weights to be trained
         state.delete(checkpoints.bias_dir(run.model_dir, step))
 
+    # What each update reads and reports.
     files = samples.files
     batches = pipeline.Batches(schedule, [settings.seed, step])
 
@@ -150,6 +151,8 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
                               lambda update: files[batches.indices(update)])
     hook = progress.Hook(stage, resnet_model.progress_terms(settings, step), done,
                          alone=here.task is None)
+
+    # The loss and the optimizer are in resnet_model.classifier_fn, which documents `params`.
     params = {'settings': settings, 'step': step, 'schedule': schedule,
               'teacher_bias': teacher_bias, 'start': start, 'start_names': start_names,
               'data_format': here.data_format, 'num_replicas': here.replicas.total}
@@ -163,7 +166,7 @@ def fit_bias(run, step, classifier, samples, schedule):
     """Run the bias-correction stage of `step`, or read its result; return (beta, gamma).
 
     Args:
-        run: the Run.
+        run: the plan.Run.
         step: t, counted from 0.
         classifier: the step's Frozen.
         samples: the step's validation Samples.
@@ -219,7 +222,7 @@ def memory_and_teacher_bias(run, step, records):
     if step:
         exemplars = lists.find_images(run.split, records[step - 1]['exemplars'],
                                       missing_ok=FLAGS.skip_bad_images)
-    if step >= 2 and run.settings.bias_correction:  # at t = 1 there is nothing to correct
+    if step >= 2 and run.settings.bias_correction:  # the teacher of t = 1 has no pair
         teacher_bias = state.bias_of(records[step - 1])
     return exemplars, teacher_bias
 

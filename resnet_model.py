@@ -108,7 +108,7 @@ def network(images, settings, training, scope, data_format, reuse=None):
         images = tf.transpose(images, [0, 3, 1, 2])
     with tf.variable_scope(scope, custom_getter=_seeded_by_name, reuse=reuse):
         if settings.network == 'cifar':
-            num_blocks = [(settings.resnet_size - 2) // 6] * 3  # of 6n+2 layers, n
+            num_blocks = [(settings.resnet_size - 2) // 6] * 3  # n of 6n+2 layers
             strides, bottleneck, first_filters = (1, 2, 2), False, 16
             outputs = conv2d(images, first_filters, 3, 1, data_format)
         else:
@@ -131,12 +131,12 @@ def network(images, settings, training, scope, data_format, reuse=None):
 
 
 def cross_entropy(labels, logits, mean=tf.reduce_mean):
-    """Return CE, the mean over the batch of -log softmax(logits)[label]."""
+    """Return CE (eq. 2), the mean over the batch of -log softmax(logits)[label]."""
     return mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
 def distillation(teacher_logits, logits, temperature, mean=tf.reduce_mean):
-    """Return KD, the mean cross-entropy between both softmaxes at `temperature` (section 3).
+    """Return KD (eq. 1), the mean cross-entropy between both softmaxes at `temperature`.
 
     It is not multiplied by T^2.
     """
@@ -171,14 +171,14 @@ def has_teacher(settings, step):
 
 def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
                     mean=tf.reduce_mean):
-    """Build both networks and the loss of the classifier stage (section 3).
+    """Build both networks and the loss of the classifier stage (section 3, eq. 3).
 
     lambda * KD + (1 - lambda) * CE + weight decay, with lambda = n_t / s_t, the old classes over
     the seen ones. Without a teacher CE + weight decay.
 
     Args:
         images: float32 [batch, size, size, 3].
-        labels: int32 classes [batch].
+        labels: int32 class indices [batch].
         settings: an experiment's Settings.
         step: t, counted from 0.
         teacher_bias: (beta, gamma) of step t-1, or None.
@@ -275,7 +275,7 @@ def progress_terms(settings, step):
 
     The texts spell out the loss of `step` as a sum. A text of None leaves the value out.
     """
-    share = settings.old(step) / settings.seen(step)  # lambda, section 3
+    share = settings.old(step) / settings.seen(step)  # lambda in eq. 3
     if has_teacher(settings, step):
         ce, kd = f' = {1 - share:.4g} · CE', f' + {share:.4g} · KD'
     else:

@@ -203,7 +203,7 @@ def report_bad_images(bad, skip):
     kinds = collections.Counter(fault.rsplit(': ', 1)[-1].split(' (')[0] for fault in bad.values())
     counts = ', '.join(f'{kinds[kind]} {kind}' for kind in sorted(kinds))
     if not skip:
-        raise UserError(f'{len(bad)} bad images ({counts}), such as {min(bad.values())}. Fix, '
+        raise UserError(f'bad images: {len(bad)} ({counts}), such as {min(bad.values())}. Fix, '
                         'replace, or remove them, or use --skip_bad_images.')
     print(f'left out: {len(bad)} images ({counts})', file=sys.stderr)
 

@@ -63,7 +63,7 @@ def _missing_image(image_list, index, all_missing):
         link = _broken_link(os.fsdecode(file))
         if link is not None:
             return (f'{subject}: {link} is a link to {os.readlink(link)}, which does not exist. '
-                    'Restore what it links to, or prepare the data again.')
+                    'Restore the target of the link, or prepare the data again.')
         fact = 'does not exist'
     except OSError as error:
         fact = f'cannot be read ({error.strerror})'

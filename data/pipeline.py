@@ -98,20 +98,22 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
             generate, (tf.string, tf.int64, tf.int64), ([None], [None], [None]))
         return _map(dataset.apply(tf.data.experimental.unbatch()), load, num_parallel_calls)
 
-    # Full batches are divided into equal shares. Those of this process follow each other.
-    share = settings.batch_size // replicas.total
-    dataset = images(range(start_update, batches.num_full), share * replicas.here.start,
-                     share * replicas.here.stop).batch(share)
-    # The short batch is divided replica by replica.
+    # Every full batch is divided into equal shares. Those of this process are adjacent.
+    here, share = replicas.here, settings.batch_size // replicas.total
+    full_updates = range(start_update, batches.num_full)
+    dataset = images(full_updates, share * here.start, share * here.stop).batch(share)
+
+    # The short batch, if there is one, is the last update. Its shares differ in size, so each is
+    # a data set of one element.
     short_update = range(max(start_update, batches.num_full), batches.num_updates)
-    for replica in replicas.here if batches.num_short else ():
+    for replica in here if batches.num_short else ():
         begin, end = replicas.bounds(batches.num_short, replica)
-        if begin < end:
-            last = images(short_update, begin, end).batch(end - begin)
-        else:
-            last = _map(images(short_update, begin, begin + 1).batch(1),
-                        lambda image, label: (image, tf.fill(tf.shape(label), FILLER)), 1)
-        dataset = dataset.concatenate(last)
+        size = max(1, end - begin)
+        element = images(short_update, begin, begin + size).batch(size)
+        if begin == end:  # no image for this replica: it gets image `begin` as a filler
+            element = _map(element,
+                           lambda image, label: (image, tf.fill(tf.shape(label), FILLER)), 1)
+        dataset = dataset.concatenate(element)
     return dataset.prefetch(2)
 
 

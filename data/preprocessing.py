@@ -52,27 +52,30 @@ def _uniform_int(uniform, low, high):
 
 
 def _source_window(shape, side, place, image_size):
-    """Find the source window under the crop, on both axes (vertical, horizontal) at once.
+    """Find the window: the part of the source that the crop is interpolated from.
 
-    Bilinear resizing with align_corners False makes pixel y from the two source pixels around the
-    coordinate y * old_side / new_side.
+    All values are pairs (vertical, horizontal). Bilinear resizing with align_corners False makes
+    pixel y of the resized image from the two source pixels around y * old_side / new_side.
 
     Args:
         shape: int32 [3], shape of the source.
         side, place, image_size: as in _resized_crop.
 
     Returns:
-        (first, count, start, end), [2] each. The window is `first ... first+count-1` (int32). The
-        crop's first and last pixels are at the coordinates `start` and `end`, counted from `first`
-        (float32).
+        (first, count, start, end), [2] each. The window is source pixels `first ...
+        first+count-1` (int32). The crop's first and last pixels are at the coordinates `start` and
+        `end` of the window (float32).
     """
+    # The crop in the resized image: offsets ... offsets+image_size-1.
     sides = tf.cast(shape[:2], tf.float32)
     new_sides = tf.cast(sides * (tf.cast(side, tf.float32) / tf.reduce_min(sides)), tf.int32)
     new_sides = tf.maximum(new_sides, image_size)  # truncation may have made 223 of 224
     offsets = place(new_sides - image_size)
+    # The same crop in the source: start ... end.
     scale = sides / tf.cast(new_sides, tf.float32)
     start = tf.cast(offsets, tf.float32) * scale
     end = tf.cast(offsets + image_size - 1, tf.float32) * scale
+    # The window around it: first ... last.
     first = tf.maximum(tf.cast(start, tf.int32) - MARGIN, 0)
     last = tf.minimum(tf.cast(end, tf.int32) + 1 + MARGIN, shape[:2] - 1)
     origin = tf.cast(first, tf.float32)
@@ -122,8 +125,8 @@ def _resized_crop(contents, side, place, image_size, flip=None):
     Args:
         contents: string scalar, an encoded image.
         side: int32 scalar, in pixels.
-        place: function from the largest offsets of the crop on both axes (int32 [2], 0 or more) to
-            its offsets.
+        place: function from the room on both axes (resized side minus crop side, int32 [2]) to
+            the offsets of the crop.
         image_size: side of the crop in pixels.
         flip: bool scalar, whether the crop is mirrored; None for never.
 
@@ -142,17 +145,19 @@ def _resized_crop(contents, side, place, image_size, flip=None):
         return tf.slice(image, tf.concat([first, [0]], 0), tf.concat([count, [3]], 0)), start, end
 
     window, start, end = tf.cond(tf.image.is_jpeg(contents), jpeg_window, other_window)
-    # Beyond the edge of the image, the edge pixel is repeated, as in resizing.
-    last = tf.cast(tf.shape(window)[:2] - 1, tf.float32)
+    last = tf.cast(tf.shape(window)[:2] - 1, tf.float32)  # coordinates of the window's last pixel
+    # At the edge of the image, the crop may end beyond `last`, where crop_and_resize returns 0.
+    # Resizing repeats the edge pixel there, so the window gets one more copy of it.
     window, last = tf.cond(
         tf.reduce_any(end > last - ROUNDING),
         lambda: (tf.pad(window, [[0, 1], [0, 1], [0, 0]], mode='SYMMETRIC'), last + 1),
         lambda: (window, last))
-    box = tf.concat([start, end], 0)
+    box = tf.concat([start, end], 0)  # top, left, bottom, right
     if flip is not None:
-        # Swapping left and right mirrors the crop. When columns are read from right to left,
-        # rounding must not put the last one below 0.
-        box = tf.where(flip, tf.gather(tf.maximum(box, [0, ROUNDING, 0, 0]), [0, 3, 2, 1]), box)
+        # Swapping left and right mirrors the crop, whose last column is then at `left`. If that is
+        # 0, rounding could put the column below 0, outside the window.
+        mirrored = tf.gather(tf.maximum(box, [0, ROUNDING, 0, 0]), [0, 3, 2, 1])
+        box = tf.where(flip, mirrored, box)
     return _interpolated(window, box / tf.tile(last, [2]), image_size)
 
 

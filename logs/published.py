@@ -99,7 +99,7 @@ def length(settings):
 
 def usual(settings):
     """Return the data set's settings, with rate boundaries that follow from the run's epochs."""
-    # A log may be of a data set that was added elsewhere.
+    # The log may come from a version with more data sets.
     defaults = DATASETS.get(settings.dataset, DATASETS['folder'])
     return override(defaults, train_epochs=settings.train_epochs)._replace(
         train_epochs=defaults.train_epochs)

@@ -115,8 +115,8 @@ def recover_latest(directory):
     """
     prefixes = _by_updates(directory)
     while prefixes and not _readable(prefixes[-1]):
-        LOG.info('warning: %s is damaged or holds weights that are not finite. It is set '
-                 'aside as %s.damaged.', prefixes[-1], prefixes[-1])
+        LOG.info('warning: %s is damaged or holds weights that are not finite. Its '
+                 'files are set aside as %s.*.damaged.', prefixes[-1], prefixes[-1])
         for path in glob.glob(glob.escape(prefixes.pop()) + '.*'):
             os.replace(path, path + '.damaged')
     with contextlib.suppress(FileNotFoundError):

@@ -130,7 +130,7 @@ def find_replicas(task, batch_size):
 def why_no_gpu():
     """Return TensorFlow's reason for not using a GPU, as another process prints it."""
     if not tf.test.is_built_with_cuda():
-        return 'this TensorFlow is built without CUDA, see runtime/machines/README.md'
+        return 'this TensorFlow is built without CUDA (runtime/machines/README.md lists others)'
     said = subprocess.run(
         [sys.executable, '-c', 'import tensorflow as tf; tf.test.is_gpu_available()'],
         env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL='0'), stdout=subprocess.DEVNULL,

@@ -87,6 +87,15 @@ def test_fit_on_stored_logits_equals_plain_training(session, tmp_path, images, b
     np.testing.assert_allclose(found, (beta, gamma), rtol=1e-4, atol=1e-6)
 
 
+def test_cross_entropy_of_stored_logits(session):
+    """In more than one piece, without the penalty on gamma."""
+    logits, labels = random_case(4, batch=1500)
+    stored = compact(session, logits, labels, 2)
+    for pair in ((1., 0.), (0.6, -0.4), (-12389., 3.)):
+        assert bic_layer.mean_cross_entropy(stored, *pair) == pytest.approx(oracles.cross_entropy(
+            oracles.correct(np.float32(logits).astype(np.float64), *pair, 4), labels), rel=1e-5)
+
+
 def test_a_failed_fit_causes_a_warning(session):
     logits, labels = random_case(5)
     stored = compact(session, logits + 6 * np.eye(6)[labels], labels, 2)

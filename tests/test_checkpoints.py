@@ -112,3 +112,4 @@ def test_a_damaged_bias_is_fitted_again(tmp_path, suffix, how):
     os.remove(path) if how == 'missing' else damage(path, how, place=3)  # in beta
     assert bic_layer.load(directory) is None
     assert bic_layer.fit_logits(stored, schedule, 'moving', directory) == fitted
+    assert bic_layer.load(directory) == fitted

@@ -136,7 +136,7 @@ def test_without_locks_and_fsync_a_run_warns_once_and_works(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize('module, function, replacement, expected', [
-    # As some file systems say that another process holds the lock.
+    # Some file systems report a held lock this way.
     (fcntl, 'flock', failing(errno.EACCES), 'another process'),
     (os, 'replace', failing(errno.ENOSYS), os.strerror(errno.ENOSYS)),
     # A folder of another user, for example after a run in a container, as root.

@@ -58,6 +58,7 @@ def export(model, exports, *faults, **flags):
 def shallow(monkeypatch):
     """The network of the runs, for graphs in this process."""
     monkeypatch.setattr(resnet_model, 'network', tiny_runs.shallow_network(resnet_model.network))
+    monkeypatch.setattr(pipeline, 'EVALUATION_BATCH', 4)  # several batches
 
 
 @pytest.fixture(scope='module')
@@ -190,7 +191,7 @@ def test_classify_prints_classes_and_names_unreadable_images(exported, run_class
             ('page.jpg', b'<html>', 'HTML or SVG'), ('empty.png', b'', 'empty'),
             ('flipped.png', png[:60] + b'\xff' + png[61:], 'decode')):
         bad[miniatures.write(tmp_path / name, content)] = why
-    # Of the newest version.
+    # classify.py takes the newest version.
     found = answers(exported.exports / '2', 'serving_default', 'image_bytes', exported.contents)
     expected = {path: list(zip(*columns)) for path, *columns in zip(exported.files, *(
         found['top5_' + name].tolist() for name in ('probabilities', 'labels', 'names')))}

@@ -85,7 +85,8 @@ END
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', name)
         assert machine.unused_gpus() is None
     for with_cuda, reason in (
-            (False, 'this TensorFlow is built without CUDA, see runtime/machines/README.md'),
+            (False, 'this TensorFlow is built without CUDA (runtime/machines/README.md lists '
+                    'others)'),
             (True, "Could not load dynamic library 'libcudnn.so.7'; "
                    'Could not find cuda drivers on your machine')):
         monkeypatch.setattr(tf.test, 'is_built_with_cuda', lambda built=with_cuda: built)

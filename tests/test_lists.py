@@ -59,6 +59,16 @@ def test_a_given_class_order_replaces_the_streams(tmp_path):
         make_split(tmp_path, train, train, 12, 3)[1:])
 
 
+def test_stored_exemplars_are_found_again(tmp_path):
+    train = mixed_lines(6, np.random.RandomState(4))
+    found, training, _, _ = make_split(tmp_path, train, train, 6, 4)
+    paths = [[training[0][1], training[0][0]], []]
+    images = lists.find_images(found, paths)
+    assert [[train[i][0] for i in own] for own in images] == paths
+    with refused('gone.png'):
+        lists.find_images(found, [['gone.png']])
+
+
 @pytest.mark.parametrize('content, paths', [
     ('a.png 0\nb.png 1', ['a.png', 'b.png']),
     ('a.png 0\r\nb.png 1\r\n\r\n', ['a.png', 'b.png']),

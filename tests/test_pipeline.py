@@ -110,7 +110,7 @@ def test_batches_hold_the_images_named_and_replicas_share_them(
 
     def elements(replicas, start=0):
         return run_through(session, pipeline.training_dataset(
-            files, classes, batches, SETTINGS._replace(batch_size=8), start, 1, replicas=replicas))
+            files, classes, batches, SETTINGS._replace(batch_size=8), start, 2, replicas=replicas))
 
     whole = elements(machine.ONE)
     machines = [elements(machine.Replicas(total, first, local))

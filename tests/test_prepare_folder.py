@@ -82,7 +82,7 @@ def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     folder = fill(tmp_path)
     write_all(tmp_path, {'bee/03.jpg': JPEG[:60], 'cat/04.png': b'<html>',
                          'cat/99.webp': b'RIFF0000WEBPVP8 '})
-    with refused('3 bad images .*--skip_bad_images'):
+    with refused('bad images: 3 .*--skip_bad_images'):
         prepare.main([folder])
     said = capsys.readouterr().err
     assert 'bee/03.jpg: cut off' in said and 'cat/04.png: HTML or SVG' in said

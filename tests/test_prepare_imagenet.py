@@ -273,7 +273,7 @@ def with_bad_images(files):
     ids=['archive', 'annotations last', 'folder', 'in place'])
 def test_all_bad_images_are_named_and_can_be_left_out(tmp_path, capsys, make):
     source, target = make(tmp_path), tmp_path / 'images'
-    with refused('2 bad images .*--skip_bad_images'):
+    with refused('bad images: 2 .*--skip_bad_images'):
         run([source], target)
     assert not has_lists(target)
     run([source], target, skip_bad_images=True)

@@ -81,3 +81,14 @@ def test_a_long_pass_says_how_far_it_is_and_a_short_one_nothing(clock, said):
         watch(done)
     assert said == ['check: 410 of 1000 images, 40/s, 0:00:15 left',
                     'check: 820 of 1000 images, 40/s, 0:00:04 left']
+
+
+def test_the_time_left_after_a_restart_counts_updates_until_a_step_is_finished(clock):
+    times = progress.RunTime([1000] * 3)
+    times.trained(10, 1.)  # the end of the first step, then 600 s without updates
+    clock[0] += 600
+    times.trained(10, 1.)
+    assert times.left(1, 990, 0) == pytest.approx((99, 199))
+    times.trained(980, 98.)
+    clock[0] += 98
+    assert times.left(1, 0, 0)[1] == pytest.approx(699)

@@ -89,8 +89,9 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
     held_out = HELD_OUT if num_classes == NUM_CLASSES else 0  # otherwise the flags decide
     fewest = test_images + held_out + 1
     if min_images < fewest:
+        held = f'{held_out} to hold out, ' if held_out else ''
         raise UserError(f'--min_images={min_images} must be at least {fewest}: {test_images} to '
-                        f'test with, {held_out} to hold out, and 1 to train on.')
+                        f'test with, {held}and 1 to train on.')
     for source in sources:
         os.stat(source)  # fail early if one is missing
     roots = ['faces'] + [f'faces{number}' for number in range(2, len(sources) + 1)]
