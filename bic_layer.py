@@ -122,7 +122,7 @@ def fit(classifier, validation, schedule, settings, step, directory, machine, pr
     """Train beta and gamma on the validation split, with the network frozen (section 5).
 
     Args:
-        classifier: the step's Frozen.
+        classifier: the step's FrozenNetwork.
         validation: the step's validation Samples.
         schedule: the stage's Schedule.
         settings: an experiment's Settings.
@@ -138,7 +138,7 @@ def fit(classifier, validation, schedule, settings, step, directory, machine, pr
     num_full, num_short, short_start = stored_batches(schedule, batch_norm)
 
     def dataset():
-        return pipeline.periodic_dataset(
+        return pipeline.distinct_batches_dataset(
             validation.files, validation.class_indices, settings, num_full, num_short,
             short_start, machine.num_parallel_calls)
 

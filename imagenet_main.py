@@ -168,7 +168,7 @@ def fit_bias(run, step, classifier, samples, schedule):
     Args:
         run: the plan.Run.
         step: t, counted from 0.
-        classifier: the step's Frozen.
+        classifier: the step's FrozenNetwork.
         samples: the step's validation Samples.
         schedule: the stage's Schedule.
     """
@@ -192,7 +192,7 @@ def run_experiment(run):
     settings = run.settings
     records = state.finished_steps(run.model_dir, settings.num_steps)
     results_lib.write_results(run.model_dir, settings.num_steps, records)
-    state.write_table(run.model_dir, 'classes.txt', *lists.classes(run.split, run.data_dir))
+    state.write_table(run.model_dir, 'classes.txt', *lists.class_table(run.split, run.data_dir))
     rows = [measures.without_trivial_top5(record['results']) for record in records]
     if records:
         LOG.info('resuming after step %d of %d', len(records), settings.num_steps)
@@ -266,9 +266,9 @@ def read_run(model_dir, stored=None):
     digests = {lists.TRAIN_LIST: train_list.digest, lists.TEST_LIST: test_list.digest}
     if stored:
         experiment.check_lists(stored, digests, model_dir, data_dir)
-    split = lists.split(train_list, test_list, settings.num_classes,
-                        exemplar.validation_pool(settings), settings.order_seed,
-                        settings.class_order)
+    split = lists.make_split(train_list, test_list, settings.num_classes,
+                             exemplar.validation_pool(settings), settings.order_seed,
+                             settings.class_order)
 
     here = machine.Machine(task, settings.batch_size, settings.network == 'cifar')
     pretrained = FLAGS.pretrained and checkpoints.pretrained(

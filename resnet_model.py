@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 import bic_layer
 from runtime import replicas, training
-from runtime.frozen import Frozen
+from runtime.frozen import FrozenNetwork
 
 BATCH_NORM_EPSILON = 1e-5
 # Convolutions start from a truncated normal with standard deviation sqrt(1/fan in), as in the
@@ -303,8 +303,8 @@ def frozen_outputs(images, batch_norm, settings, step, data_format):
 
 
 def frozen_classifier(checkpoint, machine, settings, step):
-    """Return the Frozen classifier of `step`, which computes `frozen_outputs`."""
-    return Frozen(checkpoint, machine.session_config, functools.partial(
+    """Return the classifier of `step` as a FrozenNetwork, which computes `frozen_outputs`."""
+    return FrozenNetwork(checkpoint, machine.session_config, functools.partial(
         frozen_outputs, settings=settings, step=step, data_format=machine.data_format))
 
 

@@ -152,8 +152,8 @@ def leave_out_bad_images(run, num_groups):
                                       f'check of group {group + 1}'), np.int64)
         if len(bad):
             LOG.info('left out: %d of %d images', len(bad), len(files))
-        split = lists.without(split, train[bad[bad < len(train)]],
-                              test[bad[bad >= len(train)] - len(train)])
+        split = lists.leave_out_images(split, train[bad[bad < len(train)]],
+                                       test[bad[bad >= len(train)] - len(train)])
         split = split._replace(checked_groups=group + 1)
     run.split = split
 

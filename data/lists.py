@@ -92,7 +92,7 @@ def read_lists(data_dir, num_classes):
                  for name in (TRAIN_LIST, TEST_LIST))
 
 
-def classes(split_, data_dir):
+def class_table(split, data_dir):
     """Return the column names and rows of a table with the label and name of each class index.
 
     The names come from classes.txt in the data folder, if it exists: one per line, from label 0.
@@ -102,12 +102,12 @@ def classes(split_, data_dir):
             os.path.join(data_dir, NAMES), encoding='utf-8-sig', errors='replace') as file:
         text = file.read().strip()
         names = text.split('\n') if text else []
-        if len(names) != len(split_.order):
+        if len(names) != len(split.order):
             LOG.info('warning: %s: %d class names for %d labels. The names are not used.',
-                     file.name, len(names), len(split_.order))
+                     file.name, len(names), len(split.order))
             names = []
     return ('class', 'label', 'name'), [(c, label, names[label] if names else '')
-                                        for c, label in enumerate(split_.order)]
+                                        for c, label in enumerate(split.order)]
 
 
 def _by_label(image_list, num_classes):
@@ -120,7 +120,7 @@ def _by_label(image_list, num_classes):
     return np.split(np.argsort(image_list.labels, kind='stable'), np.cumsum(counts)[:-1])
 
 
-def split(train, test, num_classes, validation_pool, seed, class_order=()):
+def make_split(train, test, num_classes, validation_pool, seed, class_order=()):
     """Make the class order and the held-out split, both from one legacy NumPy stream.
 
     The stream first shuffles the classes (iCaRL's order), then each class's images, in list order
@@ -160,34 +160,34 @@ def split(train, test, num_classes, validation_pool, seed, class_order=()):
                  class_of[test.labels], train, test, 0)
 
 
-def without(split_, train_images, test_images):
+def leave_out_images(split, train_images, test_images):
     """Return the Split without these images, given as indices into the train and the test list.
 
     Raises UserError if a class would have no image left to train on, to hold out or to test with.
     """
     def remaining(by_class, image_list, removed, purpose):
         kept = [indices[~np.isin(indices, removed)] for indices in by_class]
-        for label, before, after in zip(split_.order, by_class, kept):
+        for label, before, after in zip(split.order, by_class, kept):
             if len(before) and not len(after):
                 raise UserError(f'{image_list.path}: label {label} would have no image left to '
                                 f'{purpose}. Replace its bad images, which are named above.')
         return kept
 
-    return split_._replace(
-        train=remaining(split_.train, split_.train_list, train_images, 'train on'),
-        validation=remaining(split_.validation, split_.train_list, train_images,
+    return split._replace(
+        train=remaining(split.train, split.train_list, train_images, 'train on'),
+        validation=remaining(split.validation, split.train_list, train_images,
                              'hold out for the bias correction'),
-        test=remaining(split_.test, split_.test_list, test_images, 'test with'))
+        test=remaining(split.test, split.test_list, test_images, 'test with'))
 
 
-def find_images(split_, paths_by_class, missing_ok=False):
+def find_images(split, paths_by_class, missing_ok=False):
     """Return the image indices of stored paths: one int64 array per class, in the given order.
 
     `paths_by_class`: one list of paths (str) per class. Raises UserError if a path is not among
     its class's training images, unless `missing_ok`.
     """
-    indices_by_class, image_list = [], split_.train_list
-    for indices, paths in zip(split_.train, paths_by_class):
+    indices_by_class, image_list = [], split.train_list
+    for indices, paths in zip(split.train, paths_by_class):
         index_of = dict(zip(image_list.paths[indices], indices))
         paths = [os.fsencode(path) for path in paths]
         try:

@@ -148,8 +148,8 @@ def evaluation_dataset(files, classes, settings, num_parallel_calls):
     return images.batch(evaluation_batch_size(settings)).prefetch(2)
 
 
-def periodic_dataset(files, classes, settings, num_full, num_short, short_start,
-                     num_parallel_calls):
+def distinct_batches_dataset(files, classes, settings, num_full, num_short, short_start,
+                             num_parallel_calls):
     """Return the distinct batches of the bias-correction stage, in order.
 
     Images are unshuffled, and batches cross the borders of epochs.

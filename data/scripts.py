@@ -123,7 +123,7 @@ def link(source, root, path):
                         '--target.')
 
 
-class Progress:
+class Counter:
     """Print a line every ten seconds: `images: 12000 of 90000, 231/s, 0:05:37 left`."""
 
     def __init__(self, what, total=None):

@@ -22,7 +22,7 @@ _JSON = json.JSONDecoder(parse_constant=lambda name: None)  # NaN, Infinity
 
 
 @dataclasses.dataclass
-class Run:
+class LoggedRun:
     """The contents of one run's log.
 
     `steps`: {step, counted from 1: {field: value}}. Fields are those in FIELDS and GROUPS, and
@@ -59,7 +59,7 @@ def _run_of_step(runs, step):
     run = runs[-1]
     if step < max(run.steps, default=0):  # equal: the run was killed before it saved the step
         if step == 1:
-            runs.append(Run(run.log, run.settings, run.lists))
+            runs.append(LoggedRun(run.log, run.settings, run.lists))
         else:
             run.steps = {earlier: run.steps[earlier] for earlier in run.steps if earlier < step}
             run.notes.append(f'step {step} was started again after later steps; only results '
@@ -68,7 +68,7 @@ def _run_of_step(runs, step):
 
 
 def parse(text, log='log'):
-    """Return the Runs in a log's text, in order of their start; `log` is the name of the log.
+    """Return the LoggedRuns in a log's text, in order of their start; `log` is the name of the log.
 
     Raises UserError if it contains no run.
     """
@@ -83,7 +83,7 @@ def parse(text, log='log'):
         if is_settings:
             known = value is not None
             if known and (not runs or value != (runs[-1].settings, runs[-1].lists)):
-                runs.append(Run(log, *value))
+                runs.append(LoggedRun(log, *value))
         elif known and value:
             step, results = value
             _run_of_step(runs, step).steps[step] = results

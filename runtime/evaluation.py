@@ -17,7 +17,7 @@ def evaluate_step(run, step, classifier, bias, samples, with_features):
     Args:
         run: the Run.
         step: t, counted from 0.
-        classifier: the step's Frozen.
+        classifier: the step's FrozenNetwork.
         bias: (beta, gamma) of the step, or None.
         samples: its (training, validation, test) Samples.
         with_features: bool, whether to return the features of the training images.
@@ -39,8 +39,8 @@ def evaluate_step(run, step, classifier, bias, samples, with_features):
         return pipeline.evaluation_dataset(files, classes, run.settings, num_parallel_calls)
 
     def compute(features, logits, labels):
-        num_new = run.settings.new(step)
-        return dict(resnet_model.image_metrics(logits, labels, bias, num_new), features=features)
+        metrics = resnet_model.image_metrics(logits, labels, bias, run.settings.new(step))
+        return dict(metrics, features=features) if with_features else metrics
 
     with checks.around_stage(run, lambda: checks.files_in_flight(
             files, classifier.position, pipeline.evaluation_batch_size(run.settings),

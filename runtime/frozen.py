@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 from runtime import checkpoints, progress
 
 
-class Frozen:
+class FrozenNetwork:
     """A trained network. Use it in a `with` statement, which closes its session.
 
     Args:

@@ -61,15 +61,17 @@ class Run:
     def schedules(self, step, step_samples):
         """Return the Schedules of both stages; the second is None without a correction."""
         training, validation, _ = step_samples
-        stage1 = settings_lib.schedule(self.settings, len(training.indices))
+        classifier = settings_lib.schedule(self.settings, len(training.indices))
         if step == 0 or not self.settings.bias_correction:
-            return stage1, None
-        return stage1, settings_lib.schedule(self.settings, len(validation.indices),
-                                             bic_layer.EPOCHS_FACTOR)
+            return classifier, None
+        return classifier, settings_lib.schedule(
+            self.settings, len(validation.indices), bic_layer.EPOCHS_FACTOR)
 
 
 def make_plan(run, log_steps=False):
-    """Plan all steps: set run.run_time, and warn of settings that cannot work.
+    """Plan all steps, to warn of settings that cannot work and to set run.run_time.
+
+    The loop over steps does not use the plan.
 
     `log_steps`: whether to log the images and updates of each step.
     """
@@ -83,4 +85,4 @@ def make_plan(run, log_steps=False):
     run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
     run_log.warn(exemplar.memory_warnings(run.settings, run.split))
     run_log.warn(results.unequal_test_warnings(run.split))
-    run.run_time = progress.RunTime([stage1.num_presented for stage1, _ in planned])
+    run.run_time = progress.RunTime([classifier.num_presented for classifier, _ in planned])

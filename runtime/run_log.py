@@ -212,10 +212,10 @@ def log_counts(step, counts):
              'first itera' if step == 0 else 'incremental iteras', *counts)
 
 
-def log_updates(stage1, stage2):
-    """Say how many updates the stages of a step have; `stage2` is None if there is none."""
-    LOG.info('updates: %d of the classifier, %d of the bias correction', stage1.num_updates,
-             stage2.num_updates if stage2 else 0)
+def log_updates(classifier, bias):
+    """Say how many updates the stages of a step have; `bias` is None if there is none."""
+    LOG.info('updates: %d of the classifier, %d of the bias correction', classifier.num_updates,
+             bias.num_updates if bias else 0)
 
 
 def step_duration():

@@ -132,7 +132,7 @@ def update_numbers(settings, step, here):
 
 
 def forward(classifier, batch_norm, compute):
-    """Pass all images through the small network without training; arguments as in Frozen."""
+    """Pass all images through the small network without training; arguments as in FrozenNetwork."""
     images, classes = draw_images(SMALL)
     return classifier.forward(lambda: tf.data.Dataset.from_tensor_slices(
         {'image': images, 'class': classes}).batch(SMALL.batch_size), NUM_IMAGES, batch_norm,
@@ -164,14 +164,14 @@ def _named(part, numbers):
     return {f'{part}, {name}': values for name, values in numbers.items()}
 
 
-def small_numbers(start, here, stage2=True):
+def small_numbers(start, here, with_bias=True):
     """Return {name: list of numbers} of the small network in the machine's layout.
 
-    `start`: its checkpoint; `stage2`: whether beta and gamma are fitted, too.
+    `start`: its checkpoint; `with_bias`: whether beta and gamma are fitted, too.
     """
     numbers = _named('classifier without teacher', update_numbers(SMALL, 0, here))
     with resnet_model.frozen_classifier(start, here, SMALL, STEP) as classifier:
-        if stage2:
+        if with_bias:
             numbers.update(_named('bias correction', bias_numbers(classifier, here)))
         numbers.update(_named('evaluation', evaluation_numbers(classifier)))
     return numbers
@@ -189,7 +189,7 @@ def all_numbers(here, has_gpu):
         layouts = {own: small_numbers(start, here)}
         here.data_format = other
         try:
-            layouts[other] = small_numbers(start, here, stage2=False)
+            layouts[other] = small_numbers(start, here, with_bias=False)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
             if has_gpu:
                 raise

@@ -367,9 +367,9 @@ def schedule_warnings(settings, planned):
     if settings.num_steps > 1 and settings.new(0) == 1:
         yield ('The first group has one class, so its cross-entropy is always 0 and weight decay '
                'alone changes the network. Use --first_classes=2 with --classes_per_increment.')
-    stages1 = [(stage1, step) for step, (stage1, _) in enumerate(planned)]
-    stages2 = [(stage2, step) for step, (_, stage2) in enumerate(planned) if stage2]
-    stage, step = min(stages1, key=lambda pair: pair[0].num_images)
+    classifier_stages = [(classifier, step) for step, (classifier, _) in enumerate(planned)]
+    bias_stages = [(bias, step) for step, (_, bias) in enumerate(planned) if bias]
+    stage, step = min(classifier_stages, key=lambda pair: pair[0].num_images)
     images, updates, decay = stage.num_images, stage.num_updates, settings.batch_norm_decay
     kept = decay ** updates
     if kept > MAX_INITIAL_STATISTICS:
@@ -382,8 +382,8 @@ def schedule_warnings(settings, planned):
         yield (f'Step {step + 1} has {images} images, fewer than a batch of '
                f'{settings.batch_size}. Use --batch_size={2 ** int(math.log2(images))}.')
     # The last rate is that of the updates after the last boundary, the first update being 0.
-    late = [(stage, step, name) for name, stages in (('classifier', stages1),
-                                                     ('bias correction', stages2))
+    late = [(stage, step, name) for name, stages in (('classifier', classifier_stages),
+                                                     ('bias correction', bias_stages))
             for stage, step in stages
             if stage.boundaries and stage.boundaries[-1] >= stage.num_updates - 1]
     if late:
@@ -392,8 +392,8 @@ def schedule_warnings(settings, planned):
         yield (f'Step {step + 1}, {name}: the learning rate never falls to {stage.rates[-1]:g}. '
                f'Its boundary is update {stage.boundaries[-1]} of {stage.num_updates}, epoch '
                f'{epoch:g} of {stage.epochs}. Lower --lr_boundaries or raise --train_epochs.')
-    if stages2:
-        stage, step = min(stages2, key=lambda pair: pair[0].num_images)
+    if bias_stages:
+        stage, step = min(bias_stages, key=lambda pair: pair[0].num_images)
         if stage.num_updates < MIN_BIAS_UPDATES:
             epochs = math.ceil(settings.train_epochs * MIN_BIAS_UPDATES / stage.num_updates)
             yield (f'Step {step + 1} has only {stage.num_updates} updates of beta and gamma, '

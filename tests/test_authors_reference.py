@@ -286,8 +286,8 @@ def splits(tmp_path_factory):
         make_list(folder / 'val.txt', 'val', num_classes, *TEST_SIZES)
         settings = settings_lib.DATASETS[f'imagenet{num_classes}']
         train, test = lists.read_lists(str(folder), num_classes)
-        return settings, lists.split(train, test, num_classes, exemplar.validation_pool(settings),
-                                     settings.order_seed)
+        return settings, lists.make_split(train, test, num_classes,
+                                          exemplar.validation_pool(settings), settings.order_seed)
     return read
 
 

@@ -46,7 +46,7 @@ def test_stage_2_on_stored_logits(session, photos, checkpoint, num_images):
     classes = np.arange(num_images, dtype=np.int64) * 4 // num_images
     schedule = settings_lib.schedule(SETTINGS, num_images, bic_layer.EPOCHS_FACTOR)
     stored = stage2.stored_logits(
-        lambda: pipeline.periodic_dataset(
+        lambda: pipeline.distinct_batches_dataset(
             files, classes, SETTINGS, *bic_layer.stored_batches(schedule, 'batch'), 1),
         SETTINGS, STEP, checkpoint)
     found = bic_layer.fit_logits(stored, schedule, 'batch', os.path.dirname(checkpoint) + '_bias')

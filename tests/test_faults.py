@@ -314,10 +314,10 @@ def test_a_class_whose_images_are_all_bad_is_an_error():
     train, test = (lists.ImageList(name, None, None, None) for name in ('train.txt', 'val.txt'))
     split = lists.Split(np.array([1, 0]), images, pools, images, np.array([0, 0, 1]), train, test,
                         checked_groups=0)
-    assert [len(own) for own in lists.without(split, [0], []).train] == [1, 1]
+    assert [len(own) for own in lists.leave_out_images(split, [0], []).train] == [1, 1]
     for bad_training, bad_test, expected in (
             ([2], [], 'train.txt: label 0 .* train on'),
             ([3], [], 'train.txt: label 1 .* hold out'),
             ([], [0, 1], 'val.txt: label 1 .* test with')):
         with pytest.raises(UserError, match=expected):
-            lists.without(split, bad_training, bad_test)
+            lists.leave_out_images(split, bad_training, bad_test)

@@ -27,7 +27,7 @@ def make_split(folder, train, test, num_classes, pool, seed=1993, class_order=()
     """Return (Split, and by class the paths of its training, validation and test images)."""
     train_list = lists.read_list(write_list(folder / 'train.txt', train), num_classes)
     test_list = lists.read_list(write_list(folder / 'val.txt', test), num_classes)
-    found = lists.split(train_list, test_list, num_classes, pool, seed, class_order)
+    found = lists.make_split(train_list, test_list, num_classes, pool, seed, class_order)
     paths = [[image_list.names(images) for images in by_class] for image_list, by_class in (
         (train_list, found.train), (train_list, found.validation), (test_list, found.test))]
     return (found, *paths)
@@ -127,7 +127,7 @@ def test_a_damaged_list_is_refused_in_one_line_or_can_be_split(tmp_path_factory,
         found = lists.read_list(str(path), 5)
         assert len(set(found.paths)) == len(found.paths) == len(found.labels) > 0
         assert 0 <= found.labels.min() and found.labels.max() < 5
-        split = lists.split(found, found, 5, 1, 1993)
+        split = lists.make_split(found, found, 5, 1, 1993)
         assert sorted(np.concatenate(split.train + split.validation)) == list(
             range(len(found.paths)))
     except UserError as error:

@@ -140,7 +140,7 @@ def test_batches_hold_the_images_named_and_replicas_share_them(
 def test_batches_of_stage_2(session, files, images, batch, full, short):
     """Unshuffled, over epoch borders, then the short batch from its place in the stream."""
     start = 7 * batch
-    parts = run_through(session, pipeline.periodic_dataset(
+    parts = run_through(session, pipeline.distinct_batches_dataset(
         files[:images], np.arange(images), SETTINGS._replace(batch_size=batch), full, short, start,
         2))
     stream = [i % images for i in range(start + short)]

@@ -99,7 +99,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
         skips = [[path for path in [*sources, target] if not os.path.samefile(path, source)]
                  for source in sources]
         people = collections.defaultdict(set)
-        progress = scripts.Progress('names read')
+        progress = scripts.Counter('names read')
         for root, source, skip in zip(roots, sources, skips):
             for person, name, _ in images_in(source, root, skip):
                 people[person].add(name)
@@ -107,7 +107,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
         progress.print_line()
         chosen = choose(people, num_classes, min_images, seed)
         wanted, bad = set(chosen), {}
-        progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
+        progress = scripts.Counter('images', sum(len(people[person]) for person in chosen))
         for root, source, skip in zip(roots, sources, skips):
             if os.path.isdir(source):
                 scripts.link(os.path.realpath(source), target, root)

@@ -32,7 +32,7 @@ NUM_MEASURED = 20  # images whose sizes determine the suggested network
 def undecodable_images(root, paths):
     """Decode all images; return {path: what is wrong} of those that do not decode."""
     tf.logging.set_verbosity(tf.logging.ERROR)
-    progress = scripts.Progress('images decoded', len(paths))
+    progress = scripts.Counter('images decoded', len(paths))
     full_paths = [os.path.join(root, path) for path in paths]
     bad = {paths[index]: f'{full_paths[index]}: {checks.why_bad(full_paths[index])}'
            for index in pipeline.bad_images(list(map(os.fsencode, full_paths)), None,

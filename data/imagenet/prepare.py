@@ -113,7 +113,7 @@ class Target:
     def __init__(self, path, synsets, total=None):
         self.path = path
         self.labels = {wnid: label for label, wnid in enumerate(synsets)}
-        self.progress = scripts.Progress('images', total)
+        self.progress = scripts.Counter('images', total)
         self.bad, self.not_read = {}, []
         self._in_place = False  # whether a source is (in) the target, so that there are no links
         self._kit_ids = {}  # name without suffix -> ILSVRC2012_ID
