@@ -218,7 +218,7 @@ def test_subsets_of_100_classes_are_lists_over_the_same_images(tmp_path):
     prepare.prepare([source], str(target), synsets, 1000, 1)
     assert len(synsets) == 1000 and lines(target / 'classes.txt') == synsets == sorted(set(synsets))
     train, test = list_files.read_lists(str(target), 1000)
-    order = list_files.split(train, test, 1000, 0, 1993).order  # of imagenet1000
+    order = list_files.make_split(train, test, 1000, 0, 1993).order  # of imagenet1000
     drawn = sorted(synsets[label] for label in order[:100])
     assert len(set(drawn) & set(synsets[:100])) == 9
     for name, expected in (('imagenet100', synsets[:100]), ('imagenet100_random', drawn)):
