@@ -7,7 +7,8 @@ t >= 1 fits one pair on the balanced validation split. The pair minimizes
     CE(correct(logits, beta, gamma, m), labels) + 0.1 * gamma^2 / 2
 
 and is applied only to the group that was newest at that step. Two things come from the authors'
-code, not from the paper: the penalty on gamma, and batch norm on batch statistics in this stage.
+code, not from the paper's equations: the penalty on gamma, and batch norm on batch statistics in
+this stage.
 """
 
 import os

@@ -23,20 +23,19 @@ Task = collections.namedtuple('Task', ['machines', 'index'])
 def take_task():
     """Return the Task that TF_CONFIG describes, or None.
 
-    The estimator of the classifier stage reads TF_CONFIG, too. If it describes a single machine, it
-    is removed from the environment.
+    Without a Task, TF_CONFIG is removed from the environment, because the estimator of the
+    classifier stage reads it, too.
 
     Raises:
         UserError: TF_CONFIG is not what the documentation of tf.distribute says.
     """
-    text = os.environ.get(ENVIRONMENT, '')
+    text = os.environ.pop(ENVIRONMENT, '')
     try:
         config = json.loads(text or '{}')
         jobs = config.get('cluster', {})
         chiefs = jobs.get('chief', [])
         machines = chiefs + jobs.get('worker', [])
         if not machines:
-            os.environ.pop(ENVIRONMENT, None)
             return None
         index = int(config['task']['index'])
         own = jobs[config['task']['type']][index]
@@ -51,8 +50,8 @@ def take_task():
         raise UserError(f'{ENVIRONMENT}={text[:200]} is not valid. Write it like {example}, with '
                         'workers and at most one chief.') from None
     if len(machines) == 1:
-        del os.environ[ENVIRONMENT]
         return None
+    os.environ[ENVIRONMENT] = text
     return Task(machines, machines.index(own))
 
 
