@@ -77,7 +77,8 @@ def test_several_sources(tmp_path):
     one = faces(tmp_path / 'one')
     two = write(tmp_path / 'two.tar', tar({f'test/n1/{face}.png': PNG + bytes([face])
                                            for face in range(9)}))
-    lists = run([one, two], tmp_path / 'images', num_classes=13)
+    (tmp_path / 'link').symlink_to(one)  # the same people as in `one`
+    lists = run([one, two, str(tmp_path / 'link')], tmp_path / 'images', num_classes=13)
     assert people(lists)['test'] == 12  # faces2/ is sorted after faces/
     assert sum(line.startswith('faces2/test/n1/') for line in lists[0]) == 7
     assert all((tmp_path / 'images' / line.rsplit(' ', 1)[0]).is_file()

@@ -94,10 +94,10 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
                         f'test with, {held}and 1 to train on.')
     for source in sources:
         os.stat(source)  # fail early if one is missing
+    sources = list(dict.fromkeys(map(os.path.realpath, sources)))  # each once
     roots = ['faces'] + [f'faces{number}' for number in range(2, len(sources) + 1)]
     with scripts.target_folder(target):
-        skips = [[path for path in [*sources, target] if not os.path.samefile(path, source)]
-                 for source in sources]
+        skips = [{*sources, os.path.realpath(target)} - {source} for source in sources]
         people = collections.defaultdict(set)
         progress = scripts.Counter('names read')
         for root, source, skip in zip(roots, sources, skips):
@@ -110,7 +110,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
         progress = scripts.Counter('images', sum(len(people[person]) for person in chosen))
         for root, source, skip in zip(roots, sources, skips):
             if os.path.isdir(source):
-                scripts.link(os.path.realpath(source), target, root)
+                scripts.link(source, target, root)
             for person, name, member in images_in(source, root, skip, quiet=True):
                 if person in wanted:
                     if member:

@@ -102,6 +102,7 @@ def read(source):
 
 def download():
     """Let TensorFlow download CIFAR-100 into ~/.keras; returns the same as `read`."""
+    import runtime.quiet_import  # noqa: F401, I001
     import tensorflow.compat.v1 as tf
     try:
         batches = tf.keras.datasets.cifar100.load_data(label_mode='fine')

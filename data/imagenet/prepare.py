@@ -223,8 +223,10 @@ class Target:
                 'Annotations folder to the command. Finished work is kept.')
         shutil.rmtree(waiting, ignore_errors=True)
         for path in [path for path in self.bad if path.startswith(WAITING)]:
-            name = os.path.basename(path)
-            self.bad[f'{self.folder("val", None, name)}/{name}'] = self.bad.pop(path)
+            fault, name = self.bad.pop(path), os.path.basename(path)
+            folder = self.folder('val', None, name)
+            if folder:
+                self.bad[f'{folder}/{name}'] = fault
 
     def entries(self, split):
         """Return the list of a split: [(path under the target, label)] by label, then by name.
