@@ -57,13 +57,14 @@ def refuse_foreign_lists(folder, remedy='Move it away, then rerun.'):
     own = [name for name in LISTS if os.path.lexists(os.path.join(folder, name))]
     for name in own:
         path = os.path.join(folder, name)
-        if not os.path.isfile(path) or _digest(path) not in recorded.get(name, ()):
+        if not os.path.isfile(path) or file_digest(path) not in recorded.get(name, ()):
             raise UserError(f'{path} was written by someone else or by an older version of this '
                             f'script and is never overwritten. {remedy}')
     return own
 
 
-def _digest(path):
+def file_digest(path):
+    """Return the SHA-256 of a file, hexadecimal."""
     with open(path, 'rb') as file:
         return hashlib.sha256(file.read()).hexdigest()
 
@@ -95,7 +96,7 @@ def write_lists(folder, train, test, classes):
     for name, content in contents.items():
         recorded[name] = [hashlib.sha256(content).hexdigest()]
         if name in own:
-            recorded[name].append(_digest(os.path.join(folder, name)))
+            recorded[name].append(file_digest(os.path.join(folder, name)))
     write_file(os.path.join(folder, RECORD), (json.dumps(recorded, indent=1) + '\n').encode())
     for name in sorted(contents):
         write_file(os.path.join(folder, name), contents[name])

@@ -8,7 +8,6 @@ classes.txt are written into DIR or --target. README.md has more layouts.
 """
 
 import collections
-import hashlib
 import os
 import sys
 
@@ -49,8 +48,7 @@ def digests_of_copies(root, paths):
     digests = {}
     for same_size in by_size.values():
         for path in same_size if len(same_size) > 1 else ():
-            with open(os.path.join(root, path), 'rb') as file:
-                digests[path] = hashlib.sha256(file.read()).digest()
+            digests[path] = scripts.file_digest(os.path.join(root, path))
     return digests
 
 
@@ -94,15 +92,17 @@ def warn_of_copies(lists, digests):
               f'{several[0]}. Remove the wrong copies.')
 
 
-def print_unexpected_labels(classes, left_out):
-    """Print a line if labels differ from what the names of the class folders suggest."""
-    order = layouts.label_order(classes + left_out)
+def print_unexpected_labels(classes, order):
+    """Print a line if labels differ from class numbers, or from those in `order` with all classes.
+
+    `classes`: names of the classes that are left, by label.
+    """
     for label, name in enumerate(classes):
         if order[label] != name:
             print(f'warning: labels after a left-out class move: {name!r} has label {label}, '
                   f'not {order.index(name)}. See classes.txt.')
             return
-    for label, name in enumerate(classes if all(name.isdigit() for name in classes) else ()):
+    for label, name in enumerate(classes if all(map(str.isdecimal, classes)) else ()):
         if int(name) != label:
             print(f'note: label {label} is the class folder {name}. Labels count from 0 without '
                   'gaps: see classes.txt.')
@@ -204,7 +204,7 @@ def main(argv=None):
         raise UserError(f'{root}: {len(classes)} classes with at least {args.min_images} training '
                         'images and one test image, but at least 2 are needed. See --min_images '
                         'and the layouts in data/folder/README.md.')
-    print_unexpected_labels(classes, [name for name in left_out if name in train])
+    print_unexpected_labels(classes, list(train))
     lists = [[(path, label) for label, name in enumerate(classes) for path in side[name]]
              for side in (train, test)]
     warn_of_copies(lists, digests)

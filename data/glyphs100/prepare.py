@@ -8,7 +8,6 @@ Only the second command needs Pillow. See README.md.
 
 import argparse
 import csv
-import hashlib
 import io
 import os
 import sys
@@ -74,8 +73,7 @@ def write_images(target):
     if os.path.isdir(target) and os.listdir(target) and not os.path.exists(marker):
         raise UserError(f'{target}: holds something other than the glyphs100 images. Move it away '
                         'or name another folder.')
-    with open(ARCHIVE, 'rb') as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
+    digest = scripts.file_digest(ARCHIVE)
     if _is_complete(target, digest):
         return False
     arrays = load()
