@@ -92,7 +92,7 @@ def check_memory(settings):
             growing = ', use --memory=growing' if settings.memory == 'fixed' else ''
             raise UserError(f'Step {step + 1} would have no validation image for the bias '
                             f'correction. Raise --val_share or --memory_per_class{growing}, or '
-                            f'use --nobias_correction.')
+                            'use --nobias_correction.')
 
 
 def memory_warnings(settings, split):
@@ -114,8 +114,8 @@ def memory_warnings(settings, split):
         classes = '1 class has' if len(small) == 1 else f'{len(small)} classes have'
         lines.append(f'{classes} fewer training images than exemplars to store (step {step + 1}, '
                      f'label {split.order[c]}: {len(split.train[c])} images, {quotas[step]} '
-                     f'exemplars). All of their images are stored; a smaller --memory_per_class '
-                     f'is enough.')
+                     f'exemplars). All of their images are stored. A smaller --memory_per_class '
+                     'is enough.')
     return lines
 
 

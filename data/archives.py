@@ -153,7 +153,7 @@ def is_whole(path, size=None):
             length = file.seek(0, os.SEEK_END)
             file.seek(max(0, length - len(PNG_END)))
             end = file.read()
-    except FileNotFoundError:
+    except OSError:
         return False
     return size in (None, length) and (start.startswith(JPEG) and end.endswith(JPEG_END)
                                        or start == PNG and end == PNG_END)
@@ -166,13 +166,8 @@ def check_file(root, path, bad):
         root, path: a folder and the image's path in it.
         bad: {path: source and fault}. An unusable image is added to it.
     """
-    file_name, fault = os.path.join(root, path), None
-    try:
-        if not is_whole(file_name):
-            with open(file_name, 'rb') as file:
-                fault = image_format.image_fault(file.read())
-    except OSError as error:
-        fault = error.strerror
+    file_name = os.path.join(root, path)
+    fault = None if is_whole(file_name) else image_format.file_fault(file_name)
     if fault:
         bad[path] = f'{file_name}: {fault}'
 

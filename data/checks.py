@@ -60,10 +60,12 @@ def _missing_image(image_list, index, all_missing):
         os.stat(file)
         fact = 'is not a file'
     except FileNotFoundError:
-        link = _broken_link(os.fsdecode(file))
-        if link is not None:
-            return (f'{subject}: {link} is a link to {os.readlink(link)}, which does not exist. '
-                    'Restore the target of the link, or prepare the data again.')
+        place = pathlib.Path(os.fsdecode(file))
+        links = [link for link in (place, *place.parents)  # the file or a folder
+                 if os.path.islink(link) and not os.path.exists(link)]
+        if links:
+            return (f'{subject}: {links[0]} is a link to {os.readlink(links[0])}, which does not '
+                    'exist. Restore the target of the link, or prepare the data again.')
         fact = 'does not exist'
     except OSError as error:
         fact = f'cannot be read ({error.strerror})'
@@ -76,13 +78,6 @@ def _missing_image(image_list, index, all_missing):
     if place is not None:
         fact += f' A file of this name exists as {os.fsdecode(place)}.'
     return f'{subject} {fact} Fix the paths in the list.'
-
-
-def _broken_link(path):
-    """Return the file or folder of a path that is a link to nothing; None if there is none."""
-    path = pathlib.Path(path)
-    return next((str(place) for place in (path, *path.parents)
-                 if os.path.islink(str(place)) and not os.path.exists(str(place))), None)
 
 
 def _place_nearby(list_file, path):
@@ -104,13 +99,9 @@ def _place_nearby(list_file, path):
 
 def why_bad(file):
     """Return why a file that does not decode is not an image, in a few words."""
-    try:
-        with open(file, 'rb') as opened:
-            fault = image_format.image_fault(opened.read())
-    except OSError as error:
-        return error.strerror
-    # The file starts and ends like an image, so TensorFlow must say why.
-    return fault or f'does not decode ({pipeline.decoded_size(file)[1]})'
+    # If the file starts and ends like an image, TensorFlow must say why.
+    return (image_format.file_fault(file)
+            or f'does not decode ({pipeline.decoded_size(file)[1]})')
 
 
 def log_bad_images(files, num_parallel_calls, what):
@@ -127,10 +118,10 @@ def log_bad_images(files, num_parallel_calls, what):
 
 def check_data(split, num_parallel_calls):
     """Decode every listed image; raise UserError if one is bad."""
-    everything = slice(None)
-    for image_list in (split.train_list, split.test_list):
-        image_format.warn_of_files(image_list.files(everything), write=LOG.info)
-    files = np.concatenate([split.train_list.files(everything), split.test_list.files(everything)])
+    by_list = [image_list.files(slice(None)) for image_list in (split.train_list, split.test_list)]
+    for files in by_list:
+        image_format.warn_of_files(files, write=LOG.info)
+    files = np.concatenate(by_list)
     bad = log_bad_images(files, num_parallel_calls, 'check')
     if bad:
         raise UserError(f'{len(bad)} of {len(files)} images do not decode. Replace them, take them '

@@ -83,6 +83,15 @@ def image_fault(data):
     return 'not JPEG, PNG or GIF' if data else 'empty'
 
 
+def file_fault(path):
+    """Return why a file is not a usable image, or cannot be read, in a few words, or None."""
+    try:
+        with open(path, 'rb') as file:
+            return image_fault(file.read())
+    except OSError as error:
+        return error.strerror
+
+
 def _gif_structure(data):
     """Return a GIF's number of frames, and whether it is complete."""
     def after_color_table(offset, flags):

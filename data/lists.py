@@ -186,15 +186,13 @@ def find_images(split, paths_by_class, missing_ok=False):
     `paths_by_class`: one list of paths (str) per class. Raises UserError if a path is not among
     its class's training images, unless `missing_ok`.
     """
-    indices_by_class, image_list = [], split.train_list
+    indices_by_class = []
     for indices, paths in zip(split.train, paths_by_class):
-        index_of = dict(zip(image_list.paths[indices], indices))
-        paths = [os.fsencode(path) for path in paths]
-        try:
-            indices_by_class.append(np.array([index_of[path] for path in paths
-                                              if path in index_of or not missing_ok], np.int64))
-        except KeyError as error:
-            path = os.fsdecode(error.args[0])
-            raise UserError(f'{image_list.path}: the stored exemplar {path} is not listed for its '
-                            'class. Restore the list of this experiment.') from None
+        index_of = dict(zip(split.train_list.names(indices), indices))
+        missing = [path for path in paths if path not in index_of]
+        if missing and not missing_ok:
+            raise UserError(f'{split.train_list.path}: the stored exemplar {missing[0]} is not '
+                            'listed for its class. Restore the list of this experiment.')
+        indices_by_class.append(
+            np.array([index_of[path] for path in paths if path in index_of], np.int64))
     return indices_by_class
