@@ -161,20 +161,6 @@ def _resized_crop(contents, side, place, image_size, flip=None):
     return _interpolated(window, box / tf.tile(last, [2]), image_size)
 
 
-def _minus_means(image, image_size):
-    """Subtract CHANNEL_MEANS, row by row: TensorFlow is slow at broadcasting over 3 channels."""
-    means = np.tile(np.float32(CHANNEL_MEANS), image_size)
-    rows = tf.reshape(image, [image_size, image_size * 3]) - means
-    return tf.reshape(rows, [image_size, image_size, 3])
-
-
-def _vgg_training_crop(contents, uniform, flip, settings):
-    low, high = resize_range(settings)
-    return _resized_crop(contents, _uniform_int(uniform[0], low, high),
-                         lambda room: _uniform_int(uniform[1:3], 0, room),
-                         settings.image_size, flip)
-
-
 def _cifar_image(contents, image_size, pad=0):
     """Decode, then crop or pad to image_size at the center, then add `pad` zeros on each side.
 
@@ -191,10 +177,11 @@ def _cifar_image(contents, image_size, pad=0):
     return image
 
 
-def _cifar_training_crop(contents, uniform, flip, settings):
-    size, pad = settings.image_size, int(settings.image_size * CIFAR_PAD)
+def _cifar_training_crop(contents, uniform, flip, image_size):
+    pad = int(image_size * CIFAR_PAD)
     place = _uniform_int(uniform[1:3], 0, 2 * pad)
-    image = tf.slice(_cifar_image(contents, size, pad), tf.concat([place, [0]], 0), [size, size, 3])
+    image = tf.slice(_cifar_image(contents, image_size, pad), tf.concat([place, [0]], 0),
+                     [image_size, image_size, 3])
     if flip is not None:
         image = tf.where(flip, tf.reverse(image, axis=[1]), image)
     return tf.cast(image, tf.float32)
@@ -212,19 +199,19 @@ def training_image(contents, uniform, settings):
         float32 [image_size, image_size, 3].
     """
     flip = uniform[3] < 0.5 if settings.random_flip else None
-    crop = (_vgg_training_crop if settings.preprocessing == 'vgg' else _cifar_training_crop)
-    return normalized(crop(contents, uniform, flip, settings), settings)
+    if settings.preprocessing == 'vgg':
+        crop = _resized_crop(contents, _uniform_int(uniform[0], *resize_range(settings)),
+                             lambda room: _uniform_int(uniform[1:3], 0, room),
+                             settings.image_size, flip)
+    else:
+        crop = _cifar_training_crop(contents, uniform, flip, settings.image_size)
+    return normalized(crop, settings)
 
 
 def evaluation_crop(contents, settings):
-    """Crop an image for all passes except training; RGB in 0 ... 255.
+    """Crop an encoded image for all passes except training.
 
-    Args:
-        contents: string scalar, an encoded image.
-        settings: an experiment's Settings.
-
-    Returns:
-        float32 [image_size, image_size, 3].
+    Returns RGB in 0 ... 255: float32 [image_size, image_size, 3].
     """
     if settings.preprocessing == 'vgg':
         return _resized_crop(contents, tf.constant(resize_range(settings)[0]),
@@ -235,7 +222,10 @@ def evaluation_crop(contents, settings):
 def normalized(crop, settings):
     """Turn a crop into the network's input; both are float32 [image_size, image_size, 3]."""
     if settings.preprocessing == 'vgg':
-        return _minus_means(crop, settings.image_size)
+        # Row by row, because TensorFlow is slow at broadcasting over 3 channels.
+        size = settings.image_size
+        rows = tf.reshape(crop, [size, 3 * size]) - np.tile(np.float32(CHANNEL_MEANS), size)
+        return tf.reshape(rows, [size, size, 3])
     return tf.image.per_image_standardization(crop)
 
 
