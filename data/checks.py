@@ -34,12 +34,8 @@ IMAGE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.erro
 def look_for_images(image_lists, all_must_exist):
     """Look for the first image of each list, the last, and some in between.
 
-    Args:
-        image_lists: ImageLists.
-        all_must_exist: bool; if False, one existing image per list is enough.
-
-    Raises:
-        UserError: names the first missing image, and its place if it is found nearby.
+    Raises UserError, naming the first missing image and its place if it is found nearby. If not
+    `all_must_exist`, one existing image per list is enough.
     """
     for image_list in image_lists:
         probes = np.unique(np.linspace(0, len(image_list.paths) - 1, NUM_PROBES).astype(int))
@@ -206,8 +202,7 @@ def around_stage(run, files_in_flight):
         raise UserError(f'{gone.group(1)}: its folder was deleted during the run. Restore it if '
                         f'you can, then {RESUME}.') from None
     except tf.errors.OpError as error:
-        raise _cause(error, files_in_flight, run.data_dir,
-                     run.machine.num_parallel_calls) from error
+        raise _cause(error, files_in_flight(), run) from error
     STOP.check()
 
 
@@ -233,15 +228,15 @@ def no_nan(cross_entropy, files, checkpoint):
                         'with a lower --learning_rate in a new --model_dir.')
 
 
-def _cause(error, files_in_flight, data_dir, num_parallel_calls):
+def _cause(error, files, run):
     """Return what to raise for a failed operation: a UserError if the data is the cause."""
-    if not os.path.isdir(data_dir):
-        return UserError(f'{data_dir}: the data folder is gone. Restore it, then {RESUME}.')
+    if not os.path.isdir(run.data_dir):
+        return UserError(f'{run.data_dir}: the data folder is gone. Restore it, then {RESUME}.')
     bad = isinstance(error, IMAGE_ERRORS) and pipeline.bad_images(
-        files_in_flight(), num_parallel_calls, stop_at_first=True)
+        files, run.machine.num_parallel_calls, stop_at_first=True)
     if not bad:
         return error
-    file = files_in_flight()[bad[0]]
+    file = files[bad[0]]
     advice = (f'It will be left out if you {RESUME}.' if FLAGS.skip_bad_images else
               f'Replace it or add --skip_bad_images, then {RESUME}.')
     return UserError(f'{os.fsdecode(file)}: cannot be read as an image ({why_bad(file)}). {advice}')

@@ -36,7 +36,7 @@ class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 
         return np.array([os.path.join(root, path) for path in self.paths[indices]], object)
 
     def names(self, indices):
-        """Return the paths at `indices`, as written in the list: a list of str."""
+        """Return the paths at `indices`: a list of str."""
         return [os.fsdecode(path) for path in self.paths[indices]]
 
 

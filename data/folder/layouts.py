@@ -10,7 +10,9 @@ from runtime.errors import UserError
 # Names of the two sides, in lower case. Of several test folders the first in this order is used.
 TRAIN_NAMES = ('train', 'training')
 TEST_NAMES = ('val', 'valid', 'validation', 'test', 'testing')
-UNLABELED_NAMES = ('pred', 'unlabeled', 'unlabelled')
+# Part of the name of a folder: its side.
+SIDES = {**dict.fromkeys(TRAIN_NAMES, 'train'), **{name: name for name in TEST_NAMES},
+         **dict.fromkeys(('pred', 'unlabeled', 'unlabelled'), 'unlabeled')}
 # A single folder with one of these names below a class holds its images, as in Tiny ImageNet.
 IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img', 'pictures', 'photos', 'jpg', 'jpeg', 'png')
 JUNK = ('__macosx', '@eadir', '$recycle.bin', 'lost+found')
@@ -157,7 +159,7 @@ class Layout:
             self._refuse_flat(train_folder)
         train, test, unused = self._classes(train_folder), None, []
         text = f'Using {train_folder.path} for training'
-        rank = (*TEST_NAMES, 'unlabeled').index
+        rank = list(SIDES.values()).index
         for folder in sorted(set(sides) - {train_folder},
                              key=lambda folder: (rank(sides[folder]), folder.name)):
             labeled = None
@@ -309,7 +311,4 @@ def _sides(folders):
 
 def _side(words):
     """Return the side of a folder with these words in its name; None for a class."""
-    if set(words).intersection(TRAIN_NAMES):
-        return 'train'
-    unlabeled = 'unlabeled' if set(words).intersection(UNLABELED_NAMES) else None
-    return next((name for name in TEST_NAMES if name in words), unlabeled)
+    return next((side for name, side in SIDES.items() if name in words), None)

@@ -162,7 +162,7 @@ def parse_arguments(argv):
                         'are folders inside folders, DIR/animals/cat (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=1993, help='seed of the split')
     parser.add_argument('--overwrite', action='store_true',
-                        help='replace lists that this script wrote; no other file is touched')
+                        help='replace lists that this script wrote, and no other file')
     args = parser.parse_args(argv)
     for name, is_valid, expected in (
             ('test_share', 0 < args.test_share < 1, 'between 0 and 1'),

@@ -279,8 +279,9 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
         files = [source for source in sources if not os.path.isdir(source)]
         for source in sorted(set(sources).difference(files)):
             files += images.link_images(source)
+        files = {os.path.realpath(path): path for path in files}  # each once
         # Smallest first, so that the development kit tells the classes of the validation images.
-        for path in sorted(files, key=lambda path: (os.path.getsize(path), path)):
+        for path in sorted(files.values(), key=lambda path: (os.path.getsize(path), path)):
             images.extract(path)
         images.sort_waiting()
         lists = {split: images.entries(split) for split in ('train', 'val')}
@@ -296,12 +297,9 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             lists[split] = [entry for entry in lists[split] if entry[0] not in images.bad]
         fault = '; '.join(filter(None, faults))
         if fault and not (allow_missing and all(lists.values())):
-            read = set(map(os.path.realpath, files))
-            not_read = [path for path in images.not_read if os.path.realpath(path) not in read]
-            hint = ''
-            if not_read:
-                hint = ('Archives next to images are read only if the command names them: '
-                        f'{scripts.first_names(not_read)}. ')
+            not_read = [path for path in images.not_read if os.path.realpath(path) not in files]
+            hint = ('Archives next to images are read only if the command names them: '
+                    f'{scripts.first_names(not_read)}. ') if not_read else ''
             raise UserError(f'{fault}. {hint}Add a source with the missing images (see '
                             'data/imagenet/README.md) to this command, or prepare it next: '
                             'finished work is kept. --allow_missing writes the lists without them.')
