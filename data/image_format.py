@@ -1,4 +1,4 @@
-"""Recognizes image files by their first bytes and structure, without decoding them.
+"""Recognize image files by their first bytes and structure, without decoding them.
 
 JPEG, PNG and GIF of one frame can be used. File names matter only in a search for images.
 """

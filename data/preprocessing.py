@@ -1,4 +1,4 @@
-"""Turns an image file into the network's input, one image at a time, as TensorFlow graph code.
+"""Turn an image file into the network's input, one image at a time, as TensorFlow graph code.
 
 'vgg' (ImageNet): resize by the shorter side, crop, optionally flip, subtract the channel means. In
 plain Python, with the four draws `uniform` in [0, 1) of a training image:

@@ -105,7 +105,6 @@ def test_a_target_that_cannot_be_written_is_refused_before_images_are_read(tmp_p
     (lambda path: fill(path), ['--seed=-1'], '--seed=-1 must be'),
     (lambda path: fill(path, classes=[' cats', 'dogs']), [], "(?i)' cats/.*rename it"),
     (lambda path: fill(path, classes=['one']), [], '1 classes .*at least 2'),
-    (lambda path: 'gs://bucket/images', [], 'gs://bucket/images.*remote'),
     (lambda path: write(path / 'images.zip', b'PK'), [], 'images.zip.*file, not a folder'),
     (lambda path: str(path / 'none'), [], 'none: no such folder')])
 def test_other_mistakes(tmp_path, make, flags, message):

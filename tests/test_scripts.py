@@ -140,7 +140,7 @@ def test_link_to_the_same_place_stays(tmp_path):
     assert os.path.realpath(str(tmp_path / 'out' / 'link')) == str(tmp_path / 'one')
 
 
-def test_an_error_or_sigterm_ends_a_script_in_one_line(capsys):
+def test_an_error_or_sigterm_ends_a_script_in_one_line(capsys, monkeypatch):
     def be_terminated():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
@@ -152,6 +152,9 @@ def test_an_error_or_sigterm_ends_a_script_in_one_line(capsys):
             scripts.run(mock.Mock(side_effect=error))
         with pytest.raises(SystemExit, match='^130$'):
             scripts.run(be_terminated)
+        monkeypatch.setattr(sys, 'argv', ['prepare.py', 'gs://bucket/a.tar'])
+        with pytest.raises(SystemExit, match='^error: gs://bucket/a.tar: remote'):
+            scripts.run(mock.Mock())
     finally:
         signal.signal(signal.SIGTERM, before)
     assert 'rerun the same command' in capsys.readouterr().err

@@ -33,7 +33,7 @@ FILES = ('train', 'test', 'train.bin', 'test.bin')
 
 
 class BatchUnpickler(pickle.Unpickler):
-    """Reads a pickled batch: only dicts, lists, strings and arrays, so that no code can run."""
+    """Read a pickled batch: only dicts, lists, strings and arrays, so that no code can run."""
 
     def find_class(self, module, name):
         known = {('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype}
@@ -101,7 +101,7 @@ def read(source):
 
 
 def download():
-    """Let TensorFlow download CIFAR-100 into ~/.keras; returns the same as `read`."""
+    """Let TensorFlow download CIFAR-100 into ~/.keras. Return the same as `read`."""
     import runtime.quiet_import  # noqa: F401, I001
     import tensorflow.compat.v1 as tf
     try:

@@ -1,4 +1,4 @@
-"""Finds the classes in a folder of images, in common layouts of downloads and exports."""
+"""Find the classes in a folder of images, in common layouts of downloads and exports."""
 
 import collections
 import os
@@ -110,7 +110,7 @@ class Folder:
 
 
 class Layout:
-    """Reads the classes of the folder `root`.
+    """Read the classes of the folder `root`.
 
     notes: lines about what was recognized and what was left out.
     skipped: paths of files next to the images that are not images.

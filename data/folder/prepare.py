@@ -135,7 +135,6 @@ def suggested_flags(num_classes, fewest, sizes):
 
 def check_folders(root, target, overwrite):
     """Raise UserError if `root` is not a folder or the lists cannot be written into `target`."""
-    files.check_arguments([root, target])
     if not os.path.isdir(root):
         raise UserError(f'{root}: ' + ('is a file, not a folder. Unpack it and name the folder.'
                                        if os.path.exists(root) else 'no such folder.'))
