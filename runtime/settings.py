@@ -395,7 +395,8 @@ def schedule_warnings(settings, planned):
     if bias_stages:
         stage, step = min(bias_stages, key=lambda pair: pair[0].num_images)
         if stage.num_updates < MIN_BIAS_UPDATES:
-            epochs = math.ceil(settings.train_epochs * MIN_BIAS_UPDATES / stage.num_updates)
+            epochs = math.ceil(settings.train_epochs * MIN_BIAS_UPDATES * stage.batch_size
+                               / stage.num_presented)
             yield (f'Step {step + 1} has only {stage.num_updates} updates of beta and gamma, '
                    f'which leave them near 1 and 0. Use --train_epochs={epochs} or a smaller '
                    f'--batch_size for {MIN_BIAS_UPDATES} updates.')

@@ -1,4 +1,6 @@
 """Settings and schedules."""
+import re
+
 import oracles
 import pytest
 from miniatures import refused
@@ -140,9 +142,12 @@ def test_the_published_settings_cause_no_warning(dataset, training, validation):
     ({'batch_size': 400, 'batch_norm_decay': 0.9}, [12800, 300], [0, 400], [
         'Step 2 ', ' 300 images', ' 400', '--batch_size=256']),
     ({'train_epochs': 50}, [25600, 25600], [0, 31], [
-        'Step 2 ', ' 13 updates', '--train_epochs=77', '--batch_size', ' 20 ']),
+        'Step 2 ', ' 13 updates', '--train_epochs=83', '--batch_size', ' 20 ']),
     ({'num_increments': 100}, [12800] * 100, [0] + [400] * 99, ['--first_classes=2']),
 ])
 def test_settings_that_make_a_run_fail_cause_a_warning(given, training, validation, expected):
     line, = warned(checked('imagenet100', **given), training, validation)
     assert all(text in line for text in expected), line
+    for name, value in re.findall(r'Use --((?:batch|train)_\w+)=([\d.]*\d)', line):
+        advised = checked('imagenet100', **dict(given, **{name: float(value)}))
+        assert warned(advised, training, validation) == []
