@@ -193,10 +193,11 @@ def _given_values(values, num_classes):
             try:
                 given[name] = tuple(map(kind[0], given[name]))
             except ValueError:
-                raise UserError(f'--{name}={",".join(given[name])} must be numbers separated by '
+                kinds = {int: 'integers', float: 'numbers'}[kind[0]]
+                raise UserError(f'--{name}={",".join(given[name])} must be {kinds} separated by '
                                 f'commas.') from None
-    num_classes = given.get('num_classes', num_classes)
-    if not num_classes:
+    num_classes = given.get('num_classes', num_classes or None)
+    if num_classes is None:
         raise UserError(f'--dataset={values.dataset} needs --data_dir and --num_classes.')
     if 'class_order' in given:
         given['class_order'] = label_files.read_class_order(given['class_order'], num_classes)
@@ -237,12 +238,11 @@ def stored_settings(values, identity):
 
 
 def override(settings, **given):
-    """Return `settings` with every field replaced whose value in `given` is not None.
+    """Return `settings` with the fields in `given` replaced.
 
     If the number of epochs changes and `lr_boundaries` are not given, they are scaled with it (30
     of 100 epochs becomes 6 of 20).
     """
-    given = {name: value for name, value in given.items() if value is not None}
     if given.get('classes_per_increment', 0) > 0:
         if 'num_increments' in given:
             raise UserError('--classes_per_increment={classes_per_increment} and '

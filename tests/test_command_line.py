@@ -51,6 +51,8 @@ def begun(data, tmp_path_factory):
     (['--model_dir=gs://bucket/run'], ['error: --model_dir=gs://bucket/run: remote']),
     (['--data_dir', 's3://bucket/a'], ['error: --data_dir s3://bucket/a: remote']),
     (['--a=b', 'file:///tmp/log'], ['error: file:///tmp/log: remote']),
+    (['--num_classes=0'], ['--num_classes=0 must be greater than 0']),
+    (['--resize_range=8.5,9'], ['--resize_range=8.5,9 must be integers']),
     (['--export_dir=x', '--check_data'], ['--check_data', '--export_dir']),
     (['--self_check', '--eval_only'], ['--eval_only', '--self_check'])])
 def test_a_wrong_command_line_is_one_line_and_deletes_nothing(data, begun, arguments, expected):
