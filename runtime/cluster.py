@@ -84,13 +84,16 @@ def wait_for_step(model_dir, step, num_updates):
     since a shared folder may lag; None if this process did not train it.
     """
     LOG.info('worker: waiting for the chief before step %d', step + 1)
+    expected = []
+    if step:
+        expected.append(state.record_path(model_dir, step - 1))
+    if num_updates:
+        expected.append(os.path.join(checkpoints.classifier_dir(model_dir, step - 1),
+                                     f'model.ckpt-{num_updates}.index'))
     while True:
         STOP.check()
-        if not step or os.path.exists(os.path.join(model_dir, f'{step - 1}_step.json')):
+        if all(map(os.path.exists, expected)):
             records = state.finished_steps(model_dir)
-            before = num_updates and checkpoints.find_latest(
-                checkpoints.classifier_dir(model_dir, step - 1), verify=False)
-            if len(records) >= step and (not num_updates or before and checkpoints.num_updates(
-                    before) == num_updates):
+            if len(records) >= step:
                 return records
         time.sleep(POLL_SECONDS)

@@ -89,7 +89,8 @@ def read_checked(path):
     return None
 
 
-def _record_path(model_dir, step):
+def record_path(model_dir, step):
+    """Return the file that marks `step` as finished."""
     return os.path.join(model_dir, f'{step}_step.json')
 
 
@@ -105,7 +106,7 @@ def save_step(model_dir, step, results, exemplars):
         The record, as finished_steps returns it.
     """
     record = {'step': step, 'results': results, 'exemplars': exemplars}
-    write_checked(_record_path(model_dir, step), dict(record, results={
+    write_checked(record_path(model_dir, step), dict(record, results={
         name: '' if value is None else value for name, value in results.items()}))
     return record
 
@@ -120,7 +121,7 @@ def finished_steps(model_dir, num_steps=None):
         UserError: a record is corrupt or missing although a later one exists. The checkpoints to
             evaluate the step with are deleted by then.
     """
-    records, path = [], _record_path(model_dir, 0)
+    records, path = [], record_path(model_dir, 0)
     while os.path.exists(path):
         record = read_checked(path)
         if record is None or record.get('step') != len(records):
@@ -128,7 +129,7 @@ def finished_steps(model_dir, num_steps=None):
         record['results'] = {name: None if value == '' else value
                              for name, value in record['results'].items()}
         records.append(record)
-        path = _record_path(model_dir, len(records))
+        path = record_path(model_dir, len(records))
     damaged = os.path.exists(path)
     matches = [re.match(r'(\d+)_step\.json$', name) for name in os.listdir(model_dir)]
     later = [int(match.group(1)) for match in matches
