@@ -34,6 +34,7 @@ from runtime import (
     plan,
     progress,
     run_log,
+    self_check,
     signals,
     state,
     training,
@@ -54,8 +55,8 @@ flags.DEFINE_bool('dry_run', False, 'Print the images and updates of each step a
                   'then exit.')
 flags.DEFINE_bool('eval_only', False, 'Evaluate the checkpoints in --model_dir, which may come '
                   'from the authors\' code, then exit.')
-for module in (settings_lib, checks, export, machine, checkpoints, experiment, state, run_log,
-               progress, results_lib):
+for module in (settings_lib, checks, export, machine, self_check, checkpoints, experiment, state,
+               run_log, progress, results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
 for flag in map(FLAGS.__getitem__, FLAGS):  # absl quotes defaults; the texts of settings do not
     flag.default_as_str = (flag.default_as_str or '').strip("'") or None
@@ -340,15 +341,9 @@ def eval_only(model_dir):
     evaluation.evaluate_checkpoints(open_run(model_dir, stored), own=stored is not None)
 
 
-def self_check(_):
-    """--self_check: compute what this machine should compute, and compare."""
-    from runtime import self_check as checker  # only on request: it uses all of the method
-    checker.run(FLAGS.num_gpus)
-
-
 # What to do instead of training, by the flag that asks for it. At most one may be given.
 MODES = {'dry_run': dry_run, 'check_data': check_data, 'eval_only': eval_only,
-         'export_dir': export.write_export, 'self_check': self_check}
+         'export_dir': export.write_export, 'self_check': self_check.check_machine}
 
 
 def main(_):

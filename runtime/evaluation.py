@@ -73,7 +73,14 @@ def evaluate_checkpoints(run, own):
     checks.leave_out_bad_images(run, len(records) if own else num_steps)
     planned = list(run.planned_samples())
     rows = []
-    for step, checkpoint in _evaluated_steps(run, records):
+    for step in range(num_steps):
+        finished = not own or step < len(records)
+        checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(run.model_dir, step),
+                                             verify=finished)
+        if not (finished and checkpoint):
+            LOG.info('step %d of %d: %s', step + 1, num_steps,
+                     'not finished' if checkpoint else 'no checkpoint')
+            continue
         if own:
             bias = state.bias_of(records[step])
             counts = {name: records[step]['results'][name] for name in COUNTS}
@@ -92,22 +99,6 @@ def evaluate_checkpoints(run, own):
         raise UserError(f'{run.model_dir}: no checkpoint of a finished step. A run keeps those of '
                         'earlier steps only with --keep_checkpoints.')
     results.log_table(rows)
-
-
-def _evaluated_steps(run, records):
-    """Yield (step, checkpoint prefix) of the steps that can be evaluated; log the others.
-
-    `records`: of the finished steps; None for checkpoints of the authors' code, which has none.
-    """
-    for step in range(run.settings.num_steps):
-        finished = records is None or step < len(records)
-        checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(run.model_dir, step),
-                                             verify=finished)
-        if checkpoint and finished:
-            yield step, checkpoint
-        else:
-            LOG.info('step %d of %d: %s', step + 1, run.settings.num_steps,
-                     'not finished' if checkpoint else 'no checkpoint')
 
 
 def _authors_bias(run, step):

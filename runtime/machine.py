@@ -16,8 +16,6 @@ from runtime.errors import UserError
 FLAGS = flags.FLAGS
 MAX_THREADS, MAX_GPUS = 1024, 64
 
-flags.DEFINE_bool('self_check', False, 'Check in about half a minute that this machine computes '
-                  'what it should, print how fast it is, then exit.')
 flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
                   'Layout of the network\'s images and features. (default: channels_first on a '
                   'GPU, otherwise channels_last)')
@@ -107,7 +105,10 @@ def find_replicas(task, batch_size):
     Raises:
         UserError: they are missing, do not divide the batch, or this TensorFlow cannot.
     """
-    training.check_runtime(FLAGS.num_gpus, task)
+    if not training.HAS_ESTIMATOR and (FLAGS.num_gpus > 1 or task):
+        name = cluster.ENVIRONMENT if task else f'--num_gpus={FLAGS.num_gpus}'
+        raise UserError(f'{name}: TensorFlow {tf.__version__} has no tf.estimator, which divides a '
+                        'batch among devices. Use TensorFlow 1.15 to 2.15, or train on one device.')
     gpus = num_gpus()
     if gpus and FLAGS.num_gpus > gpus:
         raise UserError(f'--num_gpus={FLAGS.num_gpus}: TensorFlow finds {gpus}.')

@@ -210,8 +210,6 @@ class Hook(tf.train.SessionRunHook):
             tells all processes.
     """
 
-    STOP_ASKED, STOP_ANYWHERE = 'stop:0', 'watched/stop:0'
-
     def __init__(self, progress, terms, done, alone):
         self._progress = progress
         self._terms = terms
@@ -221,10 +219,6 @@ class Hook(tf.train.SessionRunHook):
 
     def begin(self):
         self._global_step = tf.train.get_global_step()
-        graph = tf.get_default_graph()
-        self._watched = [graph.get_tensor_by_name(f'watched/{curve}:0') for curve, _ in self._terms]
-        self._stop_asked = graph.get_tensor_by_name(self.STOP_ASKED)
-        self._stop_anywhere = graph.get_tensor_by_name(self.STOP_ANYWHERE)
 
     def after_create_session(self, session, coord):
         if self._update is not None:
@@ -238,8 +232,9 @@ class Hook(tf.train.SessionRunHook):
                             'Rerun the same command on all machines to resume.')
 
     def before_run(self, run_context):
-        return tf.train.SessionRunArgs([self._watched, self._stop_anywhere],
-                                       {self._stop_asked: float(STOP.asked())})
+        return tf.train.SessionRunArgs(
+            [[f'watched/{curve}:0' for curve, _ in self._terms], 'watched/stop:0'],
+            {'stop:0': float(STOP.asked())})
 
     def after_run(self, run_context, run_values):
         self._update += 1

@@ -247,7 +247,7 @@ def values_text(values):
 def _write_event(directory, **fields):
     """Write an event for TensorBoard; raise OpError if that fails.
 
-    tf.summary.FileWriter has a thread that prints errors of the disk, and the run goes on.
+    tf.summary.FileWriter has a thread that prints errors of the disk and does not raise them.
     """
     if directory not in _events:
         with contextlib.suppress(FileExistsError):

@@ -14,6 +14,7 @@ import zlib
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from absl import flags
 
 import bic_layer
 import resnet_model
@@ -21,6 +22,10 @@ from data import pipeline
 from runtime import LOG, machine, num_cores, training
 from runtime import settings as settings_lib
 from runtime.errors import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_bool('self_check', False, 'Check in about half a minute that this machine computes '
+                  'what it should, print how fast it is, then exit.')
 
 STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'self_check.json')
 
@@ -213,10 +218,10 @@ def check(stored, layouts, tolerances):
         for name, values in numbers.items():
             tolerance = tolerances[name.startswith(WITH_TEACHER)] * np.max(np.abs(stored[name]))
             shares = np.abs(np.subtract(values, stored[name])) / tolerance
-            worst = int(np.argmax(np.where(np.isnan(shares), np.inf, shares)))
-            share = np.inf if np.isnan(shares[worst]) else shares[worst]
-            errors.append((share, f'{layout}, {name}: stored {stored[name][worst]:.7g}, found '
-                           f'{values[worst]:.7g}, tolerance {tolerance:.1g}'))
+            shares = np.where(np.isnan(shares), np.inf, shares)
+            worst = np.argmax(shares)
+            errors.append((shares[worst], f'{layout}, {name}: stored {stored[name][worst]:.7g}, '
+                           f'found {values[worst]:.7g}, tolerance {tolerance:.1g}'))
         share, text = max(errors)
         LOG.info('%d numbers; the largest difference is %.2g of its tolerance: %s', len(errors),
                  share, text)
@@ -289,12 +294,12 @@ def rounds_products(gpus):
     return max(capabilities, default=0) >= 8 and os.environ.get('NVIDIA_TF32_OVERRIDE') != '0'
 
 
-def run(num_gpus):
-    """Run the self check on `num_gpus`; raise UserError if a number differs."""
+def check_machine(_):
+    """--self_check: compute what this machine should compute; raise UserError if it differs."""
     os.environ.pop('TF_CONFIG', None)  # this machine only
     with open(STORED, encoding='utf-8') as file:
         stored = json.load(file)
-    here = machine.Machine(None, num_gpus)
+    here = machine.Machine(None, FLAGS.num_gpus)
     LOG.info('Python %s, NumPy %s', platform.python_version(), np.__version__)
     here.log_devices()
     gpus = machine.gpu_descriptions()

@@ -75,11 +75,6 @@ class StopRequest:
 STOP = StopRequest()
 
 
-def stop_line(signal_number):
-    """Return the last line of a run that a signal stopped."""
-    return f'Stopped by {signal.Signals(signal_number).name}. {RESUME.capitalize()}.'
-
-
 def _parse_flags(arguments):
     """Read the command line; raise UserError unless it holds only flags and their values."""
     files.check_arguments(arguments[1:])
@@ -108,7 +103,8 @@ def run(main, hard):
         status = 1
     except (Stopped, KeyboardInterrupt) as stopped:
         number = getattr(stopped, 'signal_number', signal.SIGINT)
-        run_log.write_last_line(stop_line(number))
+        run_log.write_last_line(
+            f'Stopped by {signal.Signals(number).name}. {RESUME.capitalize()}.')
         status = 128 + number
     except SystemExit as end:
         status = end.code or 0

@@ -4,8 +4,7 @@ import collections
 
 import tensorflow.compat.v1 as tf
 
-from runtime import checkpoints, cluster
-from runtime.errors import UserError
+from runtime import checkpoints
 
 HAS_ESTIMATOR = hasattr(tf, 'estimator')  # TensorFlow 2.16 dropped it
 TRAIN = 'train'  # tf.estimator.ModeKeys.TRAIN
@@ -18,15 +17,6 @@ def estimator_spec(loss, train_op):
     """Return the tf.estimator.EstimatorSpec of a training model_fn, or a tuple with its fields."""
     spec = tf.estimator.EstimatorSpec if HAS_ESTIMATOR else _Spec
     return spec(mode=TRAIN, loss=loss, train_op=train_op)
-
-
-def check_runtime(num_gpus, task):
-    """Raise UserError if this TensorFlow cannot divide a batch and --num_gpus or a Task asks."""
-    if not HAS_ESTIMATOR and (num_gpus > 1 or task is not None):
-        raise UserError(
-            f'{f"--num_gpus={num_gpus}" if num_gpus > 1 else cluster.ENVIRONMENT}: TensorFlow '
-            f'{tf.__version__} has no tf.estimator, which divides a batch among devices. Use '
-            'TensorFlow 1.15 to 2.15, or train on one device.')
 
 
 def run_updates(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):
