@@ -111,7 +111,7 @@ def find_replicas(task, batch_size):
                         'batch among devices. Use TensorFlow 1.15 to 2.15, or train on one device.')
     gpus = num_gpus()
     if gpus and FLAGS.num_gpus > gpus:
-        raise UserError(f'--num_gpus={FLAGS.num_gpus}: TensorFlow finds {gpus}.')
+        raise UserError(f'--num_gpus={FLAGS.num_gpus} is too large (TensorFlow finds {gpus}).')
     if FLAGS.num_gpus > 1 and not (gpus or task or FLAGS.cpu_replicas):
         raise UserError(f'--num_gpus={FLAGS.num_gpus}: TensorFlow finds no GPU ({why_no_gpu()}). '
                         'To try it out, divide the CPU with --cpu_replicas.')
@@ -124,7 +124,8 @@ def find_replicas(task, batch_size):
     replicas = Replicas(FLAGS.num_gpus * machines, FLAGS.num_gpus * index, FLAGS.num_gpus)
     if batch_size % replicas.total:
         raise UserError(f'--batch_size={batch_size} cannot be divided among {replicas.total} '
-                        f'replicas (--num_gpus={FLAGS.num_gpus} on {machines} machine(s)).')
+                        f'replicas (--num_gpus={FLAGS.num_gpus} on {machines} machine(s)). Use a '
+                        f'multiple of {replicas.total}.')
     return replicas
 
 
@@ -152,7 +153,7 @@ def unused_gpus():
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible is None:
         if os.path.isdir('/proc/driver/nvidia/gpus') and not num_found:
-            return f'this machine has an NVIDIA GPU, TensorFlow uses none: {why_no_gpu()}'
+            return f'this machine has an NVIDIA GPU, but TensorFlow uses none: {why_no_gpu()}'
     elif num_found < len([name for name in visible.split(',') if name.strip() not in ('', '-1')]):
         finds = f'{num_found} GPU(s)' if num_found else 'no GPU'
         return f'CUDA_VISIBLE_DEVICES={visible}: TensorFlow finds {finds}: {why_no_gpu()}'
