@@ -287,13 +287,6 @@ def log_speeds(here, has_gpu):
                  'files (shorter side 512).', 100 * (1 - inputs / updates))
 
 
-def rounds_products(gpus):
-    """Return whether convolutions are computed with 11 bits (TF32)."""
-    capabilities = [float(text) for text in re.findall(r'compute capability: ([\d.]+)',
-                                                       ' '.join(gpus))]
-    return max(capabilities, default=0) >= 8 and os.environ.get('NVIDIA_TF32_OVERRIDE') != '0'
-
-
 def check_machine(_):
     """--self_check: compute what this machine should compute; raise UserError if it differs."""
     os.environ.pop('TF_CONFIG', None)  # this machine only
@@ -305,7 +298,9 @@ def check_machine(_):
     gpus = machine.gpu_descriptions()
     if not gpus and not machine.unused_gpus():  # else it was said
         LOG.info('no GPU: %s', machine.why_no_gpu())
-    coarse = rounds_products(gpus)
+    capabilities = re.findall(r'compute capability: ([\d.]+)', ' '.join(gpus))
+    coarse = (max(map(float, capabilities), default=0) >= 8
+              and os.environ.get('NVIDIA_TF32_OVERRIDE') != '0')
     if coarse:
         LOG.info('This GPU multiplies with 11 bits (TF32), so the tolerance is wide. '
                  'NVIDIA_TF32_OVERRIDE=0 makes it narrow.')

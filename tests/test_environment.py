@@ -64,7 +64,3 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
 def test_onednn_is_on_unless_the_user_has_set_it_and_imports_print_nothing(given, expected):
     assert run('-c', 'import os, imagenet_main; print(os.environ["TF_ENABLE_ONEDNN_OPTS"])',
                **given) == (0, expected + '\n', '')
-
-
-def test_later_errors_are_reported_like_pythons_own():
-    assert 'Traceback' in run('-c', 'import runtime.environment, misspelled').err
