@@ -103,11 +103,12 @@ def _claim(model_dir, wanted, options, overwrite):
         return now
     if stored is not None and not overwrite:
         raise UserError(_other_experiment(model_dir, stored, wanted))
-    foreign = _first_foreign(model_dir, stored is not None)
+    names = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
+    foreign = [name for name in names if stored is None or not _OWN_NAMES.match(name)]
     if foreign:  # even --overwrite deletes nothing of the user's
         raise UserError(f'--model_dir={model_dir} contains files that this program did not create '
-                        f'({foreign}). Use an empty folder.')
-    for name in _names(model_dir):
+                        f'({foreign[0]}). Use an empty folder.')
+    for name in names:
         delete(os.path.join(model_dir, name))
     now = dict(options, keep_checkpoints=bool(options['keep_checkpoints']))
     _write_claim(path, wanted, now)
@@ -132,8 +133,7 @@ def _read_claim(path):
 def _merge_options(path, before, options):
     """Return the options of an experiment that is resumed; raise UserError if they clash."""
     if before['skip_bad_images'] and not options['skip_bad_images']:
-        raise UserError(f'{path}: images were left out of this experiment. Add '
-                        '--skip_bad_images.')
+        raise UserError(f'{path}: this experiment began with --skip_bad_images. Add the flag.')
     if options['keep_checkpoints'] is None:
         return dict(options, keep_checkpoints=before['keep_checkpoints'])
     if before['keep_checkpoints'] and not options['keep_checkpoints']:
@@ -143,20 +143,6 @@ def _merge_options(path, before, options):
 
 def _write_claim(path, wanted, options):
     write_checked(path, dict(wanted, **{name: value for name, value in options.items() if value}))
-
-
-def _names(model_dir):
-    """Return the names in `model_dir`, without the files that outlive an experiment."""
-    return [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
-
-
-def _first_foreign(model_dir, claimed):
-    """Return a name in `model_dir` that this program did not create; None if there is none.
-
-    `claimed`: whether it contains an experiment. Without one nothing is ours.
-    """
-    return next((name for name in _names(model_dir)
-                 if not (claimed and _OWN_NAMES.match(name))), None)
 
 
 def _other_experiment(model_dir, stored, wanted):
