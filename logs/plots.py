@@ -188,7 +188,8 @@ def _draw_accuracy(axes, summaries, styles, metric):
     curves = list(zip(tables.names(summaries), summaries, styles))
     for name, summary, style in curves:
         if summary['num_steps'] == 1 and len(summaries) > 1:
-            axes.axhline(100 * summary['steps'][-1][metric], label=name, color=style['color'])
+            accuracy = np.array(summary['steps'][-1][metric], float)  # NaN for None
+            axes.axhline(100 * accuracy, label=name, color=style['color'])
         else:
             _draw_steps(axes, summary, 'classes', metric, 100, label=name, zorder=3, **style)
     for name, summary, style in curves:

@@ -23,10 +23,13 @@ import runtime.environment  # noqa: F401, I001 (says which packages are missing)
 from logs import log_reader, measures, published, tables
 from runtime import files
 from runtime.errors import UserError
-from runtime.settings import Settings
+from runtime.settings import FIELDS
 from runtime.state import LOG_FILE
 
 PLOT_FORMATS = ('.png', '.pdf', '.svg')
+# Settings with one value that a mean over seeds keeps.
+X_AXES = [name for name, kind, _, _ in FIELDS
+          if kind is not str and not isinstance(kind, list) and name != 'seed']
 
 
 def summarize(run, number=1, count=1):
@@ -105,7 +108,7 @@ def _parse_flags(arguments):
     parser.add_argument('--plot', metavar='FILE', type=_plot_file, help='also write a plot to '
                         'FILE, a .png, .pdf or .svg: accuracy, beta and gamma and, for a single '
                         'run, accuracy by group and confusion matrices')
-    parser.add_argument('--plot_against', metavar='SETTING', choices=Settings._fields,
+    parser.add_argument('--plot_against', metavar='SETTING', choices=X_AXES,
                         help='x axis of --plot, for example val_share: one line per method and '
                         'exemplar memory')
     parser.add_argument('--plot_confusion', metavar='FILE', type=_plot_file,

@@ -5,6 +5,7 @@ import os
 
 from logs import published
 from logs.measures import MEASURES, SPREAD, differences, first_top5_step
+from runtime.errors import UserError
 
 # Forms of a value: (factor, format).
 PERCENT, SCALAR, COUNT = (100, '{:.2f}'), (1, '{:.4f}'), (1, '{:.0f}')
@@ -257,14 +258,17 @@ def compare_with_authors(path, summaries):
     `path`: a CSV file with one row per run and step, accuracies in percent. The text of the .md
     file with the same name follows the tables.
     """
-    with open(path, newline='', encoding='utf-8') as file:
-        rows = list(csv.DictReader(file))
     series = {}  # name -> {classes seen: row}, as in summaries
-    for row in rows:
-        name = f'authors\' code, {row["run"]}, kernels of {row["kernels"]}'
-        series.setdefault(name, {})[int(row['classes'])] = {
-            column: float(row[text]) / scale if row[text] else None
-            for _, column, text, (scale, _) in AUTHORS_TABLES}
+    try:
+        with open(path, newline='', encoding='utf-8') as file:
+            for row in csv.DictReader(file):
+                name = f'authors\' code, {row["run"]}, kernels of {row["kernels"]}'
+                series.setdefault(name, {})[int(row['classes'])] = {
+                    column: float(row[text]) / scale if row[text] else None
+                    for _, column, text, (scale, _) in AUTHORS_TABLES}
+    except (KeyError, ValueError) as error:
+        raise UserError(f'{path}: invalid column or number ({error}). Use the columns of '
+                        'logs/photographs/authors_code.csv.') from None
     classes = sorted(set().union(*series.values()))
     for summary in summaries:
         name = f'this code, seed {summary["settings"].seed}'

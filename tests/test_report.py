@@ -90,6 +90,9 @@ def test_the_authors_code_on_the_same_lists(run_report, tmp_path):
     assert cells(out, 'this code, seed 2', '#### ') == ['93.00', '88.00']
     top5 = out[out.index('#### '):]
     assert cells(top5, 'this code, seed 1', 'uncorrected') == ['95.00', '77.50']
+    path.write_text('source,classes\n,1\n')
+    status, _, err = run_report('--reference', str(path), log=own_log())
+    assert (status, err.count('\n')) == (1, 1) and 'authors.csv: invalid column' in err
 
 
 def test_several_runs_and_logs_have_a_table_each(run_report):
@@ -136,6 +139,7 @@ def test_a_log_that_cannot_be_read_is_one_line(capsys, arguments, message):
 
 @pytest.mark.parametrize('arguments, message', [
     (['LOG', '--plot', 'a.txt'], '.png'), (['LOG', '--plot_against', 'val_share'], 'needs --plot'),
+    (['LOG', '--plot', 'a.png', '--plot_against', 'lr_boundaries'], 'invalid choice'),
     (['LOG', '--model_dir', 'folder'], 'needs --plot'),
     (['LOG', '--json', '--reference', 'a.csv'], '--reference')])
 def test_flags_that_are_wrong_are_named(capsys, arguments, message):
