@@ -15,7 +15,7 @@ import measure
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 TORCH = os.path.join(ROOT, '.venv-torch', 'bin', 'python')
-# Name of update_worker.case, title, batch, updates a turn, aim.
+# Name of update_worker.case, title, batch, updates per turn.
 CASES = {
     'torch-64': ('resnet18-64', 'ResNet-18 with distillation, 64x64', 64, 6),
     'torch-224': ('resnet18-224', 'ResNet-18 with distillation, 224x224', 16, 3),
@@ -50,13 +50,10 @@ class Worker:
 
 def environments():
     """Return the interpreters that have TensorFlow, this one first."""
-    found = [sys.executable]
-    for folder in sorted(glob.glob(os.path.join(ROOT, '.venv*'))):
-        python = os.path.join(folder, 'bin', 'python')
-        if (glob.glob(os.path.join(folder, 'lib', '*', 'site-packages', 'tensorflow'))
-                and os.path.realpath(folder) != os.path.realpath(sys.prefix)):
-            found.append(python)
-    return found
+    folders = [folder for folder in sorted(glob.glob(os.path.join(ROOT, '.venv*')))
+               if glob.glob(os.path.join(folder, 'lib', '*', 'site-packages', 'tensorflow'))
+               and os.path.realpath(folder) != os.path.realpath(sys.prefix)]
+    return [sys.executable] + [os.path.join(folder, 'bin', 'python') for folder in folders]
 
 
 def _rows(name):
@@ -64,26 +61,23 @@ def _rows(name):
     if not os.path.exists(TORCH):
         missing = os.path.relpath(TORCH, ROOT)
         return [measure.Row(f'training update, {title}: not measured, no {missing}',
-                            '-', '-', '-', '>= 1')]
+                            '-', '-', None, '>= 1')]
     workers = [Worker(TORCH, case, 'torch')]
     workers += [Worker(python, case, 'tensorflow') for python in environments()]
     for worker in workers:
         worker.turn(WARM_UP)
     turns = [[worker.turn(count) for worker in workers] for _ in range(TURNS)]
-    rows = []
+    for worker in workers:
+        worker.close()
     # (wall, CPU) of each worker: medians over the turns.
     medians = [[statistics.median(values) for values in zip(*of_worker)]
                for of_worker in zip(*turns)]
-    for worker, (wall, cpu) in list(zip(workers, medians))[1:]:
-        rows.append(measure.Row(
-            f'training update, {title}, batch {batch}: PyTorch {workers[0].version} against '
-            f'TensorFlow {worker.version}',
-            *[f'{batch / seconds[0]:.1f} images/s, {1000 * seconds[1] / batch:.1f} s CPU per 1,000'
-                for seconds in (medians[0], (wall, cpu))],
-            medians[0][0] / wall, '>= 1'))
-    for worker in workers:
-        worker.close()
-    return rows
+    texts = [f'{batch / wall:.1f} images/s, {1000 * cpu / batch:.1f} s CPU per 1,000'
+             for wall, cpu in medians]
+    return [measure.Row(
+        f'training update, {title}, batch {batch}: PyTorch {workers[0].version} against '
+        f'TensorFlow {worker.version}', texts[0], text, medians[0][0] / wall, '>= 1')
+        for worker, text, (wall, _) in list(zip(workers, texts, medians))[1:]]
 
 
 ROWS = {name: (lambda options, name=name: _rows(name)) for name in CASES}

@@ -1,5 +1,7 @@
 """Compares resizing a whole training image with computing only what the crop needs."""
 
+import time
+
 import measure
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -43,7 +45,7 @@ class _Reader:
     """Reads `files` on one core, without keeping the pixels."""
 
     def __init__(self, files, function, settings):
-        with tf.Graph().as_default() as graph:
+        with tf.Graph().as_default():
             dataset = tf.data.Dataset.from_tensor_slices((files.astype(bytes), draws(len(files))))
             # One pixel leaves the pipeline: copying costs every formulation the same.
             dataset = dataset.map(lambda file, uniform: function(
@@ -53,8 +55,7 @@ class _Reader:
                 # Otherwise TensorFlow 2 works ahead between the measured turns.
                 options.experimental_optimization.inject_prefetch = False
             self._all = tf.data.make_one_shot_iterator(dataset.with_options(options)).get_next()
-        self._session = tf.Session(graph=graph, config=tf.ConfigProto(
-            intra_op_parallelism_threads=1, inter_op_parallelism_threads=1))
+            self._session = measure.one_core()
 
     def __call__(self):
         self._session.run(self._all)
@@ -84,7 +85,7 @@ def _rows(options):
                for function in (plain, preprocessing.training_image)]
     for reader in readers:
         reader()
-    slow, fast = measure.best(readers, TURNS, measure.time.process_time)
+    slow, fast = measure.best(readers, TURNS, time.process_time)
     return [measure.Row(
         f'training input, one core; {agreement(files, settings):.2%} of pixels within 1 gray level',
         f'{COUNT / slow:.0f} images/s', f'{COUNT / fast:.0f} images/s', slow / fast, '>= 1.5')]

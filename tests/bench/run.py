@@ -2,8 +2,8 @@
 
     python tests/bench/run.py [ROW ...] [--images DIR] [--folder FOLDER] [--list]
 
-A ratio above 1 means that this project is faster or smaller. `README.md` in this folder describes
-each row. Each row runs in a separate process, so that rows do not share threads or memory.
+A ratio above 1 means that this project is faster. `README.md` in this folder describes each row.
+Each row runs in a separate process, so that rows do not share threads or memory.
 """
 
 import argparse
@@ -22,20 +22,6 @@ import runtime.environment  # noqa: E402, F401 (before NumPy and TensorFlow)
 MODULES = ('herding', 'stage2', 'images', 'against_torch')
 
 
-def rows_of_modules():
-    """Return {name: function} of all rows."""
-    rows = {}
-    for name in MODULES:
-        rows.update(importlib.import_module(name).ROWS)
-    return rows
-
-
-def show(row):
-    """Print one line of the table."""
-    ratio = row.ratio if isinstance(row.ratio, str) else f'{row.ratio:.3g}'
-    print('|', ' | '.join([row.item, row.plain, row.ours, ratio, row.target]), '|', flush=True)
-
-
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,18 +31,21 @@ def main():
     parser.add_argument('--list', action='store_true', help='print the names of the rows')
     parser.add_argument('--bare', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()
-    functions = rows_of_modules()
+    functions = {}
+    for name in MODULES:
+        functions.update(importlib.import_module(name).ROWS)
     unknown = set(options.rows).difference(functions)
     if unknown:
         sys.exit(f'error: no row {", ".join(sorted(unknown))}. Use one of {" ".join(functions)}.')
     if options.list:
         print('\n'.join(functions))
-        return 0
+        return
     if options.bare:
         for name in options.rows:
             for row in functions[name](options):
-                show(row)
-        return 0
+                ratio = f'{row.ratio:.3g}' if row.ratio else '-'
+                print(f'| {row.item} | {row.plain} | {row.ours} | {ratio} | {row.target} |')
+        return
     print('| item | plain | ours | ratio | target |\n| --- | --- | --- | --- | --- |', flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         command = [sys.executable, os.path.abspath(__file__), '--bare', '--folder', folder]
@@ -64,8 +53,8 @@ def main():
             command += ['--images', options.images]
         failed = [name for name in options.rows or functions
                   if subprocess.call(command + [name])]
-    return 1 if failed else 0
+    sys.exit(bool(failed))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """The network and the update of the classifier stage in PyTorch, for comparison on a CPU.
 
-Used only by the benchmark row `torch`, in a separate environment (requirements/bench.txt).
+Used only by the benchmark rows `torch-...`, in a separate environment (requirements/bench.txt).
 """
 
 import torch

@@ -29,6 +29,7 @@ def compute_results():
     import bic_layer
     import oracles
     import resnet_model
+    from made_checkpoints import initialize
     from runtime import settings as settings_lib
 
     tf.logging.set_verbosity(tf.logging.ERROR)
@@ -47,16 +48,11 @@ def compute_results():
     weights.update(oracles.random_weights('imagenet', 18, settings.num_classes, seed=2,
                                           scope='store_resnet'))
 
-    def assign(session):
-        session.run(tf.global_variables_initializer(), {
-            variable.initializer.inputs[1]: weights[variable.op.name]
-            for variable in tf.global_variables() if variable.op.name in weights})
-
     for name, batch_statistics in (('moving', False), ('batch', True)):
         with tf.Graph().as_default(), tf.Session() as session:
             outputs = resnet_model.network(tf.constant(images), settings, batch_statistics,
                                            resnet_model.NETWORK, 'channels_last')
-            assign(session)
+            initialize(session, weights)
             for output, value in zip(('features', 'logits'), session.run(outputs)):
                 results[f'{output} on {name} statistics'] = value
 
@@ -66,7 +62,7 @@ def compute_results():
             tf.constant(images), tf.constant(labels), 'train',
             {'settings': settings, 'step': step, 'start': None, 'teacher_bias': (0.6, -0.4),
              'schedule': settings_lib.schedule(settings, 1000), 'data_format': 'channels_last'})
-        assign(session)
+        initialize(session, weights)
         losses = {f'loss, {name}': tf.get_default_graph().get_tensor_by_name(
             f'watched/losses/{name}:0') for name in ('total', 'xe', 'kd', 'wd')}
         values, _ = session.run([losses, spec.train_op])

@@ -11,7 +11,6 @@ undisturbed run. In the end all results, exemplars, tables and matrices must be 
 
 import argparse
 import collections
-import csv
 import os
 import random
 import re
@@ -69,9 +68,8 @@ def differences(model, expected, complete):
 def problems_at_the_end(model, log, expected):
     """Return what is wrong with a finished run."""
     problems = [f'{name} differs at the end' for name in differences(model, expected, True)]
-    with open(os.path.join(model, 'results.csv')) as file:
-        if [row['step'] for row in csv.DictReader(file)] != ['1', '2', '3']:
-            problems.append('results.csv does not have steps 1, 2, 3')
+    if [row['step'] for row in tiny_runs.rows(model)] != ['1', '2', '3']:
+        problems.append('results.csv does not have steps 1, 2, 3')
     problems += [f'the log has no result of step {step}' for step in (1, 2, 3)
                  if f'test: step {step} of 3' not in log]
     return problems + ['left behind: ' + name for _, folders, files in os.walk(model)

@@ -247,7 +247,7 @@ def main():
             if count != 1:
                 sys.exit(f'{mutation.file}: {mutation.old!r} occurs {count} times instead of '
                          f'once. Update the mutation "{mutation.title}".')
-        names = collections.OrderedDict()
+        names = {}
         for mutation in chosen:
             names.setdefault(mutation.tests, []).append(f'({mutation.names})')
         for tests, parts in names.items():

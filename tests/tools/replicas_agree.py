@@ -10,7 +10,6 @@ are only printed.
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -20,18 +19,17 @@ import tempfile
 import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'helpers'))
-from tiny_runs import free_ports  # noqa: E402
+import tiny_runs  # noqa: E402
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-FLAGS = ['--dataset=glyphs100']
 COLUMNS = ('top5', 'top1', 'top5_before', 'top1_before')
 
 
 def start(folder, name, flags, task=None):
     """Start one process of a run, with its output in a separate file; return it."""
-    command = [sys.executable, os.path.join(ROOT, 'imagenet_main.py'),
+    command = [sys.executable, os.path.join(tiny_runs.ROOT, 'imagenet_main.py'),
+               '--dataset=glyphs100',
                '--model_dir=' + os.path.join(folder, name),
-               '--log_file=' + os.path.join(folder, name + '.log')] + FLAGS + flags
+               '--log_file=' + os.path.join(folder, name + '.log')] + flags
     environment = dict(os.environ)
     if task is not None:
         environment['TF_CONFIG'] = json.dumps(task)
@@ -43,11 +41,9 @@ def start(folder, name, flags, task=None):
 def results(folder, name, processes):
     """Return accuracies in percent, the mean over steps and the last step's: {name: value}."""
     statuses = [process.wait() for process in processes]
-    with open(os.path.join(folder, name, 'results.csv')) as file:
-        rows = list(csv.DictReader(file))
-    logs = [entry for entry in os.listdir(folder) if entry == name + '.log']
-    if any(statuses) or len(rows) != 5 or len(logs) != 1:
-        sys.exit(f'{name}: ended with {statuses}, {len(rows)} rows, {len(logs)} logs')
+    rows = tiny_runs.rows(os.path.join(folder, name))
+    if any(statuses) or len(rows) != 5:
+        sys.exit(f'{name}: ended with {statuses}, {len(rows)} rows')
     values = {}
     for column in COLUMNS:
         numbers = [100 * float(row[column]) for row in rows]
@@ -67,7 +63,7 @@ def main():
                         ('seed 2', ['--seed=2']),
                         ('2 devices', ['--num_gpus=2', '--cpu_replicas'])):
         accuracies[name] = results(folder, name, [start(folder, name, flags + extra)])
-    machines = [f'127.0.0.1:{port}' for port in free_ports(2)]
+    machines = [f'127.0.0.1:{port}' for port in tiny_runs.free_ports(2)]
     accuracies['2 processes'] = results(folder, '2 processes', [
         start(folder, '2 processes', flags, {'cluster': {'worker': machines},
                                              'task': {'type': 'worker', 'index': index}})
@@ -76,9 +72,9 @@ def main():
     print('| |', ' | '.join(names), '|\n|' + ' --- |' * (len(names) + 1))
     differ = []
     for column in accuracies['seed 1']:
-        *seeds, devices, processes = [accuracies[name][column] for name in names]
-        print(f'| {column} (%) |', ' | '.join(f'{value:.2f}' for value in [
-            *seeds, devices, processes]), '|')
+        values = [accuracies[name][column] for name in names]
+        print(f'| {column} (%) |', ' | '.join(map('{:.2f}'.format, values)), '|')
+        *seeds, devices, processes = values
         if abs(devices - processes) > np.ptp(seeds):
             differ.append(column)
     print(f'two devices and two processes differ in {", ".join(differ)}' if differ else
