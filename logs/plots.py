@@ -26,6 +26,8 @@ PAPER = {'color': 'black', 'linestyle': '--', 'linewidth': 1.}
 AUTHORS = {'color': '#777777', 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
            'markerfacecolor': 'none', 'markersize': 5.5, 'label': 'authors\' run'}
 WIDTH = 7.2  # inches
+LEGEND_ROW = ['legend', 'legend'], 0.5
+CONFUSION_ROW = ['confusion uncorrected', 'confusion corrected'], 3.
 MAX_CELLS = 200  # per side of a drawn confusion matrix; beyond, neighboring classes are summed
 MAX_TICKS = 12
 matplotlib.rcParams.update({
@@ -48,21 +50,17 @@ def draw_runs(summaries, title=None):
     """
     metrics = tables.metrics(summaries)
     corrected = any(map(tables.is_corrected, summaries))
-    rows, heights = [(metrics + ['.'])[:2]], [2.3]
+    rows = [((metrics + ['.'])[:2], 2.3)]
     if corrected:
-        rows.append(['beta', 'gamma'])
-        heights.append(2.3)
-    rows.append(['legend', 'legend'])
-    heights.append(0.5)
+        rows.append((['beta', 'gamma'], 2.3))
+    rows.append(LEGEND_ROW)
     single = len(summaries) == 1
     if single and any(row['group_top1'] for row in summaries[0]['steps']):
-        rows.append(['groups uncorrected', 'groups corrected'])
-        heights.append(2.9)
+        rows.append((['groups uncorrected', 'groups corrected'], 2.9))
     confusions = read_confusions(summaries[0]) if single else None
     if confusions:
-        rows.append(['confusion uncorrected', 'confusion corrected'])
-        heights.append(3.)
-    figure, panels = _panels(rows, heights, summaries, title)
+        rows.append(CONFUSION_ROW)
+    figure, panels = _panels(rows, summaries, title)
     styles = _styles(summaries)
     for metric in metrics:
         _draw_accuracy(panels[metric], summaries, styles, metric)
@@ -79,8 +77,7 @@ def draw_runs(summaries, title=None):
 
 def draw_confusions(summary, title=None):
     """Return a figure of a run's confusion matrices alone."""
-    rows = [['confusion uncorrected', 'confusion corrected']]
-    figure, panels = _panels(rows, [3.], [summary], title)
+    figure, panels = _panels([CONFUSION_ROW], [summary], title)
     _draw_confusions(figure, panels, summary, read_confusions(summary))
     return figure
 
@@ -98,8 +95,7 @@ def draw_against(summaries, setting, title=None):
     for summary in sorted(summaries, key=lambda summary: getattr(summary['settings'], setting)):
         settings = summary['settings']
         lines[tables.method(settings), published.memory_text(settings)].append(summary)
-    figure, panels = _panels([['last', 'average'], ['legend', 'legend']], [2.6, 0.5], summaries,
-                             title)
+    figure, panels = _panels([(['last', 'average'], 2.6), LEGEND_ROW], summaries, title)
     styles = _styles([runs[0] for runs in lines.values()])
     for ((method, memory), runs), style in zip(lines.items(), styles):
         x = [getattr(run['settings'], setting) for run in runs]
@@ -129,8 +125,12 @@ def write(path, figure):
     figure.savefig(path, dpi=200, metadata=metadata.get(os.path.splitext(path)[1].lower()))
 
 
-def _panels(rows, heights, summaries, title):
-    """Return a figure and {name: axes}, under a heading on the data, the runs and the bands."""
+def _panels(rows, summaries, title):
+    """Return a figure and {name: axes}, under a heading on the data, the runs and the bands.
+
+    `rows`: pairs of the names of the panels in a row, and its height in inches.
+    """
+    names, heights = zip(*rows)
     heading = [title] if title else []
     heading += dict.fromkeys(map(tables.experiment, summaries))
     counts = sorted({summary['num_runs'] for summary in summaries})
@@ -142,7 +142,7 @@ def _panels(rows, heights, summaries, title):
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.15 * len(heading) + 0.1),
                     constrained_layout=True)
     figure.suptitle('\n'.join(heading), fontsize=8, x=0.01, ha='left')
-    return figure, figure.subplot_mosaic(rows, gridspec_kw={'height_ratios': heights})
+    return figure, figure.subplot_mosaic(list(names), gridspec_kw={'height_ratios': heights})
 
 
 def _styles(summaries):

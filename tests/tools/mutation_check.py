@@ -8,6 +8,7 @@ error before any test (a mutation that is not valid Python) does not count.
 """
 import collections
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -213,21 +214,13 @@ MUTATIONS = [
         ('features of the first images for the last', 'values[begin:end]', 'values[:end - begin]'))]
 
 
-def copy_tree(folder):
-    """Copy the project into `folder`; return the path of the copy."""
-    target = os.path.join(folder, 'tree')
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(
-        '.git', '.venv*', '__pycache__', '.*_cache', 'runs', 'images'))
-    return target
-
-
 def run_tests(tree, tests, names):
     """Run tests; return pytest's exit status: 0 all passed, 1 some failed, others no verdict."""
     command = [sys.executable, '-m', 'pytest', '-qx', '-p', 'no:cacheprovider', tests, '-k', names]
     # No compiled files: after two changes within a second, Python could take an outdated one.
     environment = dict(os.environ, PYTHONDONTWRITEBYTECODE='1')
     try:
-        return subprocess.run(command, cwd=tree, env=environment,
+        return subprocess.run(command, cwd=str(tree), env=environment,
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, timeout=TEST_LIMIT).returncode
     except subprocess.TimeoutExpired:
@@ -240,30 +233,27 @@ def main():
               if not words or any(word in mutation.title.lower() for word in words)]
     missed = []
     with tempfile.TemporaryDirectory() as folder:
-        tree = copy_tree(folder)
+        tree = pathlib.Path(folder, 'tree')
+        shutil.copytree(ROOT, str(tree), ignore=shutil.ignore_patterns(
+            '.git', '.venv*', '__pycache__', '.*_cache', 'runs', 'images'))
+        names = {}
         for mutation in chosen:
-            with open(os.path.join(tree, mutation.file)) as file:
-                count = file.read().count(mutation.old)
+            count = (tree / mutation.file).read_text().count(mutation.old)
             if count != 1:
                 sys.exit(f'{mutation.file}: {mutation.old!r} occurs {count} times instead of '
                          f'once. Update the mutation "{mutation.title}".')
-        names = {}
-        for mutation in chosen:
             names.setdefault(mutation.tests, []).append(f'({mutation.names})')
         for tests, parts in names.items():
             if run_tests(tree, tests, ' or '.join(sorted(set(parts)))):
                 sys.exit(f'{tests} fails without any mutation. Fix it first.')
         print('the tests pass without a mutation')
         for i, mutation in enumerate(chosen, 1):
-            path = os.path.join(tree, mutation.file)
-            with open(path) as file:
-                text = file.read()
-            with open(path, 'w') as file:
-                file.write(text.replace(mutation.old, mutation.new))
+            path = tree / mutation.file
+            text = path.read_text()
+            path.write_text(text.replace(mutation.old, mutation.new))
             started = time.time()
             status = run_tests(tree, mutation.tests, mutation.names)
-            with open(path, 'w') as file:
-                file.write(text)
+            path.write_text(text)
             verdict = {0: 'MISSED', 1: 'caught'}.get(status, 'NO VERDICT')
             if status != 1:
                 missed.append(mutation.title)
