@@ -64,9 +64,8 @@ def published_set(settings):
 
 def protocol(settings):
     """Return the name in published.csv of an experiment's groups and memory."""
-    if settings.num_steps == 1:
-        return _groups_text(settings)
-    return f'{_groups_text(settings)}; {memory_text(settings)}'
+    groups = _groups_text(settings)
+    return groups if settings.num_steps == 1 else f'{groups}; {memory_text(settings)}'
 
 
 def _groups_text(settings):
@@ -90,11 +89,11 @@ def length(settings):
     if settings.dataset not in DATA_SETS:
         return None
     epochs = DATASETS[settings.dataset].train_epochs
-    if settings.train_epochs == epochs:
-        return None
     if settings.train_epochs < epochs:
         return f'{settings.train_epochs} of {epochs} epochs'
-    return f'{settings.train_epochs} epochs instead of {epochs}'
+    if settings.train_epochs > epochs:
+        return f'{settings.train_epochs} epochs instead of {epochs}'
+    return None
 
 
 def usual(settings):

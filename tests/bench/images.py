@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from data import preprocessing
 from runtime import settings as settings_lib
 
-COUNT = 96  # images a turn
+COUNT = 96  # images per turn
 TURNS = 5
 
 
