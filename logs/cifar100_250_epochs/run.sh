@@ -8,8 +8,9 @@ set -eu
 . "$(dirname "$0")/../experiment.sh"
 
 if [ "$command" != report ] && [ -e "$folder/bic/experiment.json" ] && [ ! -e "$runs/bic" ]; then
-    mkdir -p "$runs"
-    cp -r "$folder"/bic* "$runs"  # with bic.log
+    mkdir -p "$runs/copy"
+    cp -r "$folder"/bic* "$runs/copy"
+    mv "$runs"/copy/* "$runs"  # bic and bic.log, only if both are complete
 fi
 experiment bic --dataset=cifar100 --num_increments=5 --keep_checkpoints --intra_op_threads=0 \
     --inter_op_threads=0
