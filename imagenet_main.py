@@ -20,6 +20,7 @@ import exemplar
 import resnet_model
 from data import checks, folders, lists, pipeline
 from logs import measures
+from runtime import machine as machine_lib
 from runtime import results as results_lib
 from runtime import settings as settings_lib
 from runtime import (
@@ -30,7 +31,6 @@ from runtime import (
     evaluation,
     experiment,
     export,
-    machine,
     plan,
     progress,
     run_log,
@@ -55,8 +55,8 @@ flags.DEFINE_bool('dry_run', False, 'Print the images and updates of each step a
                   'then exit.')
 flags.DEFINE_bool('eval_only', False, 'Evaluate the checkpoints in --model_dir, which may come '
                   'from the authors\' code, then exit.')
-for module in (settings_lib, checks, export, machine, self_check, checkpoints, experiment, state,
-               run_log, progress, results_lib):
+for module in (settings_lib, checks, export, machine_lib, self_check, checkpoints, experiment,
+               state, run_log, progress, results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
 for flag in map(FLAGS.__getitem__, FLAGS):  # absl quotes defaults; the texts of settings do not
     flag.default_as_str = (flag.default_as_str or '').strip("'") or None
@@ -120,24 +120,24 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
         schedule: the stage's Schedule.
         teacher_bias: as for run_step.
     """
-    settings, here = run.settings, run.machine
+    settings, machine = run.settings, run.machine
     directory = checkpoints.classifier_dir(run.model_dir, step)
-    latest_checkpoint = checkpoints.recover_latest if here.writes else checkpoints.find_latest
+    latest_checkpoint = checkpoints.recover_latest if machine.writes else checkpoints.find_latest
 
     # Where training starts.
-    own = latest_checkpoint(directory)
-    done = checkpoints.num_updates(own) if own else 0
+    latest = latest_checkpoint(directory)
+    done = checkpoints.num_updates(latest) if latest else 0
     if done >= schedule.num_updates:
-        return own
-    start = start_names = None  # random weights, or `own`, from which run_updates resumes
-    if own:
+        return latest
+    start = start_names = None  # random weights, or `latest`, from which run_updates resumes
+    if latest:
         if done:
             LOG.info('resuming step %d at update %d of %d', step + 1, done, schedule.num_updates)
     elif step > 0:
         start = checkpoints.classifier_before(run.model_dir, step, latest_checkpoint)
     elif run.pretrained:
         start, start_names = run.pretrained.prefix, run.pretrained.names
-    if here.writes:  # beta and gamma of an earlier attempt do not fit the weights to be trained
+    if machine.writes:  # beta and gamma of an earlier attempt do not fit the weights to be trained
         state.delete(checkpoints.bias_dir(run.model_dir, step))
 
     # What each update reads and reports.
@@ -146,21 +146,21 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
 
     def input_fn():
         return pipeline.training_dataset(files, samples.class_indices, batches, settings, done,
-                                         here.num_parallel_calls, here.replicas)
+                                         machine.num_parallel_calls, machine.replicas)
 
     stage = progress.Progress(run, step, 'classifier', schedule, directory,
                               lambda update: files[batches.indices(update)])
     hook = progress.Hook(stage, resnet_model.progress_terms(settings, step), done,
-                         alone=here.task is None)
+                         alone=machine.task is None)
 
     # The loss and the optimizer are in resnet_model.classifier_fn, which documents `params`.
     params = {'settings': settings, 'step': step, 'schedule': schedule,
               'teacher_bias': teacher_bias, 'start': start, 'start_names': start_names,
-              'data_format': here.data_format, 'num_replicas': here.replicas.total}
+              'data_format': machine.data_format, 'num_replicas': machine.replicas.total}
     with checks.around_stage(run, stage.files_read):
-        training.run_updates(here, resnet_model.classifier_fn, directory, input_fn,
+        training.run_updates(machine, resnet_model.classifier_fn, directory, input_fn,
                              schedule.num_updates, settings.seed, [hook], params)
-    return checkpoints.finished(directory, schedule.num_updates) if here.writes else None
+    return checkpoints.finished(directory, schedule.num_updates) if machine.writes else None
 
 
 def fit_bias(run, step, classifier, samples, schedule):
@@ -271,12 +271,12 @@ def read_run(model_dir, stored=None):
                              exemplar.validation_pool(settings), settings.order_seed,
                              settings.class_order)
 
-    here = machine.Machine(task, settings.batch_size, settings.network == 'cifar')
+    machine = machine_lib.Machine(task, settings.batch_size, settings.network == 'cifar')
     pretrained = FLAGS.pretrained and checkpoints.pretrained(
         FLAGS.pretrained, resnet_model.variable_shapes(settings))
-    if here.writes:
+    if machine.writes:
         run_log.check_log(FLAGS.log_file, settings, digests)
-    return plan.Run(settings, data_dir, model_dir, digests, here, pretrained, split)
+    return plan.Run(settings, data_dir, model_dir, digests, machine, pretrained, split)
 
 
 def look_for_images(run):
@@ -338,7 +338,7 @@ def eval_only(model_dir):
     stored = experiment.read_experiment(model_dir)
     if FLAGS.predictions:
         experiment.check_writable(model_dir)
-    evaluation.evaluate_checkpoints(open_run(model_dir, stored), own=stored is not None)
+    evaluation.evaluate_checkpoints(open_run(model_dir, stored), has_records=stored is not None)
 
 
 # What to do instead of training, by the flag that asks for it. At most one may be given.

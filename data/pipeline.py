@@ -99,14 +99,14 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
         return _map(dataset.apply(tf.data.experimental.unbatch()), load, num_parallel_calls)
 
     # Every full batch is divided into equal shares. Those of this process are adjacent.
-    here, share = replicas.here, settings.batch_size // replicas.total
+    local, share = replicas.local_range, settings.batch_size // replicas.total
     full_updates = range(start_update, batches.num_full)
-    dataset = images(full_updates, share * here.start, share * here.stop).batch(share)
+    dataset = images(full_updates, share * local.start, share * local.stop).batch(share)
 
     # The short batch, if there is one, is the last update. Its shares differ in size, so each is
     # a data set of one element.
     short_update = range(max(start_update, batches.num_full), batches.num_updates)
-    for replica in here if batches.num_short else ():
+    for replica in local if batches.num_short else ():
         begin, end = replicas.bounds(batches.num_short, replica)
         size = max(1, end - begin)
         element = images(short_update, begin, begin + size).batch(size)

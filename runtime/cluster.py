@@ -38,7 +38,7 @@ def take_task():
         if not machines:
             return None
         index = int(config['task']['index'])
-        own = jobs[config['task']['type']][index]
+        address = jobs[config['task']['type']][index]
         if (index < 0 or len(set(machines)) < len(machines) or len(chiefs) > 1
                 or set(jobs) - {'chief', 'worker'}):
             raise ValueError
@@ -52,7 +52,7 @@ def take_task():
     if len(machines) == 1:
         return None
     os.environ[ENVIRONMENT] = text
-    return Task(machines, machines.index(own))
+    return Task(machines, machines.index(address))
 
 
 def wait_for_experiment(model_dir, settings, digests, overwrite):

@@ -63,25 +63,25 @@ def _split_outputs(outputs, parts):
     return by_part
 
 
-def evaluate_checkpoints(run, own):
+def evaluate_checkpoints(run, has_records):
     """Evaluate the steps whose checkpoints are in model_dir.
 
-    `own`: whether this program made them; otherwise the authors' code did.
+    `has_records`: whether model_dir has the records of the steps. The authors' code writes none.
     """
     num_steps = run.settings.num_steps
-    records = state.finished_steps(run.model_dir) if own else None
-    checks.leave_out_bad_images(run, len(records) if own else num_steps)
+    records = state.finished_steps(run.model_dir) if has_records else None
+    checks.leave_out_bad_images(run, len(records) if has_records else num_steps)
     planned = list(run.planned_samples())
     rows = []
     for step in range(num_steps):
-        finished = not own or step < len(records)
+        finished = not has_records or step < len(records)
         checkpoint = checkpoints.find_latest(checkpoints.classifier_dir(run.model_dir, step),
                                              verify=finished)
         if not (finished and checkpoint):
             LOG.info('step %d of %d: %s', step + 1, num_steps,
                      'not finished' if checkpoint else 'no checkpoint')
             continue
-        if own:
+        if has_records:
             bias = state.bias_of(records[step])
             counts = {name: records[step]['results'][name] for name in COUNTS}
         else:

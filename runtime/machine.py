@@ -34,7 +34,7 @@ flags.DEFINE_bool('cpu_replicas', False, 'On a machine without a GPU, divide the
 
 
 class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
-    """Over how many devices a batch is divided: `total` in all, and which of them are here.
+    """Over how many devices a batch is divided: `total` in all, and which of them are local.
 
     This process has the replicas `first` ... `first + local - 1`.
     """
@@ -49,7 +49,7 @@ class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
         return size * replica // self.total, size * (replica + 1) // self.total
 
     @property
-    def here(self):
+    def local_range(self):
         """The range of the replicas of this process."""
         return range(self.first, self.first + self.local)
 
@@ -214,4 +214,4 @@ class Machine:
         if self.task is not None:
             return tf.distribute.experimental.MultiWorkerMirroredStrategy()
         device = '/gpu:{}' if num_gpus() else '/cpu:{}'
-        return tf.distribute.MirroredStrategy([device.format(i) for i in self.replicas.here])
+        return tf.distribute.MirroredStrategy([device.format(i) for i in self.replicas.local_range])

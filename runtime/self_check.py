@@ -19,7 +19,8 @@ from absl import flags
 import bic_layer
 import resnet_model
 from data import pipeline
-from runtime import LOG, machine, num_cores, training
+from runtime import LOG, num_cores, training
+from runtime import machine as machine_lib
 from runtime import settings as settings_lib
 from runtime.errors import UserError
 
@@ -84,7 +85,7 @@ def initialize(session):
 
 def write_start(path):
     """Write a checkpoint of the small network's initial weights; return its prefix."""
-    with tf.Graph().as_default(), machine.cpu_session() as session:
+    with tf.Graph().as_default(), machine_lib.cpu_session() as session:
         side = SMALL.image_size
         resnet_model.network(tf.zeros([1, side, side, 3]), SMALL, False, resnet_model.NETWORK,
                              'channels_last')
@@ -106,21 +107,21 @@ def signature(name, array):
     return [float(np.linalg.norm(array)), float(signs.dot(array))]
 
 
-def build_classifier(images, labels, settings, step, here):
+def build_classifier(images, labels, settings, step, machine):
     """Build the classifier stage; return its EstimatorSpec."""
     return resnet_model.classifier_fn(images, labels, training.TRAIN, {
-        'settings': settings, 'step': step, 'start': None, 'data_format': here.data_format,
+        'settings': settings, 'step': step, 'start': None, 'data_format': machine.data_format,
         'schedule': settings_lib.schedule(settings, NUM_IMAGES),
         'teacher_bias': TEACHER_BIAS if step >= 2 else None})
 
 
-def update_numbers(settings, step, here):
+def update_numbers(settings, step, machine):
     """Do one update of the classifier stage; return {name: list of numbers}: losses, changes."""
     images, classes = draw_images(settings)
     images, labels = images[:settings.batch_size], classes[:settings.batch_size]
-    with tf.Graph().as_default() as graph, tf.Session(config=here.session_config) as session:
+    with tf.Graph().as_default() as graph, tf.Session(config=machine.session_config) as session:
         spec = build_classifier(tf.constant(images), tf.constant(labels % settings.seen(step)),
-                                settings, step, here)
+                                settings, step, machine)
         losses = {name: graph.get_tensor_by_name(f'watched/losses/{term}:0') for name, term in (
             ('cross-entropy', 'xe'), ('distillation', 'kd'), ('weight decay', 'wd'))}
         variables = initialize(session)
@@ -144,7 +145,7 @@ def forward(classifier, batch_norm, compute):
         compute)
 
 
-def bias_numbers(classifier, here):
+def bias_numbers(classifier, machine):
     """Return {name: list of numbers} of the bias-correction stage on the small network."""
     stored = forward(classifier, 'batch', lambda _, logits, labels: bic_layer.compact_logits(
         logits, labels, SMALL.new(STEP)))
@@ -153,7 +154,7 @@ def bias_numbers(classifier, here):
         lr_boundaries=()), NUM_IMAGES, bic_layer.EPOCHS_FACTOR)
     with tempfile.TemporaryDirectory() as directory:
         beta, gamma = bic_layer.fit_logits(stored, schedule, 'batch', directory,
-                                           here.session_config)
+                                           machine.session_config)
     return {'logits': signature('logits', stored['logits']), 'beta - 1, gamma': [beta - 1, gamma]}
 
 
@@ -169,38 +170,38 @@ def _named(part, numbers):
     return {f'{part}, {name}': values for name, values in numbers.items()}
 
 
-def small_numbers(start, here, with_bias=True):
+def small_numbers(start, machine, with_bias=True):
     """Return {name: list of numbers} of the small network in the machine's layout.
 
     `start`: its checkpoint; `with_bias`: whether beta and gamma are fitted, too.
     """
-    numbers = _named('classifier without teacher', update_numbers(SMALL, 0, here))
-    with resnet_model.frozen_classifier(start, here, SMALL, STEP) as classifier:
+    numbers = _named('classifier without teacher', update_numbers(SMALL, 0, machine))
+    with resnet_model.frozen_classifier(start, machine, SMALL, STEP) as classifier:
         if with_bias:
-            numbers.update(_named('bias correction', bias_numbers(classifier, here)))
+            numbers.update(_named('bias correction', bias_numbers(classifier, machine)))
         numbers.update(_named('evaluation', evaluation_numbers(classifier)))
     return numbers
 
 
-def all_numbers(here, has_gpu):
+def all_numbers(machine, has_gpu):
     """Return {data format: {name: list of numbers}}.
 
     The other data format has only the stages that differ in it, if the device supports it.
     """
-    own = here.data_format
-    other = {'channels_first': 'channels_last', 'channels_last': 'channels_first'}[own]
+    usual = machine.data_format
+    other = {'channels_first': 'channels_last', 'channels_last': 'channels_first'}[usual]
     with tempfile.TemporaryDirectory() as directory:
         start = write_start(os.path.join(directory, 'model.ckpt'))
-        layouts = {own: small_numbers(start, here)}
-        here.data_format = other
+        layouts = {usual: small_numbers(start, machine)}
+        machine.data_format = other
         try:
-            layouts[other] = small_numbers(start, here, with_bias=False)
+            layouts[other] = small_numbers(start, machine, with_bias=False)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
             if has_gpu:
                 raise
             LOG.info('%s: not on this device: %s', other, error.message.split('\n')[0])
-        here.data_format = own
-    layouts[own].update(_named(WITH_TEACHER, update_numbers(RESNET_18, STEP, here)))
+        machine.data_format = usual
+    layouts[usual].update(_named(WITH_TEACHER, update_numbers(RESNET_18, STEP, machine)))
     return layouts
 
 
@@ -246,38 +247,38 @@ def images_per_second(run, num_images):
     return count / seconds
 
 
-def update_speed(here, side, batch):
+def update_speed(machine, side, batch):
     """Return images per second of ResNet-18's updates with a teacher."""
-    with tf.Graph().as_default(), tf.Session(config=here.session_config) as session:
+    with tf.Graph().as_default(), tf.Session(config=machine.session_config) as session:
         spec = build_classifier(tf.random.stateless_uniform([batch, side, side, 3], [0, 0], -100.),
-                                tf.range(batch) % RESNET_18.new(0), RESNET_18, STEP, here)
+                                tf.range(batch) % RESNET_18.new(0), RESNET_18, STEP, machine)
         session.run(tf.global_variables_initializer())
         return images_per_second(lambda: session.run(spec.train_op), batch)
 
 
-def input_speed(here, side, batch):
+def input_speed(machine, side, batch):
     """Return (images per second of the training input, KB per file), from JPEGs in memory."""
     settings = settings_lib.DATASETS['imagenet1000']._replace(image_size=side, batch_size=batch)
     pixels = np.random.RandomState(0).randint(0, 256, [FILE_SHAPE[0] // 8, FILE_SHAPE[1] // 8, 3])
     pixels = pixels.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
     with tempfile.NamedTemporaryFile(suffix='.jpg') as file, tf.Graph().as_default(), \
-            tf.Session(config=here.session_config) as session:
+            tf.Session(config=machine.session_config) as session:
         file.write(session.run(tf.image.encode_jpeg(pixels, quality=75)))
         file.flush()
         files = np.array([file.name.encode()] * 512, object)
         batches = pipeline.Batches(settings_lib.schedule(settings, len(files)), [0])
         dataset = pipeline.training_dataset(files, np.zeros(len(files), np.int64), batches,
-                                            settings, 0, here.num_parallel_calls)
+                                            settings, 0, machine.num_parallel_calls)
         labels = tf.data.make_one_shot_iterator(dataset).get_next()[1]
         return (images_per_second(lambda: session.run(labels), batch),
                 os.path.getsize(file.name) / 1000)
 
 
-def log_speeds(here, has_gpu):
+def log_speeds(machine, has_gpu):
     """Log images per second of updates and input, and what to change if a GPU would be idle."""
     side, batch = ON_GPU if has_gpu else ON_CPU
-    updates = update_speed(here, side, batch)
-    inputs, kilobytes = input_speed(here, side, batch)
+    updates = update_speed(machine, side, batch)
+    inputs, kilobytes = input_speed(machine, side, batch)
     LOG.info('updates: %.0f images/s (ResNet-18 with a teacher, %d pixels, batch %d)', updates,
              side, batch)
     LOG.info('input: %.0f images/s (JPEGs of %dx%d, %.0f KB, read from memory; %d cores)', inputs,
@@ -292,18 +293,18 @@ def check_machine(_):
     os.environ.pop('TF_CONFIG', None)  # this machine only
     with open(STORED, encoding='utf-8') as file:
         stored = json.load(file)
-    here = machine.Machine(None, FLAGS.num_gpus)
+    machine = machine_lib.Machine(None, FLAGS.num_gpus)
     LOG.info('Python %s, NumPy %s', platform.python_version(), np.__version__)
-    here.log_devices()
-    gpus = machine.gpu_descriptions()
-    if not gpus and not machine.unused_gpus():  # else it was said
-        LOG.info('no GPU: %s', machine.why_no_gpu())
+    machine.log_devices()
+    gpus = machine_lib.gpu_descriptions()
+    if not gpus and not machine_lib.unused_gpus():  # else it was said
+        LOG.info('no GPU: %s', machine_lib.why_no_gpu())
     capabilities = re.findall(r'compute capability: ([\d.]+)', ' '.join(gpus))
     coarse = (max(map(float, capabilities), default=0) >= 8
               and os.environ.get('NVIDIA_TF32_OVERRIDE') != '0')
     if coarse:
         LOG.info('This GPU multiplies with 11 bits (TF32), so the tolerance is wide. '
                  'NVIDIA_TF32_OVERRIDE=0 makes it narrow.')
-    check(stored, all_numbers(here, bool(gpus)), COARSE if coarse else TOLERANCES)
-    log_speeds(here, bool(gpus))
+    check(stored, all_numbers(machine, bool(gpus)), COARSE if coarse else TOLERANCES)
+    log_speeds(machine, bool(gpus))
     LOG.info('self check passed')

@@ -330,7 +330,7 @@ def test_image_sets_of_ten_steps(splits):
         chosen = exemplar.select(settings, step, samples[0].class_indices, features)
         exemplars = [samples[0].indices[rows] for rows in chosen]
     lines = [f'{split.train_list.paths[image].decode()} {c}'
-             for c, images_ in enumerate(exemplars) for image in images_]
+             for c, indices in enumerate(exemplars) for image in indices]
     assert digest(lines) == REFERENCE['exemplars_after_step_9']
 
 

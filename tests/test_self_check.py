@@ -7,7 +7,8 @@ from miniatures import refused
 
 import imagenet_main
 import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
-from runtime import machine, self_check
+from runtime import machine as machine_lib
+from runtime import self_check
 
 UPDATE, EVALUATION = 'classifier without teacher', 'evaluation'
 
@@ -18,18 +19,18 @@ def layouts(tmp_path_factory):
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(['imagenet_main.py'])
         imagenet_main.tf.disable_v2_behavior()
-        machine_ = machine.Machine(None, 1)
+        machine = machine_lib.Machine(None, 1)
         start = self_check.write_start(str(tmp_path_factory.mktemp('start') / 'model.ckpt'))
-        return {machine_.data_format: self_check.small_numbers(start, machine_)}
+        return {machine.data_format: self_check.small_numbers(start, machine)}
 
 
 @pytest.fixture
 def check(layouts, monkeypatch, tmp_path, said):
     """A function that runs --self_check with these numbers; `change` may edit the stored ones."""
-    monkeypatch.setattr(self_check, 'all_numbers', lambda here, has_gpu: layouts)
+    monkeypatch.setattr(self_check, 'all_numbers', lambda machine, has_gpu: layouts)
     monkeypatch.setattr(self_check, 'update_speed', lambda *_: 10.)
     monkeypatch.setattr(self_check, 'SECONDS', 0.)
-    monkeypatch.setattr(machine, 'why_no_gpu', lambda: 'another process would find out')
+    monkeypatch.setattr(machine_lib, 'why_no_gpu', lambda: 'another process would find out')
     monkeypatch.setattr(imagenet_main.run_log, 'open_log', lambda path: None)
     monkeypatch.setattr(imagenet_main.STOP, 'install', lambda: None)
 

@@ -105,8 +105,8 @@ class Folder:
 
     def is_flat(self):
         """Return whether there are images here, or in a folder such as images/, but no classes."""
-        own = self.inner().image_folder()
-        return bool(own.images) and not own.folders_with_images
+        folder = self.inner().image_folder()
+        return bool(folder.images) and not folder.folders_with_images
 
 
 class Layout:
@@ -194,8 +194,8 @@ class Layout:
         wnid_of = {name: wnid for name, wnid in rows if wnid}
         classes, unnamed = collections.defaultdict(list), []
         for name in folder.images:
-            own = classes[wnid_of[name]] if name in wnid_of else unnamed
-            own.append(os.path.join(folder.path, name))
+            paths = classes[wnid_of[name]] if name in wnid_of else unnamed
+            paths.append(os.path.join(folder.path, name))
         self.notes.append(f'Labels of {side.path} are from {path}.')
         if unnamed:
             self.notes.append(f'left out: {len(unnamed)} images that {path} does not name, such '
@@ -235,14 +235,14 @@ class Layout:
         classes, nested = {}, []
         for name in label_order(by_name):
             folder = by_name[name]
-            own = folder.image_folder()
-            classes[name] = [os.path.join(own.path, image) for image in own.images]
+            inner = folder.image_folder()
+            classes[name] = [os.path.join(inner.path, image) for image in inner.images]
             self.skipped += [os.path.join(where.path, other)
-                             for where in ([folder] if own is folder else [folder, own])
+                             for where in ([folder] if inner is folder else [folder, inner])
                              for other in where.others]
-            if folder.has_images and not own.images:
+            if folder.has_images and not inner.images:
                 nested.append(folder)
-            for below in own.all_below() if own.images else ():
+            for below in inner.all_below() if inner.images else ():
                 if below.images:
                     self.notes.append(f'left out: {below.path}: {len(below.images)} images in a '
                                       'folder below that of a class')
