@@ -44,8 +44,8 @@ def _read_settings(value):
 
 
 def _read_result(value):
-    results = {}
-    for name in FIELDS + GROUPS + ('classes',):
+    results = {'classes': int(value['classes'])}
+    for name in FIELDS + GROUPS:
         field = value.get(name)
         # No validation at step 1: None, or '' in older logs. None in a list: a group without test
         # images.

@@ -1,7 +1,7 @@
 """A run on several machines, described by TF_CONFIG: who takes part, what a worker waits for.
 
-tf.distribute trains the classifier stage on all machines; everything else is the chief's work. What
-a worker needs from the steps before it reads from model_dir, which all machines share.
+tf.distribute trains the classifier stage on all machines; the chief does everything else. Workers
+read the results of earlier steps from model_dir, which all machines share.
 """
 
 import collections
@@ -65,9 +65,12 @@ def wait_for_experiment(model_dir, settings, digests, overwrite):
         STOP.check()
         if experiment.has_begun(model_dir):
             stored = experiment.read_experiment(model_dir)
-            different = experiment.differences(
-                experiment.identity(settings.from_dict(stored['settings']), stored['lists']),
-                experiment.identity(settings, digests))
+            try:
+                different = experiment.differences(
+                    experiment.identity(settings.from_dict(stored['settings']), stored['lists']),
+                    experiment.identity(settings, digests))
+            except (KeyError, TypeError) as error:  # from another version
+                different = str(error)
             if not different:
                 return
             if not overwrite:
