@@ -67,26 +67,25 @@ def compact_logits(logits, labels, num_new):
 
 
 def stored_batches(schedule, batch_norm):
-    """Return which batches go through the frozen network; their logits are stored in this order.
+    """Plan the single pass through the frozen network that computes the stored logits.
 
-    The bias-correction stage reads a stream: its n images, unshuffled, again and again for all
-    epochs. It cuts the stream into batches of b images. Only the last one can be short.
+    The stage trains on a stream: its n images, unshuffled, repeated once per epoch and cut into
+    batches of b. Only the last batch of the stream can be short.
 
-    - 'moving' statistics: an image has the same logits in every batch. Each image is stored once.
-    - 'batch' statistics (the authors' code, not in the paper): the logits of an image depend on its
-      batch. Each distinct batch is stored once. The full batches repeat after lcm(n, b) / b of
-      them. The short batch is stored last.
-
-    For example, 3 epochs of 10 images in batches of 4 are 7 full batches and one of 2 images. With
-    'batch', the first 5 full ones and the short one, which starts at position 28, are stored.
+    - 'moving' statistics: an image's logits do not depend on its batch. The pass runs over the
+      images once, in batches of b and one of n mod b.
+    - 'batch' statistics (the authors' code, not in the paper): they do. The pass runs over each
+      distinct batch of the stream: the full ones, which repeat every lcm(n, b) / b batches, then
+      the short one. 3 epochs of 10 images in batches of 4 are 7 full batches and a short one of 2.
+      The pass has the first 5 full ones and the short one, from stream position 28.
 
     Args:
         schedule: the stage's Schedule.
         batch_norm: 'batch' or 'moving'.
 
     Returns:
-        (num_full, num_short, short_start): the number of full batches, from the start of the
-        stream; the size of the short batch, or 0; its position in the stream.
+        (num_full, num_short, short_start): the pass has `num_full` full batches from the start of
+        the stream, then one of `num_short` images (0: none) from stream position `short_start`.
     """
     num_images, batch_size = schedule.num_images, schedule.batch_size
     if batch_norm == 'moving':
@@ -98,7 +97,7 @@ def stored_batches(schedule, batch_norm):
 
 
 def stored_rows(schedule, update, batch_norm):
-    """Return the rows of the stored logits that belong to batch `update`: int64 array [batch].
+    """Return which rows of the stored logits update `update` trains on: int64 array [batch].
 
     `update` counts from 0; other arguments as for stored_batches.
     """
@@ -106,10 +105,10 @@ def stored_rows(schedule, update, batch_norm):
     size = min(schedule.batch_size, schedule.num_presented - start)
     if batch_norm == 'moving':  # row i is image i
         return (start + np.arange(size)) % schedule.num_images
+    # Batch k of the pass is in rows k*b, k*b+1, ... The short batch follows the full ones.
     num_full, _, _ = stored_batches(schedule, batch_norm)
-    is_short = size < schedule.batch_size
-    stored_batch = num_full if is_short else update % num_full
-    return stored_batch * schedule.batch_size + np.arange(size)
+    batch = num_full if size < schedule.batch_size else update % num_full
+    return batch * schedule.batch_size + np.arange(size)
 
 
 def _loss(logits, labels, constants, beta, gamma):
@@ -145,7 +144,7 @@ def fit(classifier, validation, schedule, settings, step, directory, machine, pr
 
     stored = classifier.forward(
         dataset, num_full * schedule.batch_size + num_short, batch_norm,
-        lambda _, logits, labels: compact_logits(logits, labels, settings.new(step)))
+        lambda _, logits, labels: compact_logits(logits, labels, settings.num_new(step)))
     beta, gamma = fit_logits(stored, schedule, batch_norm, directory, machine.session_config,
                              progress.updated)
     progress.warn(warnings(stored, beta, gamma))

@@ -33,9 +33,9 @@ StepCounts = collections.namedtuple('StepCounts', ['validation', 'training', 'st
 
 
 def _per_class(settings, classes):
-    """Return (M / classes, r*M / classes), exact: the shares of each of `classes` classes."""
-    sharing = settings.num_classes if settings.memory == 'fixed' else classes
-    per_class = fractions.Fraction(settings.memory_per_class * sharing, classes)
+    """Return (M / classes, r*M / classes) as exact fractions; `classes`: how many share M."""
+    factor = settings.num_classes if settings.memory == 'fixed' else classes  # M = P * factor
+    per_class = fractions.Fraction(settings.memory_per_class * factor, classes)
     return per_class, fractions.Fraction(str(settings.val_share)) * per_class
 
 
@@ -44,30 +44,30 @@ def validation_pool(settings):
 
     V is v_1, because v_t never grows with t. (With a single step, n_1 is C: floor(r*P).)
     """
-    return validation_images(settings, 1)
+    return num_validation_images(settings, 1)
 
 
-def validation_images(settings, step):
+def num_validation_images(settings, step):
     """Return v_t = floor(r*M / n_t), the validation images per seen class at `step` >= 1."""
-    _, validation = _per_class(settings, settings.old(step))
+    _, validation = _per_class(settings, settings.num_old(step))
     return math.floor(validation)
 
 
-def training_exemplars(settings, step):
+def num_training_exemplars(settings, step):
     """Return ceil(M / n_t) - v_t, the most exemplars per old class that `step` >= 1 trains on."""
-    per_class, _ = _per_class(settings, settings.old(step))
-    return math.ceil(per_class) - validation_images(settings, step)
+    per_class, _ = _per_class(settings, settings.num_old(step))
+    return math.ceil(per_class) - num_validation_images(settings, step)
 
 
-def stored_exemplars(settings, step):
+def num_stored_exemplars(settings, step):
     """Return ceil(M / s_t) - ceil(r*M / s_t), the exemplars per seen class stored after `step`."""
-    per_class, validation = _per_class(settings, settings.seen(step))
+    per_class, validation = _per_class(settings, settings.num_seen(step))
     return math.ceil(per_class) - math.ceil(validation)
 
 
 def needs_features(settings, step):
-    """Return whether the exemplars after `step` are herded, by the features of its images."""
-    return settings.exemplar_selection == 'herding' and stored_exemplars(settings, step) > 0
+    """Return whether choosing the exemplars after `step` needs features: only herding does."""
+    return settings.exemplar_selection == 'herding' and num_stored_exemplars(settings, step) > 0
 
 
 def step_counts(settings, step):
@@ -77,9 +77,9 @@ def step_counts(settings, step):
     log.
     """
     return StepCounts(
-        validation=validation_images(settings, step) if step else validation_pool(settings),
-        training=training_exemplars(settings, step) if step else 0,
-        stored=stored_exemplars(settings, step))
+        validation=num_validation_images(settings, step) if step else validation_pool(settings),
+        training=num_training_exemplars(settings, step) if step else 0,
+        stored=num_stored_exemplars(settings, step))
 
 
 def check_memory(settings):
@@ -88,7 +88,7 @@ def check_memory(settings):
         if not settings.memory_per_class:
             raise UserError('--memory_per_class=0 leaves no validation image for the bias '
                             'correction. Add --nobias_correction to train without exemplars.')
-        if not validation_images(settings, step):
+        if not num_validation_images(settings, step):
             growing = ', use --memory=growing' if settings.memory == 'fixed' else ''
             raise UserError(f'Step {step + 1} would have no validation image for the bias '
                             f'correction. Raise --val_share or --memory_per_class{growing}, or '
@@ -104,11 +104,12 @@ def memory_warnings(settings, split):
     if settings.num_steps > 1 and settings.bias_correction and validation_pool(settings) == 1:
         lines.append('Only 1 image of each class is held out for the bias correction, so beta and '
                      'gamma will be unreliable. Raise --val_share or --memory_per_class.')
-    quotas = [stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]
+    quotas = [num_stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]
     if 0 in quotas and settings.memory_per_class:  # --memory_per_class=0 asks for no exemplars
         lines.append(f'Step {quotas.index(0) + 1} stores no exemplars. Raise --memory_per_class.')
     small = [(step, c) for step, quota in enumerate(quotas)
-             for c in range(settings.old(step), settings.seen(step)) if len(split.train[c]) < quota]
+             for c in range(settings.num_old(step), settings.num_seen(step))
+             if len(split.train[c]) < quota]
     if small:
         step, c = small[0]
         classes = '1 class has' if len(small) == 1 else f'{len(small)} classes have'
@@ -157,7 +158,7 @@ def herd(features, count):
 
 
 def _herd_classes(features, rows_by_class, count):
-    """Herd all classes. Return a list with the rows of `features` chosen of each.
+    """Herd all classes. Return a list with the chosen rows of `features` for each class.
 
     Classes with the same number of images are herded together, up to BLOCK_BYTES of features.
     """
@@ -192,8 +193,8 @@ def select(settings, step, class_indices, features):
     Returns:
         A list with one int64 array per seen class: rows of `features`, in the order chosen.
     """
-    old, seen = settings.old(step), settings.seen(step)
-    count = stored_exemplars(settings, step)
+    old, seen = settings.num_old(step), settings.num_seen(step)
+    count = num_stored_exemplars(settings, step)
     by_class = np.argsort(class_indices, kind='stable')
     borders = np.searchsorted(class_indices[by_class], np.arange(1, seen))
     rows_by_class = np.split(by_class, borders)

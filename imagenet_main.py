@@ -58,15 +58,15 @@ flags.DEFINE_bool('eval_only', False, 'Evaluate the checkpoints in --model_dir, 
 for module in (settings_lib, checks, export, machine_lib, self_check, checkpoints, experiment,
                state, run_log, progress, results_lib):
     flags.adopt_module_key_flags(module)  # --help lists them too
-for flag in map(FLAGS.__getitem__, FLAGS):  # absl quotes defaults; the texts of settings do not
-    flag.default_as_str = (flag.default_as_str or '').strip("'") or None
+for name in FLAGS:  # --help shows defaults without absl's quotes, as the texts of settings do
+    FLAGS[name].default_as_str = (FLAGS[name].default_as_str or '').strip("'") or None
 
 
 # -- one step ----------------------------------------------------------------------------------
 
 
 def run_step(run, step, exemplars, teacher_bias):
-    """Train and evaluate one step, and choose its exemplars. What is on disk is not done again.
+    """Train and evaluate one step, then choose its exemplars. Finished stages are not repeated.
 
     Args:
         run: the plan.Run.
@@ -80,7 +80,7 @@ def run_step(run, step, exemplars, teacher_bias):
     settings = run.settings
 
     # The image sets.
-    samples = run.samples(step, exemplars)
+    samples = run.step_samples(step, exemplars)
     run_log.log_counts(step, [len(part.indices) for part in samples])
     training_samples, validation_samples, test_samples = samples
     classifier_schedule, bias_schedule = run.schedules(step, samples)
@@ -109,9 +109,9 @@ def run_step(run, step, exemplars, teacher_bias):
 
 
 def train_classifier(run, step, samples, schedule, teacher_bias):
-    """Run the classifier stage of `step` from where it stopped; return its checkpoint.
+    """Train the classifier of `step`, or resume its training; return the final checkpoint.
 
-    Workers do the same. They change nothing in model_dir, and return None after training.
+    Workers train, too, but do not write to model_dir, and get None after training.
 
     Args:
         run: the plan.Run.
@@ -122,22 +122,22 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
     """
     settings, machine = run.settings, run.machine
     directory = checkpoints.classifier_dir(run.model_dir, step)
-    latest_checkpoint = checkpoints.recover_latest if machine.writes else checkpoints.find_latest
+    find_checkpoint = checkpoints.recover_latest if machine.is_chief else checkpoints.find_latest
 
-    # Where training starts.
-    latest = latest_checkpoint(directory)
+    # Resume from this stage's own checkpoint (run_updates does so if there is one). Otherwise start
+    # from the classifier of step t-1, from --pretrained, or from random weights.
+    latest = find_checkpoint(directory)
     done = checkpoints.num_updates(latest) if latest else 0
     if done >= schedule.num_updates:
         return latest
-    start = start_names = None  # random weights, or `latest`, from which run_updates resumes
-    if latest:
-        if done:
-            LOG.info('resuming step %d at update %d of %d', step + 1, done, schedule.num_updates)
-    elif step > 0:
-        start = checkpoints.classifier_before(run.model_dir, step, latest_checkpoint)
-    elif run.pretrained:
+    if done:
+        LOG.info('resuming step %d at update %d of %d', step + 1, done, schedule.num_updates)
+    start = start_names = None
+    if not latest and step > 0:
+        start = checkpoints.previous_classifier(run.model_dir, step, find_checkpoint)
+    elif not latest and run.pretrained:
         start, start_names = run.pretrained.prefix, run.pretrained.names
-    if machine.writes:  # beta and gamma of an earlier attempt do not fit the weights to be trained
+    if machine.is_chief:  # the weights will not fit the beta and gamma of an earlier attempt
         state.delete(checkpoints.bias_dir(run.model_dir, step))
 
     # What each update reads and reports.
@@ -157,10 +157,12 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
     params = {'settings': settings, 'step': step, 'schedule': schedule,
               'teacher_bias': teacher_bias, 'start': start, 'start_names': start_names,
               'data_format': machine.data_format, 'num_replicas': machine.replicas.total}
-    with checks.around_stage(run, stage.files_read):
+    with checks.around_stage(run, stage.files_in_flight):
         training.run_updates(machine, resnet_model.classifier_fn, directory, input_fn,
                              schedule.num_updates, settings.seed, [hook], params)
-    return checkpoints.finished(directory, schedule.num_updates) if machine.writes else None
+    if not machine.is_chief:
+        return None
+    return checkpoints.final_checkpoint(directory, schedule.num_updates)
 
 
 def fit_bias(run, step, classifier, samples, schedule):
@@ -189,7 +191,7 @@ def fit_bias(run, step, classifier, samples, schedule):
 
 
 def run_experiment(run):
-    """The loop over incremental steps, from the first that is not finished."""
+    """Run the incremental steps, starting with the first unfinished one."""
     settings = run.settings
     records = state.finished_steps(run.model_dir, settings.num_steps)
     results_lib.write_results(run.model_dir, settings.num_steps, records)
@@ -203,7 +205,7 @@ def run_experiment(run):
         checks.leave_out_bad_images(run, step + 1)
         exemplars, teacher_bias = memory_and_teacher_bias(run, step, records)
         results, chosen = run_step(run, step, exemplars, teacher_bias)
-        # Log first, then save: if killed in between, the log has the step twice, not never.
+        # Log first, then save. A kill in between leaves the step in the log twice, not missing.
         rows.append(measures.without_trivial_top5(results))
         results_lib.log_step(settings.num_steps, rows)
         results_lib.write_curves(os.path.join(run.model_dir, 'summary'), rows[-1])
@@ -218,7 +220,7 @@ def run_experiment(run):
 
 
 def memory_and_teacher_bias(run, step, records):
-    """What `step` takes over from the steps before: (exemplars, teacher_bias) of run_step."""
+    """Return (exemplars, teacher_bias) for run_step, from the records of the steps before."""
     exemplars, teacher_bias = [], None
     if step:
         exemplars = lists.find_images(run.split, records[step - 1]['exemplars'],
@@ -229,14 +231,14 @@ def memory_and_teacher_bias(run, step, records):
 
 
 def run_worker(run):
-    """Run a worker's part on several machines: the classifier stages that are not finished."""
+    """Train the unfinished classifier stages as a worker of a run on several machines."""
     plan.make_plan(run)
     num_updates = None
     for step in range(run.settings.num_steps):
         records = cluster.wait_for_step(run.model_dir, step, num_updates)
         if len(records) == step:
             exemplars, teacher_bias = memory_and_teacher_bias(run, step, records)
-            samples = run.samples(step, exemplars)
+            samples = run.step_samples(step, exemplars)
             schedule, _ = run.schedules(step, samples)
             train_classifier(run, step, samples[0], schedule, teacher_bias)
             num_updates = schedule.num_updates
@@ -246,13 +248,15 @@ def run_worker(run):
 
 
 def read_run(model_dir, stored=None):
-    """Return the Run that the flags describe. Writes nothing.
+    """Return the Run that the flags describe. Writes nothing to model_dir.
+
+    For glyphs100 without --data_dir it writes the embedded images (folders.find).
 
     `stored`: settings and lists of the experiment in model_dir, which the flags must not
     contradict; or None.
     """
     task = cluster.take_task()
-    if task is not None and FLAGS.skip_bad_images:  # each machine might leave out others
+    if task is not None and FLAGS.skip_bad_images:  # machines might leave out different images
         raise UserError(f'--skip_bad_images: not available with {cluster.ENVIRONMENT}. Remove '
                         'bad images from the lists; --check_data finds them.')
     if stored:
@@ -274,7 +278,7 @@ def read_run(model_dir, stored=None):
     machine = machine_lib.Machine(task, settings.batch_size, settings.network == 'cifar')
     pretrained = FLAGS.pretrained and checkpoints.pretrained(
         FLAGS.pretrained, resnet_model.variable_shapes(settings))
-    if machine.writes:
+    if machine.is_chief:
         run_log.check_log(FLAGS.log_file, settings, digests)
     return plan.Run(settings, data_dir, model_dir, digests, machine, pretrained, split)
 
@@ -286,7 +290,7 @@ def look_for_images(run):
 
 
 def log_run(run):
-    """Log what the run computes on and starts from, and warnings of its images."""
+    """Log the devices, what --pretrained starts from, and warnings about the images."""
     run.machine.log_devices()
     if run.pretrained and run.pretrained.note:
         LOG.info('%s', run.pretrained.note)
@@ -298,7 +302,7 @@ def train_and_evaluate(model_dir):
     run = read_run(model_dir)
     if FLAGS.overwrite or not experiment.has_begun(model_dir):
         look_for_images(run)  # a run that has begun found them then, and a finished one needs none
-    if not run.machine.writes:
+    if not run.machine.is_chief:
         cluster.wait_for_experiment(model_dir, run.settings, run.digests, FLAGS.overwrite)
         log_run(run)
         run_worker(run)
@@ -362,4 +366,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-    signals.run(main, hard=cluster.ENVIRONMENT in os.environ)
+    signals.run(main, skip_cleanup=cluster.ENVIRONMENT in os.environ)

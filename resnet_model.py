@@ -1,4 +1,4 @@
-"""ResNet v2, its loss with distillation (the classifier stage), and its outputs without training.
+"""ResNet v2, the classifier stage with its distillation loss, and inference for evaluation.
 
 The network follows "Identity Mappings in Deep Residual Networks" (He et al., 2016), built like
 TensorFlow's official ResNet for TF 1.x. Under the given scope, layers keep TensorFlow's automatic
@@ -150,7 +150,7 @@ def weight_decay(settings, step):
 
     With equal groups C/s_t = G/(t+1). This factor is in the authors' code, not in the paper.
     """
-    factor = settings.weight_decay * settings.num_classes / settings.seen(step)
+    factor = settings.weight_decay * settings.num_classes / settings.num_seen(step)
     decayed = [tf.nn.l2_loss(variable) for variable in tf.trainable_variables(NETWORK + '/')
                if 'batch_normalization' not in variable.name]
     return factor * tf.add_n(decayed)
@@ -189,7 +189,7 @@ def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
         (logits, losses): float32 [batch, seen classes], and a dict of the scalars 'losses/total',
         'losses/xe' (CE), 'losses/kd' (0 without a teacher) and 'losses/wd'.
     """
-    old, seen = settings.old(step), settings.seen(step)
+    old, seen = settings.num_old(step), settings.num_seen(step)
     _, logits = network(images, settings, True, NETWORK, data_format)
     logits = logits[:, :seen]  # unseen classes are in no loss
     ce = cross_entropy(labels, logits, mean)
@@ -199,7 +199,7 @@ def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
         teacher_logits = teacher_logits[:, :old]
         if teacher_bias is not None:  # t >= 2: correct the group of step t-1
             teacher_logits = bic_layer.correct(teacher_logits, *teacher_bias,
-                                               num_new=settings.new(step - 1))
+                                               num_new=settings.num_new(step - 1))
         kd = distillation(teacher_logits, logits[:, :old], settings.temperature, mean)
         share = old / seen  # lambda
         loss = share * kd + (1 - share) * ce + wd
@@ -233,9 +233,9 @@ def classifier_fn(features, labels, mode, params):
     num_replicas = params.get('num_replicas', 1)
     mean = tf.reduce_mean
     if num_replicas > 1:
-        mean = replicas.share_of_mean(labels, schedule, num_replicas)
+        mean = replicas.replica_mean(labels, schedule, num_replicas)
         labels = tf.maximum(labels, 0)  # fillers, which `mean` leaves out
-    with tf.variable_creator_scope(replicas.mirrored_statistics):
+    with tf.variable_creator_scope(replicas.moving_statistics_creator):
         logits, losses = classifier_loss(features, labels, settings, step, params['teacher_bias'],
                                          params['data_format'], mean)
     if params['start'] is not None:  # both networks start from it; momentum starts from zero
@@ -255,15 +255,15 @@ def classifier_fn(features, labels, mode, params):
         train_op = optimizer.minimize(losses['losses/total'], global_step,
                                       var_list=tf.trainable_variables(NETWORK + '/'))
 
-    # What progress.Hook fetches by name with every update. (To TensorFlow, occasional extra fetches
-    # such as summaries would be another graph, and its first run takes seconds.)
+    # Tensors watched/<name>. At every update, progress.Hook fetches 'stop' and those that
+    # progress_terms names. (A second set of fetches, as for summaries, takes seconds to prepare.)
     predicted = tf.argmax(logits, axis=1, output_type=tf.int32)  # before this update
     accuracy = mean(tf.cast(tf.equal(predicted, labels), tf.float32))
-    # 1 if this process was asked to stop. All processes stop after the same update.
+    # Hook feeds 1 if this process is to stop. A mean above 0 stops all processes together.
     stop = tf.placeholder_with_default(0., [], 'stop')
     watched = dict(losses, **{'monitors/accuracy': accuracy, 'stop': stop})
     if num_replicas > 1:
-        watched = dict(zip(watched, replicas.mean_of_all(list(watched.values()))))
+        watched = dict(zip(watched, replicas.mean_over_replicas(list(watched.values()))))
     watched['monitors/lr'] = learning_rate
     for name, value in watched.items():
         tf.identity(value, 'watched/' + name)
@@ -271,11 +271,11 @@ def classifier_fn(features, labels, mode, params):
 
 
 def progress_terms(settings, step):
-    """Return (curve, text before its value in the progress line) of each watched value.
+    """Return (curve, text before its value in the progress line) of each value that Hook fetches.
 
-    The texts spell out the loss of `step` as a sum. A text of None leaves the value out.
+    The line reads 'loss 2.1 = 0.2 · CE 0.4 + 0.8 · KD 1.3 + WD 0.9'. None leaves a value out of it.
     """
-    share = settings.old(step) / settings.seen(step)  # lambda in eq. 3
+    share = settings.num_old(step) / settings.num_seen(step)  # lambda in eq. 3
     if has_teacher(settings, step):
         ce, kd = f' = {1 - share:.4g} · CE', f' + {share:.4g} · KD'
     else:
@@ -285,7 +285,7 @@ def progress_terms(settings, step):
 
 
 def frozen_outputs(images, batch_norm, settings, step, data_format):
-    """Build the network of `step` as it is evaluated, without training.
+    """Build the network of `step` for a pass without training.
 
     Args:
         images: float32 [batch, size, size, 3].
@@ -299,7 +299,7 @@ def frozen_outputs(images, batch_norm, settings, step, data_format):
     """
     features, logits = network(images, settings, batch_norm == 'batch', NETWORK, data_format,
                                tf.AUTO_REUSE)
-    return features, logits[:, :settings.seen(step)]
+    return features, logits[:, :settings.num_seen(step)]
 
 
 def frozen_classifier(checkpoint, machine, settings, step):

@@ -20,7 +20,7 @@ from runtime.errors import UserError
 
 
 class _Header(tarfile.TarInfo):
-    """Report a bad or missing header as damage. tarfile would take it for the end."""
+    """Raises ReadError for a bad or missing header, which tarfile takes for the archive's end."""
 
     @classmethod
     def fromtarfile(cls, archive):
@@ -98,7 +98,7 @@ def _tar_files(file, prefix=''):
 
 
 def _zip_files(file):
-    """Do the same for a zip. Some Windows programs separate folders by backslashes."""
+    """Yield the same for a zip. Some Windows programs use backslashes as separators."""
     archive = zipfile.ZipFile(file)
     for info in archive.infolist():
         name = info.filename.replace('\\', '/')

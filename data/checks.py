@@ -1,4 +1,4 @@
-"""Checks of the images: whether they exist, whether they decode, whether both lists have them."""
+"""Checks of the images: do they exist, do they decode, are some of them in both lists?"""
 
 import contextlib
 import functools
@@ -145,11 +145,11 @@ def leave_out_bad_images(run, num_groups):
     run.split = split
 
 
-# -- whether the lists and preprocessing suit them ---------------------------------------------
+# -- warnings before a run ---------------------------------------------------------------------
 
 
 def warn_of_images(split, settings):
-    """Warn about images in both lists, and about images that --preprocessing=cifar crops."""
+    """Warn about what decoding ignores, what --preprocessing=cifar crops, and shared images."""
     first = split.train_list.files(slice(1))[0]
     sample = slice(None, None, -(-len(split.train_list.paths) // NUM_SAMPLED))
     image_format.warn_of_files(split.train_list.files(sample), 'sampled images', LOG.info)
@@ -188,7 +188,7 @@ def _resolved(image_list):
 
 @contextlib.contextmanager
 def around_stage(run, files_in_flight):
-    """Run a stage so that a stop request, a lost folder or a bad image ends it in one line.
+    """Run a stage. Stop requests, lost folders and bad images become one-line errors.
 
     `files_in_flight`: function that returns the files that the pipeline may be reading.
     """
@@ -219,7 +219,7 @@ def files_in_flight(files, position, batch_size, num_parallel_calls):
     return files.take(np.arange(position, position + count), mode='wrap')
 
 
-def no_nan(cross_entropy, files, checkpoint):
+def check_finite(cross_entropy, files, checkpoint):
     """Raise UserError if the loss of an image is NaN or infinite."""
     numbers = np.isfinite(cross_entropy)
     if not np.all(numbers):

@@ -161,7 +161,7 @@ def warn_of_files(files, subject='images', write=print):
 
     Args:
         files: sequence of paths.
-        subject: what the lines call them.
+        subject: what to call the files in the warnings.
         write: function that takes a line.
     """
     counts = collections.Counter()

@@ -121,7 +121,7 @@ def _by_label(image_list, num_classes):
 
 
 def make_split(train, test, num_classes, validation_pool, seed, class_order=()):
-    """Make the class order and the held-out split, both from one legacy NumPy stream.
+    """Make the class order (unless given) and the held-out split from one legacy NumPy stream.
 
     The stream first shuffles the classes (iCaRL's order), then each class's images, in list order
     and class by class in the new numbering. The last `validation_pool` images of a class are its

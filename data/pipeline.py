@@ -20,7 +20,7 @@ CACHE_BYTES = 2 ** 30  # validation images are kept decoded up to this much memo
 
 
 class Batches:
-    """The batches of a training stage: each epoch reshuffled, batches across epoch borders.
+    """The batches of a training stage. Each epoch is reshuffled, and batches may span epochs.
 
     Args:
         schedule: the stage's Schedule (runtime/settings.py).
@@ -30,7 +30,7 @@ class Batches:
     def __init__(self, schedule, seed):
         self._schedule = schedule
         self._seed = list(seed)
-        # Updates come in order, so one order is kept: that of the newest epoch.
+        # Updates come in order, so it is enough to cache the permutation of the latest epoch.
         self._epoch_order = functools.lru_cache(maxsize=1)(self._epoch_order)
         self.num_updates = schedule.num_updates
         # Number of full batches, and size of the short batch after them (0 if there is none).
@@ -98,15 +98,15 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
             generate, (tf.string, tf.int64, tf.int64), ([None], [None], [None]))
         return _map(dataset.apply(tf.data.experimental.unbatch()), load, num_parallel_calls)
 
-    # Every full batch is divided into equal shares. Those of this process are adjacent.
+    # A full batch has equal shares. This process reads those of its replicas, which are adjacent.
     local, share = replicas.local_range, settings.batch_size // replicas.total
-    full_updates = range(start_update, batches.num_full)
-    dataset = images(full_updates, share * local.start, share * local.stop).batch(share)
+    dataset = images(range(start_update, batches.num_full), share * local.start,
+                     share * local.stop).batch(share)
 
-    # The short batch, if there is one, is the last update. Its shares differ in size, so each is
-    # a data set of one element.
+    # The short batch is the last update, if there is one and it is not done yet. Its shares may
+    # differ in size, so each is a data set of its own, of one element.
     short_update = range(max(start_update, batches.num_full), batches.num_updates)
-    for replica in local if batches.num_short else ():
+    for replica in local if short_update else ():
         begin, end = replicas.bounds(batches.num_short, replica)
         size = max(1, end - begin)
         element = images(short_update, begin, begin + size).batch(size)
@@ -150,15 +150,15 @@ def evaluation_dataset(files, classes, settings, num_parallel_calls):
 
 def distinct_batches_dataset(files, classes, settings, num_full, num_short, short_start,
                              num_parallel_calls):
-    """Return the distinct batches of the bias-correction stage, in order.
+    """Return the batches of the pass that bic_layer.stored_batches plans, in order.
 
-    Images are unshuffled, and batches cross the borders of epochs.
+    The stream is the images in list order, repeated forever. Batches may span its repetitions.
 
     Args:
         files, classes, settings, num_parallel_calls: as in training_dataset.
-        num_full: number of batches of settings.batch_size, from the first image on.
+        num_full: number of batches of settings.batch_size, from the start of the stream.
         num_short: size of one more batch, or 0 for none.
-        short_start: position of its first image in the endless repetition of the images.
+        short_start: position of its first image in the stream.
 
     Returns:
         A tf.data.Dataset of {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.

@@ -75,5 +75,5 @@ def main(arguments=None):
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # no error if the reader ends, as `head` does
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when piped into `head`
     sys.exit(main())

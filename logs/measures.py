@@ -14,7 +14,7 @@ from runtime.settings import Settings
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forgetting',
             'backward_transfer')
-SPREAD = '_sd'  # a mean over runs has the standard deviation under its name and this suffix
+SPREAD = '_sd'  # in means over runs, the suffix of the columns with the standard deviation
 # With fewer classes seen, top-5 accuracy is 1, or nearly 1, for any network.
 MIN_TOP5_CLASSES = 6
 

@@ -69,7 +69,7 @@ def protocol(settings):
 
 
 def _groups_text(settings):
-    sizes = [settings.new(step) for step in range(settings.num_steps)]
+    sizes = [settings.num_new(step) for step in range(settings.num_steps)]
     if len(sizes) == 1:
         return 'all classes at once'
     if len(set(sizes)) == 1:
@@ -84,7 +84,7 @@ def memory_text(settings):
     return f'{settings.memory_per_class * settings.num_classes} exemplars'
 
 
-def length(settings):
+def epochs_note(settings):
     """Return, for example, '25 of 250 epochs' if the published results have others, else None."""
     if settings.dataset not in DATA_SETS:
         return None
@@ -96,15 +96,15 @@ def length(settings):
     return None
 
 
-def usual(settings):
-    """Return the data set's settings, with rate boundaries that follow from the run's epochs."""
+def default_settings(settings):
+    """Return the data set's defaults, with the boundaries scaled to the run's epochs."""
     # The log may come from a version with more data sets.
     defaults = DATASETS.get(settings.dataset, DATASETS['folder'])
     return override(defaults, train_epochs=settings.train_epochs)._replace(
         train_epochs=defaults.train_epochs)
 
 
-def like(settings):
+def reference_settings(settings):
     """Return the data set's published settings, with the experiment's protocol and length."""
     return override(DATASETS[settings.dataset], train_epochs=settings.train_epochs)._replace(
         **{name: getattr(settings, name) for name in PROTOCOL})

@@ -27,7 +27,7 @@ from runtime.settings import FIELDS
 from runtime.state import LOG_FILE
 
 PLOT_FORMATS = ('.png', '.pdf', '.svg')
-# Settings with one value that a mean over seeds keeps.
+# Settings for --plot_against: those with a single value, except the seed, which is averaged over.
 X_AXES = [name for name, kind, _, _ in FIELDS
           if kind is not str and not isinstance(kind, list) and name != 'seed']
 

@@ -81,7 +81,7 @@ def names(summaries):
 def _method_name(summary, summaries):
     name = method(summary['settings'])
     alike = [other for other in summaries if method(other['settings']) == name]
-    usual = published.usual(summary['settings'])
+    usual = published.default_settings(summary['settings'])
     return _joined(name, *[
         WORDS.get(setting, f'{setting} {{}}').format(values[alike.index(summary)])
         for setting, values in differences(alike).items()
@@ -93,7 +93,7 @@ def experiment(summary):
     settings = summary['settings']
     return _joined(
         published.DATA_SETS.get(settings.dataset, settings.dataset), published.protocol(settings),
-        published.length(settings) or f'{settings.train_epochs} epochs')
+        published.epochs_note(settings) or f'{settings.train_epochs} epochs')
 
 
 def _joined(*parts):
@@ -176,8 +176,9 @@ def _published_results(summaries):
         for name, summary in zip(names(summaries), summaries):
             if summary['published_results'] == rows:
                 settings = summary['settings']
-                differ = differences([{'settings': published.like(settings)}, summary])
-                note = _joined(published.length(settings), *[
+                reference = {'settings': published.reference_settings(settings)}
+                differ = differences([reference, summary])
+                note = _joined(published.epochs_note(settings), *[
                     f'{setting} {value}' for setting, (_, value) in differ.items()])
                 notes += [f'{name}: {note}'] if note else []
         protocol = _joined(rows[0]['data_set'], max((row['protocol'] for row in rows), key=len))

@@ -1,6 +1,7 @@
-"""The checkpoints of a run's stages, flushed before anything relies on them, verified before use.
+"""The checkpoints of a run's stages.
 
-Messages number steps from 1, as the log does; the names of folders and functions here from 0.
+Those of the classifier stage are flushed when they are written and verified before they are used.
+Steps count from 1 in messages, as in the log, and from 0 in folder names and arguments.
 """
 
 import contextlib
@@ -36,11 +37,11 @@ def bias_dir(model_dir, step):
 def _readable(prefix):
     """Return whether every tensor of a checkpoint can be read and is finite.
 
-    TensorFlow verifies its checksums on the way. Weights that are not finite are written if a
-    checkpoint is due at the update at which training diverged.
+    Reading verifies TensorFlow's checksums. Weights that are not finite get into a checkpoint if
+    one is due at the very update at which training diverges.
 
     Raises:
-        OSError, UserError: it cannot be opened, which is not the fault of the checkpoint.
+        OSError, UserError: the files cannot be opened, which does not mean that they are damaged.
     """
     files.check_path(prefix, prefix)
     for path in glob.glob(glob.escape(prefix) + '.*'):
@@ -102,8 +103,8 @@ def find_latest(directory, verify=True):
     """
     prefixes = _by_updates(directory)
     if prefixes and verify and not _readable(prefixes[-1]):
-        raise UserError(f'{prefixes[-1]}: is damaged or holds weights that are not finite. Put it '
-                        'back, or move it away to do without it.')
+        raise UserError(f'{prefixes[-1]} is damaged or holds weights that are not finite. Restore '
+                        'it, or move it away to do without it.')
     return prefixes[-1] if prefixes else None
 
 
@@ -128,7 +129,7 @@ def recover_latest(directory):
     return prefixes[-1]
 
 
-def classifier_before(model_dir, step, latest=recover_latest):
+def previous_classifier(model_dir, step, latest=recover_latest):
     """Return the checkpoint of step-1, from which the classifier of `step` >= 1 starts.
 
     `latest`: recover_latest, or find_latest for a worker, which changes nothing.
@@ -143,7 +144,7 @@ def classifier_before(model_dir, step, latest=recover_latest):
     return checkpoint
 
 
-def finished(directory, updates):
+def final_checkpoint(directory, updates):
     """Return the checkpoint of a stage's last update; raise UserError if it cannot be read."""
     checkpoint = recover_latest(directory)
     if checkpoint is None or num_updates(checkpoint) != updates:
@@ -187,12 +188,12 @@ def pretrained(path, shapes):
 
 
 def prune(model_dir, num_finished, keeps):
-    """Delete the classifiers of finished steps except the last, from which the next one starts.
+    """Delete the classifier checkpoints that are no longer needed. Event files stay.
 
-    Of the rest, the checkpoint of the last update stays: exemplars, beta and gamma belong to it, so
-    no step could start from an earlier one. Event files stay.
+    The last finished step keeps its final checkpoint, from which the next step starts. (Exemplars,
+    beta and gamma belong to that one, so an earlier one is of no use.)
 
-    `keeps`: whether the classifiers of all finished steps stay.
+    `keeps`: whether all finished steps keep their final checkpoint.
     """
     for step in range(num_finished):
         directory = classifier_dir(model_dir, step)
@@ -202,6 +203,6 @@ def prune(model_dir, num_finished, keeps):
             unused = [os.path.join(glob.escape(directory), name)
                       for name in ('model.ckpt-*', 'checkpoint')]
         paths = itertools.chain.from_iterable(map(glob.glob, unused))
-        # The index last: after a kill, it still tells that there is something to delete.
+        # Delete the index last: without it, _by_updates would not find what a kill left behind.
         for path in sorted(paths, key=lambda path: path.endswith('.index')):
             state.delete(path)

@@ -25,7 +25,7 @@ warnings.filterwarnings('ignore', category=FutureWarning)
 warnings.filterwarnings('ignore', category=DeprecationWarning)
 # TensorFlow 2 recommends Keras, but tf.layers gives variables their published names.
 warnings.filterwarnings('ignore', message='`tf.layers', category=UserWarning)
-# TensorFlow 2 warns about what tf.distribute does within it.
+# A warning about TensorFlow's own tf.distribute code, which a user cannot act on.
 warnings.filterwarnings('ignore', 'To make it possible to preserve tf.data options', UserWarning)
 
 

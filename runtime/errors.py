@@ -1,7 +1,7 @@
-"""The exception for a user's mistake, with the advice that many messages end in."""
+"""UserError, and the advice that ends many messages."""
 
 RESUME = 'rerun the same command to resume'
 
 
 class UserError(Exception):
-    """State what is wrong and what to do; scripts print it in one line and exit with status 1."""
+    """An error that users can fix. Its message is one line: what is wrong and what to do."""

@@ -23,44 +23,42 @@ def evaluate_step(run, step, classifier, bias, samples, with_features):
         with_features: bool, whether to return the features of the training images.
 
     Returns:
-        (results, on_test, features): the numbers of results.compute_results and what it takes of
-        the test images; float32 [training images, dimensions] or None.
+        (results, on_test, features): the dict from results.compute_results; the test images'
+        {name: array [images]} that it was given; float32 [training images, dimensions] or None.
     """
     training, validation, test = samples
     if step == 0:  # its validation images are only counted
         validation = validation._replace(indices=validation.indices[:0],
                                          class_indices=validation.class_indices[:0])
-    parts = [validation, test] + ([training] if with_features else [])
-    files = np.concatenate([part.files for part in parts])
-    classes = np.concatenate([part.class_indices for part in parts])
+    parts = {'validation': validation, 'test': test}
+    if with_features:
+        parts['training'] = training
+    files = np.concatenate([part.files for part in parts.values()])
+    classes = np.concatenate([part.class_indices for part in parts.values()])
     num_parallel_calls = run.machine.num_parallel_calls
 
     def dataset():
         return pipeline.evaluation_dataset(files, classes, run.settings, num_parallel_calls)
 
     def compute(features, logits, labels):
-        metrics = resnet_model.image_metrics(logits, labels, bias, run.settings.new(step))
+        metrics = resnet_model.image_metrics(logits, labels, bias, run.settings.num_new(step))
         return dict(metrics, features=features) if with_features else metrics
 
     with checks.around_stage(run, lambda: checks.files_in_flight(
             files, classifier.position, pipeline.evaluation_batch_size(run.settings),
             num_parallel_calls)):
         outputs = classifier.forward(dataset, len(files), 'moving', compute)
-    checks.no_nan(outputs['cross_entropy'], files, classifier.checkpoint)
+    checks.check_finite(outputs['cross_entropy'], files, classifier.checkpoint)
     outputs['class'] = classes
-    on_validation, on_test, *on_training = _split_outputs(outputs, parts)
-    row = results.compute_results(step, run.settings, samples, bias, on_validation, on_test)
-    return row, on_test, on_training[0]['features'] if with_features else None
-
-
-def _split_outputs(outputs, parts):
-    """Return the outputs of each of `parts`, which one pass read one after the other."""
-    by_part, begin = [], 0
-    for part in parts:
+    outputs_of, begin = {}, 0  # undo the concatenation
+    for name, part in parts.items():
         end = begin + len(part.indices)
-        by_part.append({name: values[begin:end] for name, values in outputs.items()})
+        outputs_of[name] = {key: values[begin:end] for key, values in outputs.items()}
         begin = end
-    return by_part
+    on_test = outputs_of['test']
+    row = results.compute_results(step, run.settings, samples, bias, outputs_of['validation'],
+                                  on_test)
+    return row, on_test, outputs_of['training']['features'] if with_features else None
 
 
 def evaluate_checkpoints(run, has_records):

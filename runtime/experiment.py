@@ -35,7 +35,7 @@ def _plain(settings):
 
 
 def identity(settings, digests):
-    """Return what an experiment is, as a dict: Settings, digests of its list files, this layout."""
+    """Return what identifies an experiment, as a dict: Settings, list digests, state version."""
     return {'state_version': VERSION, 'settings': _plain(settings), 'lists': digests}
 
 
@@ -88,10 +88,10 @@ def check_lists(stored, digests, model_dir, data_dir):
 
 
 def _claim(model_dir, wanted, options, overwrite):
-    """Make `model_dir` the experiment `wanted`; raise UserError if it belongs to anything else.
+    """Create or resume the experiment `wanted` in `model_dir`; raise UserError if it has another.
 
-    `options`: as in _OPTIONS; keep_checkpoints may be None: as before. `overwrite`: whether another
-    experiment is deleted. Returns the options from now on.
+    `options`: {name: bool} as in _OPTIONS, or None for keep_checkpoints to leave it unchanged.
+    `overwrite`: whether to delete another experiment. Returns the options now in effect.
     """
     path = os.path.join(model_dir, _EXPERIMENT)
     delete(path + '.tmp')  # of a process killed while it wrote
@@ -163,7 +163,7 @@ def _other_experiment(model_dir, stored, wanted):
 
 
 def check_writable(model_dir):
-    """Raise UserError now if what a run does after hours of work would fail: replace files."""
+    """Raise UserError if files in `model_dir` cannot be replaced, before hours of training."""
     files.check_writable(model_dir, f'--model_dir={model_dir}', _REMEDY)
     for name in filter(_OWN_NAMES.match, os.listdir(model_dir)):
         path = os.path.join(model_dir, name)
@@ -175,9 +175,10 @@ def check_writable(model_dir):
 @contextlib.contextmanager
 def hold_model_dir(model_dir, settings, digests, overwrite, keep_checkpoints=None,
                    skip_bad_images=False):
-    """Hold `model_dir` for one process; the experiment in it is the one described, or new.
+    """Lock `model_dir` for this process, and create the described experiment or resume it.
 
     Args:
+        model_dir: folder of the experiment.
         settings, digests: as for identity.
         overwrite: bool, delete an experiment with other settings or lists.
         keep_checkpoints: bool, from now on; None: as before.

@@ -1,4 +1,4 @@
-"""Exports: finished steps as SavedModels, which take encoded images and name what is on them.
+"""Export finished steps as SavedModels, which take encoded images and return named classes.
 
     DIR/<version>/saved_model.pb, variables/     as TF Serving expects it; the version is the step
     DIR/<version>/assets.extra/classes.txt       label and name of each class index
@@ -61,13 +61,13 @@ def write_export(model_dir):
         signatures, images = _inputs(settings)
         features, logits = resnet_model.network(images, settings, False, resnet_model.NETWORK,
                                                 'channels_last')
-        logits = logits[:, :settings.seen(step)]
-        corrected = bic_layer.correct(logits, *bias, num_new=settings.new(step))
+        logits = logits[:, :settings.num_seen(step)]
+        corrected = bic_layer.correct(logits, *bias, num_new=settings.num_new(step))
         tf.train.Saver().restore(session, checkpoint)
         _write_saved_model(session, folder, classes, signatures, dict(
             _answers(corrected, labels, names), features=features, logits=corrected,
             logits_uncorrected=logits))
-    LOG.info('exported: step %d, %d classes: %s', step + 1, settings.seen(step), folder)
+    LOG.info('exported: step %d, %d classes: %s', step + 1, settings.num_seen(step), folder)
 
 
 def _finished_step(model_dir):
@@ -131,7 +131,7 @@ def _answers(logits, labels, names):
 
 
 def _write_saved_model(session, folder, classes, signatures, outputs):
-    """Write the session's network as a SavedModel whose name appears once it is complete.
+    """Write the session's network as a SavedModel. `folder` appears only once it is complete.
 
     `classes`: the file to copy into it. All `signatures` have the same `outputs`.
     """

@@ -1,4 +1,4 @@
-"""Local files: whole writes, flushes and locks, on file systems that may lack some of these."""
+"""Atomic writes, flushes and locks for local files, on file systems that may not support them."""
 
 import contextlib
 import errno
@@ -32,10 +32,10 @@ def check_arguments(arguments):
     """Raise UserError if a command line argument is a remote path or a URL."""
     for before, argument in zip([''] + arguments, arguments):
         if REMOTE.match(argument):
-            if argument.startswith('-') or not before.startswith('-') or '=' in before:
-                before = ''
-            raise UserError(f'{before} {argument}: remote paths and URLs are not supported. '
-                            'Use a path on this machine, without "...:/".'.strip())
+            if before.startswith('-') and '=' not in before and not argument.startswith('-'):
+                argument = f'{before} {argument}'  # a flag and its value
+            raise UserError(f'{argument}: remote paths and URLs are not supported. '
+                            'Use a path on this machine, without "...:/".')
 
 
 def write(path, content, temporary, sync=True):
@@ -78,7 +78,7 @@ def refused_if_unwritable(name, remedy):
 def check_writable(folder, name, remedy):
     """Create `folder` if it is missing; raise UserError if files in it cannot be replaced.
 
-    Permissions do not tell: root may write anywhere except on a read-only file system.
+    This tries it, because root ignores permission bits, though not a read-only file system.
     """
     with refused_if_unwritable(name, remedy):
         os.makedirs(folder, exist_ok=True)
@@ -122,7 +122,7 @@ def lock(file):
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except PermissionError as error:  # some file systems say so
+    except PermissionError as error:  # how some file systems report a held lock
         raise BlockingIOError(*error.args) from None
     except OSError as error:
         if error.errno not in UNSUPPORTED:

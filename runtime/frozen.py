@@ -1,4 +1,4 @@
-"""Passes of a trained network without training, in one graph that is restored once."""
+"""Forward passes of a trained network, all in one session that restores its variables once."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -41,7 +41,7 @@ class FrozenNetwork:
                 tensors [batch, ...].
 
         Returns:
-            A dict of arrays [num_images, ...]: what `compute` makes of all images.
+            A dict of arrays [num_images, ...]: the outputs of `compute` for all images.
 
         Raises:
             Stopped: between two batches, if a stop was requested.
@@ -55,12 +55,12 @@ class FrozenNetwork:
             self.position = done
             watch(done)
             outputs = self._session.run(fetches)
+            size = len(next(iter(outputs.values())))
             for name, value in outputs.items():
-                # Filled in place: with 10,000 classes a second copy would not fit in memory.
-                if not done:
+                if not done:  # filled in place: with 10,000 classes, a copy would not fit in memory
                     arrays[name] = np.empty((num_images,) + value.shape[1:], value.dtype)
-                arrays[name][done:done + len(value)] = value
-            done += len(value)
+                arrays[name][done:done + size] = value
+            done += size
         self.position = None
         return arrays
 

@@ -58,7 +58,7 @@ ONE = Replicas(1, 0, 1)
 
 
 def cpu_session():
-    """Return a tf.Session that leaves the memory of GPUs alone, for what only decodes or looks."""
+    """Return a tf.Session that takes no GPU memory, for decoding, encoding and exports."""
     return tf.Session(config=tf.ConfigProto(device_count={'GPU': 0}))
 
 
@@ -68,7 +68,7 @@ def num_gpus():
 
 
 def gpu_descriptions():
-    """Return TensorFlow's descriptions of its GPUs, for which it takes little of their memory.
+    """Return TensorFlow's descriptions of its GPUs. This takes a little of their memory.
 
     For example 'device: 0, name: Tesla V100-SXM2-16GB, pci bus id: ..., compute capability: 7.0'.
     """
@@ -84,8 +84,8 @@ def session_config(narrow=False):
 
     `narrow`: as for Machine.
     """
-    # Of Intel's build alone. Two narrow operations at once, each on half of the cores, are as fast
-    # as one after the other on all, and wait less for a core that another program has.
+    # This affects Intel's build only. With narrow layers, two operations at a time on half of the
+    # cores each are as fast as one at a time on all, and suffer less from other programs.
     threads = FLAGS.intra_op_threads or (narrow and max(1, num_cores() // 2))
     if threads:
         os.environ.setdefault('OMP_NUM_THREADS', str(threads))
@@ -148,7 +148,7 @@ def why_no_gpu():
 
 
 def unused_gpus():
-    """Return a warning if there are GPUs, or CUDA_VISIBLE_DEVICES names some, that are not used."""
+    """Return a warning if TensorFlow misses this machine's GPUs or some of CUDA_VISIBLE_DEVICES."""
     num_found = num_gpus()
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible is None:
@@ -182,7 +182,7 @@ class Machine:
     Args:
         task: as above.
         batch_size: images per update.
-        narrow: whether the network's maps have so few channels that an operation is over soon.
+        narrow: whether the feature maps have so few channels that each operation is short.
     """
 
     def __init__(self, task, batch_size, narrow=False):
@@ -194,12 +194,12 @@ class Machine:
         self.task = task
 
     @property
-    def writes(self):
+    def is_chief(self):
         """Whether this process writes checkpoints, curves and results: all but workers do."""
         return self.task is None or self.task.index == 0
 
     def log_devices(self):
-        """Log what computes, and why GPUs that could do not."""
+        """Log the devices in use and, if GPUs are left unused, why."""
         several = f', {self.replicas.total} replicas' if self.replicas.total > 1 else ''
         LOG.info('TensorFlow %s on %s, %d threads, %s%s', tf.__version__, devices(self.replicas),
                  FLAGS.intra_op_threads or num_cores(), self.data_format, several)
@@ -207,7 +207,7 @@ class Machine:
         if unused:
             LOG.info('warning: %s', unused)
 
-    def distribution(self):
+    def distribution_strategy(self):
         """Return the tf.distribute.Strategy of the classifier stage; None for one replica."""
         if self.replicas.total == 1:
             return None

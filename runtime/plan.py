@@ -23,7 +23,7 @@ class Run:
 
     Changing:
         split: the Split; --skip_bad_images takes images out of it, group by group.
-        run_time: the RunTime, once the steps are planned.
+        time_left: the TimeLeft, once the steps are planned.
         keeps_checkpoints: whether finished steps keep their classifiers.
     """
 
@@ -34,28 +34,28 @@ class Run:
     machine: machine.Machine
     pretrained: object
     split: lists.Split
-    run_time: progress.RunTime = None
+    time_left: progress.TimeLeft = None
     keeps_checkpoints: bool = False
 
-    def samples(self, step, exemplars):
+    def step_samples(self, step, exemplars):
         """Return the (training, validation, test) Samples of `step`.
 
         `exemplars`: one int64 array of indices into the train list per old class, as stored.
         """
         settings, counts = self.settings, exemplar.step_counts(self.settings, step)
-        old, seen = settings.old(step), settings.seen(step)
+        old, seen = settings.num_old(step), settings.num_seen(step)
         stored = [indices[:counts.training] for indices in exemplars]
         return (samples.training_samples(self.split, range(old, seen), stored),
                 samples.validation_samples(self.split, seen, counts.validation),
                 samples.test_samples(self.split, settings.groups[:step + 2]))
 
     def planned_samples(self):
-        """Yield `samples` of every step, with the first images in place of chosen exemplars."""
+        """Yield the step_samples of every step; the first images stand in for chosen exemplars."""
         settings, exemplars = self.settings, []
         for step in range(settings.num_steps):
-            yield self.samples(step, exemplars)
+            yield self.step_samples(step, exemplars)
             num_stored = exemplar.step_counts(settings, step).stored
-            new = self.split.train[settings.old(step):settings.seen(step)]
+            new = self.split.train[settings.num_old(step):settings.num_seen(step)]
             exemplars = [indices[:num_stored] for indices in exemplars + new]
 
     def schedules(self, step, step_samples):
@@ -69,9 +69,9 @@ class Run:
 
 
 def make_plan(run, log_steps=False):
-    """Plan all steps, to warn of settings that cannot work and to set run.run_time.
+    """Count images and updates of all steps, to warn of unsuitable settings and set run.time_left.
 
-    The loop over steps does not use the plan.
+    Steps do not use these counts. They make their own from the exemplars actually chosen.
 
     `log_steps`: whether to log the images and updates of each step.
     """
@@ -85,4 +85,4 @@ def make_plan(run, log_steps=False):
     run_log.warn(settings_lib.schedule_warnings(run.settings, planned))
     run_log.warn(exemplar.memory_warnings(run.settings, run.split))
     run_log.warn(results.unequal_test_warnings(run.split))
-    run.run_time = progress.RunTime([classifier.num_presented for classifier, _ in planned])
+    run.time_left = progress.TimeLeft([classifier.num_presented for classifier, _ in planned])

@@ -1,4 +1,4 @@
-"""The checkpoint of --pretrained: its place, its digest, and the variables to take from it."""
+"""Find the checkpoint of --pretrained, its digest, and the variables to take from it."""
 
 import collections
 import glob

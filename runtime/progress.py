@@ -21,17 +21,17 @@ BATCHES_AHEAD = 8  # more than a pipeline prefetches, on all devices together
 
 
 def images_ahead(batch_size, num_parallel_calls):
-    """Return how many images a pipeline may have started to read ahead of the updates done."""
+    """Return how many images past the last finished update a pipeline may be reading."""
     return BATCHES_AHEAD * batch_size + (num_parallel_calls or os.cpu_count())
 
 
-class RunTime:
+class TimeLeft:
     """Estimates the time left from the speed of the classifier stage.
 
-    After a whole step, the estimate includes what steps take apart from that stage.
+    Once a whole step's worth of images is done, the estimate covers the other stages, too.
 
     Args:
-        num_images: int per step, the images that the stage will train on, in all epochs together.
+        num_images: for each step, how many images the stage trains on, over all epochs.
     """
 
     def __init__(self, num_images):
@@ -64,10 +64,10 @@ class Watch:
     """Logs the progress of a long pass, and ends the pass if a stop was requested.
 
     Args:
-        what: subject of the line.
+        what: what the line is about; its first words.
         total: number of images.
         seconds: time between two lines.
-        ends: bool, whether there is a line at the end, too.
+        ends: bool, whether to log a line at the end, too.
     """
 
     def __init__(self, what, total, seconds=WATCH_SECONDS, ends=False):
@@ -90,13 +90,13 @@ class Progress:
     """Follows the updates of a stage: checks losses, logs lines, writes TensorBoard curves.
 
     Args:
-        run: an object with settings, run_time and machine.
+        run: an object with settings, time_left and machine.
         step: counted from 0.
         stage: name of the stage.
         schedule: the stage's Schedule.
         directory: folder of the TensorBoard curves.
         batch_files: for the classifier stage, a function from an update, counted from 0, to the
-            files of its batch; None for the bias-correction stage. RunTime learns its speed from
+            files of its batch; None for the bias-correction stage. TimeLeft learns its speed from
             the classifier stage.
     """
 
@@ -104,17 +104,17 @@ class Progress:
         self.update = 0  # updates done
         self._step, self._num_steps, self._stage = step, run.settings.num_steps, stage
         self._schedule = schedule
-        self._run_time = run.run_time
+        self._run_time = run.time_left
         self._machine = run.machine
-        self._directory = directory if run.machine.writes else None
+        self._directory = directory if run.machine.is_chief else None
         self._batch_files = batch_files
         self._trains = batch_files is not None
         self._started = self._last_update = self._last_line = time.monotonic()
-        # (updates done, time) since which speed is measured. None before the first update of this
-        # process, which waits for its graph.
+        # (update, time) of the last point logged. None before this process's first update, whose
+        # time includes building the graph.
         self._since = None
 
-    def files_read(self):
+    def files_in_flight(self):
         """Return the files that the pipeline may be reading now."""
         size = self._schedule.batch_size
         ahead = math.ceil(images_ahead(size, self._machine.num_parallel_calls) / size)
@@ -147,15 +147,15 @@ class Progress:
         if not math.isfinite(loss):
             raise self._divergence(update, loss)
         now = time.monotonic()
-        due = self._is_line_due(update, now)
+        is_first, is_line_due = self._since is None, self._is_line_due(update, now)
         self._last_update = now
-        if not due and self._since is not None:
+        if not (is_first or is_line_due):
             return
-        rate = self._schedule.learning_rate(update - 1)
-        values = [('losses/total', 'loss', loss)] + list(values)
-        curves = [(curve, value) for curve, _, value in values] + [('monitors/lr', rate)]
-        if due:
-            curves += self._log_line(update, now, values, rate)
+        learning_rate = self._schedule.learning_rate(update - 1)
+        values = [('losses/total', 'loss', loss), *values]
+        curves = [(curve, value) for curve, _, value in values] + [('monitors/lr', learning_rate)]
+        if is_line_due:
+            curves += self._log_line(update, now, values, learning_rate)
         if self._directory is not None:
             run_log.add_scalars(self._directory, update, curves)
         self._since = update, now
@@ -174,12 +174,12 @@ class Progress:
         """Return whether `update` gets a line: the last one, every so many, and once a minute."""
         if update == self._schedule.num_updates:
             return True
-        # If the next update takes as long as this one, will it end too late?
-        if now + now - self._last_update - self._last_line > LINE_SECONDS:
+        next_update = now + now - self._last_update  # its end, if it takes as long as this one
+        if next_update - self._last_line > LINE_SECONDS:
             return True
         return self._since is not None and update % FLAGS.progress_every == 0
 
-    def _log_line(self, update, now, values, rate):
+    def _log_line(self, update, now, values, learning_rate):
         """Log a progress line with speed and time left; return the curves that it adds."""
         schedule = self._schedule
         done, started = self._since or (update - 1, self._started)
@@ -191,7 +191,7 @@ class Progress:
         left = (images_left, 0) if self._trains else (0, images_left / max(speed, 1e-9))
         # The bias-correction stage reads no images, so its line has no images/s.
         LOG.info('progress: %s, %s, learning rate %g%s, step left %s, run left %s',
-                 self._at(update), run_log.values_text(values), rate,
+                 self._at(update), run_log.values_text(values), learning_rate,
                  f', {speed:.0f} images/s' if self._trains else '',
                  *map(run_log.duration, self._run_time.left(self._step, *left)))
         self._last_line = now
@@ -203,8 +203,8 @@ class Hook(tf.train.SessionRunHook):
 
     Args:
         progress: the Progress.
-        terms: pairs of curve and text in the line, the loss first. Tensors are named `watched/`
-            and the curve.
+        terms: (curve, text) of each value to report, as from resnet_model.progress_terms, the loss
+            first. The tensor of a curve is watched/<curve>.
         done: number of updates already done. The session must start there, because the input does.
         alone: bool, whether this is the only process. Otherwise a stop waits for an update that
             tells all processes.

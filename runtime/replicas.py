@@ -4,12 +4,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 
-def share_of_mean(labels, schedule, num_replicas):
-    """Return the function that stands for the mean over the batch in each replica.
+def replica_mean(labels, schedule, num_replicas):
+    """Return the function that each replica uses in place of tf.reduce_mean over the batch.
 
-    tf.distribute averages the results of the replicas. The function divides the sum over a share by
-    the mean size of the shares, so that each image has the same weight even if a short last batch
-    is divided unequally.
+    tf.distribute averages the results of the replicas. So the function divides the sum over the
+    replica's images by the mean number of images per replica. Then every image has the same weight,
+    even if a short last batch is divided unequally.
 
     Args:
         labels: int32 [share], negative for fillers.
@@ -26,7 +26,7 @@ def share_of_mean(labels, schedule, num_replicas):
     return lambda values: tf.reduce_sum(values * counts) / size
 
 
-def mirrored_statistics(next_creator, **kwargs):
+def moving_statistics_creator(next_creator, **kwargs):
     """Create moving statistics that are averaged over the replicas at each update.
 
     TensorFlow's default averages them only for a checkpoint, with the same result. But that reads
@@ -37,7 +37,7 @@ def mirrored_statistics(next_creator, **kwargs):
     return next_creator(**kwargs)
 
 
-def mean_of_all(values):
+def mean_over_replicas(values):
     """Return the mean over all replicas of each scalar in a list."""
     def reduce(strategy, stacked):
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, stacked, axis=None)

@@ -17,7 +17,7 @@ MOST_CONFUSION_CLASSES = 1000
 
 
 def _image_values(outputs):
-    """Return {metric: array [images] of which it is the mean}."""
+    """Return {metric: array [images]}. Each metric is the mean of its array."""
     return {'top5': outputs['top5'], 'top5_before': outputs['top5_before'],
             'top1': outputs['predicted'] == outputs['class'],
             'top1_before': outputs['predicted_before'] == outputs['class'],
@@ -69,7 +69,7 @@ def confusion(predicted, classes, step, settings):
     With more than 1,000 classes groups are counted instead: the matrix over 10,000 classes would
     take most of a gigabyte.
     """
-    groups, size = settings.groups[:step + 2], settings.seen(step)
+    groups, size = settings.groups[:step + 2], settings.num_seen(step)
     if settings.num_classes > MOST_CONFUSION_CLASSES:
         classes, predicted = (np.searchsorted(groups, each, side='right') - 1
                               for each in (classes, predicted))
@@ -93,7 +93,7 @@ def compute_results(step, settings, samples, bias, on_validation, on_test):
         A dict of numbers, None if missing, and lists of numbers; with a dict 'class_means' as well
         if classes differ in their number of test images.
     """
-    results = {'step': step + 1, 'classes': settings.seen(step)}
+    results = {'step': step + 1, 'classes': settings.num_seen(step)}
     for name, part in zip(('training_samples', 'val_samples', 'test_samples'), samples):
         results[name] = len(part.indices)
     results['beta'], results['gamma'] = bias or (1., 0.)
@@ -190,7 +190,7 @@ def write_confusion(model_dir, step, settings, on_test):
 
 
 def write_predictions(model_dir, step, split, test, on_test):
-    """With --predictions: write the class of each test image, as it is and as predicted.
+    """If --predictions is set, write the true and the predicted class of each test image.
 
     `split`: a lists.Split; `test`: the test Samples; `on_test`: as for compute_results.
     """

@@ -1,4 +1,4 @@
-"""What a run says: the log on the console and in a file, and curves for TensorBoard."""
+"""The log, on the console and in a file, and the event files for TensorBoard."""
 
 import contextlib
 import datetime
@@ -33,7 +33,7 @@ _began = {'run': time.monotonic(), 'step': time.monotonic()}
 
 
 class _PathParser(flags.ArgumentParser):
-    """Of flags that name a file or folder: absolute, with the home folder for `~`."""
+    """Parses a flag that names a file or folder: expands `~` and makes the path absolute."""
 
     def parse(self, argument):
         if not argument:  # an empty variable of the shell, not the current folder
@@ -90,7 +90,7 @@ def open_log(path):
 
 
 def _is_log_of(value, settings, digests):
-    """Return whether an experiment began with this value of its settings line."""
+    """Return whether `value`, the JSON of a log's settings line, describes this experiment."""
     try:
         lists = value.pop('lists', digests)  # early logs do not have them
         return lists == digests and settings.from_dict(value) == settings
@@ -173,7 +173,7 @@ def _revision():
 
 
 def log_start(data_dir):
-    """Say when, with which versions and how the run was started."""
+    """Log the time, the versions, the command and the data folder."""
     _began['run'] = time.monotonic()
     now = datetime.datetime.now().astimezone().strftime('%Y-%m-%d %H:%M:%S %z')
     LOG.info('%s, BiC %s, Python %s, TensorFlow %s, %d CPU cores', now, _revision(),
@@ -191,7 +191,7 @@ def _log_file():
 
 
 def log_end():
-    """Say how long this start of the run took, and how to get a report."""
+    """Log the time since log_start and the command that makes a report."""
     paths = [os.path.join(ROOT, 'logs', 'report.py'), _log_file().baseFilename]
     short = [path if relative.startswith(os.pardir) else relative
              for path, relative in zip(paths, map(os.path.relpath, paths))]
@@ -200,12 +200,12 @@ def log_end():
 
 
 def log_settings(settings, digests):
-    """The settings and the digests of the lists, as one JSON object in one line, for programs."""
+    """Log the settings and the digests of the lists as one line of JSON, for programs."""
     LOG.debug('settings: %s', json.dumps(dict(settings._asdict(), lists=digests)))
 
 
 def log_counts(step, counts):
-    """Open a step, as in the authors' log; `counts`: of training, validation and test images."""
+    """Log the lines that open a step in the authors' log; `counts`: training, val, test images."""
     _began['step'] = time.monotonic()
     LOG.info('Batch of classes number %d arrives ...', step + 1)
     LOG.info('%s, #training: %d, #val: %d, #test: %d',
@@ -213,7 +213,7 @@ def log_counts(step, counts):
 
 
 def log_updates(classifier, bias):
-    """Say how many updates the stages of a step have; `bias` is None if there is none."""
+    """Log the updates of a step's stages; `classifier`, `bias`: Schedules, `bias` may be None."""
     LOG.info('updates: %d of the classifier, %d of the bias correction', classifier.num_updates,
              bias.num_updates if bias else 0)
 

@@ -101,7 +101,7 @@ def draw_images(settings):
 
 
 def signature(name, array):
-    """Return two numbers to which every element adds: the norm, the sum with random signs."""
+    """Return two numbers that depend on every element: the norm and a sum with random signs."""
     array = np.float64(array).ravel()
     signs = np.random.RandomState(zlib.crc32(name.encode())).choice([-1., 1.], len(array))
     return [float(np.linalg.norm(array)), float(signs.dot(array))]
@@ -120,7 +120,7 @@ def update_numbers(settings, step, machine):
     images, classes = draw_images(settings)
     images, labels = images[:settings.batch_size], classes[:settings.batch_size]
     with tf.Graph().as_default() as graph, tf.Session(config=machine.session_config) as session:
-        spec = build_classifier(tf.constant(images), tf.constant(labels % settings.seen(step)),
+        spec = build_classifier(tf.constant(images), tf.constant(labels % settings.num_seen(step)),
                                 settings, step, machine)
         losses = {name: graph.get_tensor_by_name(f'watched/losses/{term}:0') for name, term in (
             ('cross-entropy', 'xe'), ('distillation', 'kd'), ('weight decay', 'wd'))}
@@ -148,7 +148,7 @@ def forward(classifier, batch_norm, compute):
 def bias_numbers(classifier, machine):
     """Return {name: list of numbers} of the bias-correction stage on the small network."""
     stored = forward(classifier, 'batch', lambda _, logits, labels: bic_layer.compact_logits(
-        logits, labels, SMALL.new(STEP)))
+        logits, labels, SMALL.num_new(STEP)))
     schedule = settings_lib.schedule(SMALL._replace(
         train_epochs=BIAS_UPDATES * SMALL.batch_size // NUM_IMAGES // bic_layer.EPOCHS_FACTOR,
         lr_boundaries=()), NUM_IMAGES, bic_layer.EPOCHS_FACTOR)
@@ -161,7 +161,7 @@ def bias_numbers(classifier, machine):
 def evaluation_numbers(classifier):
     """Return {name: list of numbers} of the evaluation of the small network."""
     outputs = forward(classifier, 'moving', lambda features, logits, labels: dict(
-        resnet_model.image_metrics(logits, labels, BIAS, SMALL.new(STEP)), features=features))
+        resnet_model.image_metrics(logits, labels, BIAS, SMALL.num_new(STEP)), features=features))
     return {'features': signature('features', outputs['features']),
             'cross-entropy of each image': outputs['cross_entropy'].tolist()}
 
@@ -251,7 +251,7 @@ def update_speed(machine, side, batch):
     """Return images per second of ResNet-18's updates with a teacher."""
     with tf.Graph().as_default(), tf.Session(config=machine.session_config) as session:
         spec = build_classifier(tf.random.stateless_uniform([batch, side, side, 3], [0, 0], -100.),
-                                tf.range(batch) % RESNET_18.new(0), RESNET_18, STEP, machine)
+                                tf.range(batch) % RESNET_18.num_new(0), RESNET_18, STEP, machine)
         session.run(tf.global_variables_initializer())
         return images_per_second(lambda: session.run(spec.train_op), batch)
 
@@ -297,7 +297,7 @@ def check_machine(_):
     LOG.info('Python %s, NumPy %s', platform.python_version(), np.__version__)
     machine.log_devices()
     gpus = machine_lib.gpu_descriptions()
-    if not gpus and not machine_lib.unused_gpus():  # else it was said
+    if not gpus and not machine_lib.unused_gpus():  # otherwise log_devices has said why
         LOG.info('no GPU: %s', machine_lib.why_no_gpu())
     capabilities = re.findall(r'compute capability: ([\d.]+)', ' '.join(gpus))
     coarse = (max(map(float, capabilities), default=0) >= 8

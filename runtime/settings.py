@@ -12,8 +12,10 @@ from absl import flags
 from runtime import label_files, pretrained
 from runtime.errors import UserError
 
-# What defines an experiment, together with its list files: (name, kind, default, help); each is a
-# flag, too. Kind: int, float, bool, a tuple of names to choose from, [int] or [float] for several.
+# The settings that, together with its list files, define an experiment: (name, kind, default,
+# help). Each is also a flag. Kind: int, float, bool, str, a tuple of choices, or [int] or [float]
+# for several values. In Settings, class_order and pretrained hold the content, not the path: C
+# labels; a digest of the checkpoint.
 FIELDS = (
     ('num_classes', int, 0, 'Number of classes, of all steps together. It is fixed at the start: '
      'count classes that will come later, too. Required for --dataset=folder.'),
@@ -110,15 +112,15 @@ class Settings(_Fields):
         """The number of incremental steps, the first one included."""
         return len(self.groups) - 1
 
-    def old(self, step):
+    def num_old(self, step):
         """n_t, the classes learned before `step`."""
         return self.groups[step]
 
-    def new(self, step):
+    def num_new(self, step):
         """m_t, the classes that arrive at `step`."""
         return self.groups[step + 1] - self.groups[step]
 
-    def seen(self, step):
+    def num_seen(self, step):
         """s_t, the classes learned before `step` or at it."""
         return self.groups[step + 1]
 
@@ -225,8 +227,8 @@ def stored_settings(values, identity):
     try:
         stored = Settings.from_dict(identity['settings'])
     except (KeyError, TypeError) as error:
-        raise UserError(f'The experiment in --model_dir is of another version of this program '
-                        f'({error}). Use that version, or another --model_dir.') from None
+        raise UserError('The experiment in --model_dir was written by another version of this '
+                        f'program ({error}). Use that version, or another --model_dir.') from None
     given = dict(_given_values(values, stored.num_classes), dataset=values.dataset)
     for name, value in given.items():
         if values[name].present and value != getattr(stored, name):
@@ -358,13 +360,13 @@ MIN_BIAS_UPDATES = 20  # with fewer, beta and gamma stay near 1 and 0
 
 
 def schedule_warnings(settings, planned):
-    """Yield what makes a short run go wrong without an error; nothing for the published settings.
+    """Yield a warning for each setting that would silently spoil a short run.
 
-    One line per cause, for the step where it is worst.
+    One per cause, for the step where it is worst. The published settings give none.
 
     `planned`: the Schedules of both stages for every step; the second may be None.
     """
-    if settings.num_steps > 1 and settings.new(0) == 1:
+    if settings.num_steps > 1 and settings.num_new(0) == 1:
         yield ('The first group has one class, so its cross-entropy is always 0 and weight decay '
                'alone changes the network. Use --first_classes=2 with --classes_per_increment.')
     classifier_stages = [(classifier, step) for step, (classifier, _) in enumerate(planned)]
@@ -381,7 +383,7 @@ def schedule_warnings(settings, planned):
     if settings.batch_size > images:
         yield (f'Step {step + 1} has {images} images, fewer than a batch of '
                f'{settings.batch_size}. Use --batch_size={2 ** int(math.log2(images))}.')
-    # The last rate is that of the updates after the last boundary, the first update being 0.
+    # The last rate applies to updates after the last boundary. Updates count from 0.
     late = [(stage, step, name) for name, stages in (('classifier', classifier_stages),
                                                      ('bias correction', bias_stages))
             for stage, step in stages

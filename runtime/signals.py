@@ -91,10 +91,10 @@ def _parse_flags(arguments):
         raise UserError(f'unexpected argument {rest[0]!r}. {advice}')
 
 
-def run(main, hard):
+def run(main, skip_cleanup):
     """Run `main` as absl does; an error ends in one line and status 1, signal n in status 128 + n.
 
-    `hard`: bool, exit without cleaning up, about which TensorFlow's server would complain.
+    `skip_cleanup`: bool, exit without cleaning up, about which TensorFlow's server would complain.
     """
     try:
         app.run(main, flags_parser=_parse_flags)
@@ -108,7 +108,7 @@ def run(main, hard):
         status = 128 + number
     except SystemExit as end:
         status = end.code or 0
-    if hard:
+    if skip_cleanup:
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,8 +1,8 @@
 """Files in model_dir: written atomically, checked when they are read, one record per step.
 
 README.md in this folder lists the files. Each is written under a temporary name, flushed and
-renamed, so a name always shows a complete file. TensorFlow writes its checkpoints differently: they
-are flushed before anything relies on them, and read back before they are used.
+renamed, so a file is always complete. Checkpoints are written by TensorFlow: runtime/checkpoints.py
+flushes those of the classifier stage, and reads them back before they are used.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def delete(path):
 
 def json_bytes(value):
     """Return `value` as the bytes of a JSON file."""
-    return (json.dumps(value, indent=1) + '\n').encode('utf-8')  # in the order of results.csv
+    return (json.dumps(value, indent=1) + '\n').encode('utf-8')  # keys as ordered in results.csv
 
 
 def _checksum(value):
@@ -100,7 +100,8 @@ def save_step(model_dir, step, results, exemplars):
     Args:
         results: dict of numbers and lists of numbers. A missing number is None. In the file it is
             '', as in results.csv.
-        exemplars: one list of image paths (str) per seen class, in herding order.
+        exemplars: one list of image paths (str) per seen class, in the order chosen; [] if none
+            were chosen.
 
     Returns:
         The record, as finished_steps returns it.
@@ -114,12 +115,12 @@ def save_step(model_dir, step, results, exemplars):
 def finished_steps(model_dir, num_steps=None):
     """Return the records of the finished steps from 0 on, dicts as save_step returned them.
 
-    A corrupt one counts as not finished: the step's evaluation and selection are done again. So
-    does the last of `num_steps` if --store_last asks for exemplars that it did not store.
+    A step with a corrupt record counts as unfinished, and its evaluation and selection are
+    repeated. So does the last of `num_steps` if --store_last is set and it stored no exemplars.
 
     Raises:
-        UserError: a record is corrupt or missing although a later one exists. The checkpoints to
-            evaluate the step with are deleted by then.
+        UserError: a record is corrupt or missing, but a later one exists. The checkpoint needed to
+            repeat the step is usually deleted by then.
     """
     records, path = [], record_path(model_dir, 0)
     while os.path.exists(path):

@@ -25,11 +25,11 @@ def run_updates(machine, model_fn, directory, input_fn, max_steps, seed, hooks, 
     Args:
         machine: the Machine.
         model_fn, input_fn, params: as for tf.estimator.Estimator.
-        directory: of the checkpoints, from the newest of which training resumes.
-        seed: of the initial weights.
+        directory: folder of the checkpoints. Training resumes from the newest.
+        seed: seed of the initial weights.
         hooks: list of tf.train.SessionRunHook.
     """
-    if machine.writes:
+    if machine.is_chief:
         hooks = hooks + [checkpoints.saver_hook(directory)]
     if not HAS_ESTIMATOR:
         _train_in_session(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params)
@@ -37,18 +37,18 @@ def run_updates(machine, model_fn, directory, input_fn, max_steps, seed, hooks, 
     config = tf.estimator.RunConfig(
         tf_random_seed=seed, session_config=machine.session_config, save_checkpoints_secs=None,
         keep_checkpoint_max=MAX_CHECKPOINTS, log_step_count_steps=None, save_summary_steps=0,
-        train_distribute=machine.distribution())
+        train_distribute=machine.distribution_strategy())
     estimator = tf.estimator.Estimator(model_fn, directory, config, params)
     if machine.task is None:
         estimator.train(input_fn, hooks, max_steps=max_steps)
-    else:  # the one function that trains on several machines; nothing evaluates in it
+    else:  # the only function that trains on several machines; EvalSpec is not used
         tf.estimator.train_and_evaluate(
             estimator, tf.estimator.TrainSpec(input_fn, max_steps, hooks),
             tf.estimator.EvalSpec(input_fn))
 
 
 def _train_in_session(machine, model_fn, directory, input_fn, max_steps, seed, hooks, params):
-    """Train on one device as tf.estimator.Estimator.train does, with the same graph and hooks."""
+    """Train on one device with the graph that tf.estimator.Estimator.train would build."""
     with tf.Graph().as_default():
         tf.set_random_seed(seed)
         tf.train.create_global_step()

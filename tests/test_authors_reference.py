@@ -191,7 +191,7 @@ def test_bias_correction_stage(session, network_outputs, with_outputs, tmp_path,
     assert schedule.num_updates == len(expected['rows'])
 
     pixels = images(f'stage2/{name}', num_images)
-    classes = labels(f'stage2/{name}', settings.seen(step), num_images)
+    classes = labels(f'stage2/{name}', settings.num_seen(step), num_images)
 
     def logits(update):
         start = update * batch_size
@@ -199,7 +199,7 @@ def test_bias_correction_stage(session, network_outputs, with_outputs, tmp_path,
         with_outputs(batch=network_outputs(pixels[rows], True))
         _, seen_logits = resnet_model.frozen_outputs(None, 'batch', settings, step, 'channels_last')
         return session.run(bic_layer.compact_logits(
-            seen_logits, tf.constant(classes[rows], tf.int32), settings.new(step)))
+            seen_logits, tf.constant(classes[rows], tf.int32), settings.num_new(step)))
 
     num_distinct, _, _ = bic_layer.stored_batches(schedule, 'batch')
     updates = list(range(min(num_distinct, num_updates)))
@@ -237,7 +237,8 @@ def test_evaluation(session, evaluated, with_outputs, step):
     with_outputs(moving=[output[:len(classes)] for output in evaluated])
     _, logits = resnet_model.frozen_outputs(None, 'moving', SETTINGS, step, 'channels_last')
     outputs = session.run(resnet_model.image_metrics(
-        logits, tf.constant(classes, tf.int32), BIAS[step] if step else None, SETTINGS.new(step)))
+        logits, tf.constant(classes, tf.int32), BIAS[step] if step else None,
+        SETTINGS.num_new(step)))
     assert outputs['top5'].mean() == pytest.approx(expected['accuracy'], abs=1e-6)
     if 'accuracy_before' in expected:
         assert outputs['top5_before'].mean() == pytest.approx(expected['accuracy_before'], abs=1e-6)
@@ -303,7 +304,7 @@ def test_class_order_and_split(splits, num_classes):
     order = split.order.tolist()
     assert expected['order'] in (order, digest(map(str, order), ' '))
     for step in range(settings.num_steps):
-        group = range(settings.old(step), settings.seen(step))
+        group = range(settings.num_old(step), settings.num_seen(step))
         train = samples_lib.training_samples(split, group, [])
         assert digest(lines_of(train)) == expected['train'][step]
         test = samples_lib.test_samples(split, settings.groups[step:step + 2])
@@ -317,7 +318,7 @@ def test_image_sets_of_ten_steps(splits):
     run = plan.Run(settings, '', '', {}, None, None, split)
     exemplars = []
     for step, expected in enumerate(REFERENCE['steps']):
-        samples = run.samples(step, exemplars)
+        samples = run.step_samples(step, exemplars)
         for name, found in zip(('train', 'val', 'test'), samples):
             lines = lines_of(found)
             lines = sorted(lines) if name == 'test' else lines

@@ -91,12 +91,12 @@ def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_
     save_checkpoint(stage, 5, 1.)
     last = save_checkpoint(stage, 10, 2.)
     checkpoints.prune(str(tmp_path), 1, keeps)
-    assert checkpoints.classifier_before(str(tmp_path), 1) == last
+    assert checkpoints.previous_classifier(str(tmp_path), 1) == last
     damage(checkpoint_file(last, 'data'), 'flipped')
-    with pytest.raises(UserError, match='model.ckpt-10: is damaged'):
+    with pytest.raises(UserError, match='model.ckpt-10 is damaged'):
         checkpoints.find_latest(str(stage))
     with pytest.raises(UserError, match='0_classifier: no readable checkpoint of step 1'):
-        checkpoints.classifier_before(str(tmp_path), 1)
+        checkpoints.previous_classifier(str(tmp_path), 1)
 
 
 @pytest.mark.parametrize('suffix', ['index', 'data'])

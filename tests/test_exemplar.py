@@ -51,14 +51,14 @@ def test_counts():
         counts = oracles.counts(sizes, p, r, settings.memory)
         assert exemplar.validation_pool(settings) == counts[0].validation
         for step, expected in enumerate(counts):
-            assert settings.new(step) == sizes[step]
-            assert settings.old(step) == sum(sizes[:step])
-            assert settings.seen(step) == sum(sizes[:step + 1])
+            assert settings.num_new(step) == sizes[step]
+            assert settings.num_old(step) == sum(sizes[:step])
+            assert settings.num_seen(step) == sum(sizes[:step + 1])
             if step < len(sizes) - 1:
-                assert exemplar.stored_exemplars(settings, step) == expected.chosen
+                assert exemplar.num_stored_exemplars(settings, step) == expected.chosen
             if step:
-                assert exemplar.validation_images(settings, step) == expected.validation
-                assert exemplar.training_exemplars(settings, step) == expected.used
+                assert exemplar.num_validation_images(settings, step) == expected.validation
+                assert exemplar.num_training_exemplars(settings, step) == expected.used
 
 
 def warned(settings, images=460):

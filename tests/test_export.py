@@ -77,7 +77,7 @@ def answers(folder, signature, name, values):
 
 def evaluation(exported, step):
     """The outputs of the driver's evaluation for the same images, with logits."""
-    bias, num_new = exported.biases[step], exported.settings.new(step)
+    bias, num_new = exported.biases[step], exported.settings.num_new(step)
 
     def compute(features, logits, labels):
         corrected = bic_layer.correct(logits, *bias, num_new=num_new)

@@ -54,7 +54,7 @@ def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
     pair = cluster.Task(['a:1', 'b:1'], 1)
     assert machine.find_replicas(None, 7) == machine.ONE
     assert machine.find_replicas(pair, 8) == machine.Replicas(2, 1, 1)
-    assert machine.Machine(None, 7).distribution() is None  # through no strategy at all
+    assert machine.Machine(None, 7).distribution_strategy() is None  # through no strategy at all
     flags.num_gpus = 3
     with pytest.raises(UserError, match='--num_gpus=3: TensorFlow finds no GPU .*--cpu_replicas'):
         machine.find_replicas(None, 9)

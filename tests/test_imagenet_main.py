@@ -407,7 +407,7 @@ def test_eval_only_evaluates_the_steps_that_have_checkpoints(tiny, tmp_path, cap
     # TensorFlow's `checkpoint` file names the original folder, whose checkpoints are whole.
     for name in glob.glob(os.path.join(model_dir, '1_classifier', 'model.ckpt-*.data-*')):
         damage(name, 'cut')
-    with pytest.raises(UserError, match='2_step.json/1_classifier/model.ckpt-.*: is damaged'):
+    with pytest.raises(UserError, match='2_step.json/1_classifier/model.ckpt-.* is damaged'):
         evaluated(tiny, model_dir, capsys)
     for name in glob.glob(os.path.join(model_dir, '*_classifier', 'model.ckpt-*')):
         os.remove(name)

@@ -25,8 +25,8 @@ def seconds_of_lines(clock, said, first, each, updates, trains=True, loss=0.5):
     schedule = settings_lib.schedule(settings_lib.Settings('folder', batch_size=8, train_epochs=1,
                                                            num_classes=2), 8 * updates)
     run = types.SimpleNamespace(settings=types.SimpleNamespace(num_steps=2),
-                                run_time=progress.RunTime([8 * updates] * 2),
-                                machine=types.SimpleNamespace(writes=False))
+                                time_left=progress.TimeLeft([8 * updates] * 2),
+                                machine=types.SimpleNamespace(is_chief=False))
     watch = progress.Progress(run, 1, 'a stage', schedule, None, (lambda _: []) if trains else None)
     start, times = clock[0], []
     for update in range(1, updates + 1):
@@ -84,7 +84,7 @@ def test_a_long_pass_says_how_far_it_is_and_a_short_one_nothing(clock, said):
 
 
 def test_the_time_left_after_a_restart_counts_updates_until_a_step_is_finished(clock):
-    times = progress.RunTime([1000] * 3)
+    times = progress.TimeLeft([1000] * 3)
     times.trained(10, 1.)  # the end of the first step, then 600 s without updates
     clock[0] += 600
     times.trained(10, 1.)

@@ -160,7 +160,7 @@ class Stage1:
         session.run(tf.global_variables_initializer())
         stream = np.random.RandomState(step)
         self.logits = (3 * stream.randn(BATCH, 2 * C)).astype(np.float32)
-        self.classes = stream.randint(0, self.settings.seen(step), BATCH)
+        self.classes = stream.randint(0, self.settings.num_seen(step), BATCH)
         self.classes[0] = 0
 
     def run(self, *fetches):

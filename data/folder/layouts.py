@@ -13,7 +13,7 @@ TEST_NAMES = ('val', 'valid', 'validation', 'test', 'testing')
 # Part of the name of a folder: its side.
 SIDES = {**dict.fromkeys(TRAIN_NAMES, 'train'), **{name: name for name in TEST_NAMES},
          **dict.fromkeys(('pred', 'unlabeled', 'unlabelled'), 'unlabeled')}
-# A single folder with one of these names below a class holds its images, as in Tiny ImageNet.
+# A class folder's only subfolder may have such a name and hold its images, as in Tiny ImageNet.
 IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img', 'pictures', 'photos', 'jpg', 'jpeg', 'png')
 JUNK = ('__macosx', '@eadir', '$recycle.bin', 'lost+found')
 ANNOTATIONS = 'val_annotations.txt'  # Tiny ImageNet's: image, WordNet ID, box

@@ -34,7 +34,7 @@ def plain(features, count):
 def _rows(_):
     """Choose 180 of 1,300 images in each of 100 classes; the loops run on one class, times 100."""
     settings, step = settings_lib.DATASETS['imagenet1000'], 0
-    count, num_classes = exemplar.stored_exemplars(settings, step), settings.seen(step)
+    count, num_classes = exemplar.num_stored_exemplars(settings, step), settings.num_seen(step)
     classes = np.repeat(np.arange(num_classes), IMAGES)
     features = np.random.RandomState(0).standard_normal((len(classes), DIMENSIONS))
     features = np.maximum(features, 0).astype(np.float32)

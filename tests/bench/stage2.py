@@ -29,7 +29,7 @@ def plain_stage(images, classes, settings, step, checkpoint):
     Yields a function that runs the update of a given number, and one that returns (beta, gamma).
     """
     schedule = settings_lib.schedule(settings, len(images), bic_layer.EPOCHS_FACTOR)
-    old = settings.old(step)
+    old = settings.num_old(step)
     total = len(images) * schedule.epochs
     with tf.Graph().as_default(), measure.one_core() as session:
         batch = tf.placeholder(tf.float32, [None] + list(images.shape[1:]))
@@ -39,7 +39,7 @@ def plain_stage(images, classes, settings, step, checkpoint):
         network = tf.global_variables()
         beta = tf.get_variable(bic_layer.BETA, [1], initializer=tf.ones_initializer())
         gamma = tf.get_variable(bic_layer.GAMMA, [1], initializer=tf.zeros_initializer())
-        seen = logits[:, :settings.seen(step)]
+        seen = logits[:, :settings.num_seen(step)]
         corrected = tf.concat([seen[:, :old], beta * seen[:, old:] + gamma], axis=1)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=corrected)) + 0.1 * tf.reduce_sum(gamma ** 2) / 2
@@ -78,7 +78,7 @@ def network_pass(dataset, settings, step, checkpoint):
         batch = tf.data.make_one_shot_iterator(dataset()).get_next()
         _, logits = resnet_model.frozen_outputs(batch['image'], 'batch', settings, step,
                                                 'channels_last')
-        outputs = bic_layer.compact_logits(logits, batch['class'], settings.new(step))
+        outputs = bic_layer.compact_logits(logits, batch['class'], settings.num_new(step))
         session.run(tf.global_variables_initializer())
         if checkpoint is not None:
             tf.train.Saver().restore(session, checkpoint)
@@ -104,7 +104,7 @@ def _row(options, num_images, target):
     num_distinct, num_short, _ = bic_layer.stored_batches(schedule, 'batch')
     stream = np.random.RandomState(0)
     images = stream.standard_normal([num_images, SIDE, SIDE, 3]).astype(np.float32) * 60
-    classes = np.arange(num_images, dtype=np.int32) % settings.seen(STEP)
+    classes = np.arange(num_images, dtype=np.int32) % settings.num_seen(STEP)
 
     def dataset():  # one batch, over again: reading and decoding are not what is compared
         rows = np.arange(settings.batch_size) % num_images

@@ -64,7 +64,7 @@ class Updates:
         def channels_last(tensor):
             return tensor.to(memory_format=torch.channels_last)
 
-        self.old, self.seen = settings.old(step), settings.seen(step)
+        self.old, self.seen = settings.num_old(step), settings.num_seen(step)
         self.temperature = settings.temperature
         self.images = channels_last(torch.from_numpy(images).permute(0, 3, 1, 2))
         self.labels = torch.from_numpy(labels)

@@ -33,7 +33,7 @@ def case(name):
         image_size=side, batch_size=batch, distillation=distillation)
     deviation = 60 if settings.preprocessing == 'vgg' else 1
     images = np.random.RandomState(0).standard_normal([batch, side, side, 3]) * deviation
-    return settings, images.astype(np.float32), np.arange(batch) % settings.seen(STEP)
+    return settings, images.astype(np.float32), np.arange(batch) % settings.num_seen(STEP)
 
 
 def tensorflow_updates(settings, images, labels):

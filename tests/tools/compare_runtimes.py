@@ -37,7 +37,7 @@ def compute_results():
     results = {'TensorFlow': np.array(tf.__version__)}
     settings = settings_lib.DATASETS['imagenet100']
     step, batch = 2, 8
-    seen = settings.seen(step)
+    seen = settings.num_seen(step)
     # With these images no input of a ReLU is closer to 0 than 1.8e-5. With others, rounding moves
     # some across 0: one of them changes a gradient by up to 1e-2, in one version of TensorFlow too
     # when the images or weights change by 1e-7.
@@ -78,7 +78,7 @@ def compute_results():
     schedule = settings_lib.schedule(settings, batch, bic_layer.EPOCHS_FACTOR)
     with tf.Graph().as_default(), tf.Session() as session:
         stored = session.run(bic_layer.compact_logits(
-            tf.constant(logits), tf.constant(labels), settings.new(step)))
+            tf.constant(logits), tf.constant(labels), settings.num_new(step)))
     with tempfile.TemporaryDirectory() as folder:
         results['beta, gamma'] = np.array(bic_layer.fit_logits(stored, schedule, 'moving', folder))
     return results
