@@ -67,7 +67,7 @@ class Watch:
         what: what the line is about; its first words.
         total: number of images.
         seconds: time between two lines.
-        ends: bool, whether to log a line at the end, too.
+        ends: bool, whether the end gets a line, too.
     """
 
     def __init__(self, what, total, seconds=WATCH_SECONDS, ends=False):
