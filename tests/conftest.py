@@ -1,4 +1,4 @@
-"""Fixtures of several test files. TensorFlow is imported only where a test needs it."""
+"""Fixtures that several test files use. TensorFlow is imported only where a test needs it."""
 import logging
 import os
 
@@ -6,7 +6,7 @@ import pytest
 
 import runtime.environment  # noqa: F401 (before NumPy and TensorFlow)
 
-# The networks here are tiny: more threads would wait for each other, spinning, and not help.
+# The networks are tiny. More threads would only spin while they wait for each other.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('KMP_BLOCKTIME', '0')
 
@@ -26,15 +26,15 @@ def session():
 
 @pytest.fixture(scope='session')
 def data(tmp_path_factory):
-    """A folder data set of four classes, for tests that leave it as it is."""
+    """A folder data set of four classes, for tests that do not change it."""
     import tiny_runs
 
     return tiny_runs.make_folder(tmp_path_factory.mktemp('tiny') / 'data')
 
 
 @pytest.fixture
-def said():
-    """The lines that the log gets, a list."""
+def logged():
+    """The list of the lines that were logged."""
     from runtime import LOG
 
     lines = []

@@ -1,4 +1,4 @@
-"""Archives that are not trusted, folders with loops, images left half written."""
+"""Untrusted archives, folders with loops, and incomplete images."""
 
 import gzip
 import io
@@ -29,8 +29,8 @@ def test_odd_members_of_a_tar_are_skipped_and_counted(tmp_path, capsys):
     members['b.JPEG'] = PNG
     path = write(tmp_path / 'faces.tar', tar(members))
     assert contents(path) == {'a.JPEG': JPEG, 'b.JPEG': PNG}
-    said = capsys.readouterr().err
-    assert 'faces.tar' in said and 'skipped 10 ' in said and said.count('\n') == 1
+    output = capsys.readouterr().err
+    assert 'faces.tar' in output and 'skipped 10 ' in output and output.count('\n') == 1
 
 
 def test_odd_members_of_a_zip_are_skipped_and_counted(tmp_path, capsys):
@@ -49,7 +49,7 @@ def test_odd_members_of_a_zip_are_skipped_and_counted(tmp_path, capsys):
 @pytest.mark.parametrize('whole', [
     tar(FILES, format=tarfile.GNU_FORMAT), tar(FILES, 'w:gz', format=tarfile.PAX_FORMAT),
     zipped(FILES)], ids=['tar', 'tar.gz', 'zip'])
-def test_archive_is_read_whole_and_in_order_and_truncated_anywhere_is_an_error(tmp_path, whole):
+def test_an_archive_is_read_in_order_and_refused_if_truncated_anywhere(tmp_path, whole):
     assert list(contents(write(tmp_path / 'a', whole)).items()) == list(FILES.items())
     end = len(whole.rstrip(b'\0'))  # before the end mark of a tar
     for length in [*range(0, end, 101), end - 1]:
@@ -75,22 +75,22 @@ TWO_BLOCKS = tar({'a': b'x' * 512, 'b': b'y' * 512})
 
 @pytest.mark.parametrize('data', [
     b'', b'<html>not found</html>', gzip.compress(b'text' * 500),
-    flipped(TWO_BLOCKS, 1027),  # a header in the middle, which the standard library takes for
-    TWO_BLOCKS[:1024],  # the end, as it takes the border between two members
+    # The standard library takes both for the end: a damaged header, and a cut between two members.
+    flipped(TWO_BLOCKS, 1027), TWO_BLOCKS[:1024],
     flipped(gzip.compress(TWO_BLOCKS), 40), flipped(gzip.compress(TWO_BLOCKS), -5),
     with_size(b'77777777777\0'), with_size(b'-0000000001\0'), with_size(b'\xff' * 12),
     # An inner tar that claims 2,000 bytes and has 512 must not read what comes after it.
     tar({'in.tar': tar({'one': b'x' * 2000})[:1024], 'secret': b's' * 4096})],
     ids=['empty', 'HTML', 'gzip of text', 'header', 'end missing', 'gzip', 'checksum',
          'size beyond the end', 'negative size', 'size of -1', 'inner tar'])
-def test_damaged_archive_is_named(tmp_path, data):
+def test_a_damaged_archive_is_named(tmp_path, data):
     with refused('page.tar: .*damaged or truncated'):
         contents(write(tmp_path / 'page.tar', data))
 
 
 @pytest.mark.parametrize('half', [JPEG[:50], bytes(len(JPEG)), JPEG[:-4] + bytes(4)],
                          ids=['short', 'zeros', 'zeros at the end'])
-def test_what_a_crash_left_short_is_written_again(tmp_path, half):
+def test_an_image_that_a_crash_cut_off_is_written_again(tmp_path, half):
     image = tmp_path / 'train' / 'n' / 'one.JPEG'
     write(image, half)
     for member in archives.members(write(tmp_path / 'a.tar', tar({'n/one.JPEG': JPEG}))):
@@ -98,7 +98,7 @@ def test_what_a_crash_left_short_is_written_again(tmp_path, half):
     assert image.read_bytes() == JPEG
 
 
-def test_each_real_folder_is_walked_once_and_links_to_other_folders_are_followed(tmp_path):
+def test_linked_folders_are_walked_once(tmp_path):
     for name in ('top/a/1.png', 'top/b/2.png', 'top/.hidden/3.png', 'top/target/4.png',
                  'disk/n1/5.png'):
         write(tmp_path / name, PNG)
@@ -108,6 +108,6 @@ def test_each_real_folder_is_walked_once_and_links_to_other_folders_are_followed
     (top / 'A').symlink_to('b')  # is sorted before it, and still b is called b
     (top / 'train').symlink_to(tmp_path / 'disk')
     (top / 'gone').symlink_to(tmp_path / 'nowhere')
-    found = [os.path.relpath(os.path.join(where, name), str(top)) for where, names
+    paths = [os.path.relpath(os.path.join(where, name), str(top)) for where, names
              in archives.walk_once(str(top), [str(top / 'target')]) for name in names]
-    assert found == ['gone', 'a/1.png', 'b/2.png', 'train/n1/5.png']
+    assert paths == ['gone', 'a/1.png', 'b/2.png', 'train/n1/5.png']

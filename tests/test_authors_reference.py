@@ -100,11 +100,11 @@ def with_outputs(monkeypatch):
     return replace
 
 
-def agree(what, found, expected, tolerance):
+def agree(what, actual, expected, tolerance):
     """Assert that no difference exceeds `tolerance` times the largest expected value."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert found.shape == expected.shape
-    difference = np.abs(found - expected).max() / np.abs(expected).max()
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    difference = np.abs(actual - expected).max() / np.abs(expected).max()
     print(f'\n{what}: {difference:.1e}', end='')
     assert difference <= tolerance, f'{what}: relative difference {difference:.2e}'
 
@@ -319,8 +319,8 @@ def test_image_sets_of_ten_steps(splits):
     exemplars = []
     for step, expected in enumerate(REFERENCE['steps']):
         samples = run.step_samples(step, exemplars)
-        for name, found in zip(('train', 'val', 'test'), samples):
-            lines = lines_of(found)
+        for name, part in zip(('train', 'val', 'test'), samples):
+            lines = lines_of(part)
             lines = sorted(lines) if name == 'test' else lines
             assert [len(lines), digest(lines)] == expected[name], (step, name)
         if step == settings.num_steps - 1:

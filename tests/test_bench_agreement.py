@@ -1,4 +1,4 @@
-"""The benchmarks' bias corrections and crops are equal, plain and as in this code."""
+"""The plain formulations in the benchmarks give the bias corrections and crops of this code."""
 import os
 import sys
 
@@ -34,14 +34,14 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    """A classifier with weights and moving statistics of all sizes."""
+    """A classifier with random weights and moving statistics."""
     return save_variables(tmp_path_factory.mktemp('classifier'),
                           oracles.random_weights('cifar', 8, 6, seed=3))
 
 
 @pytest.mark.parametrize('num_images', [10, 3])
-def test_stage_2_on_stored_logits(session, photos, checkpoint, num_images):
-    """Distinct batches through the network once, or the network in every update: beta and gamma."""
+def test_stored_logits_give_the_same_bias_correction(session, photos, checkpoint, num_images):
+    """One pass per distinct batch gives the beta and gamma of one pass per update."""
     files = photos[:num_images]
     classes = np.arange(num_images, dtype=np.int64) * 4 // num_images
     schedule = settings_lib.schedule(SETTINGS, num_images, bic_layer.EPOCHS_FACTOR)
@@ -49,17 +49,17 @@ def test_stage_2_on_stored_logits(session, photos, checkpoint, num_images):
         lambda: pipeline.distinct_batches_dataset(
             files, classes, SETTINGS, *bic_layer.stored_batches(schedule, 'batch'), 1),
         SETTINGS, STEP, checkpoint)
-    found = bic_layer.fit_logits(stored, schedule, 'batch', os.path.dirname(checkpoint) + '_bias')
+    fitted = bic_layer.fit_logits(stored, schedule, 'batch', os.path.dirname(checkpoint) + '_bias')
     decoded = session.run([preprocessing.evaluation_image(tf.read_file(file), SETTINGS)
                            for file in files])
     plain = stage2.plain(np.array(decoded), classes.astype(np.int32), SETTINGS, STEP, checkpoint)
     assert abs(plain[0] - 1) > 1e-3 and abs(plain[1]) > 1e-3
-    np.testing.assert_allclose(found, plain, atol=1e-4)
+    np.testing.assert_allclose(fitted, plain, atol=1e-4)
 
 
 @pytest.mark.parametrize('height, width', [(375, 500), (500, 375), (256, 256), (97, 301)])
-def test_crops(tmp_path, height, width):
-    """Only the crop decoded and resized, or the whole image: 99.9% within 1 gray level."""
+def test_crops_of_the_benchmark_agree(tmp_path, height, width):
+    """Decoding only the crop changes 99.9% of its values by at most 1 gray level."""
     settings = settings_lib.DATASETS['imagenet1000']._replace(image_size=112)
     files = measure.write_photos(str(tmp_path), 3, height, width)
     assert images_bench.agreement(files, settings) >= 0.999

@@ -78,17 +78,17 @@ def test_fit_on_stored_logits_equals_plain_training(session, tmp_path, images, b
              for place in places]
     stored = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     losses = []
-    found = bic_layer.fit_logits(stored, schedule, batch_norm, str(tmp_path),
-                                 updated=lambda update, loss: losses.append((update, loss)))
+    fitted = bic_layer.fit_logits(stored, schedule, batch_norm, str(tmp_path),
+                                  updated=lambda update, loss: losses.append((update, loss)))
     beta, gamma, expected = oracles.train_bias(
         batch_logits, labels, batch, epochs, boundaries, 0.5, 4)
     assert [update for update, _ in losses] == list(range(1, schedule.num_updates + 1))
     np.testing.assert_allclose([loss for _, loss in losses], expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found, (beta, gamma), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(fitted, (beta, gamma), rtol=1e-4, atol=1e-6)
 
 
 def test_cross_entropy_of_stored_logits(session):
-    """In more than one piece, without the penalty on gamma."""
+    """It is computed in several pieces, and without the penalty on gamma."""
     logits, labels = random_case(4, batch=1500)
     stored = compact(session, logits, labels, 2)
     for pair in ((1., 0.), (0.6, -0.4), (-12389., 3.)):

@@ -12,33 +12,33 @@ from runtime import settings as settings_lib
 from runtime.errors import UserError
 
 
-def latest(said, folder):
+def latest(logged, folder):
     """The recovered checkpoint, and the checkpoints that were reported as damaged."""
-    said.clear()
+    logged.clear()
     prefix = checkpoints.recover_latest(str(folder))
     # The estimator relies on TensorFlow's `checkpoint` file.
     assert tf.train.latest_checkpoint(str(folder)) == prefix
-    assert all(line.endswith('.damaged.') for line in said)
-    return prefix, [line.split(' ')[1] for line in said]
+    assert all(line.endswith('.damaged.') for line in logged)
+    return prefix, [line.split(' ')[1] for line in logged]
 
 
 @pytest.mark.parametrize('suffix, how', [
     ('index', 'cut'), ('index', 'empty'), ('index', 'flipped'), ('data', 'cut'), ('data', 'empty'),
     ('data', 'flipped'), ('data', 'nan')])
-def test_a_damaged_newest_checkpoint_falls_back(tmp_path, said, suffix, how):
-    """Also one whose weights are not finite."""
+def test_the_checkpoint_before_replaces_a_damaged_one(tmp_path, logged, suffix, how):
+    """Weights that are not finite count as damage."""
     first = save_checkpoint(tmp_path, 5)
     second = save_checkpoint(tmp_path, 10, float('nan') if how == 'nan' else 2.)
     if how != 'nan':
         damage(checkpoint_file(second, suffix), how)
-    assert latest(said, tmp_path) == (first, [second])
-    assert latest(said, tmp_path) == (first, [])
+    assert latest(logged, tmp_path) == (first, [second])
+    assert latest(logged, tmp_path) == (first, [])
     damage(checkpoint_file(first, suffix), 'cut')
-    assert latest(said, tmp_path) == (None, [first])
-    assert latest(said, tmp_path / 'missing') == (None, [])
+    assert latest(logged, tmp_path) == (None, [first])
+    assert latest(logged, tmp_path / 'missing') == (None, [])
 
 
-def test_what_cannot_be_opened_just_now_is_not_called_damaged(tmp_path):
+def test_a_checkpoint_that_cannot_be_opened_is_not_reported_as_damaged(tmp_path):
     prefix = save_checkpoint(tmp_path, 5)
     data = checkpoint_file(prefix, 'data')
     os.rename(data, data + '.elsewhere')
@@ -50,12 +50,12 @@ def test_what_cannot_be_opened_just_now_is_not_called_damaged(tmp_path):
 
 
 @pytest.mark.parametrize('note', [None, b'', b'\xff\xfe\0', b'model_checkpoint_path: "gone"\n'])
-def test_checkpoints_are_found_without_tensorflows_checkpoint_file(tmp_path, said, note):
+def test_checkpoints_are_found_without_tensorflows_checkpoint_file(tmp_path, logged, note):
     prefixes = [save_checkpoint(tmp_path, update, keep=None) for update in (900, 1000)]
     os.remove(str(tmp_path / 'checkpoint'))
     if note is not None:
         (tmp_path / 'checkpoint').write_bytes(note)
-    assert latest(said, tmp_path) == (prefixes[1], [])
+    assert latest(logged, tmp_path) == (prefixes[1], [])
     states = tf.train.get_checkpoint_state(str(tmp_path))
     assert list(states.all_model_checkpoint_paths) == prefixes
 
@@ -70,7 +70,7 @@ def test_checkpoints_are_flushed_when_they_are_saved(tmp_path, monkeypatch):
     assert flushed[-1] == str(tmp_path)
 
 
-def test_prune_leaves_the_curves_alone(tmp_path):
+def test_prune_keeps_curves_and_the_checkpoint_of_the_last_step(tmp_path):
     for step in (0, 2, 3):  # without one of step 1
         stage = tmp_path / f'{step}_classifier'
         save_checkpoint(stage, 5)
@@ -85,7 +85,7 @@ def test_prune_leaves_the_curves_alone(tmp_path):
 
 
 @pytest.mark.parametrize('keeps', [True, False])
-def test_a_step_starts_from_the_last_update_of_the_one_before_or_not_at_all(tmp_path, keeps):
+def test_a_step_starts_only_from_the_last_update_of_the_step_before(tmp_path, keeps):
     """Exemplars, beta, gamma and results belong to the last update."""
     stage = tmp_path / '0_classifier'
     save_checkpoint(stage, 5, 1.)
@@ -109,7 +109,7 @@ def test_a_damaged_bias_is_fitted_again(tmp_path, suffix, how):
     fitted = bic_layer.fit_logits(stored, schedule, 'moving', directory)
     assert bic_layer.load(directory) == fitted
     path = checkpoint_file(os.path.join(directory, 'model.ckpt-2'), suffix)
-    os.remove(path) if how == 'missing' else damage(path, how, place=3)  # in beta
+    os.remove(path) if how == 'missing' else damage(path, how, offset=3)  # in beta
     assert bic_layer.load(directory) is None
     assert bic_layer.fit_logits(stored, schedule, 'moving', directory) == fitted
     assert bic_layer.load(directory) == fitted

@@ -14,7 +14,7 @@ from runtime.errors import UserError
 # Groups of 3 and 1 classes.
 SETTINGS = {'train_epochs': 3, 'lr_boundaries': '2', 'keep_checkpoints': True, 'first_classes': 3,
             'num_increments': 1, 'shallow': False}
-HANGS = 600  # seconds after which a job is killed
+TIMEOUT = 600  # seconds after which a job is killed
 
 
 def task(machines, index):
@@ -27,7 +27,7 @@ def run_pair(data, model, *faults_of_worker, status=0):
     machines = [f'127.0.0.1:{port}' for port in tiny_runs.free_ports(2)]
     processes = [tiny_runs.Process(data, str(model), faults, task(machines, index), **SETTINGS)
                  for index, faults in enumerate(((), faults_of_worker))]
-    timers = [threading.Timer(HANGS, os.kill, (process.pid, 9)) for process in processes]
+    timers = [threading.Timer(TIMEOUT, os.kill, (process.pid, 9)) for process in processes]
     for timer in timers:
         timer.start()
     results = [process.wait() for process in processes]
@@ -52,7 +52,7 @@ def whole(data, tmp_path_factory):
     return (model,) + tuple(run_pair(data, model))
 
 
-def test_two_processes_make_one_table_one_log_one_state(whole):
+def test_two_processes_write_one_table_and_one_log(whole):
     model, chief, worker = whole
     assert chief.err == worker.err == ''
     assert [line.split()[0] for line in tiny_runs.table(chief.out)] == ['step', '1', '2']
@@ -78,22 +78,22 @@ def first_step(whole, tmp_path):
 
 
 def test_two_machines_train_as_two_devices_of_one(data, whole, first_step):
-    """The second step, from the same first one on: sessions before it leave nothing behind."""
+    """Both train step 2 from the same step 1. Earlier sessions have no effect on it."""
     tiny_runs.run(data, first_step, num_gpus=2, cpu_replicas=True, status=0, **SETTINGS)
     assert_same_variables(first_step / '1_classifier', whole[0] / '1_classifier', 1e-5, 1e-5)
 
 
-def test_a_stop_reaches_all_and_all_resume_to_the_same_end(data, whole, first_step):
+def test_a_signal_to_one_process_stops_both_and_both_resume(data, whole, first_step):
     """The signal goes to one process; both end after the same update and save it."""
     run_pair(data, first_step, (AFTER_UPDATE, 3, TERMINATE), status=TERMINATED)
-    # Asked for after update 3, told to all with update 4.
+    # The signal comes after update 3. All processes learn of it with update 4.
     assert (first_step / '1_classifier' / 'model.ckpt-4.index').exists()
     chief, _ = run_pair(data, first_step)
     assert 'resuming step 2 at update 4 of' in chief.out
     assert tiny_runs.final_state(first_step) == tiny_runs.final_state(whole[0])
 
 
-def test_a_machine_that_would_train_on_something_else_is_refused(data, whole, tmp_path):
+def test_a_machine_with_other_settings_or_images_is_refused(data, whole, tmp_path):
     assert_refused(run_alone(data, whole[0], 1, seed=5), 'experiment.json', 'seed', '1993', '5')
     other = tiny_runs.make_folder(tmp_path / 'other', train=12)
     assert_refused(run_alone(other, whole[0], 1), 'experiment.json', 'train.txt')
@@ -124,7 +124,7 @@ def test_a_worker_waits_for_the_record_and_the_checkpoint_of_the_step_before(tmp
     '{"cluster": {"worker": ["a:1", "b:2"], "ps": ["c:3"]}, "task": {"type": "ps", "index": 0}}',
     '{"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}}',
     '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'])
-def test_tf_config_that_makes_no_sense_is_an_error(monkeypatch, text):
+def test_an_invalid_tf_config_is_refused(monkeypatch, text):
     monkeypatch.setenv('TF_CONFIG', text)
     with pytest.raises(UserError, match=r'TF_CONFIG=.*Write it like \{"cluster":.*at most one'):
         cluster.take_task()
@@ -135,7 +135,7 @@ def test_tf_config_that_makes_no_sense_is_an_error(monkeypatch, text):
     ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}', None),
     ('{"cluster": {"worker": ["b:1", "c:1"], "chief": ["a:1"]}, '
      '"task": {"type": "worker", "index": 1}}', (['a:1', 'b:1', 'c:1'], 2))])
-def test_tf_config_names_the_chief_first_and_stays_if_it_has_others(monkeypatch, text, expected):
+def test_tf_config_of_several_machines_is_kept_and_the_chief_is_first(monkeypatch, text, expected):
     monkeypatch.setenv('TF_CONFIG', text)
     assert cluster.take_task() == expected
     assert ('TF_CONFIG' in os.environ) == (expected is not None)

@@ -16,19 +16,19 @@ def begin(data, model, *faults, **flags):
 
 
 @pytest.mark.parametrize('prefix', ['', '~/'])
-def test_paths_begin_at_the_current_folder_a_tilde_at_home_and_images_at_their_list(
+def test_paths_may_be_relative_or_begin_with_a_tilde(
         data, tmp_path, prefix):
-    """Paths of images may be absolute or lead out of the folder of their list."""
-    here, home = tmp_path / 'here', tmp_path / 'home'
-    used, unused = (home, here) if prefix else (here, home)
+    """Paths of images begin at the folder of their list. They may leave it or be absolute."""
+    current, home = tmp_path / 'current', tmp_path / 'home'
+    used, unused = (home, current) if prefix else (current, home)
     used.mkdir()
     unused.mkdir()
     (used / 'data').mkdir()
     (used / 'images').symlink_to(data)
-    for name, place in (('train.txt', data), ('val.txt', '../images')):
+    for name, images in (('train.txt', data), ('val.txt', '../images')):
         with open(os.path.join(data, name)) as file:
-            (used / 'data' / name).write_text(''.join(f'{place}/{line}' for line in file))
-    start = f'os.chdir({str(here)!r})\nos.environ["HOME"] = {str(home)!r}'
+            (used / 'data' / name).write_text(''.join(f'{images}/{line}' for line in file))
+    start = f'os.chdir({str(current)!r})\nos.environ["HOME"] = {str(home)!r}'
     begin(prefix + 'data', prefix + 'model', (RUN, 1, start), log_file=prefix + 'a.log')
     assert set(os.listdir(str(used))) == {'data', 'images', 'model', 'a.log'}
     assert os.listdir(str(unused)) == []
@@ -55,7 +55,7 @@ def begun(data, tmp_path_factory):
     (['--resize_range=8.5,9'], ['--resize_range=8.5,9 must be integers']),
     (['--export_dir=x', '--check_data'], ['--check_data', '--export_dir']),
     (['--self_check', '--eval_only'], ['--eval_only', '--self_check'])])
-def test_a_wrong_command_line_is_one_line_and_deletes_nothing(data, begun, arguments, expected):
+def test_a_wrong_command_line_is_refused_and_deletes_nothing(data, begun, arguments, expected):
     before = final_state(begun)
     assert_refused(run(data, begun, (RUN, 1, f'import sys\nsys.argv += {arguments!r}'),
                        STOP_AT_STEP_1, seed=5, overwrite=True), *expected)
@@ -93,7 +93,7 @@ def test_a_log_that_another_experiment_or_program_began_is_refused(data, tmp_pat
         assert log.read_text() == text
 
 
-def test_without_boundaries_the_learning_rate_stays(data, tmp_path):
+def test_without_boundaries_the_learning_rate_is_constant(data, tmp_path):
     result = run(data, tmp_path / 'model', (STEP, 2, TERMINATE), lr_boundaries='')
     assert set(re.findall('learning rate ([^,]*),', result.out)) == {'0.003125'}
 
@@ -108,7 +108,7 @@ def test_kept_checkpoints_stay_until_the_flag_changes(data, tmp_path):
 
 
 @pytest.mark.parametrize('name', [b'caf\xe9', b'bic[seed=1]', b'a\\b'])
-def test_a_folder_in_which_tensorflow_finds_nothing_again_is_one_line(data, tmp_path, name):
+def test_a_path_that_tensorflow_cannot_read_back_is_refused_in_one_line(data, tmp_path, name):
     path = os.path.join(str(tmp_path), os.fsdecode(name))
     text = path.encode('utf-8', 'backslashreplace').decode()
     assert_refused(run(data, path, log_file=None), '--model_dir=' + text, 'UTF-8')

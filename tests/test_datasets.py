@@ -10,13 +10,13 @@ from miniatures import JPEG, run_prepare, write, write_all
 from data.cifar100 import prepare as cifar100_prepare
 
 
-def train(said, folder, **changed):
+def train(output, folder, **changed):
     """Run the command that a prepare script printed, but briefly and with a small network.
 
     Returns its flags, and the rows of the final table: the numbers of classes, and of training,
     validation and test images.
     """
-    command = shlex.split(said.split('next: ')[1])
+    command = shlex.split(output.split('next: ')[1])
     printed = dict(flag[2:].split('=') for flag in command if flag.startswith('--'))
     flags = dict({'num_classes': None, 'image_size': None, 'preprocessing': None, 'val_share': 0.5,
                   'memory_per_class': 1, 'train_epochs': 1, 'batch_size': 32}, **printed)
@@ -25,7 +25,7 @@ def train(said, folder, **changed):
     return printed, [list(map(int, line.split()[1:5])) for line in tiny_runs.table(result.out)[1:]]
 
 
-def test_imagenet_archives_with_their_oddities(tmp_path):
+def test_imagenet_archives_are_prepared_and_trained_on(tmp_path):
     arguments = ['--target', tmp_path / 'images', *imagenet.three_archives(tmp_path)]
     ended = run_prepare('imagenet', *arguments)
     assert ended.returncode == 1 and ended.stderr.count('\n') == 1
@@ -42,7 +42,7 @@ def test_imagenet_archives_with_their_oddities(tmp_path):
     assert first[1] + second[1] - 2 == len(imagenet.TRAIN) - 4
 
 
-def test_cifar100_archive(tmp_path, monkeypatch, capsys):
+def test_a_cifar100_archive_is_prepared_and_trained_on(tmp_path, monkeypatch, capsys):
     archive = write(tmp_path / 'cifar.tar.gz', cifar100.binary_archive())
     arguments = ['--target', str(tmp_path / 'images'), archive]
     ended = run_prepare('cifar100', *arguments)
@@ -56,7 +56,7 @@ def test_cifar100_archive(tmp_path, monkeypatch, capsys):
     assert rows == [[50] * 4, [100] * 4]
 
 
-def test_face_crops(tmp_path):
+def test_face_crops_are_prepared_and_trained_on(tmp_path):
     source = write_all(tmp_path / 'faces', {
         f'{person}/{face}.jpg': JPEG for person in range(8) for face in range(8)})
     ended = run_prepare('celeb10000', '--target', tmp_path / 'images', '--num_classes=8',

@@ -29,7 +29,7 @@ def published(dataset, num_increments, r):
 
 
 def every_case():
-    """(Settings, sizes of its groups, P, r)."""
+    """Yield (Settings, sizes of its groups, P, r)."""
     for dataset, g, r in PUBLISHED + OTHERS:
         settings = published(dataset, g, r)
         yield settings, [settings.num_classes // g] * g, settings.memory_per_class, r
@@ -62,7 +62,7 @@ def test_counts():
 
 
 def warned(settings, images=460):
-    """The warnings if each class has `images` to train on, an int or one number per class."""
+    """Return the warnings for `images` to train on per class, an int or one number per class."""
     images = np.broadcast_to(images, settings.num_classes)
     split = lists.Split(np.arange(settings.num_classes)[::-1], [range(n) for n in images],
                         None, None, None, None, None, 0)
@@ -85,7 +85,7 @@ SMALL_CLASSES = {'num_classes': 6, 'first_classes': 3, 'classes_per_increment': 
                  'memory_per_class': 4, 'val_share': 0.25}
 
 
-@pytest.mark.parametrize('given, images, expected', [
+@pytest.mark.parametrize('options, images, expected', [
     (SMALL_POOL, 460, ['1 image of each class', '--val_share']),
     (dict(SMALL_POOL, bias_correction=False), 460, None),  # nothing is fitted on it
     (dict(SMALL_POOL, num_increments=1), 460, None),
@@ -96,8 +96,8 @@ SMALL_CLASSES = {'num_classes': 6, 'first_classes': 3, 'classes_per_increment': 
     (SMALL_CLASSES, [6, 6, 6, 3, 3, 1], None),
     (SMALL_CLASSES, [6, 5, 6, 3, 2, 1], ['2 classes ', 'step 1', 'label 4', '5 images',
                                          '6 exemplars', '--memory_per_class'])])
-def test_a_memory_that_is_too_small_or_too_large_causes_a_warning(given, images, expected):
-    lines = warned(settings_lib.Settings('folder', **given), images)
+def test_a_memory_that_is_too_small_or_too_large_causes_a_warning(options, images, expected):
+    lines = warned(settings_lib.Settings('folder', **options), images)
     assert len(lines) == (expected is not None)
     assert all(text in lines[0] for text in expected or ()), lines
 
@@ -114,8 +114,8 @@ def test_no_memory_is_refused_with_the_bias_correction():
 
 
 @pytest.mark.parametrize('distillation', [True, False])
-def test_a_run_without_memory(data, tmp_path, distillation):
-    """LwF and finetuning: every image is trained on once, nothing is held out or stored."""
+def test_a_run_without_memory_stores_no_exemplars(data, tmp_path, distillation):
+    """LwF and finetuning: all images are trained on, and none is held out or stored."""
     model, stopped = tmp_path / 'a', tmp_path / 'b'
     flags = dict(memory_per_class=0, bias_correction=False, distillation=distillation, status=0)
     run(data, model, **flags)
@@ -149,7 +149,7 @@ def test_herding_of_random_features():
 
 @pytest.mark.parametrize('offset', [0, 1000])
 def test_herding_of_ties_and_duplicates(offset):
-    """Small integers tie often; exact arithmetic decides which one comes first."""
+    """Small integers tie often. Exact arithmetic decides which image comes first."""
     stream = np.random.RandomState(2)
     for _ in range(250):
         n, dimensions = stream.randint(1, 24), stream.randint(1, 5)
@@ -169,7 +169,7 @@ def test_herding_in_double_precision():
 @pytest.mark.parametrize('block_bytes, shuffled', [
     (1, False), (700, True), (exemplar.BLOCK_BYTES, False), (exemplar.BLOCK_BYTES, True)])
 def test_classes_herded_together_are_herded_as_if_alone(monkeypatch, block_bytes, shuffled):
-    """Several sizes, one class without images, images in class order or mixed."""
+    """Classes differ in size, and one has no images. Images are in class order or mixed."""
     monkeypatch.setattr(exemplar, 'BLOCK_BYTES', block_bytes)
     settings = settings_lib.Settings('folder', num_classes=24, num_increments=3, memory_per_class=4,
                                      val_share=0.25)
@@ -181,12 +181,12 @@ def test_classes_herded_together_are_herded_as_if_alone(monkeypatch, block_bytes
     chosen = exemplar.select(settings, 1, classes, features)
     assert [len(rows) for rows in chosen] == [4] * 6 + [1, 0] + [4] * 8
     for c, rows in enumerate(chosen):
-        own = np.flatnonzero(classes == c)
-        assert rows.tolist() == own[oracles.herd(features[own].astype(int), 4)].tolist()
+        images = np.flatnonzero(classes == c)
+        assert rows.tolist() == images[oracles.herd(features[images].astype(int), 4)].tolist()
 
 
 def test_random_selection_keeps_the_order_of_old_classes():
-    """In step 2 of three with two classes each. Images of new classes come first."""
+    """Step 2 of three, with two classes each. Images of new classes come first."""
     settings = settings_lib.Settings('folder', num_classes=6, num_increments=3, memory_per_class=4,
                                      val_share=0.25, exemplar_selection='random')
     classes = np.repeat([2, 3, 0, 1], [11, 3, 9, 8])

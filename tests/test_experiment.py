@@ -23,7 +23,7 @@ def begin(folder, steps=0, settings=SETTINGS, digests=DIGESTS, overwrite=False):
 
 
 def refused(folder, *expected, **arguments):
-    """The experiment is refused in one line with all that is expected in it."""
+    """Assert that an experiment is refused in one line that contains all of `expected`."""
     with pytest.raises(UserError) as error:
         begin(folder, **arguments)
     message = str(error.value)
@@ -71,7 +71,7 @@ def test_overwrite_deletes_the_other_experiment_and_no_foreign_file(tmp_path):
 
 
 @pytest.mark.parametrize('lock', [None, 'of the door', ''])  # lock files are often empty
-def test_a_folder_of_something_else_stays_as_it_is(tmp_path, lock):
+def test_a_folder_with_foreign_files_is_refused_and_unchanged(tmp_path, lock):
     (tmp_path / 'notes.tmp').write_text('mine')
     if lock is not None:
         (tmp_path / 'lock').write_text(lock)
@@ -81,7 +81,7 @@ def test_a_folder_of_something_else_stays_as_it_is(tmp_path, lock):
     assert {path: path.read_text() for path in tmp_path.iterdir()} == before
 
 
-def test_deleting_that_was_interrupted_is_finished(tmp_path, monkeypatch):
+def test_an_interrupted_overwrite_is_finished_by_the_next_start(tmp_path, monkeypatch):
     begin(tmp_path, 3)
 
     def remove(path, function=os.remove):
@@ -125,13 +125,13 @@ def failing(number):
 
 @pytest.mark.parametrize('number', [
     errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL])
-def test_without_locks_and_fsync_a_run_warns_once_and_works(tmp_path, monkeypatch, said, number):
+def test_without_locks_and_fsync_a_run_warns_once_and_works(tmp_path, monkeypatch, logged, number):
     monkeypatch.setattr(files, '_warned', set())
     monkeypatch.setattr(fcntl, 'flock', failing(number))
     monkeypatch.setattr(os, 'fsync', failing(number))
     begin(tmp_path, 2)
     assert len(state.finished_steps(str(tmp_path))) == 2
-    lock, file, folder = said
+    lock, file, folder = logged
     assert str(tmp_path / 'lock') in lock and 'a file' in file and 'a folder' in folder
 
 
@@ -141,7 +141,7 @@ def test_without_locks_and_fsync_a_run_warns_once_and_works(tmp_path, monkeypatc
     (os, 'replace', failing(errno.ENOSYS), os.strerror(errno.ENOSYS)),
     # A folder of another user, for example after a run in a container, as root.
     (os, 'access', lambda path, _: False, '0_classifier: permission denied')])
-def test_a_folder_that_will_not_do_is_refused_before_any_work(
+def test_an_unusable_model_dir_is_refused(
         tmp_path, monkeypatch, module, function, replacement, expected):
     begin(tmp_path)
     (tmp_path / '0_classifier').mkdir()

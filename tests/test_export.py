@@ -36,7 +36,7 @@ class Exported:
         tiny_runs.run(data, self.model, preprocessing='vgg', keep_checkpoints=True, status=0)
         classes = self.model / 'classes.txt'
         classes.write_bytes(classes.read_bytes().replace(b'3,no name', b'3,'))
-        self.said = [export(self.model, self.exports, export_step=step) for step in (None, 1)]
+        self.results = [export(self.model, self.exports, export_step=step) for step in (None, 1)]
         self.files = sorted(glob.glob(os.path.join(data, 'val', '*')))
         self.files += [miniatures.write(folder / name, content)
                        for name, content in sorted(FORMATS.items())]
@@ -48,7 +48,7 @@ class Exported:
 
 
 def export(model, exports, *faults, **flags):
-    """Export with no flag of the experiment, on a machine without its images."""
+    """Export without the flags of the experiment and without its images."""
     none = dict.fromkeys(set(tiny_runs.FLAGS) - {'intra_op_threads', 'inter_op_threads'})
     none['export_dir'] = exports
     return tiny_runs.run('gone', model, *faults, **dict(none, **flags))
@@ -56,9 +56,9 @@ def export(model, exports, *faults, **flags):
 
 @pytest.fixture(autouse=True)
 def shallow(monkeypatch):
-    """The network of the runs, for graphs in this process."""
+    """Use the network of the tiny runs in this process, and several batches."""
     monkeypatch.setattr(resnet_model, 'network', tiny_runs.shallow_network(resnet_model.network))
-    monkeypatch.setattr(pipeline, 'EVALUATION_BATCH', 4)  # several batches
+    monkeypatch.setattr(pipeline, 'EVALUATION_BATCH', 4)
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +67,7 @@ def exported(tmp_path_factory):
 
 
 def answers(folder, signature, name, values):
-    """All outputs, by plain TensorFlow."""
+    """Return all outputs of an export, computed by plain TensorFlow."""
     with tf.Graph().as_default(), tf.Session() as session:
         model = tf.saved_model.load(session, ['serve'], str(folder)).signature_def[signature]
         assert list(model.inputs) == [name]
@@ -106,28 +106,28 @@ def run_classify(capsys):
 
 @pytest.mark.parametrize('step', [0, 1])
 def test_an_export_agrees_with_the_drivers_evaluation(exported, step):
-    assert exported.said[1 - step].out.splitlines()[-1] == (
+    assert exported.results[1 - step].out.splitlines()[-1] == (
         f'exported: step {step + 1}, {2 * step + 2} classes: {exported.exports}/{step + 1}')
     expected = evaluation(exported, step)
     folder = exported.exports / str(step + 1)
-    found = answers(folder, 'serving_default', 'image_bytes', exported.contents)
+    outputs = answers(folder, 'serving_default', 'image_bytes', exported.contents)
     for name in ('probabilities', 'logits', 'logits_uncorrected', 'features'):
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5, err_msg=name)
     if step:
         assert abs(exported.biases[step][0] - 1) > 1e-4
-        assert abs(found['logits'] - found['logits_uncorrected'])[:, :2].max() == 0
-        assert abs(found['logits'] - found['logits_uncorrected'])[:, 2:].min() > 0
+        change = abs(outputs['logits'] - outputs['logits_uncorrected'])
+        assert change[:, :2].max() == 0 and change[:, 2:].min() > 0
     classes = np.argsort(-expected['probabilities'], axis=1, kind='stable')
-    np.testing.assert_array_equal(found['top5_labels'], exported.order[classes])
-    assert found['top5_names'].tolist() == [[SHOWN[label].encode('utf-8') for label in row]
-                                            for row in exported.order[classes]]
-    np.testing.assert_array_equal(found['top5_probabilities'],
-                                  np.take_along_axis(found['probabilities'], classes, axis=1))
+    np.testing.assert_array_equal(outputs['top5_labels'], exported.order[classes])
+    assert outputs['top5_names'].tolist() == [[SHOWN[label].encode('utf-8') for label in row]
+                                              for row in exported.order[classes]]
+    np.testing.assert_array_equal(outputs['top5_probabilities'],
+                                  np.take_along_axis(outputs['probabilities'], classes, axis=1))
     alone = answers(folder, 'serving_default', 'image_bytes', exported.contents[-1:])
     np.testing.assert_allclose(alone['logits'], expected['logits'][-1:], atol=1e-5)
 
 
-def test_crops_may_be_given_as_numbers(exported, session):
+def test_an_export_accepts_pixels(exported, session):
     """An image as large as the network's input is its own crop."""
     side = exported.settings.image_size
     pixels = np.random.RandomState(3).randint(0, 256, (3, side, side, 3)).astype(np.uint8)
@@ -149,8 +149,7 @@ def test_crops_may_be_given_as_numbers(exported, session):
     ('', {}, {'export_step': 1, 'export_dir': None}, ['--export_step needs --export_dir']),
     ('', {'state_version': 2}, {}, ['version']),
     ('', {'settings': {'seed': 1993, 'novelty': 1}}, {}, ['version'])])
-def test_what_cannot_be_exported_is_one_line(exported, tmp_path, left_out, stored, flags,
-                                             expected):
+def test_an_impossible_export_is_refused(exported, tmp_path, left_out, stored, flags, expected):
     model, exports = tmp_path / 'model', tmp_path / 'exports'
     shutil.copytree(str(exported.model), str(model), ignore=shutil.ignore_patterns(left_out))
     if stored:
@@ -160,7 +159,7 @@ def test_what_cannot_be_exported_is_one_line(exported, tmp_path, left_out, store
     assert not exports.exists()
 
 
-def test_what_is_in_the_way_is_named_and_left_as_it_is(exported, tmp_path):
+def test_an_unusable_export_dir_is_named_and_unchanged(exported, tmp_path):
     (tmp_path / 'file').write_text('')
     for folder in (tmp_path / 'a[b]', tmp_path / 'file', tmp_path / 'file' / 'below'):
         tiny_runs.assert_refused(export(exported.model, folder), f'error: --export_dir={folder}: ')
@@ -170,7 +169,7 @@ def test_what_is_in_the_way_is_named_and_left_as_it_is(exported, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == ['file']
 
 
-def test_an_export_is_whole_or_not_there(exported, tmp_path, run_classify):
+def test_an_interrupted_export_leaves_no_version(exported, tmp_path, run_classify):
     full, killed = tmp_path / 'full', tmp_path / 'killed'
     no_space = 'runtime.files:flush', 2, 'raise OSError(28, "No space left on device", "x")'
     tiny_runs.assert_refused(export(exported.model, full, no_space), 'space left on device')
@@ -192,26 +191,27 @@ def test_classify_prints_classes_and_names_unreadable_images(exported, run_class
             ('flipped.png', png[:60] + b'\xff' + png[61:], 'decode')):
         bad[miniatures.write(tmp_path / name, content)] = why
     # classify.py takes the newest version.
-    found = answers(exported.exports / '2', 'serving_default', 'image_bytes', exported.contents)
-    expected = {path: list(zip(*columns)) for path, *columns in zip(exported.files, *(
-        found['top5_' + name].tolist() for name in ('probabilities', 'labels', 'names')))}
+    outputs = answers(exported.exports / '2', 'serving_default', 'image_bytes', exported.contents)
+    expected = {
+        path: [(probability, label, name.decode()) for probability, label, name in zip(*top5)]
+        for path, *top5 in zip(exported.files, outputs['top5_probabilities'].tolist(),
+                               outputs['top5_labels'].tolist(), outputs['top5_names'].tolist())}
     status, out, err = run_classify(exported.exports, *exported.files)
     assert (status, err) == (0, '')
     assert out.splitlines() == [line for path, top5 in expected.items() for line in [path] + [
-        f'  {probability:.4f}  {label:6}  {name.decode("utf-8")}'
-        for probability, label, name in top5]]
-    given = [path for pair in zip(exported.files, bad) for path in pair]
-    status, out, err = run_classify('--json', exported.exports, *given)
+        f'  {probability:.4f}  {label:6}  {name}' for probability, label, name in top5]]
+    paths = [path for pair in zip(exported.files, bad) for path in pair]  # good and bad in turn
+    status, out, err = run_classify('--json', exported.exports, *paths)
     assert status == 1
     images = list(map(json.loads, out.splitlines()))
-    assert [image['image'] for image in images] == given
+    assert [image['image'] for image in images] == paths
     for image, line in zip(images[1::2], err.splitlines()):
         assert line == f'error: {image["image"]}: {image["error"]}'
         assert bad[image['image']] in image['error'] and 'top5' not in image
     for image in images[::2]:
-        assert [(row['probability'], row['label'], row['name'].encode('utf-8'))
-                for row in image['top5']] == [(pytest.approx(probability), label, name) for
-                                              probability, label, name in expected[image['image']]]
+        assert [(row['probability'], row['label'], row['name']) for row in image['top5']] == [
+            (pytest.approx(probability), label, name)
+            for probability, label, name in expected[image['image']]]
 
 
 @pytest.mark.parametrize('damage', ['none', 'graph', 'weights', 'other'])

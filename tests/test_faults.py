@@ -60,7 +60,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
             ('runtime.evaluation:evaluate_step', 1, 'SIGUSR2'),  # after the bias-correction stage
             ('runtime.state:save_step', 1, 'SIGKILL')):
         number = getattr(signal, name)
-        twice = f'os.kill(os.getpid(), signal.{name})\n' * 2  # as batch systems may send it
+        twice = f'os.kill(os.getpid(), signal.{name})\n' * 2  # as some batch systems send it
         result = run(data, model, (where, count, twice),
                      status=KILLED if name == 'SIGKILL' else 128 + number)
         log += result.out
@@ -108,8 +108,7 @@ def test_a_folder_lost_during_a_run_is_named_and_not_created_again(data, tmp_pat
     assert sorted(os.listdir(str(model))) == left
 
 
-def test_a_log_or_a_stage_deleted_during_a_run(data, tmp_path):
-    """The log is created again."""
+def test_a_deleted_log_is_created_again_and_a_deleted_stage_ends_the_run(data, tmp_path):
     model, log = tmp_path / 'model', tmp_path / 'model.log'
     stage = str(model / '0_classifier')
     lose = 'runtime.progress:Progress.updated', 2, f'shutil.rmtree({stage!r})'
@@ -261,7 +260,7 @@ STRICT_ASCII = ('runtime.signals:run', 1,
 
 
 def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
-    """Under names that are not UTF-8, in a folder whose name is not, on a terminal for ASCII."""
+    """Names of files and folders are not UTF-8, and the terminal is ASCII."""
     folder, model, train = tmp_path / ('caf' + ODD), tmp_path / 'model', 'train/' + ODD
     shutil.copytree(data, str(folder))
     for path in list((folder / 'train').iterdir()):
@@ -304,7 +303,7 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     assert int(counts[1]) == int(counts[0]) - 1
     end, evaluated = [start(skip_bad_images=True, eval_only=evaluates).out
                       for evaluates in (False, True)]
-    for pattern in ('test: step 2 .*', 'incremental iteras, .*'):  # counts of the run, not planned
+    for pattern in ('test: step 2 .*', 'incremental iteras, .*'):  # the counts without bad images
         assert re.findall(pattern, evaluated)[-1] == re.findall(pattern, end)[-1]
     assert_refused(start(store_last=True), '--skip_bad_images')
 
@@ -314,7 +313,7 @@ def test_a_class_whose_images_are_all_bad_is_an_error():
     train, test = (lists.ImageList(name, None, None, None) for name in ('train.txt', 'val.txt'))
     split = lists.Split(np.array([1, 0]), images, pools, images, np.array([0, 0, 1]), train, test,
                         checked_groups=0)
-    assert [len(own) for own in lists.leave_out_images(split, [0], []).train] == [1, 1]
+    assert [len(left) for left in lists.leave_out_images(split, [0], []).train] == [1, 1]
     for bad_training, bad_test, expected in (
             ([2], [], 'train.txt: label 0 .* train on'),
             ([3], [], 'train.txt: label 1 .* hold out'),

@@ -3,7 +3,7 @@ import imagenet_main
 from tests.tools import flags_page
 
 
-def test_page_is_up_to_date():
+def test_the_flags_page_is_up_to_date():
     flags = imagenet_main.FLAGS.get_key_flags_for_module(imagenet_main)
     with open(flags_page.PATH, encoding='utf-8') as file:
         assert file.read() == flags_page.page(flags), 'run python tests/tools/flags_page.py'

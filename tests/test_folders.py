@@ -10,7 +10,7 @@ from data import folders
 
 
 @pytest.mark.parametrize('dataset', sorted(set(folders.DATA_DIRS) - {'glyphs100'}))
-def test_what_to_run_is_there(tmp_path, dataset):
+def test_the_script_and_page_that_a_message_names_exist(tmp_path, dataset):
     with refused('run ') as error:
         folders.find(dataset, str(tmp_path))
     script = re.search(r'run (\S+) ', str(error.value)).group(1)

@@ -1,4 +1,4 @@
-"""The embedded data set: what is in it, and how its images come to lie in a folder."""
+"""The embedded data set: what is in it, and how its images are written to a folder."""
 import concurrent.futures
 import os
 import re
@@ -25,7 +25,7 @@ def arrays():
 
 @pytest.fixture
 def few(arrays, monkeypatch):
-    """Two typefaces per split and ten classes, to write in a moment."""
+    """Two typefaces per split and ten classes, which are written quickly."""
     small = {name: array[:10] if name == 'characters' else array[:2, :10]
              if name.endswith('images') else array[:2] for name, array in arrays.items()}
     monkeypatch.setattr(prepare, 'load', lambda: small)
@@ -45,7 +45,7 @@ def test_archive_has_100_classes_in_64_and_20_typefaces_with_open_licenses(array
         assert row['package'] == '@fontsource/' + row['typeface']
         assert re.match(r'\d+\.\d+\.\d+$', row['version'])
         assert re.match(r'[a-z0-9-]+$', row['typeface'])  # It becomes a file name.
-    # 'Source Serif' and 'Source Code' would be one family here: stricter than needed.
+    # Stricter than needed: 'Source Serif' and 'Source Code' would count as one family.
     families = [{name.split('-')[0] for name in arrays[split + '_typefaces']}
                 for split in ('train', 'test')]
     assert not families[0] & families[1]
@@ -114,7 +114,7 @@ def test_an_incomplete_or_outdated_folder_is_written_again(few, tmp_path, damage
     assert set(os.listdir(str(tmp_path))) == {'images', target.name}
 
 
-def test_slower_of_two_processes_keeps_the_images_of_the_faster(few, tmp_path, monkeypatch):
+def test_two_processes_write_the_images_once(few, tmp_path, monkeypatch):
     target = tmp_path / 'images'
     load, both = prepare.load, threading.Barrier(2)
 
@@ -140,7 +140,7 @@ def test_foreign_folder_file_or_list_is_refused(few, tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_mistakes_are_named(tmp_path, monkeypatch):
+def test_a_missing_package_or_damaged_archive_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'PIL', None)
     with refused('pip install pillow'):
         prepare.main(['--fonts', str(tmp_path)])

@@ -34,7 +34,7 @@ def test_dry_runs_and_checks_take_no_gpu_memory(monkeypatch):
     assert machine.gpu_descriptions() == [] and configs[0].gpu_options.allow_growth
 
 
-def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
+def test_omp_num_threads_follows_the_flag_unless_the_user_set_it(flags, monkeypatch):
     monkeypatch.setattr(machine, 'num_cores', lambda: 8)
     assert machine.session_config() == tf.ConfigProto(allow_soft_placement=True)
     assert 'OMP_NUM_THREADS' not in os.environ  # all cores
@@ -45,7 +45,7 @@ def test_threads_of_one_operation_in_the_build_by_intel(flags, monkeypatch):
     assert os.environ['OMP_NUM_THREADS'] == '3'
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
     machine.session_config()
-    assert os.environ['OMP_NUM_THREADS'] == '2'  # the user's own
+    assert os.environ['OMP_NUM_THREADS'] == '2'  # the user's value is kept
 
 
 @WITHOUT_GPU
@@ -70,8 +70,8 @@ def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
 @WITHOUT_GPU
 def test_a_warning_says_why_tensorflow_uses_none_of_the_named_gpus(monkeypatch, tmp_path):
     """A fake Python stands in for the process that prints TensorFlow's hidden C++ messages."""
-    again = tmp_path / 'python'
-    again.write_text("""#!/bin/sh
+    python = tmp_path / 'python'
+    python.write_text("""#!/bin/sh
 test "$TF_CPP_MIN_LOG_LEVEL" = 0 && cat >&2 <<END
 2026-01-01 00:00:00.1: I tensorflow/x.cc:44] Successfully opened dynamic library libcudart.so.10.0
 2026-01-01 00:00:00.2: W tensorflow/x.cc:55] Could not load dynamic library 'libcudnn.so.7'
@@ -79,8 +79,8 @@ test "$TF_CPP_MIN_LOG_LEVEL" = 0 && cat >&2 <<END
 I0000 00:00:1795938597.382889   29014 cudart_stub.cc:31] Could not find cuda drivers on your machine
 END
 """)
-    again.chmod(0o755)
-    monkeypatch.setattr(machine.sys, 'executable', str(again))
+    python.chmod(0o755)
+    monkeypatch.setattr(machine.sys, 'executable', str(python))
     for name in ('', '-1'):
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', name)
         assert machine.unused_gpus() is None

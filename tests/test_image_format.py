@@ -30,7 +30,7 @@ def exif(orientation, order='>'):
 
 
 THUMBNAIL = JPEG[:2] + b'\xff\xe1' + (len(JPEG) + 2).to_bytes(2, 'big') + JPEG + JPEG[2:]
-USABLE = {  # with the notes on it
+USABLE = {  # kind: (file, notes on it)
     'rgb': (JPEG, ()), 'gray': (GRAY_JPEG, ()), 'cmyk': (CMYK_JPEG, ()), 'png': (PNG, ()),
     'gif': (gif(), ()), 'bytes after the end': (JPEG + b'camera notes', ()),
     'comment': (miniatures.numbered(JPEG, 7), ()), 'end mark of a thumbnail': (THUMBNAIL, ()),
@@ -47,12 +47,12 @@ USABLE = {  # with the notes on it
 
 
 @pytest.mark.parametrize('kind', sorted(USABLE))
-def test_usable_images_pass_and_their_start_tells_what_decoding_ignores(kind):
+def test_usable_images_pass_and_their_first_bytes_give_the_notes(kind):
     data, notes = USABLE[kind]
     assert image_format.image_fault(data) is None
     assert image_format.image_notes(data) == set(notes)
     assert image_format.image_notes(data[:image_format.HEADER_BYTES]) == set(notes)
-    for length in range(len(data)):  # cut anywhere, there is an answer
+    for length in range(len(data)):  # no cut raises an error
         image_format.image_notes(data[:length])
         image_format.image_fault(data[:length])
 
@@ -70,11 +70,11 @@ def test_an_unusable_file_is_named_by_its_format(data, words):
     assert words in image_format.image_fault(data)
 
 
-def test_files_are_counted(tmp_path):
+def test_a_warning_counts_transparent_images(tmp_path):
     files = [miniatures.write(tmp_path / str(i), JPEG if i % 4 else ALPHA) for i in range(20)]
-    said = []
-    image_format.warn_of_files(files + [str(tmp_path / 'gone')], write=said.append)
-    image_format.warn_of_files(files[::4], 'sampled images', said.append)
-    image_format.warn_of_files(files[1:4], write=said.append)
-    assert len(said) == 2 and said[0].startswith('warning: 5 of 21 images have transparency')
-    assert '5 of 5 sampled images' in said[1]
+    warnings = []
+    image_format.warn_of_files(files + [str(tmp_path / 'gone')], write=warnings.append)
+    image_format.warn_of_files(files[::4], 'sampled images', warnings.append)
+    image_format.warn_of_files(files[1:4], write=warnings.append)
+    assert len(warnings) == 2 and '5 of 5 sampled images' in warnings[1]
+    assert warnings[0].startswith('warning: 5 of 21 images have transparency')

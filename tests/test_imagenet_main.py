@@ -23,8 +23,8 @@ from runtime.errors import UserError
 from tests.tools import publish_run
 
 C, G, P, R = 6, 3, 4, '0.25'
-# A large first group, a small last one, and a given order. 2 images per class are held out, and
-# the last step uses 1 of them; there are 6, then 3 exemplars per class.
+# A large first group, a small last one, and a class order from a file. 2 images per class are held
+# out, and the last step uses 1 of them. A class has 6 exemplars after step 1, and 3 after step 2.
 SIZES, ORDER = [3, 2, 1], [3, 0, 5, 1, 4, 2]
 BEGIN = np.cumsum([0] + SIZES)  # class that each group begins with
 MACHINE = ['--num_parallel_calls=1', '--intra_op_threads=1', '--inter_op_threads=1']
@@ -38,7 +38,7 @@ RATE = 1.6 * 8 / 256
 
 
 def run_driver(*arguments):
-    """Call imagenet_main.main; the flags are as before afterwards."""
+    """Call imagenet_main.main and restore the flags afterwards."""
     with flagsaver.flagsaver(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(imagenet_main.STOP, 'install', lambda: None)
         patch.setattr(machine, 'session_config',
@@ -69,7 +69,7 @@ class Tiny:
                                                  self.test)
         self.folder, self.model_dir, self.log = folder, str(folder / 'model'), str(folder / 'log')
         self.training, self.pools = oracles.split(self.train, C, self.counts[0].validation,
-                                                  given_order=ORDER)
+                                                  fixed_order=ORDER)
         self.settings = settings_lib.Settings(
             'folder', C, 2, P, float(R), 8, 'cifar', network='cifar', resnet_size=8,
             train_epochs=5, batch_size=8, learning_rate=1.6, lr_boundaries=(3., 4.),
@@ -120,7 +120,7 @@ class Tiny:
 def tiny(tmp_path_factory):
     made = Tiny(tmp_path_factory.mktemp('tiny'))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, 'prune', lambda *_: None)  # the weights before the first update
+        patch.setattr(checkpoints, 'prune', lambda *_: None)  # keeps initial weights
         run_driver(*made.arguments(made.model_dir, made.log))
     return made
 
@@ -159,7 +159,7 @@ def test_the_report_finds_all_results_in_the_log(tiny):
 
 @pytest.mark.parametrize('step', range(G))
 def test_first_update_of_each_step(tiny, session, step):
-    """The teacher is corrected with the beta and gamma of the step before from the third step."""
+    """From the third step on, beta and gamma of the step before correct the teacher."""
     directory = os.path.join(tiny.model_dir, f'{step}_classifier')
     before = tiny.classifier(step, 0)
     by_class = tiny.training_set(step)
@@ -212,7 +212,7 @@ def test_stage_1_trains_the_classifier_of_the_step_before(tiny, step):
 
 @pytest.mark.parametrize('step', range(1, G))
 def test_stage_2_trains_on_the_validation_images_in_order(tiny, step):
-    """On batch statistics; batches cross epoch borders."""
+    """The network uses batch statistics, and batches cross epoch borders."""
     paths, classes = tiny.validation_set(step)
     images, weights = tiny.images(paths), tiny.classifier(step)
     beta, gamma, _ = oracles.train_bias(
@@ -257,8 +257,8 @@ def test_metrics_of_each_step(tiny, step):
         means.append(np.mean([right[classes == c].mean() for c in range(seen)]))
         groups = np.load(os.path.join(tiny.model_dir, f'group_accuracy{suffix}.npy'))
         for group in range(step + 1):
-            own = (BEGIN[group] <= classes) & (classes < BEGIN[group + 1])
-            assert groups[step, group] == pytest.approx(np.mean(right[own]))
+            in_group = (BEGIN[group] <= classes) & (classes < BEGIN[group + 1])
+            assert groups[step, group] == pytest.approx(np.mean(right[in_group]))
         assert np.isnan(groups[step, step + 1:]).all()
         matrix = np.load(os.path.join(tiny.model_dir, f'confusion{suffix}_{step + 1}.npy'))
         assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
@@ -271,16 +271,16 @@ def test_metrics_of_each_step(tiny, step):
 
 @pytest.mark.parametrize('step', range(G))
 def test_exemplars_of_each_step(tiny, step):
-    """Herded with this step's classifier; old classes are herded from their exemplars."""
+    """The classifier of the step herds. Old classes are herded from their exemplars."""
     stored = state.finished_steps(tiny.model_dir)[step]['exemplars']
     if step == G - 1:
         assert not any(stored)
         return
     by_class, weights = tiny.training_set(step), tiny.classifier(step)
     assert len(stored) == BEGIN[step + 1]
-    for c, own in enumerate(stored):
+    for c, paths in enumerate(stored):
         features = oracles.forward(tiny.images(by_class[c]), weights, 'cifar', 8, False)[0]
-        assert own == [by_class[c][i] for i in oracles.herd(
+        assert paths == [by_class[c][i] for i in oracles.herd(
             features, tiny.counts[step].chosen)]
 
 
@@ -385,7 +385,7 @@ def test_a_folder_needs_its_number_of_classes(tiny):
 
 
 def test_eval_only_evaluates_the_steps_that_have_checkpoints(tiny, tmp_path, capsys):
-    """The others lack their classifier or their record. Beta and gamma are in the record, too."""
+    """The other steps lack their classifier or record. Records also hold beta and gamma."""
     *_, second, third = evaluated(tiny, tiny.model_dir, capsys)
     for left_out, skipped, row in (
             (['0_classifier', '1_classifier', '2_bias'],
@@ -420,7 +420,7 @@ def test_eval_only_evaluates_the_steps_that_have_checkpoints(tiny, tmp_path, cap
         evaluated(tiny, model_dir, capsys)
 
 
-def test_what_is_published_of_a_run_is_evaluated_or_resumed(tiny, tmp_path, capsys):
+def test_a_published_run_can_be_evaluated_or_resumed(tiny, tmp_path, capsys):
     publish_run.publish(tiny.model_dir, str(tmp_path / 'finished'))
     *_, last_row = printed(capsys, *tiny.arguments(str(tmp_path / 'finished'), tmp_path / 'log'))
     assert last_row == evaluated(tiny, tiny.model_dir, capsys)[-1]
@@ -464,9 +464,9 @@ def test_a_run_warns_of_unused_gpus_no_locks_few_updates_and_a_diverged_beta(dat
 
 
 def dry_run(folder, capsys, train_sizes, test_sizes, *arguments):
-    """(training, validation, test) samples of every step, as --dry_run prints them.
+    """Return the (training, validation, test) counts of each step that --dry_run prints.
 
-    For lists with these sizes of the classes in the order in which they arrive.
+    `train_sizes`, `test_sizes`: images per class, in the order in which the classes arrive.
     """
     order = oracles.class_order(len(train_sizes))[0]
     for name, sizes in (('train.txt', train_sizes), ('val.txt', test_sizes)):
@@ -504,7 +504,7 @@ def test_dry_run_prints_the_sample_counts_of_the_published_table(tmp_path, capsy
      (10 * 498 + 50 * 18, 60 * 2, 6000)),
     (['--first_classes=50', '--classes_per_increment=20', '--memory=growing'], [50, 20, 20, 10],
      (20 * 498 + 50 * 18, 70 * 2, 7000))])
-def test_samples_of_cifar(tmp_path, capsys, arguments, sizes, second_step):
+def test_dry_run_prints_the_counts_of_cifar100(tmp_path, capsys, arguments, sizes, second_step):
     images = [500] * 100, [100] * 100
     rows = dry_run(tmp_path, capsys, *images, '--dataset=cifar100', *arguments)
     memory = 'growing' if '--memory=growing' in arguments else 'fixed'
@@ -512,7 +512,7 @@ def test_samples_of_cifar(tmp_path, capsys, arguments, sizes, second_step):
     assert rows[1] == second_step
 
 
-def test_samples_of_celeb(tmp_path, capsys):
+def test_dry_run_prints_the_counts_of_celeb10000(tmp_path, capsys):
     """Classes of very different sizes, some smaller than their share of the memory."""
     stream = np.random.RandomState(0)
     sizes, test_sizes = [[int(size) for size in stream.randint(low, high, 10000)]

@@ -6,7 +6,7 @@ import os
 import pytest
 from tiny_runs import ROOT
 
-# The modules and folders of the project that each of its rooms may import.
+# The modules and folders of the project that each part of it may import.
 MAY_IMPORT = {
     'imagenet_main': {'resnet_model', 'bic_layer', 'exemplar', 'data', 'logs', 'runtime'},
     'resnet_model': {'bic_layer', 'data', 'runtime'},
@@ -16,12 +16,12 @@ MAY_IMPORT = {
     'data': {'runtime'},
     'runtime': set(),
 }
-# Modules of `runtime` that use the whole method, for a task of their own.
+# Modules of `runtime` that may use the whole method.
 USE_THE_METHOD = {
     'runtime/evaluation.py', 'runtime/export.py', 'runtime/plan.py', 'runtime/self_check.py'}
 
 
-def imported_rooms(path):
+def imported_parts(path):
     """The modules and folders of the project that a file imports from, anywhere in it."""
     with open(path, encoding='utf-8') as file:
         tree = ast.parse(file.read())
@@ -34,12 +34,12 @@ def imported_rooms(path):
     return {name.split('.')[0] for name in names}.intersection(MAY_IMPORT)
 
 
-@pytest.mark.parametrize('room', sorted(MAY_IMPORT))
-def test_imports_run_one_way(room):
-    paths = [path for pattern in (room + '.py', room + '/**/*.py')
+@pytest.mark.parametrize('part', sorted(MAY_IMPORT))
+def test_imports_run_one_way(part):
+    paths = [path for pattern in (part + '.py', part + '/**/*.py')
              for path in glob.glob(os.path.join(ROOT, pattern), recursive=True)]
     assert paths
     for path in paths:
         uses_the_method = os.path.relpath(path, ROOT) in USE_THE_METHOD
-        allowed = MAY_IMPORT['imagenet_main' if uses_the_method else room] | {room}
-        assert imported_rooms(path) <= allowed, path
+        allowed = MAY_IMPORT['imagenet_main' if uses_the_method else part] | {part}
+        assert imported_parts(path) <= allowed, path

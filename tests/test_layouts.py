@@ -37,7 +37,7 @@ def read(root, **options):
     ('asl_train/asl_train', None, 'asl_test/asl_test'), ('train', None, None), ('', None, None),
     ('images', None, None), ('dataset/images', None, None), ('101_ObjectCategories', None, None)])
 def test_class_folders_are_found_on_one_or_two_sides(tmp_path, train, test, unlabeled):
-    """Under any name, and further down. A side whose images have no labels is not used."""
+    """Folders may have any name and be nested. A side whose images have no labels is not used."""
     write(tmp_path / 'annotations' / 'list.txt', b'x')
     for make, folder in ((flat, '__MACOSX'), (fill, train), (fill, test), (flat, unlabeled)):
         if folder is not None:
@@ -79,7 +79,7 @@ def test_tiny_imagenet_as_downloaded(tmp_path):
     assert skipped == ['train/n01/n01_boxes.txt']
 
 
-def test_cub_200_keeps_its_split(tmp_path):
+def test_cub_200_keeps_its_published_split(tmp_path):
     root = tmp_path / 'CUB_200_2011'
     fill(root / 'images', ['001.Albatross', '002.Auklet'])
     write_all(root, {
@@ -136,7 +136,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
             read(tmp_path)
 
 
-def test_class_depth(tmp_path):
+def test_class_depth_2_takes_folders_of_folders_as_classes(tmp_path):
     for side in ('train', 'val'):
         fill(tmp_path / side / 'animals')
         fill(tmp_path / side / 'plants', ['oak'])
@@ -168,7 +168,7 @@ def test_images_are_recognized_by_content_and_what_is_not_used_is_named(tmp_path
     assert 'not used: meta/train.txt' in notes
 
 
-def test_numbers_are_sorted_by_value():
+def test_numeric_class_names_are_sorted_by_value():
     assert layouts.label_order(['010', '9', '1']) == ['1', '9', '010']
     assert layouts.label_order(['9', 'background', '10']) == ['10', '9', 'background']
 

@@ -27,10 +27,10 @@ def make_split(folder, train, test, num_classes, pool, seed=1993, class_order=()
     """Return (Split, and by class the paths of its training, validation and test images)."""
     train_list = lists.read_list(write_list(folder / 'train.txt', train), num_classes)
     test_list = lists.read_list(write_list(folder / 'val.txt', test), num_classes)
-    found = lists.make_split(train_list, test_list, num_classes, pool, seed, class_order)
+    split = lists.make_split(train_list, test_list, num_classes, pool, seed, class_order)
     paths = [[image_list.names(images) for images in by_class] for image_list, by_class in (
-        (train_list, found.train), (train_list, found.validation), (test_list, found.test))]
-    return (found, *paths)
+        (train_list, split.train), (train_list, split.validation), (test_list, split.test))]
+    return (split, *paths)
 
 
 @pytest.mark.parametrize('seed, pool', [(1993, 4), (1993, 0), (5, 4)])
@@ -38,35 +38,35 @@ def test_split_image_for_image(tmp_path, seed, pool):
     stream = np.random.RandomState(8)
     train = mixed_lines(30, stream)
     test = mixed_lines(30, stream, 1, 3, 'test')
-    found, training, validation, testing = make_split(tmp_path, train, test, 30, pool, seed)
+    split, training, validation, testing = make_split(tmp_path, train, test, 30, pool, seed)
     assert (training, validation) == oracles.split(train, 30, pool, seed)
     order = oracles.class_order(30, seed)[0]
     assert testing == [[path for path, label in test if label == order[c]] for c in range(30)]
-    assert found.test_classes.tolist() == [order.index(label) for _, label in test]
+    assert split.test_classes.tolist() == [order.index(label) for _, label in test]
 
 
-def test_a_given_class_order_replaces_the_streams(tmp_path):
-    """The split still follows from the seed: its stream draws an order all the same."""
+def test_a_class_order_replaces_the_drawn_order_and_keeps_the_split(tmp_path):
+    """The split follows from the seed: the stream still draws an order, which is not used."""
     train = mixed_lines(12, np.random.RandomState(8))
-    given = tuple(range(11, -1, -1))
-    found, training, validation, _ = make_split(tmp_path, train, train, 12, 3, class_order=given)
-    assert (training, validation) == oracles.split(train, 12, 3, 1993, given)
-    assert tuple(found.order) == given and training[0][0].startswith('11/')
-    assert found.test_classes.tolist() == [11 - label for _, label in train]
-    # The order that the seed gives, from a file, changes nothing.
+    order = tuple(range(11, -1, -1))
+    split, training, validation, _ = make_split(tmp_path, train, train, 12, 3, class_order=order)
+    assert (training, validation) == oracles.split(train, 12, 3, 1993, order)
+    assert tuple(split.order) == order and training[0][0].startswith('11/')
+    assert split.test_classes.tolist() == [11 - label for _, label in train]
+    # A file with the order that the seed gives changes nothing.
     seeds = tuple(oracles.class_order(12)[0])
     assert make_split(tmp_path, train, train, 12, 3, class_order=seeds)[1:] == (
         make_split(tmp_path, train, train, 12, 3)[1:])
 
 
-def test_stored_exemplars_are_found_again(tmp_path):
+def test_stored_exemplars_are_looked_up_by_path(tmp_path):
     train = mixed_lines(6, np.random.RandomState(4))
-    found, training, _, _ = make_split(tmp_path, train, train, 6, 4)
+    split, training, _, _ = make_split(tmp_path, train, train, 6, 4)
     paths = [[training[0][1], training[0][0]], []]
-    images = lists.find_images(found, paths)
-    assert [[train[i][0] for i in own] for own in images] == paths
+    images = lists.find_images(split, paths)
+    assert [[train[i][0] for i in indices] for indices in images] == paths
     with refused('gone.png'):
-        lists.find_images(found, [['gone.png']])
+        lists.find_images(split, [['gone.png']])
 
 
 @pytest.mark.parametrize('content, paths', [
@@ -76,13 +76,13 @@ def test_stored_exemplars_are_found_again(tmp_path):
     ('a.png\t0\nb.png   1 \n', ['a.png', 'b.png']),
     ('./a.png 0\n.//b.png 1\n', ['a.png', 'b.png']),
     ('my cats 1/\xe9t\xe9 2.png 0\n../x.png 1\n', ['my cats 1/\xe9t\xe9 2.png', '../x.png']),
-    # To the system, link/.. is the folder that holds what the link leads to.
+    # The system takes link/.. for the parent of the folder that the link points to.
     ('./a//b.png 0\nlink/../d.png 1\n', ['a/b.png', 'link/../d.png'])])
-def test_list_file_forms(tmp_path, content, paths):
+def test_list_files_may_differ_in_line_ends_spaces_and_paths(tmp_path, content, paths):
     (tmp_path / 'train.txt').write_bytes(content.encode())
-    found = lists.read_list(str(tmp_path / 'train.txt'), 2)
-    assert found.paths.tolist() == [path.encode() for path in paths]
-    assert found.labels.tolist() == [0, 1]
+    image_list = lists.read_list(str(tmp_path / 'train.txt'), 2)
+    assert image_list.paths.tolist() == [path.encode() for path in paths]
+    assert image_list.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize('content, message', [
@@ -124,25 +124,21 @@ def test_a_damaged_list_is_refused_in_one_line_or_can_be_split(tmp_path_factory,
         content = content[:begin] + inserted + content[begin + length:]
     path.write_bytes(content)
     try:
-        found = lists.read_list(str(path), 5)
-        assert len(set(found.paths)) == len(found.paths) == len(found.labels) > 0
-        assert 0 <= found.labels.min() and found.labels.max() < 5
-        split = lists.make_split(found, found, 5, 1, 1993)
-        assert sorted(np.concatenate(split.train + split.validation)) == list(
-            range(len(found.paths)))
+        image_list = lists.read_list(str(path), 5)
+        size = len(image_list.paths)
+        assert len(set(image_list.paths)) == len(image_list.labels) == size > 0
+        assert 0 <= image_list.labels.min() and image_list.labels.max() < 5
+        split = lists.make_split(image_list, image_list, 5, 1, 1993)
+        assert sorted(np.concatenate(split.train + split.validation)) == list(range(size))
     except UserError as error:
         assert '\n' not in str(error) and len(str(error)) < 1500
-
-
-def read_order(tmp_path, content):
-    (tmp_path / 'order.txt').write_bytes(content)
-    return label_files.read_class_order(str(tmp_path / 'order.txt'), 3)
 
 
 @pytest.mark.parametrize('content', [
     b'2\n0\n1', b'2\r\n0\r\n1\r\n\r\n', b'\xef\xbb\xbf2\n 0 \n01\n\n'])
 def test_class_order_from_a_file(tmp_path, monkeypatch, content):
-    assert read_order(tmp_path, content) == (2, 0, 1)
+    (tmp_path / 'order.txt').write_bytes(content)
+    assert label_files.read_class_order(str(tmp_path / 'order.txt'), 3) == (2, 0, 1)
     monkeypatch.setenv('HOME', str(tmp_path))
     assert label_files.read_class_order('~/order.txt', 3) == (2, 0, 1)
 
@@ -156,12 +152,10 @@ def test_class_order_from_a_file(tmp_path, monkeypatch, content):
     (b'2\n\xc2\xb2\n', ", line 2: invalid label '\xb2'"),
     (b'9' * 5000 + b'\n', ", line 1: invalid label '" + '9' * 80 + "'"),
     (b'2\n0\n', ': label 1 is missing'),
-    (b'\xff\xfe2\n', ", line 1: invalid label '\ufffd\ufffd2'")])
+    (b'\xff\xfe2\n', ", line 1: invalid label '\ufffd\ufffd2'"),
+    (None, ': Is a directory')])
 def test_a_wrong_class_order_names_file_and_line(tmp_path, content, expected):
-    with refused(f'^--class_order={tmp_path / "order.txt"}{expected}'):
-        read_order(tmp_path, content)
-
-
-def test_no_file_with_a_class_order_is_an_error(tmp_path):
-    with refused(f'--class_order={tmp_path}: Is a directory'):
-        label_files.read_class_order(str(tmp_path), 3)
+    path = tmp_path / 'order.txt'
+    path.mkdir() if content is None else path.write_bytes(content)
+    with refused(f'^--class_order={path}{expected}'):
+        label_files.read_class_order(str(path), 3)

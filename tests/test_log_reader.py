@@ -3,12 +3,9 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from miniatures import refused
 
 from logs import log_reader
-from runtime.errors import UserError
 
 SETTINGS = ('settings: {"dataset": "glyphs100", "num_classes": 100, "num_increments": 10, '
             '"memory_per_class": 5, "seed": 1}\n')
@@ -29,7 +26,7 @@ def result(step, **changed):
     return f'result: {json.dumps(row)}\n'
 
 
-OWN = SETTINGS + PROGRESS + result(1) + PROGRESS + result(2)
+LOG = SETTINGS + PROGRESS + result(1) + PROGRESS + result(2)
 
 
 FIRST, SECOND, THIRD = RESULTS
@@ -38,20 +35,20 @@ AGAIN = dict(SECOND, beta=0.61)
 
 @pytest.mark.parametrize('text, steps, notes', [
     # A resumed run is one run, and the later result of a step counts.
-    (OWN, {1: FIRST, 2: SECOND}, []),
-    (OWN + SETTINGS + PROGRESS + result(2, beta=0.61) + result(3),
+    (LOG, {1: FIRST, 2: SECOND}, []),
+    (LOG + SETTINGS + PROGRESS + result(2, beta=0.61) + result(3),
      {1: FIRST, 2: AGAIN, 3: THIRD}, []),
     # Results of a restart replace later ones.
-    (OWN + result(3) + SETTINGS + result(2, beta=0.61), {1: FIRST, 2: AGAIN},
+    (LOG + result(3) + SETTINGS + result(2, beta=0.61), {1: FIRST, 2: AGAIN},
      ['step 2 was started again']),
     # A line that cannot be read is named.
     *[(SETTINGS + result(1) + damaged + result(3), {1: FIRST, 3: THIRD}, ['the first is line 3'])
       for damaged in (result(2)[:-5] + '\n', 'result: {"top1": 0.5}\n',
                       result(2).replace('"step": 2', '"step": "x"'))],
     # Results after settings of another version are left out. A kill may cut settings.
-    (OWN + 'settings: {"dataset": "cifar100", "seed": 1, "unknown": 3}\n' + result(3),
+    (LOG + 'settings: {"dataset": "cifar100", "seed": 1, "unknown": 3}\n' + result(3),
      {1: FIRST, 2: SECOND}, ['2 result or settings lines']),
-    (OWN + SETTINGS[:30] + SETTINGS + result(3), {1: FIRST, 2: SECOND, 3: THIRD}, ['1 result']),
+    (LOG + SETTINGS[:30] + SETTINGS + result(3), {1: FIRST, 2: SECOND, 3: THIRD}, ['1 result']),
     # NaN counts as a missing number.
     (SETTINGS + result(1, beta=float('nan'), group_top1=[float('nan')]),
      {1: {name: value for name, value in FIRST.items() if name not in ('beta', 'group_top1')}},
@@ -64,7 +61,7 @@ def test_results_and_notes_of_a_log(text, steps, notes):
 
 
 def test_step_1_after_later_steps_and_other_settings_begin_a_new_run():
-    runs = log_reader.parse(OWN + SETTINGS + result(1, top1=0.5))
+    runs = log_reader.parse(LOG + SETTINGS + result(1, top1=0.5))
     assert [run.steps.get(1) for run in runs] == [RESULTS[0], dict(RESULTS[0], top1=0.5)]
     other = SETTINGS.replace('glyphs100', 'cifar100')
     for cut in ('', 'result: {"step": 2, "classes": 2'):  # killed in the middle of a line
@@ -94,18 +91,16 @@ def test_a_file_without_a_run_ends_in_one_line(tmp_path, text):
 
 def test_any_bytes_and_line_ends_are_read(tmp_path):
     path = tmp_path / 'log'
-    path.write_bytes(b'\xff\xfe\x00\r\n' + OWN.replace('\n', '\r\n').encode() + b'\xc3')
+    path.write_bytes(b'\xff\xfe\x00\r\n' + LOG.replace('\n', '\r\n').encode() + b'\xc3')
     assert log_reader.read(str(path))[0].steps[2] == RESULTS[1]
 
 
-@settings(max_examples=50, derandomize=True, deadline=None,
-          suppress_health_check=list(HealthCheck))
-@given(st.integers(0, len(OWN)), st.integers(0, len(OWN)))
-def test_a_log_cut_off_at_both_ends_has_only_results_that_were_logged(begin, end):
-    try:
-        runs = log_reader.parse(OWN[begin:end])
-    except UserError as error:
-        assert '\n' not in str(error)
-        return
-    for run in runs:
-        assert all(row == RESULTS[step - 1] for step, row in run.steps.items())
+def test_a_log_cut_off_anywhere_has_only_complete_results():
+    ends = {step: LOG.index(result(step)) + len(result(step)) - 1 for step in (1, 2)}
+    for cut in range(len(LOG)):
+        if cut < len(SETTINGS) - 1:
+            with refused('no run found'):
+                log_reader.parse(LOG[:cut])
+        else:
+            run, = log_reader.parse(LOG[:cut])
+            assert run.steps == {step: RESULTS[step - 1] for step in ends if ends[step] <= cut}

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from made_logs import cells, csv_rows, own_log
+from made_logs import cells, csv_rows, tiny_log
 
 from logs import measures, published
 from runtime.settings import DATASETS
@@ -24,7 +24,7 @@ def test_forgetting_and_backward_transfer_if_a_group_is_better_at_the_end():
 
 
 def test_old_and_new_accuracy_weigh_groups_by_their_test_images(run_report):
-    out = run_report(log=own_log(images=(100, 400, 500)))[1]
+    out = run_report(log=tiny_log(images=(100, 400, 500)))[1]
     # After step 3, of 100 and 300 images: (0.6 * 100 + 0.5 * 300) / 400.
     assert cells(out, 'old') == ['-', '80.00', '52.50']
     assert cells(out, 'new') == ['90.00', '90.00', '95.00']
@@ -32,7 +32,8 @@ def test_old_and_new_accuracy_weigh_groups_by_their_test_images(run_report):
 
 
 def test_runs_that_differ_in_their_seed_are_averaged(run_report):
-    logs = {'a': own_log(), 'b': own_log(accuracy=.02, seed=2), 'c': own_log(accuracy=.04, seed=3)}
+    logs = {'a': tiny_log(), 'b': tiny_log(accuracy=.02, seed=2),
+            'c': tiny_log(accuracy=.04, seed=3)}
     status, out, err = run_report('--aggregate', **logs)
     assert (status, err) == (0, '')
     assert 'of 3 runs' in out
@@ -46,13 +47,13 @@ def test_runs_that_differ_in_their_seed_are_averaged(run_report):
 
 def test_runs_of_other_settings_or_on_other_images_are_never_averaged(run_report):
     """The log has digests of the list files; an older log has none."""
-    status, out, err = run_report('--aggregate', a=own_log(), b=own_log(
+    status, out, err = run_report('--aggregate', a=tiny_log(), b=tiny_log(
         seed=2, distillation=False, memory_per_class=5))
     assert (status, out, err.count('\n')) == (1, '', 1)
     assert 'memory_per_class (20, 5), distillation (True, False)' in err
     lists = [{'train.txt': name * 64, 'val.txt': 'f' * 64} for name in 'ab']
-    logs = {'old': own_log(seed=2), 'one': own_log(lists=lists[0]),
-            'same': own_log(lists=lists[0], seed=3), 'other': own_log(lists=lists[1], seed=4)}
+    logs = {'old': tiny_log(seed=2), 'one': tiny_log(lists=lists[0]),
+            'same': tiny_log(lists=lists[0], seed=3), 'other': tiny_log(lists=lists[1], seed=4)}
     status, out, err = run_report('--aggregate', **logs)
     assert (status, out, err.count('\n')) == (1, '', 1)
     assert '/other ' in err and 'aaaaaaaa ffffffff, bbbbbbbb ffffffff' in err
@@ -63,7 +64,7 @@ def test_runs_of_other_settings_or_on_other_images_are_never_averaged(run_report
 
 
 def test_unfinished_runs_are_averaged_over_their_common_steps(run_report):
-    logs = {'a': own_log(), 'b': own_log(2, accuracy=.02, seed=1), 'begun': own_log(0, seed=2)}
+    logs = {'a': tiny_log(), 'b': tiny_log(2, accuracy=.02, seed=1), 'begun': tiny_log(0, seed=2)}
     status, out, err = run_report('--aggregate', **logs)
     assert cells(out, 'top-1') == ['89.00 ± 1.41', '84.00 ± 1.41']
     assert cells(out, 'top-1', 'Over all steps')[0] == '86.50 ± 1.41'
@@ -72,10 +73,10 @@ def test_unfinished_runs_are_averaged_over_their_common_steps(run_report):
 
 
 def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
-    upper = own_log(1, groups=[[.9]], classes=(15,), num_increments=1)
-    status, out, _ = run_report('--compare', bic_1=own_log(), joint=upper,
-                                bic_2=own_log(accuracy=.02, seed=2),
-                                plain=own_log(accuracy=.1, distillation=False))
+    upper = tiny_log(1, groups=[[.9]], classes=(15,), num_increments=1)
+    status, out, _ = run_report('--compare', bic_1=tiny_log(), joint=upper,
+                                bic_2=tiny_log(accuracy=.02, seed=2),
+                                plain=tiny_log(accuracy=.1, distillation=False))
     assert status == 0
     assert cells(out, 'BiC') == ['67.33 ± 1.41', '80.11 ± 1.41', '75.67 ± 1.41', '35.00 ± 0.00',
                                  '-35.00 ± 0.00']
@@ -96,8 +97,8 @@ def test_methods_are_compared_in_one_table_with_seeds_averaged(run_report):
 
 
 def test_a_method_that_is_not_finished_has_no_average_of_all_steps(run_report):
-    begun = {'one': own_log(2, distillation=False), 'two': own_log(0, distillation=False, seed=2)}
-    status, out, err = run_report('--compare', bic=own_log(), **begun)
+    begun = {'one': tiny_log(2, distillation=False), 'two': tiny_log(0, distillation=False, seed=2)}
+    status, out, err = run_report('--compare', bic=tiny_log(), **begun)
     assert status == 0 and 'two: none of 3 steps finished' in err
     assert cells(out, 'BiC')[1:3] == ['81.11', '76.67']
     assert cells(out, 'BiC without KD') == ['-'] * 5
@@ -105,11 +106,11 @@ def test_a_method_that_is_not_finished_has_no_average_of_all_steps(run_report):
 
 
 def cifar_log(**changed):
-    return own_log(**dict(DATASETS['cifar100']._asdict(), **dict(
+    return tiny_log(**dict(DATASETS['cifar100']._asdict(), **dict(
         {'num_increments': 5, 'classes': (20, 40, 60)}, **changed)))
 
 
-def test_published_results_of_the_protocol_are_next_to_the_run(run_report):
+def test_published_results_of_the_same_protocol_are_shown(run_report):
     out = run_report(log=cifar_log())[1]
     table = out[out.index('Published results on'):]
     assert table.startswith('Published results on CIFAR-100, 5 steps of 20; 2000 exemplars (%)')
@@ -117,7 +118,7 @@ def test_published_results_of_the_protocol_are_next_to_the_run(run_report):
         'top-1', '84.00', '74.69', '67.93', '61.25', '56.69', '56.69', '68.91',
         'herding; average computed']
     assert 'PODNet' not in out and '10 steps' not in out and 'Settings above' not in out
-    for other in (cifar_log(memory_per_class=10), cifar_log(num_increments=4), own_log(),
+    for other in (cifar_log(memory_per_class=10), cifar_log(num_increments=4), tiny_log(),
                   cifar_log(first_classes=20), cifar_log(dataset='folder')):
         assert 'Published results' not in run_report(log=other)[1]
     short = run_report(log=cifar_log(train_epochs=25, lr_boundaries=[10, 15, 20], order_seed=7,
@@ -135,26 +136,26 @@ def test_published_results_of_the_protocol_are_next_to_the_run(run_report):
 
 
 def test_every_protocol_of_the_published_file_can_be_reached_by_settings():
-    found = set()
+    reached = set()
     for dataset in published.DATA_SETS:
         usual = DATASETS[dataset]
         for changed in ({}, {'num_increments': 5}, {'num_increments': 20}, {'num_increments': 1},
                         {'first_classes': 50, 'num_increments': 5},
                         {'first_classes': 50, 'num_increments': 5, 'memory': 'growing'},
                         {'first_classes': 50, 'memory': 'growing'}):
-            found.update(row['source'] + row['protocol']
-                         for row in published.results(usual._replace(**changed)))
-    assert found == {row['source'] + row['protocol']
-                     for row in published._read_csv('published.csv')}
+            reached.update(row['source'] + row['protocol']
+                           for row in published.results(usual._replace(**changed)))
+    assert reached == {row['source'] + row['protocol']
+                       for row in published._read_csv('published.csv')}
 
 
 @pytest.mark.parametrize('classes, average', [
     ((5, 10, 15), .8167), ((6, 11, 16), .8611), ((1, 2, 3), None)])
 def test_top5_counts_from_the_first_step_with_six_classes(classes, average):
-    rows = [json.loads(line[len('result: '):]) for line in own_log(classes=classes).splitlines()
+    rows = [json.loads(line[len('result: '):]) for line in tiny_log(classes=classes).splitlines()
             if line.startswith('result: ')]
-    found = measures.compute_measures(rows)
-    assert found['top5']['average_incremental_accuracy'] == (
+    averages = measures.compute_measures(rows)
+    assert averages['top5']['average_incremental_accuracy'] == (
         average and pytest.approx(average, abs=1e-4))
-    assert found['top1']['average_incremental_accuracy'] == pytest.approx(.8111, abs=1e-4)
+    assert averages['top1']['average_incremental_accuracy'] == pytest.approx(.8111, abs=1e-4)
     assert ('top-5' in ''.join(measures.closing_lines(rows))) == bool(average)

@@ -84,7 +84,7 @@ def test_each_image_of_each_epoch_draws_its_crop_and_flip(session, files, monkey
 
 @pytest.mark.parametrize('start', [3, 12, 13])
 def test_a_stage_resumes_at_any_update(session, tmp_path, start):
-    """The very same pixels as without the interruption."""
+    """The pixels are the same as without the interruption."""
     content, = photographs.encode([photographs.photograph(30, 20, 0)])
     names = np.array([miniatures.write(tmp_path / 'a.png', content).encode()] * 10, object)
 
@@ -103,7 +103,7 @@ def test_a_stage_resumes_at_any_update(session, tmp_path, start):
 
 @pytest.mark.parametrize('total, local', [(2, 1), (4, 4), (4, 2)])
 @pytest.mark.parametrize('epochs', [2, 5])  # 5: a last batch of 2 images, less than 4 replicas
-def test_batches_hold_the_images_named_and_replicas_share_them(
+def test_replicas_share_the_images_of_each_batch(
         session, files, total, local, epochs):
     """All replicas of all machines get the images of one replica, in the same order."""
     batches, classes = batches_of(10, 8, epochs), np.arange(10) % 3
@@ -123,13 +123,14 @@ def test_batches_hold_the_images_named_and_replicas_share_them(
         assert labels.tolist() == classes[named].tolist() and labels.dtype == np.int32
         shares = [share for parts in machines
                   for share in parts[update * local:(update + 1) * local]]
-        sizes = [len(share[0]) for share in shares]
+        sizes = [len(share_labels) for _, share_labels in shares]
         if len(labels) == 8:
             assert sizes == [8 // total] * total
         assert max(sizes) - min(sizes) <= 1 and min(sizes) > 0
-        for part, expected in enumerate((images, labels)):
-            assert np.array_equal(expected, np.concatenate(
-                [share[part][share[1] != pipeline.FILLER] for share in shares]))
+        shared_images, shared_labels = map(np.concatenate, zip(*shares))
+        is_image = shared_labels != pipeline.FILLER
+        np.testing.assert_array_equal(shared_images[is_image], images)
+        np.testing.assert_array_equal(shared_labels[is_image], labels)
     later = elements(machine.Replicas(total, 0, local), start=len(whole) - 1)
     assert [share[1].tolist() for share in later] == [
         share[1].tolist() for share in machines[0][-local:]]
@@ -137,8 +138,8 @@ def test_batches_hold_the_images_named_and_replicas_share_them(
 
 @pytest.mark.parametrize('images, batch, full, short', [
     (10, 4, 5, 2), (10, 4, 5, 0), (3, 8, 3, 5), (3, 64, 0, 12), (1, 2, 1, 1)])
-def test_batches_of_stage_2(session, files, images, batch, full, short):
-    """Unshuffled, over epoch borders, then the short batch from its place in the stream."""
+def test_batches_of_stage_2_are_unshuffled_and_distinct(session, files, images, batch, full, short):
+    """Batches cross epoch borders. The short batch comes last, from its position in the stream."""
     start = 7 * batch
     parts = run_through(session, pipeline.distinct_batches_dataset(
         files[:images], np.arange(images), SETTINGS._replace(batch_size=batch), full, short, start,

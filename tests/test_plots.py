@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from made_logs import own_log, published_log, write_model_dir
+from made_logs import published_log, tiny_log, write_model_dir
 
 from logs import log_reader, measures, published, report
 from runtime.settings import DATASETS
@@ -26,7 +26,7 @@ def test_plots_are_written_whole_and_the_same_twice(run_report, tmp_path, end):
 
 
 @pytest.mark.parametrize('log, message', [
-    (published_log('imagenet100', 1), 'a.png: '), (own_log(0), 'no finished step')])
+    (published_log('imagenet100', 1), 'a.png: '), (tiny_log(0), 'no finished step')])
 def test_a_plot_that_cannot_be_made_is_one_line(run_report, tmp_path, log, message):
     path = str(tmp_path / 'a.png')
     os.mkdir(path)
@@ -71,7 +71,7 @@ def test_the_figure_shows_the_run_and_the_published_curves():
     uncorrected = curve(axes, 'uncorrected')
     assert np.isnan(uncorrected[0]) and uncorrected[1] == 95.70
     assert 'ImageNet-100' in figure._suptitle.get_text()
-    log = own_log(**dict(DATASETS['cifar100']._asdict(), num_increments=5, classes=(20, 40, 60)))
+    log = tiny_log(**dict(DATASETS['cifar100']._asdict(), num_increments=5, classes=(20, 40, 60)))
     figure, panels = draw(summary_of(log))
     np.testing.assert_allclose(
         curve(panels['Top-1 accuracy, all classes seen'], 'paper, 250 epochs'),
@@ -82,10 +82,10 @@ def test_the_figure_shows_the_run_and_the_published_curves():
 def test_each_method_has_its_color_and_beta_is_drawn_for_bic_alone():
     methods = {'BiC': {}, 'replay + KD': {'bias_correction': False},
                'replay': {'bias_correction': False, 'distillation': False}}
-    logs = [own_log(**settings).replace('"top5":', '"beta": 0.5, "gamma": 0.1, "top5":')
+    logs = [tiny_log(**settings).replace('"top5":', '"beta": 0.5, "gamma": 0.1, "top5":')
             for settings in methods.values()]
     # Joint training of five classes has no top-5 accuracy.
-    logs.append(own_log(1, groups=[[.9]], classes=(5,), num_increments=1))
+    logs.append(tiny_log(1, groups=[[.9]], classes=(5,), num_increments=1))
     for order in (1, -1):
         figure, panels = draw(*[summary_of(log, str(i)) for i, log in enumerate(logs)][::order])
         colors = {label: line.get_color() for label, line in legend_of(figure).items()}
@@ -96,8 +96,8 @@ def test_each_method_has_its_color_and_beta_is_drawn_for_bic_alone():
             assert [line.get_color() for line in lines[1:]] == [plots.COLORS['BiC']]
 
 
-def test_every_run_of_many_has_a_style_and_a_name_of_its_own():
-    figure, _ = draw(*[dict(summary_of(own_log(temperature=1. + i)), label=name)
+def test_eight_runs_have_different_styles_and_names():
+    figure, _ = draw(*[dict(summary_of(tiny_log(temperature=1. + i)), label=name)
                        for i, name in enumerate('abcdefgh')])
     lines = legend_of(figure)
     assert set('abcdefgh') < set(lines)
@@ -105,8 +105,8 @@ def test_every_run_of_many_has_a_style_and_a_name_of_its_own():
                 for name in 'abcdefgh'}) == 8
 
 
-def test_a_mean_has_a_band():
-    mean = measures.average_runs([summary_of(own_log(accuracy=.02 * seed, seed=seed))
+def test_an_average_over_seeds_is_drawn_with_a_band():
+    mean = measures.average_runs([summary_of(tiny_log(accuracy=.02 * seed, seed=seed))
                                   for seed in (1, 2)])
     figure, panels = draw(mean)
     axes = panels['Top-1 accuracy, all classes seen']
@@ -117,9 +117,9 @@ def test_a_mean_has_a_band():
 
 
 def test_accuracy_against_a_setting_has_one_line_per_memory():
-    summaries = [summary_of(own_log(val_share=share, memory_per_class=memory, accuracy=share))
+    summaries = [summary_of(tiny_log(val_share=share, memory_per_class=memory, accuracy=share))
                  for memory in (20, 10) for share in (.3, .1)]
-    summaries.append(summary_of(own_log(finished=2, val_share=.5)))  # left out
+    summaries.append(summary_of(tiny_log(finished=2, val_share=.5)))  # left out
     figure = plots.draw_against(summaries, 'val_share')
     axes = figure.axes[0]
     for setting in report.X_AXES:
@@ -132,8 +132,8 @@ def test_accuracy_against_a_setting_has_one_line_per_memory():
 
 
 def test_a_single_run_has_groups_and_confusion_matrices(tmp_path):
-    own = summary_of(own_log(classes=(7, 10, 15)), 'own', write_model_dir(tmp_path / 'model'))
-    _, panels = draw(own)
+    _, panels = draw(summary_of(tiny_log(classes=(7, 10, 15)),
+                                model_dir=write_model_dir(tmp_path / 'model')))
     assert list(panels)[-4:] == ['Top-1 by group, uncorrected', 'Top-1 by group, corrected',
                                  'Confusion after step 3, uncorrected',
                                  'Confusion after step 3, corrected']
@@ -162,11 +162,11 @@ def test_confusion_matrices_are_found_next_to_a_run_log_and_another_runs_refused
     model_dir = write_model_dir(tmp_path / 'model')
     run_log, log = tmp_path / 'model' / 'run.log', tmp_path / 'log'
     plot = ['--plot', str(tmp_path / 'a.png')]
-    run_log.write_text(own_log(accuracy=.1))
+    run_log.write_text(tiny_log(accuracy=.1))
     assert report.main([str(run_log)] + plot) == 1
     assert 'confusion_3.npy: belongs to another run' in capsys.readouterr().err
-    run_log.write_text(own_log())
-    log.write_text(own_log())
+    run_log.write_text(tiny_log())
+    log.write_text(tiny_log())
     assert report.main([str(run_log)] + plot) == 0
     assert report.main([str(log), '--model_dir', model_dir,
                         '--plot_confusion', str(tmp_path / 'confusion.pdf')]) == 0

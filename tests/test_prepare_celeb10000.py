@@ -64,7 +64,7 @@ def test_the_seed_decides_the_lists(tmp_path):
     lambda: zipped({name.replace('/', '\\'): FACES[name] for name in FACES}),
     lambda: tar({'./' + name: FACES[name] for name in sorted(FACES, reverse=True)})],
     ids=['tar.gz', 'zip', 'zip made on Windows', 'tar in another order'])
-def test_archive_gives_the_lists_of_the_folder_and_only_the_chosen(tmp_path, make):
+def test_an_archive_gives_the_lists_of_the_folder_and_only_their_images(tmp_path, make):
     first = run([faces(tmp_path / 'faces')], tmp_path / '1')
     assert run([write(tmp_path / 'faces.tar', make())], tmp_path / '2') == first
     chosen = people(first)
@@ -73,7 +73,7 @@ def test_archive_gives_the_lists_of_the_folder_and_only_the_chosen(tmp_path, mak
         'faces/' + name: data for name, data in FACES.items() if name.split('/')[0] in chosen}
 
 
-def test_several_sources(tmp_path):
+def test_several_sources_make_one_data_set(tmp_path):
     one = faces(tmp_path / 'one')
     two = write(tmp_path / 'two.tar', tar({f'test/n1/{face}.png': PNG + bytes([face])
                                            for face in range(9)}))
@@ -87,7 +87,7 @@ def test_several_sources(tmp_path):
     assert prepare.class_names(['faces/a', 'faces2/a']) == ['faces/a', 'faces2/a']
 
 
-def test_the_target_hidden_folders_and_odd_members_hold_no_people(tmp_path, capsys):
+def test_targets_hidden_folders_and_odd_members_are_not_people(tmp_path, capsys):
     expected = run([faces(tmp_path / 'faces')], tmp_path / 'images')
     for target in (tmp_path / 'faces' / 'lists', tmp_path / 'faces'):
         for _ in range(2):  # files and links of the first start are not faces
@@ -109,12 +109,12 @@ def test_a_face_that_is_not_an_image_is_named_and_can_be_left_out(tmp_path):
     archive = write(tmp_path / 'faces.tar', tar(dict(FACES, **{bad: b'<html>'})))
     (tmp_path / 'faces' / bad).unlink()
     (tmp_path / 'faces' / bad).symlink_to(tmp_path / 'nowhere')
-    for given, why in ((source, 'No such file'), (archive, 'HTML')):
+    for path, why in ((source, 'No such file'), (archive, 'HTML')):
         target = tmp_path / why
         with refused(f'{bad}: {why}'):
-            run([given], target)
+            run([path], target)
         assert not (target / 'train.txt').exists()
-        assert run([given], target, skip_bad_images=True) == expected
+        assert run([path], target, skip_bad_images=True) == expected
 
 
 def test_too_few_people_name_the_remedy(tmp_path):

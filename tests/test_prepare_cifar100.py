@@ -89,7 +89,7 @@ def test_all_sources_give_the_same_files(tmp_path, expected, kind):
     assert prepared_files(SOURCES[kind](tmp_path / 'source'), tmp_path / 'images') == expected
 
 
-def test_nothing_given_is_downloaded_in_the_published_order(tmp_path, expected, monkeypatch):
+def test_without_a_source_the_download_gives_the_same_files(tmp_path, expected, monkeypatch):
     def load_data(label_mode):
         assert label_mode == 'fine'
         return [(np.moveaxis(pixels.reshape(-1, 3, 32, 32), 1, -1), labels.reshape(-1, 1))
@@ -98,7 +98,7 @@ def test_nothing_given_is_downloaded_in_the_published_order(tmp_path, expected, 
     assert prepared_files(None, tmp_path / 'images') == expected
 
 
-def test_download_without_a_network_is_one_message(tmp_path, monkeypatch):
+def test_a_failed_download_is_one_message(tmp_path, monkeypatch):
     def fail(label_mode):
         raise Exception('URL fetch failure on https://...: None --\nName not known')
     monkeypatch.setattr(tf.keras.datasets.cifar100, 'load_data', fail)
@@ -107,7 +107,7 @@ def test_download_without_a_network_is_one_message(tmp_path, monkeypatch):
     assert not (tmp_path / 'images').exists()
 
 
-def test_interrupted_and_started_again(tmp_path):
+def test_an_interrupted_start_is_resumed(tmp_path):
     path = write(tmp_path / 'cifar.tar.gz', binary_archive())
     target = tmp_path / 'images'
     miniatures.check_resumes(lambda: prepare.prepare(path, str(target), PER_CLASS), target, 70)
@@ -116,7 +116,7 @@ def test_interrupted_and_started_again(tmp_path):
 
 @pytest.mark.parametrize('function, argument', [
     (os.system, 'touch {}'), (eval, "open({!r}, 'w')"), (np.fromfile, '{}')])
-def test_pickle_that_asks_for_more_is_refused(tmp_path, function, argument):
+def test_a_pickle_that_runs_code_is_refused(tmp_path, function, argument):
     trace = tmp_path / 'trace'
 
     class Evil:
@@ -130,7 +130,7 @@ def test_pickle_that_asks_for_more_is_refused(tmp_path, function, argument):
     assert not trace.exists() and not (tmp_path / 'images').exists()
 
 
-def test_unpickler_admits_what_python_2_wrote():
+def test_pickles_of_python_2_are_read():
     """The published files are pickles of Python 2: protocol 2, with byte strings."""
     pixels = np.arange(3072, dtype=np.uint8).reshape(1, 3072)
     images, labels = prepare.read_batch('train', (
@@ -156,7 +156,7 @@ def pickled(count, labels, size=3072):
     ({'train.bin': binary('train')}, 'named test '),
     ({'data_batch_1': b'x'}, 'named test and train'),
     ({'train/apple/1.png': JPEG, 'test/apple/2.png': JPEG}, 'data/folder/prepare.py .*source')])
-def test_damaged_or_other_files_are_named(tmp_path, files, message):
+def test_damaged_or_unknown_files_are_named(tmp_path, files, message):
     with refused(message):
         prepare.prepare(write_all(tmp_path / 'source', files), str(tmp_path / 'images'), PER_CLASS)
     assert not (tmp_path / 'images' / 'train.txt').exists()

@@ -35,7 +35,7 @@ def read(folder):
 
 @pytest.fixture
 def undecoded(monkeypatch):
-    """Without TensorFlow's decoding, which takes a second."""
+    """Skip decoding by TensorFlow, which takes a second."""
     monkeypatch.setattr(prepare, 'undecodable_images', lambda root, paths: {})
 
 
@@ -47,11 +47,11 @@ def test_lists_hold_every_image_once_and_a_share_to_test_on(tmp_path, monkeypatc
     monkeypatch.setenv('PYTHONIOENCODING', 'utf-8:strict')
     ended = run_prepare('folder', fill(tmp_path))
     assert (ended.returncode, ended.stderr) == (0, '')
-    for said in ('left out: dog: 4 training and 1 test images\n', 'left out: bee/more/2019: 3 ',
+    for text in ('left out: dog: 4 training and 1 test images\n', 'left out: bee/more/2019: 3 ',
                  'left out: caf\\udce9: 0 training and 1 test images\n',
                  'skipped: 2 files that are not images: Ant/notes.txt, bee/Thumbs.db',
                  f' --data_dir={tmp_path}\n'):
-        assert said in ended.stdout
+        assert text in ended.stdout
     train, test, classes = read(tmp_path)
     assert classes == CLASSES
     assert len(train) == 4 * 12 and len(test) == 4 * 3
@@ -84,9 +84,9 @@ def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
                          'cat/99.webp': b'RIFF0000WEBPVP8 '})
     with refused('bad images: 3 .*--skip_bad_images'):
         prepare.main([folder])
-    said = capsys.readouterr().err
-    assert 'bee/03.jpg: cut off' in said and 'cat/04.png: HTML or SVG' in said
-    assert 'cat/99.webp: WebP' in said
+    output = capsys.readouterr().err
+    assert 'bee/03.jpg: cut off' in output and 'cat/04.png: HTML or SVG' in output
+    assert 'cat/99.webp: WebP' in output
     assert not (tmp_path / 'train.txt').exists()
     prepare.main([folder, '--skip_bad_images'])
     train, test, _ = read(tmp_path)
@@ -107,7 +107,7 @@ def test_a_target_that_cannot_be_written_is_refused_before_images_are_read(tmp_p
     (lambda path: fill(path, classes=['one']), [], '1 classes .*at least 2'),
     (lambda path: write(path / 'images.zip', b'PK'), [], 'images.zip.*file, not a folder'),
     (lambda path: str(path / 'none'), [], 'none: no such folder')])
-def test_other_mistakes(tmp_path, make, flags, message):
+def test_a_wrong_flag_or_folder_is_named(tmp_path, make, flags, message):
     with refused(message):
         prepare.main([make(tmp_path)] + flags)
     assert not (tmp_path / 'train.txt').exists()
@@ -157,7 +157,7 @@ def test_suggested_flags_suit_the_images(num_classes, fewest, sizes, expected):
     assert {name: getattr(settings, name) for name in expected} == expected
 
 
-def test_split_of_folders_without_copies(tmp_path, undecoded):
+def test_the_seed_decides_the_test_images_one_by_one(tmp_path, undecoded):
     """Image for image: one stream shuffles the sorted names of each class, in text order."""
     names = [str(number) for number in range(11)]
     prepare.main([fill(tmp_path, 13, names), '--min_images=1'])
@@ -191,12 +191,12 @@ def test_copies_and_classes_on_one_side_of_two_are_pointed_out(tmp_path, undecod
             ('bee/02.jpeg', 'Valid/bee/copy2.png'), ('Ant/00.jpg', 'Train/cat/wrong.jpg')):
         write(tmp_path / copy, (tmp_path / 'Train' / original).read_bytes())
     prepare.main([str(tmp_path)])
-    said = capsys.readouterr().out
-    assert 'warning: 3 test images are identical' in said and 'Valid/bee/copy0.png' in said
-    assert 'warning: 2 images have an identical copy under another label' in said
-    assert 'left out: dog: 15 training and 0 test' in said
-    assert 'left out: elk: 0 training and 2 test' in said
-    assert "'fire engine' has label 3, not 4" in said and read(tmp_path)[2] == CLASSES
+    output = capsys.readouterr().out
+    assert 'warning: 3 test images are identical' in output and 'Valid/bee/copy0.png' in output
+    assert 'warning: 2 images have an identical copy under another label' in output
+    assert 'left out: dog: 15 training and 0 test' in output
+    assert 'left out: elk: 0 training and 2 test' in output
+    assert "'fire engine' has label 3, not 4" in output and read(tmp_path)[2] == CLASSES
 
 
 @pytest.mark.parametrize('names, emptied, words', [
@@ -210,9 +210,9 @@ def test_labels_that_differ_from_numeric_class_names_are_pointed_out(tmp_path, u
     for path in (tmp_path / str(emptied)).glob('*'):
         path.unlink()
     prepare.main([str(tmp_path)])
-    said = capsys.readouterr().out
-    assert all(word in said for word in words), said
-    assert ('classes.txt' in said) == bool(words)
+    output = capsys.readouterr().out
+    assert all(word in output for word in words), output
+    assert ('classes.txt' in output) == bool(words)
 
 
 @pytest.mark.parametrize('own_lists', [False, True])

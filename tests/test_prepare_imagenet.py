@@ -77,7 +77,7 @@ def flat(folder=''):
 
 
 def cls_loc(annotations_first=True):
-    """Return {path: bytes} of ILSVRC2016_CLS-LOC.tar.gz and its like."""
+    """Return {path: bytes} of ILSVRC2016_CLS-LOC.tar.gz and similar archives."""
     xml = dict(annotations(), **{
         'ILSVRC/Annotations/CLS-LOC/train/n01440764/n01440764_2.xml': b'<annotation/>'})
     images = dict(flat(CLS_LOC), **{CLS_LOC + 'test/ILSVRC2012_test_00000001.JPEG': JPEG})
@@ -163,7 +163,7 @@ def test_every_source_gives_the_same_images_and_lists_and_again_writes_no_image(
 
 @pytest.mark.parametrize('kind', ['class folders', 'flat folder and annotations'])
 def test_folders_are_linked_not_copied_and_never_written_into(tmp_path, kind):
-    """Links that lead back up in a source are harmless."""
+    """Links in a source that point to a parent folder are harmless."""
     folder, = SOURCES[kind](tmp_path / 'sources')
     before, target = tree(folder), tmp_path / 'images'
     loops = [tmp_path / 'sources' / name for name in ('Data', 'CLS-LOC', 'zz')]
@@ -182,14 +182,14 @@ def test_folders_are_linked_not_copied_and_never_written_into(tmp_path, kind):
 
 @pytest.mark.parametrize('kind', ['annotations last', 'folder of archives'])
 @pytest.mark.parametrize('stop_at', [1, len(TRAIN) + 4])
-def test_interrupted_and_started_again(tmp_path, kind, stop_at):
+def test_an_interrupted_start_is_resumed(tmp_path, kind, stop_at):
     """A target inside the source folder, with the images of the first start, is not read."""
     sources, target = SOURCES[kind](tmp_path / 'sources'), tmp_path / 'sources' / 'images'
     miniatures.check_resumes(lambda: run(sources, target), target, stop_at)
     check_complete(target)
 
 
-def test_archives_one_after_the_other(tmp_path):
+def test_archives_can_be_added_one_at_a_time(tmp_path):
     train, val, kit = three_archives(tmp_path / 'sources')
     target = tmp_path / 'images'
     for source in (val, train):
@@ -200,8 +200,8 @@ def test_archives_one_after_the_other(tmp_path):
     check_complete(target)
 
 
-def test_other_classes_are_left_out(tmp_path):
-    """Bad images of theirs do not matter."""
+def test_classes_outside_the_synsets_file_are_left_out(tmp_path):
+    """Their bad images do not matter."""
     synsets = [SYNSETS[0], SYNSETS[2]]
     for name, sources in (
             ('1', [write(tmp_path / 'a.tgz', tar(with_bad_images(cls_loc(False)), 'w:gz'))]),
@@ -214,7 +214,7 @@ def test_other_classes_are_left_out(tmp_path):
 
 
 def test_subsets_of_100_classes_are_lists_over_the_same_images(tmp_path):
-    """On imagenet100_random, published results say that nine classes are in both."""
+    """Both subsets share nine classes, as publications on imagenet100_random report."""
     synsets, target = prepare.read_synsets(prepare.SYNSETS), tmp_path / 'images'
     source = write_all(tmp_path / 'imagenet', {
         f'{split}/{wnid}/{wnid}_1.JPEG': JPEG for wnid in synsets for split in ('train', 'val')})
@@ -281,10 +281,10 @@ def test_all_bad_images_are_named_and_can_be_left_out(tmp_path, capsys, make):
         run([source], target)
     assert not has_lists(target)
     run([source], target, skip_bad_images=True)
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 5 and said[:2] == said[2:4] and said[4].startswith('left out: 2 images')
-    assert any('n01443537_10.JPEG: animated GIF' in line for line in said)
-    assert any('val_00000004.JPEG: cut off' in line for line in said)
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 5 and err[:2] == err[2:4] and err[4].startswith('left out: 2 images')
+    assert any('n01443537_10.JPEG: animated GIF' in line for line in err)
+    assert any('val_00000004.JPEG: cut off' in line for line in err)
     for name, expected in (('train.txt', TRAIN_LIST), ('val.txt', VAL_LIST)):
         assert lines(target / name) == [
             line for line in expected if 'n01443537_10.' not in line and '_00000004.' not in line]

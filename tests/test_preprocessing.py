@@ -12,14 +12,14 @@ from runtime import settings as settings_lib
 
 VGG = settings_lib.DATASETS['imagenet100']
 CIFAR = settings_lib.DATASETS['cifar100']
-# Full-size photographs lying and standing, odd sizes, sides below the crop's, strips. A shorter
-# side of 61 becomes 255 in single precision. The central crop is half a pixel higher then.
+# Landscape and portrait photographs, odd sizes, sides shorter than the crop, strips. In single
+# precision, a shorter side of 61 becomes 255. Then the central crop is half a pixel higher.
 SIZES = [(375, 500), (500, 375), (333, 499), (257, 641), (256, 256), (101, 61), (49, 300),
          (812, 613)]
 
 
 class Images:
-    """Both ways of preprocessing in one graph, with a complete decoding."""
+    """Both kinds of preprocessing, and the whole decoded image, in one graph."""
 
     def __init__(self, session, settings):
         self.session = session
@@ -38,25 +38,25 @@ class Images:
 
 
 def draw(index, count):
-    """The middle of the part of [0, 1) that stands for `index` out of `count`."""
+    """Return the draw from [0, 1) that selects `index` out of `count`."""
     return (index + 0.5) / count
 
 
-def check_levels(found, expected):
-    """Within a twentieth of a gray level."""
-    assert found.shape == (224, 224, 3) and found.dtype == np.float32
-    assert np.abs(found - (expected - oracles.MEANS)).max() < 0.05
+def check_levels(actual, expected):
+    """Assert that a crop is within 0.05 gray levels of the expected one."""
+    assert actual.shape == (224, 224, 3) and actual.dtype == np.float32
+    assert np.abs(actual - (expected - oracles.MEANS)).max() < 0.05
 
 
 @pytest.mark.parametrize('form', ['png', 'jpeg'])
 def test_evaluation_image(session, form):
-    """Shorter side 256, central crop, minus the means; only the pixels under it are decoded."""
+    """The shorter side becomes 256. The central crop is taken, and the means are subtracted."""
     images = Images(session, VGG)
     pictures = [photographs.photograph(*sides, seed) for seed, sides in enumerate(SIZES)]
     gray = pictures[0][:, :, :1]
     for contents in photographs.encode(pictures + [gray], form):
-        found, whole = images.evaluate(contents)
-        check_levels(found, oracles.central_crop(whole))
+        actual, whole = images.evaluate(contents)
+        check_levels(actual, oracles.central_crop(whole))
 
 
 @pytest.mark.parametrize('form', ['png', 'jpeg'])
@@ -69,7 +69,7 @@ def test_a_crop_as_large_as_the_shorter_side_has_no_black_edge(session, form):
         check_levels(images.train(contents, [0, 0, 0, 0])[0], np.full([224, 224, 3], 255.))
 
 
-# Side, and where the crop lies as a share of the room; the extremes are the image's own corners.
+# Side, and position of the crop as a share of the free space: 0 and 1 are the image's corners.
 DRAWS = [(256, 0, 0), (256, 1, 1), (512, 0, 1), (512, 1, 0), (300, 0.5, 0.3), (411, 0.2, 0.9),
          (257, 0.7, 0), (511, 0.4, 0.6)]
 
@@ -84,11 +84,11 @@ def test_training_image_of_photographs(session, form):
         new = oracles.new_sides(height, width, side)
         y, x = int(vertical * (new[0] - 224)), int(horizontal * (new[1] - 224))
         for flip in (False, True):
-            found, whole = images.train(contents, [
+            actual, whole = images.train(contents, [
                 draw(side - 256, 257), draw(y, new[0] - 223), draw(x, new[1] - 223),
                 0.499 if flip else 0.501])
             crop = oracles.resize(whole, *new)[y:y + 224, x:x + 224]
-            check_levels(found, crop[:, ::-1] if flip else crop)
+            check_levels(actual, crop[:, ::-1] if flip else crop)
 
 
 @pytest.mark.parametrize('random_flip', [True, False])
@@ -99,15 +99,15 @@ def test_training_image_of_cifar(session, random_flip):
     contents, = photographs.encode([image])
     padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], 'constant')
     for y, x, flip in itertools.product(range(9), range(9), (False, True)):
-        found, _ = images.train(contents, [0, draw(y, 9), draw(x, 9), 0.499 if flip else 0.501])
+        actual, _ = images.train(contents, [0, draw(y, 9), draw(x, 9), 0.499 if flip else 0.501])
         crop = padded[y:y + 32, x:x + 32]
         expected = oracles.standardize(crop[:, ::-1] if flip and random_flip else crop)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize('height, width', [(32, 32), (33, 40), (31, 20), (47, 9), (1, 32)])
 def test_cifar_images_larger_or_smaller_than_the_crop(session, height, width):
-    """The center of a longer side; zeros around a shorter one, as TensorFlow does.
+    """As in TensorFlow, a longer side is cropped to its center, and zeros surround a shorter one.
 
     The deviation of a plain or faint image counts as 1/sqrt(3072) at least.
     """
@@ -123,8 +123,8 @@ def test_cifar_images_larger_or_smaller_than_the_crop(session, height, width):
         np.testing.assert_allclose(images.train(contents, in_the_middle)[0], expected, atol=1e-3)
 
 
-def test_other_crops_scale_the_sides():
+def test_the_resize_range_scales_with_the_crop():
     assert preprocessing.resize_range(VGG) == (256, 512)
     assert preprocessing.resize_range(VGG._replace(image_size=56)) == (64, 128)
-    given = VGG._replace(image_size=64, resize_range=(64, 96))
-    assert preprocessing.resize_range(given) == (64, 96)
+    chosen = VGG._replace(image_size=64, resize_range=(64, 96))
+    assert preprocessing.resize_range(chosen) == (64, 96)

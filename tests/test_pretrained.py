@@ -32,20 +32,19 @@ def copy_before_pruning(model, target):
     return 'runtime.checkpoints:prune', 2, code
 
 
-def test_the_first_step_starts_from_the_checkpoint_and_resumes_from_its_own(data, folder,
-                                                                            tmp_path):
+def test_the_first_step_starts_from_the_checkpoint_and_can_resume(data, folder, tmp_path):
     model, stopped = tmp_path / 'model', tmp_path / 'stopped'
     before_pruning = copy_before_pruning(model, tmp_path / 'begun')
     run(data, model, before_pruning, pretrained=folder, status=0)
-    there, here = read_checkpoint(folder), read_checkpoint(tmp_path / 'begun' / 'model.ckpt-0')
-    assert here['global_step'] == 0 and there['global_step'] == 5
-    for name, value in here.items():
+    source, start = read_checkpoint(folder), read_checkpoint(tmp_path / 'begun' / 'model.ckpt-0')
+    assert start['global_step'] == 0 and source['global_step'] == 5
+    for name, value in start.items():
         if name.endswith('/Momentum'):
             assert not value.any()
         elif name != 'global_step':
-            np.testing.assert_array_equal(value, there[name], name)
+            np.testing.assert_array_equal(value, source[name], name)
     end = read_checkpoint(model / '0_classifier' / 'model.ckpt-5')
-    assert (end['resnet/dense/kernel'] != there['resnet/dense/kernel']).any()
+    assert (end['resnet/dense/kernel'] != source['resnet/dense/kernel']).any()
 
     # Stopped inside step 1; meanwhile the checkpoint moves.
     run(data, stopped, AFTER_UPDATE_2, pretrained=folder, status=tiny_runs.TERMINATED)
@@ -88,12 +87,12 @@ def test_an_unusable_checkpoint_is_named(data, folder, tmp_path):
 
 
 @pytest.mark.parametrize('official', [False, True])
-def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(folder, tmp_path, official):
+def test_with_other_classes_all_but_the_last_layer_is_restored(folder, tmp_path, official):
     """Also with the variable names of TensorFlow's official ResNet."""
-    there = read_checkpoint(folder)
+    source = read_checkpoint(folder)
     if official:
         folder = save_variables(tmp_path / 'official', {
-            name.replace('resnet/', 'resnet_model/'): value for name, value in there.items()})
+            name.replace('resnet/', 'resnet_model/'): value for name, value in source.items()})
     data, model = tiny_runs.make_folder(tmp_path / 'data', num_classes=3), tmp_path / 'model'
     before_pruning = copy_before_pruning(model, tmp_path / 'begun')
     result = run(data, model, before_pruning, pretrained=folder, num_classes=3,
@@ -102,12 +101,12 @@ def test_all_but_the_last_layer_comes_from_a_network_with_other_classes(folder, 
     for output in (result.out, (tmp_path / 'log').read_text()):
         line, = [line for line in output.splitlines() if line.startswith('--pretrained=')]
         assert scope + 'dense/kernel is [64, 4] there and [64, 3] here' in line
-    here = read_checkpoint(str(tmp_path / 'begun' / 'model.ckpt-0'))
-    taken = [name for name in here if name.startswith('resnet/') and 'Momentum' not in name
+    start = read_checkpoint(str(tmp_path / 'begun' / 'model.ckpt-0'))
+    taken = [name for name in start if name.startswith('resnet/') and 'Momentum' not in name
              and not name.startswith('resnet/dense/')]
-    assert len(taken) == 38 and here['resnet/dense/kernel'].shape == (64, 3)
+    assert len(taken) == 38 and start['resnet/dense/kernel'].shape == (64, 3)
     for name in taken:
-        np.testing.assert_array_equal(here[name], there[name], name)
+        np.testing.assert_array_equal(start[name], source[name], name)
 
 
 def test_a_folder_stands_for_its_newest_checkpoint(tmp_path, monkeypatch):

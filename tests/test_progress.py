@@ -20,8 +20,8 @@ def clock(monkeypatch):
         yield now
 
 
-def seconds_of_lines(clock, said, first, each, updates, trains=True, loss=0.5):
-    """When lines came, in a stage whose first update takes `first` seconds and others `each`."""
+def seconds_of_lines(clock, logged, first, each, updates, trains=True, loss=0.5):
+    """Return the times of the lines if update 1 takes `first` seconds, and others `each`."""
     schedule = settings_lib.schedule(settings_lib.Settings('folder', batch_size=8, train_epochs=1,
                                                            num_classes=2), 8 * updates)
     run = types.SimpleNamespace(settings=types.SimpleNamespace(num_steps=2),
@@ -31,16 +31,16 @@ def seconds_of_lines(clock, said, first, each, updates, trains=True, loss=0.5):
     start, times = clock[0], []
     for update in range(1, updates + 1):
         clock[0] += first if update == 1 else each
-        before = len(said)
+        before = len(logged)
         watch.updated(update, loss)
-        times += [clock[0] - start] * (len(said) - before)
+        times += [clock[0] - start] * (len(logged) - before)
     return times
 
 
 @pytest.mark.parametrize('first, each', [(1, 0.3), (5, 9), (20, 10), (20, 25), (40, 25), (59, 58)])
-def test_the_first_line_comes_within_a_minute_and_then_one_a_minute(clock, said, first, each):
+def test_the_first_line_comes_within_a_minute_and_then_one_a_minute(clock, logged, first, each):
     imagenet_main.FLAGS.progress_every = 10 ** 6
-    times = seconds_of_lines(clock, said, first, each, 400)
+    times = seconds_of_lines(clock, logged, first, each, 400)
     gaps = [later - earlier for earlier, later in zip([0] + times, times)]
     assert max(gaps) <= 60 and min(gaps[:-1]) > 30
 
@@ -50,13 +50,13 @@ def test_the_first_line_comes_within_a_minute_and_then_one_a_minute(clock, said,
     (2, 2, 1, False, 1, 'update 1 of 1, .*, step left 0:00:00'),
     # A bias-correction stage that is resumed knows its own time left.
     (0.1, 0.5, 200, False, 2, 'update 100 of 200, .*, step left 0:00:50, run left unknown')])
-def test_the_first_line_knows_the_time_left(clock, said, first, each, updates, trains, num_lines,
+def test_the_first_line_shows_the_time_left(clock, logged, first, each, updates, trains, num_lines,
                                             expected):
-    seconds_of_lines(clock, said, first, each, updates, trains)
-    assert len(said) == num_lines and re.search(expected, said[0])
+    seconds_of_lines(clock, logged, first, each, updates, trains)
+    assert len(logged) == num_lines and re.search(expected, logged[0])
 
 
-def test_training_starts_at_the_update_at_which_its_input_starts():
+def test_a_checkpoint_from_another_update_than_the_input_is_refused():
     """A session restored from another checkpoint would train on other images."""
     def start(done):
         hook = progress.Hook(types.SimpleNamespace(), [], done, alone=True)
@@ -68,18 +68,18 @@ def test_training_starts_at_the_update_at_which_its_input_starts():
         start(0)
 
 
-def test_a_nan_loss_of_stage_2_names_the_update_and_no_images(clock, said):
+def test_a_nan_loss_of_stage_2_names_the_update(clock, logged):
     with refused('a stage, epoch 1 of 1, update 1 of 2 [^:]*--model_dir'):
-        seconds_of_lines(clock, said, 1, 1, 2, trains=False, loss=float('nan'))
-    assert said == []
+        seconds_of_lines(clock, logged, 1, 1, 2, trains=False, loss=float('nan'))
+    assert logged == []
 
 
-def test_a_long_pass_says_how_far_it_is_and_a_short_one_nothing(clock, said):
+def test_a_long_pass_logs_its_progress_every_ten_seconds(clock, logged):
     watch = progress.Watch('check', 1000)
     for done in range(10, 1010, 10):
         clock[0] += 0.25
         watch(done)
-    assert said == ['check: 410 of 1000 images, 40/s, 0:00:15 left',
+    assert logged == ['check: 410 of 1000 images, 40/s, 0:00:15 left',
                     'check: 820 of 1000 images, 40/s, 0:00:04 left']
 
 

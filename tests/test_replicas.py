@@ -1,6 +1,6 @@
-"""The classifier stage divided among several devices of one machine: here parts of the CPU.
+"""The classifier stage on several devices of one machine. Parts of the CPU stand in for devices.
 
-The weights, losses and learning rates of N replicas are those of one.
+N replicas have the weights, losses and learning rates of one replica.
 """
 import re
 import shutil
@@ -15,10 +15,10 @@ from runtime import training
 pytestmark = pytest.mark.skipif(not training.HAS_ESTIMATOR,
                                 reason='this TensorFlow has no tf.estimator')
 TRAIN = 'imagenet_main:train_classifier'
-FIRST_STEP_IS_SAVED = 'runtime.checkpoints:prune', 2, tiny_runs.KILL  # with its first weights
+FIRST_STEP_IS_SAVED = 'runtime.checkpoints:prune', 2, tiny_runs.KILL  # its initial weights are kept
 # 27 updates in step 2, the last one on two images only.
 SETTINGS = {'train_epochs': 7, 'lr_boundaries': '4,6'}
-# Batch norm on moving statistics: on batch statistics each replica has its own.
+# Batch norm on moving statistics, because the batch statistics of replicas differ.
 MOVING = '''
 import resnet_model
 network = resnet_model.network
@@ -45,7 +45,7 @@ def train_second_step(data, first_step, model, num_replicas):
     shutil.copytree(str(first_step), str(model))
     result = tiny_runs.run(data, model, (TRAIN, 1, MOVING), num_gpus=num_replicas,
                            cpu_replicas=True, status=0, **SETTINGS)
-    lines = re.findall('.*, classifier, .*, update (?!1 of).*', result.out)  # 1: if it takes long
+    lines = re.findall('.*, classifier, .*, update (?!1 of).*', result.out)  # 1 only if it is slow
     return model / '1_classifier' / 'model.ckpt-27', [
         list(map(float, re.findall('(?:loss|CE|KD|WD|rate) ([0-9.e-]+)', line))) for line in lines]
 

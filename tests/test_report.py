@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from made_logs import GROUPS, cells, csv_rows, own_log, published_log
+from made_logs import GROUPS, cells, csv_rows, published_log, tiny_log
 from tiny_runs import ROOT
 
 from logs import log_reader, published, report, tables
@@ -44,12 +44,12 @@ def test_an_unfinished_run_is_averaged_over_the_steps_it_has(run_report):
     status, out, err = run_report(log=published_log('imagenet100', 4))
     assert status == 0 and '4 of 10 steps finished' in err
     assert cells(out, 'average of steps 1 to 4')[2] == '95.38'
-    status, out, err = run_report(log=own_log(finished=0))
+    status, out, err = run_report(log=tiny_log(finished=0))
     assert status == 0 and 'No step is finished' in out and 'none of 3 steps finished' in err
 
 
-def test_own_log_with_top1_and_forgetting(run_report):
-    _, out, err = run_report(log=own_log())
+def test_a_report_has_top1_and_forgetting(run_report):
+    _, out, err = run_report(log=tiny_log())
     assert err == '' and cells(out, 'top-1') == ['90.00', '85.00', '68.33']
     assert cells(out, 'top-5') == ['-', '90.00', '73.33']  # five classes are too few at step 1
     # Groups 1 and 2: (0.9 - 0.6 + 0.9 - 0.5) / 2; uncorrected: (0.9 - 0.3 + 0.95 - 0.3) / 2.
@@ -59,15 +59,15 @@ def test_own_log_with_top1_and_forgetting(run_report):
 
 
 def test_a_missing_step_gets_no_invented_numbers(run_report):
-    text = ''.join(line for line in own_log().splitlines(True) if '"step": 2' not in line)
+    text = ''.join(line for line in tiny_log().splitlines(True) if '"step": 2' not in line)
     out, err = run_report(log=text)[1:]
     assert cells(out, 'top-1') == ['90.00', '68.33']
     assert 'average of steps' not in out and '| old ' not in out
     assert 'no results of step 2' in err
 
 
-def test_label_and_title(run_report):
-    logs = {'one': own_log(), 'two': own_log(temperature=3.)}
+def test_labels_and_title_are_shown(run_report):
+    logs = {'one': tiny_log(), 'two': tiny_log(temperature=3.)}
     out = run_report('--compare', '--label', 'T = 2', '--label', 'T = 3', '--title', 'A title',
                      **logs)[1]
     assert out.startswith('### A title\n') and cells(out, 'T = 3')[0] == '68.33'
@@ -75,14 +75,14 @@ def test_label_and_title(run_report):
     assert (status, out, err.count('\n')) == (1, '', 1) and '--label' in err
 
 
-def test_the_authors_code_on_the_same_lists(run_report, tmp_path):
+def test_reference_adds_tables_of_the_authors_code(run_report, tmp_path):
     path = tmp_path / 'authors.csv'
     path.write_text('run,kernels,step,classes,top5,top5_uncorrected,beta,gamma\n'
                     'seed 1,TensorFlow 1.5,1,10,91.20,,1.0000,0.0000\n'
                     'seed 1,TensorFlow 1.5,2,20,80.10,70.20,0.9000,0.1000\n')
     (tmp_path / 'authors.md').write_text('What was changed.\n')
     sizes = {'num_classes': 30, 'classes': (10, 20, 30)}  # top-5 counts from six classes on
-    logs = {'a': own_log(**sizes), 'b': own_log(accuracy=.02, seed=2, **sizes)}
+    logs = {'a': tiny_log(**sizes), 'b': tiny_log(accuracy=.02, seed=2, **sizes)}
     out = run_report('--aggregate', '--reference', str(path), **logs)[1]
     assert out.endswith('What was changed.\n')
     authors = 'authors\' code, seed 1, kernels of TensorFlow 1.5'
@@ -91,12 +91,12 @@ def test_the_authors_code_on_the_same_lists(run_report, tmp_path):
     top5 = out[out.index('#### '):]
     assert cells(top5, 'this code, seed 1', 'uncorrected') == ['95.00', '77.50']
     path.write_text('source,classes\n,1\n')
-    status, _, err = run_report('--reference', str(path), log=own_log())
+    status, _, err = run_report('--reference', str(path), log=tiny_log())
     assert (status, err.count('\n')) == (1, 1) and 'authors.csv: invalid column' in err
 
 
 def test_several_runs_and_logs_have_a_table_each(run_report):
-    status, out, _ = run_report(one=own_log() + own_log(), two=published_log('imagenet100'))
+    status, out, _ = run_report(one=tiny_log() + tiny_log(), two=published_log('imagenet100'))
     assert status == 0
     sources = [line for line in out.splitlines() if line.startswith('Log: ')]
     assert [source.rsplit('/')[-1] for source in sources] == [
@@ -111,8 +111,8 @@ def test_csv_has_one_row_per_step(run_report):
     assert rows[0]['top5_before'] == '' and rows[0]['classes'] == '100'
 
 
-def test_json_has_everything(run_report):
-    run = json.loads(run_report('--json', log=own_log())[1])['runs'][0]
+def test_json_has_settings_steps_and_measures(run_report):
+    run = json.loads(run_report('--json', log=tiny_log())[1])['runs'][0]
     assert run['dataset'] == 'glyphs100' and run['last_finished_step'] == 3
     assert run['steps'][1]['group_top1'] == GROUPS[1]
     assert run['settings']['memory'] == 'fixed'  # the default of older logs
@@ -121,7 +121,7 @@ def test_json_has_everything(run_report):
 
 
 def test_a_log_of_an_unknown_data_set_has_no_published_results(run_report):
-    logs = {'a': own_log(dataset='mine'), 'b': own_log(dataset='mine', memory_per_class=10)}
+    logs = {'a': tiny_log(dataset='mine'), 'b': tiny_log(dataset='mine', memory_per_class=10)}
     status, out, err = run_report(**logs)
     assert (status, err) == (0, '') and 'mine, 3 steps of 5; ' in out and 'Published' not in out
     assert 'BiC, 10 exemplars per class' in run_report('--compare', **logs)[1]
@@ -148,21 +148,21 @@ def test_flags_that_are_wrong_are_named(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_plots_without_matplotlib_are_one_clear_line(run_report, tmp_path, monkeypatch):
+def test_a_plot_without_matplotlib_is_one_clear_line(run_report, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'matplotlib', None)
     monkeypatch.delitem(sys.modules, 'logs.plots', raising=False)
     monkeypatch.delattr('logs.plots', raising=False)
     path = tmp_path / 'a.png'
-    status, out, err = run_report('--plot', str(path), log=own_log())
+    status, out, err = run_report('--plot', str(path), log=tiny_log())
     assert status == 1 and out == '' and err.count('\n') == 1
     assert 'requirements/plot.txt' in err and not path.exists()
 
 
-def test_plain_script_starts_without_tensorflow(tmp_path):
-    """In a terminal that knows ASCII only."""
+def test_the_report_needs_no_tensorflow_matplotlib_or_utf8_terminal(tmp_path):
+    """The terminal is ASCII."""
     for name in ('tensorflow', 'matplotlib'):
         (tmp_path / f'{name}.py').write_text('raise ImportError')
-    (tmp_path / 'log').write_text(own_log().replace('"top5":', '"beta": 0.5, "top5":'))
+    (tmp_path / 'log').write_text(tiny_log().replace('"top5":', '"beta": 0.5, "top5":'))
     done = subprocess.run(
         [sys.executable, SCRIPT, 'log'], cwd=str(tmp_path), capture_output=True,
         env=dict(os.environ, PYTHONIOENCODING='ascii', PYTHONPATH=str(tmp_path)))
@@ -171,7 +171,7 @@ def test_plain_script_starts_without_tensorflow(tmp_path):
 
 
 def test_a_reader_that_stops_early_is_no_error_and_a_full_output_is_one(tmp_path):
-    (tmp_path / 'log').write_text(own_log() * 200)
+    (tmp_path / 'log').write_text(tiny_log() * 200)
     command = [sys.executable, SCRIPT, str(tmp_path / 'log')]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.read(10)
@@ -185,12 +185,12 @@ def test_a_reader_that_stops_early_is_no_error_and_a_full_output_is_one(tmp_path
 
 
 def test_runs_of_one_method_are_named_by_their_folders():
-    runs = [log_reader.parse(own_log(), f'{folder}/run.log')[0] for folder in ('a/bic', 'b/bic')]
+    runs = [log_reader.parse(tiny_log(), f'{folder}/run.log')[0] for folder in ('a/bic', 'b/bic')]
     assert tables.names(list(map(report.summarize, runs))) == ['BiC, a/bic', 'BiC, b/bic']
 
 
 def test_missing_settings_of_an_older_log_count_as_their_defaults(run_report):
     """An older log has no order_seed."""
-    new = own_log(seed=2, memory='fixed', resize_range=[], class_order=[], order_seed=1)
-    assert 'of 2 runs' in run_report('--aggregate', old=own_log(order_seed=None).replace(
+    new = tiny_log(seed=2, memory='fixed', resize_range=[], class_order=[], order_seed=1)
+    assert 'of 2 runs' in run_report('--aggregate', old=tiny_log(order_seed=None).replace(
         ', "order_seed": null', ''), new=new)[1]

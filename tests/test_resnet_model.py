@@ -10,8 +10,8 @@ from runtime import results as results_lib
 from runtime import settings as settings_lib
 
 
-def network_settings(family, size, num_classes=10, **given):
-    return settings_lib.Settings('folder', num_classes, network=family, resnet_size=size, **given)
+def network_settings(family, size, num_classes=10, **options):
+    return settings_lib.Settings('folder', num_classes, network=family, resnet_size=size, **options)
 
 
 def values_by_name(session):
@@ -46,9 +46,9 @@ def test_initial_values(session):
                          'channels_last')
     session.run(tf.global_variables_initializer())
     for name, value in values_by_name(session).items():
-        if 'conv2d' in name:  # fan in, scale 1, truncated normal; as TensorFlow 1.5 drew it
+        if 'conv2d' in name:  # truncated normal, as TensorFlow 1.5 drew it: fan in, scale 1
             deviation = np.prod(value.shape[:3]) ** -0.5
-            if value.size > 4000:  # cut at two deviations, the narrower
+            if value.size > 4000:  # narrower, because it is cut at two deviations
                 assert value.std() == pytest.approx(0.8796 * deviation, rel=0.04)
             assert np.abs(value).max() <= 2 * deviation * 1.0001
         elif name.endswith('dense/kernel'):  # Glorot uniform
@@ -61,7 +61,7 @@ def test_initial_values(session):
 
 
 def test_initial_values_follow_from_seed_and_name_alone():
-    """Whatever the layout, and whatever else is in the graph."""
+    """The layout and other operations in the graph have no effect."""
     runs = []
     for seed, layout, others in ((5, 'channels_last', 0), (5, 'channels_first', 3),
                                  (6, 'channels_last', 0)):
@@ -106,10 +106,10 @@ def test_whole_network(session, data_format, family, size, side, batch_statistic
     outputs = resnet_model.network(tf.constant(images), network_settings(family, size),
                                    batch_statistics, 'resnet', data_format)
     initialize(session, weights)
-    for found, expected in zip(session.run(outputs), oracles.forward(
+    for actual, expected in zip(session.run(outputs), oracles.forward(
             images, weights, family, size, batch_statistics)):
-        assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_moving_statistics_of_the_first_layer(session):
@@ -134,21 +134,21 @@ C, G, M, BATCH = 10, 5, 2, 7
 
 
 def fake_network(images, settings, training, scope, data_format):
-    """Logits fed directly ([batch, 2C]: this network's, the stored one's), and some variables."""
+    """Create two variables. Return the half of `images` that has the logits of this scope."""
     with tf.variable_scope(scope):
         for name in ('dense/kernel', 'batch_normalization/gamma'):
             tf.get_variable(name, [3], initializer=tf.random_normal_initializer(seed=1))
     assert training == (scope == 'resnet')  # the stored network is on its moving statistics
-    own = images[:, :C] if scope == 'resnet' else images[:, C:]
-    return own, own
+    logits = images[:, :C] if scope == 'resnet' else images[:, C:]
+    return logits, logits
 
 
 class Stage1:
     """The classifier stage's graph at a step, on logits that are fed."""
 
-    def __init__(self, monkeypatch, session, step, bias=None, **given):
+    def __init__(self, monkeypatch, session, step, bias=None, **options):
         monkeypatch.setattr(resnet_model, 'network', fake_network)
-        self.settings = settings_lib.Settings('folder', num_classes=C, num_increments=G, **given)
+        self.settings = settings_lib.Settings('folder', num_classes=C, num_increments=G, **options)
         self.session = session
         self.fed = tf.placeholder(tf.float32, [None, 2 * C])
         self.labels = tf.placeholder(tf.int32, [None])
@@ -175,35 +175,35 @@ LOSSES = ['watched/losses/total:0', 'watched/losses/xe:0', 'watched/losses/kd:0'
           'watched/losses/wd:0']
 
 
-@pytest.mark.parametrize('given, step, bias, temperature', [
+@pytest.mark.parametrize('options, step, bias, temperature', [
     ({}, 0, None, 2.), ({}, 1, None, 2.), ({}, 2, (0.6, -0.4), 2.), ({}, 2, None, 2.),
     ({}, 3, (1.7, 0.5), 1.), ({}, 4, (0.39, -0.46), 2.), (UNEQUAL, 0, None, 2.),
     (UNEQUAL, 1, None, 2.), (UNEQUAL, 2, (0.6, -0.4), 2.), (UNEQUAL, 2, None, 2.),
     (REPLAY, 1, None, 2.), (REPLAY, 4, None, 2.)])
-def test_loss_and_gradient(monkeypatch, session, given, step, bias, temperature):
-    stage = Stage1(monkeypatch, session, step, bias, temperature=temperature, **given)
-    sizes = (UNEQUAL_SIZES if given is UNEQUAL else [M] * G)[:step + 1]
+def test_loss_and_gradient(monkeypatch, session, options, step, bias, temperature):
+    stage = Stage1(monkeypatch, session, step, bias, temperature=temperature, **options)
+    sizes = (UNEQUAL_SIZES if options is UNEQUAL else [M] * G)[:step + 1]
     old, seen = sum(sizes[:-1]), sum(sizes)
+    distills = step > 0 and options is not REPLAY
     student, teacher = np.split(stage.logits.astype(np.float64), 2, axis=1)
+
+    def expected_loss(logits):
+        if not distills:
+            return oracles.cross_entropy(logits[:, :seen], stage.classes)
+        return oracles.classifier_loss(logits, teacher, stage.classes, sizes, bias, temperature)
+
     total, ce, kd, wd, gradient = stage.run(*LOSSES, stage.gradient)
-
-    def loss(point):
-        if given is REPLAY:
-            return oracles.cross_entropy(point[:, :seen], stage.classes)
-        return oracles.classifier_loss(point, teacher, stage.classes, sizes, bias, temperature)
-
-    assert total - wd == pytest.approx(loss(student), rel=1e-5)
+    assert total - wd == pytest.approx(expected_loss(student), rel=1e-5)
     assert ce == pytest.approx(oracles.cross_entropy(student[:, :seen], stage.classes), rel=1e-5)
-    target = teacher[:, :old]
-    if bias is not None:
-        target = oracles.correct(target, bias[0], bias[1], old - sizes[-2])
-    distills = old and given is not REPLAY
-    expected_kd = oracles.distillation(target, student[:, :old], temperature) if distills else 0
-    assert kd == pytest.approx(expected_kd, rel=1e-5)
-    assert given is not REPLAY or not tf.global_variables('store_resnet')
-    expected = oracles.finite_differences(loss, student)
+    if distills:
+        target = oracles.correct(teacher, *bias, old - sizes[-2]) if bias else teacher
+        assert kd == pytest.approx(
+            oracles.distillation(target[:, :old], student[:, :old], temperature), rel=1e-5)
+    else:
+        assert kd == 0 and not tf.global_variables('store_resnet')
+    expected = oracles.finite_differences(expected_loss, student)
     np.testing.assert_allclose(gradient[:, :C], expected, atol=1e-5 * np.abs(expected).max())
-    np.testing.assert_array_equal(gradient[:, C:], np.zeros((BATCH, C)))  # nothing to the teacher
+    assert not gradient[:, C:].any()  # none for the teacher
 
 
 @pytest.mark.parametrize('groups, shares', [({}, [G, G / 2, G / 3, G / 4, 1]),
@@ -227,7 +227,7 @@ def test_weight_decay(session, groups, shares):
 
 
 def test_momentum(monkeypatch, session):
-    """v <- 0.9 v + gradient; w <- w - rate * v. The gradient is the weight decay's alone here."""
+    """v <- 0.9 v + gradient; w <- w - rate * v. Weight decay alone has a gradient."""
     stage = Stage1(monkeypatch, session, 1, weight_decay=0.5, batch_size=1, learning_rate_batch=1,
                    train_epochs=1, lr_boundaries=(0.02, 0.04))
     start = values_by_name(session)

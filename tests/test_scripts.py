@@ -28,7 +28,7 @@ def write_lists(folder, train=TRAIN, test=TEST, classes=CLASSES):
     scripts.write_lists(str(folder), train, test, classes)
 
 
-def test_own_lists_are_replaced(tmp_path):
+def test_lists_written_by_a_script_are_replaced(tmp_path):
     write_lists(tmp_path)
     assert contents(tmp_path) == ['a b.png 0\n/abs/c.png 1\n', 'd.png 0\n', 'cat\ndog\n']
     write_lists(tmp_path, TEST, TRAIN, ['x'])
@@ -59,7 +59,7 @@ def test_lists_without_a_record_are_kept(tmp_path, name):
 
 
 @pytest.mark.parametrize('count', range(4))
-def test_after_a_stop_in_between_the_next_call_succeeds(tmp_path, count):
+def test_an_interrupted_write_of_the_lists_is_repeated(tmp_path, count):
     write_lists(tmp_path, TEST, TEST, ['cat'])
     with interrupted_after(count, scripts):
         write_lists(tmp_path)
@@ -70,7 +70,7 @@ def test_after_a_stop_in_between_the_next_call_succeeds(tmp_path, count):
 @pytest.mark.parametrize('train, classes', [
     (TRAIN, ['cat', 'fire\nengine']), ([('a\n.JPEG', 1)], CLASSES),
     ([('a\udcff.JPEG', 1)], CLASSES)])
-def test_name_that_a_list_cannot_hold(tmp_path, train, classes):
+def test_a_name_with_a_line_break_or_invalid_bytes_is_refused(tmp_path, train, classes):
     with refused('Rename it'):
         write_lists(tmp_path, train, classes=classes)
     assert os.listdir(str(tmp_path)) == []
@@ -83,7 +83,7 @@ def test_images_are_on_disk_before_the_lists_are_written(tmp_path, monkeypatch):
     assert listed == [[]] and len(contents(tmp_path)) == 3
 
 
-def test_file_system_without_locks_that_cannot_sync(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_or_fsync_causes_a_warning(tmp_path, monkeypatch, capsys):
     def refuse(*_):
         raise OSError(errno.ENOSYS, 'not here')
     monkeypatch.setattr(fcntl, 'flock', refuse)
@@ -95,7 +95,7 @@ def test_file_system_without_locks_that_cannot_sync(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize('folder', ['file', 'file/below', '/proc/none'])
-def test_target_that_cannot_be_written(tmp_path, folder):
+def test_a_target_that_cannot_be_written_is_refused(tmp_path, folder):
     (tmp_path / 'file').write_text('')
     with refused(folder + '.*--target'), scripts.target_folder(str(tmp_path / folder)):
         pytest.fail('it was made')
@@ -113,7 +113,7 @@ def test_printed_command_names_the_script_and_this_python(tmp_path, monkeypatch,
         assert flags == ['--dataset=folder', '--num_classes=2', '--data_dir=/my images']
 
 
-def test_two_runs_do_not_mix(tmp_path):
+def test_a_second_script_waits_for_the_first(tmp_path):
     code = (f'from data import scripts\nwith scripts.target_folder({str(tmp_path)!r}):\n'
             '    print("in", flush=True)\n    input()')
     start = functools.partial(
@@ -129,7 +129,7 @@ def test_two_runs_do_not_mix(tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
 
 
-def test_link_to_the_same_place_stays(tmp_path):
+def test_an_existing_link_is_kept_and_never_redirected(tmp_path):
     for name in ('one', 'two'):
         (tmp_path / name).mkdir()
     for _ in range(2):

@@ -25,7 +25,7 @@ def layouts(tmp_path_factory):
 
 
 @pytest.fixture
-def check(layouts, monkeypatch, tmp_path, said):
+def check(layouts, monkeypatch, tmp_path, logged):
     """A function that runs --self_check with these numbers; `change` may edit the stored ones."""
     monkeypatch.setattr(self_check, 'all_numbers', lambda machine, has_gpu: layouts)
     monkeypatch.setattr(self_check, 'update_speed', lambda *_: 10.)
@@ -43,15 +43,15 @@ def check(layouts, monkeypatch, tmp_path, said):
         with flagsaver.flagsaver():
             imagenet_main.FLAGS(['imagenet_main.py', '--self_check'])
             imagenet_main.main([])
-        return said
+        return logged
     return run
 
 
-def test_passes_here_and_says_so_last(check):
-    said = check()
-    assert said[-1] == 'self check passed'
+def test_the_last_line_says_that_the_check_passed(check):
+    logged = check()
+    assert logged[-1] == 'self check passed'
     for opening in ('TensorFlow ', 'updates: 10 images/s', 'input: '):
-        assert any(line.startswith(opening) for line in said)
+        assert any(line.startswith(opening) for line in logged)
 
 
 @pytest.mark.parametrize('name, place', [
@@ -68,7 +68,7 @@ def test_a_number_that_differs_is_named_with_both_values_and_the_tolerance(check
 
 
 def test_nan_fails_the_check(layouts):
-    (layout, found), = layouts.items()
-    broken = dict(found, **{EVALUATION + ', features': [float('nan')] * 2})
+    (layout, numbers), = layouts.items()
+    broken = dict(numbers, **{EVALUATION + ', features': [float('nan')] * 2})
     with refused(EVALUATION + ', features.*found nan'):
-        self_check.check(found, {layout: broken}, self_check.TOLERANCES)
+        self_check.check(numbers, {layout: broken}, self_check.TOLERANCES)

@@ -19,9 +19,9 @@ VALIDATION_SIZES = [10, 150, 160, 200, 210, 240, 250, 256, 300, 400, 1800, 2000,
 DATASETS = settings_lib.DATASETS
 
 
-def checked(dataset, **given):
+def checked(dataset, **changes):
     """The settings of a data set with these changes, after the check."""
-    settings = settings_lib.override(DATASETS[dataset], **given)
+    settings = settings_lib.override(DATASETS[dataset], **changes)
     settings_lib.check_settings(settings)
     return settings
 
@@ -72,7 +72,7 @@ def test_boundaries_keep_their_place_when_epochs_change():
     assert checked('imagenet100', train_epochs=20, lr_boundaries=(3, 5)).lr_boundaries == (3, 5)
 
 
-@pytest.mark.parametrize('given, expected', [
+@pytest.mark.parametrize('changes, expected', [
     *[({name: 0}, f'--{name}=0 ') for name in (
         'num_increments', 'batch_size', 'learning_rate', 'learning_rate_batch', 'temperature')],
     *[({name: -1}, f'--{name}=-1 ') for name in (
@@ -91,12 +91,12 @@ def test_boundaries_keep_their_place_when_epochs_change():
     ({'seed': 2 ** 32}, '--seed=4294967296 .*4294967295'),
     ({'classes_per_increment': 20, 'num_increments': 5},
      '--classes_per_increment=20.*--num_increments=5')])
-def test_a_contradiction_names_its_flag_and_the_maximum(given, expected):
+def test_a_contradiction_names_its_flag_and_the_maximum(changes, expected):
     with refused(expected):
-        checked('imagenet100', **given)
+        checked('imagenet100', **changes)
 
 
-@pytest.mark.parametrize('given, groups', [
+@pytest.mark.parametrize('changes, groups', [
     ({}, range(0, 101, 10)), ({'num_increments': 1}, (0, 100)),
     ({'first_classes': 50}, (0,) + tuple(range(50, 101, 5))),  # ten increments after the first
     ({'first_classes': 50, 'num_increments': 2}, (0, 50, 75, 100)),
@@ -107,8 +107,8 @@ def test_a_contradiction_names_its_flag_and_the_maximum(given, expected):
     ({'classes_per_increment': 30}, (0, 30, 60, 90, 100)),
     ({'classes_per_increment': 100}, (0, 100)),
 ])
-def test_groups_of_classes(given, groups):
-    settings = checked('cifar100', **given)
+def test_groups_of_classes(changes, groups):
+    settings = checked('cifar100', **changes)
     assert settings.groups == tuple(groups)
     assert settings.num_steps == len(groups) - 1
     assert settings.num_increments == len(groups) - 1 - (settings.first_classes > 0)
@@ -130,7 +130,7 @@ def test_the_published_settings_cause_no_warning(dataset, training, validation):
     assert warned(DATASETS[dataset], training, validation) == []
 
 
-@pytest.mark.parametrize('given, training, validation, expected', [
+@pytest.mark.parametrize('changes, training, validation, expected', [
     # 147 updates of step 2, the one with the fewest.
     ({'train_epochs': 20}, [4000, 1881, 2000], [0, 400, 400], [
         'Step 2 ', ' 147 updates', ' 64%', '--batch_norm_decay=0.9']),
@@ -145,9 +145,9 @@ def test_the_published_settings_cause_no_warning(dataset, training, validation):
         'Step 2 ', ' 13 updates', '--train_epochs=83', '--batch_size', ' 20 ']),
     ({'num_increments': 100}, [12800] * 100, [0] + [400] * 99, ['--first_classes=2']),
 ])
-def test_settings_that_make_a_run_fail_cause_a_warning(given, training, validation, expected):
-    line, = warned(checked('imagenet100', **given), training, validation)
+def test_settings_that_make_a_run_fail_cause_a_warning(changes, training, validation, expected):
+    line, = warned(checked('imagenet100', **changes), training, validation)
     assert all(text in line for text in expected), line
     for name, value in re.findall(r'Use --((?:batch|train)_\w+)=([\d.]*\d)', line):
-        advised = checked('imagenet100', **dict(given, **{name: float(value)}))
+        advised = checked('imagenet100', **dict(changes, **{name: float(value)}))
         assert warned(advised, training, validation) == []

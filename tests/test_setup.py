@@ -45,7 +45,7 @@ TOOLS = ['cat', 'cmp', 'cp', 'dirname', 'find', 'flock', 'grep', 'head', 'mkdir'
 
 
 class Machine:
-    """A copy of the set-up on a machine that has only the given programs."""
+    """A copy of the set-up on a machine with only the programs that a test adds."""
 
     def __init__(self, folder):
         self.root, self.bin, self.log = folder / 'clone', folder / 'bin', folder / 'log'
@@ -116,7 +116,7 @@ def test_python_and_runtime_that_suit_the_machine(machine, versions, gpu, variab
         assert part in output.split('\n')[0]
 
 
-def test_a_shim_that_refuses_to_run_hides_no_later_python(machine, tmp_path):
+def test_a_python_that_does_not_run_is_passed_over(machine, tmp_path):
     machine.program(machine.bin / 'python3.7', 'exit 127')
     machine.python('3.7', tmp_path / 'home' / '.pyenv' / 'versions' / '3.7.16' / 'bin')
     code, output, log = machine.setup()
@@ -144,7 +144,7 @@ def test_uv_installs_python_3_11_if_none_fits(machine, tmp_path, present):
 @pytest.mark.parametrize('variables, named', [
     ({'RUNTIME': 'cuda'}, 'RUNTIME=cuda'), ({'PYTHON': 'python3.99'}, 'python3.99'),
     ({'RUNTIME': 'gpu', 'PYTHON': 'python3.10'}, '3.7'), ({'VENV': 'mine'}, 'mine')])
-def test_a_wrong_choice_is_one_line_and_changes_nothing(machine, variables, named):
+def test_a_wrong_variable_is_refused_in_one_line_and_changes_nothing(machine, variables, named):
     machine.python('3.10')
     (machine.root / 'mine').mkdir()
     code, output, log = machine.setup(**variables)
@@ -152,7 +152,7 @@ def test_a_wrong_choice_is_one_line_and_changes_nothing(machine, variables, name
     assert named in output and os.listdir(str(machine.root / 'mine')) == []
 
 
-def test_what_is_installed_stays_until_something_changes(machine):
+def test_nothing_is_installed_again_until_something_changes(machine):
     machine.python('3.7')
     machine.python('3.9')
     test = 'requirements/test.txt'
@@ -171,7 +171,7 @@ def test_what_is_installed_stays_until_something_changes(machine):
     assert machine.setup()[2] == ['venv 3.7', 'new']
 
 
-def test_system_adds_what_is_missing_and_keeps_the_versions_that_are_there(machine):
+def test_runtime_system_keeps_installed_versions(machine):
     machine.python('3.8', broken='no ensurepip')
     code, _, log = machine.setup('requirements/test.txt', RUNTIME='system')
     assert (code, log) == (0, ['venv 3.8 --system-site-packages', 'system.txt', 'test.txt'])

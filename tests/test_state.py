@@ -26,7 +26,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, function)
     assert (tmp_path / 'file').read_bytes() == b'old'
 
 
-def test_a_name_appears_after_its_content_is_on_disk(tmp_path, monkeypatch):
+def test_a_file_gets_its_name_after_its_content_is_on_disk(tmp_path, monkeypatch):
     calls, functions = [], {'fsync': os.fsync, 'replace': os.replace}
     for name in functions:
         def call(*arguments, name=name):
@@ -54,7 +54,7 @@ def test_finished_steps_come_back_as_they_were_saved(tmp_path):
 
 
 @pytest.mark.parametrize('how', ['cut', 'empty', 'flipped', 'of another step', 'missing'])
-def test_a_damaged_newest_record_is_not_finished_and_an_earlier_one_an_error(tmp_path, said, how):
+def test_a_damaged_last_record_is_ignored_and_an_earlier_one_is_an_error(tmp_path, logged, how):
     """Checkpoints from before a later record are gone, so its step cannot be evaluated again."""
     write_steps(tmp_path, 3)
     for step in (2, 0):
@@ -67,10 +67,10 @@ def test_a_damaged_newest_record_is_not_finished_and_an_earlier_one_an_error(tmp
             damage(path, how)
         if step == 2:
             assert len(state.finished_steps(str(tmp_path))) == 2
-            assert how == 'missing' or len(said) == 1 and path in said[0]
+            assert how == 'missing' or len(logged) == 1 and path in logged[0]
     with pytest.raises(UserError, match='0_step.json is (corrupt|missing) .*1_step.json'):
         state.finished_steps(str(tmp_path))
 
 
-def test_paths_with_colons_are_not_taken_for_remote_ones():
+def test_local_paths_with_colons_are_not_refused_as_remote():
     files.check_arguments(['--model_dir=a', '/b:/c', './gs:/d', 'C:/e', '--seed', '3', 'a:b'])

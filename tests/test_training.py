@@ -25,7 +25,7 @@ def test_a_session_trains_like_the_estimator_and_resumes(data, tmp_path):
 @pytest.mark.parametrize('flags', [{'num_gpus': 2, 'cpu_replicas': True}, {'tf_config': {
     'cluster': {'worker': ['127.0.0.1:1', '127.0.0.1:2']},
     'task': {'type': 'worker', 'index': 0}}}])
-def test_without_an_estimator_one_device_trains(data, tmp_path, flags):
+def test_without_an_estimator_several_devices_are_refused(data, tmp_path, flags):
     result = tiny_runs.Process(data, str(tmp_path / 'model'), [NO_ESTIMATOR], **flags).wait()
     tiny_runs.assert_refused(
         result, '--num_gpus=2' if 'num_gpus' in flags else 'TF_CONFIG', '1.15 to 2.15')

@@ -14,7 +14,7 @@ from runtime import state
 
 
 def check_log_and_summary(model, data, out):
-    """Assert what is in them; `out`: what the run of two steps printed."""
+    """Check run.log and summary.json of a run of two steps, which printed `out`."""
     log = (model / 'run.log').read_text()
     # Lines for programs are in the file only.
     assert log.count('settings: {') == 1 and log.count('result: {') == 2
@@ -24,13 +24,12 @@ def check_log_and_summary(model, data, out):
     assert re.match(r'\d{4}-\d\d-\d\d .*BiC \S+, Python 3.*TensorFlow .* CPU cores', opening[0])
     assert '--model_dir=' + str(model) in opening[1] and opening[2] == 'data: ' + data
     # The terms of the loss add up to it.
-    number = r'(\d+\.\d+)'
     for line in re.findall('progress: .*classifier.*', log):
-        terms = re.search(rf'loss {number} = (?:{number} · )?CE {number} '
-                          rf'(?:\+ {number} · KD {number} )?\+ WD {number}, '
-                          r'batch accuracy \d+\.\d\d%', line)
-        loss, ce_share, ce, kd_share, kd, wd = (float(term or 1) for term in terms.groups())
-        assert abs(ce_share * ce + (kd_share * kd if terms.group(4) else 0) + wd - loss) < 2e-4
+        loss, terms = re.search(r'loss (\d+\.\d+) = (.*), batch accuracy \d+\.\d\d%', line).groups()
+        assert re.sub(r'\d+\.\d+', 'x', terms) in ('CE x + WD x', 'x · CE x + x · KD x + WD x')
+        values = [np.prod(np.array(re.findall(r'\d+\.\d+', term), float))
+                  for term in terms.split(' + ')]
+        assert abs(sum(values) - float(loss)) < 2e-4
     assert ' · KD ' in log
     assert log.splitlines()[-1].endswith(f'logs/report.py {model}/run.log')
     summary = json.loads((model / 'summary.json').read_text())
@@ -54,15 +53,15 @@ def test_classes_predictions_log_and_summary_are_written(data, tmp_path):
     assert all(row['name'] == names[row['label']] for row in classes)
     label_of = {row['class']: row['label'] for row in classes}
     for step, count in ((1, 8), (2, 16)):
-        found = rows(model, f'predictions_{step}.csv')
-        assert len({row['image'] for row in found}) == count
-        for row in found:
+        predicted = rows(model, f'predictions_{step}.csv')
+        assert len({row['image'] for row in predicted}) == count
+        for row in predicted:
             assert row['image'].startswith(f'val/{row["label"]}_')
             for name in ('', 'predicted_', 'predicted_before_'):
                 assert row[name + 'label'] == label_of[row[name + 'class']]
         for suffix, name in (('', 'predicted_class'), ('_before', 'predicted_before_class')):
             matrix = np.zeros([2 * step] * 2)
-            for row in found:
+            for row in predicted:
                 matrix[int(row['class']), int(row[name])] += 1
             confusion = np.load(str(model / f'confusion{suffix}_{step}.npy'))
             assert confusion.tolist() == matrix.tolist()
@@ -95,7 +94,7 @@ def test_exemplars_after_the_last_step_are_stored_on_request_and_change_nothing(
     assert end(published)['exemplars'] == []
     run(data, stored, store_last=True, status=0)
     # M/s = 16/4 = 4 per class, a quarter of them for validation.
-    assert [len(own) for own in end(stored)['exemplars']] == [3] * 4
+    assert [len(paths) for paths in end(stored)['exemplars']] == [3] * 4
     assert end(stored)['results'] == end(published)['results']
     # A finished run stores them afterwards; nothing is trained again.
     result = run(data, published, store_last=True, status=0)
@@ -104,7 +103,7 @@ def test_exemplars_after_the_last_step_are_stored_on_request_and_change_nothing(
     assert 'Batch of classes' not in run(data, published, store_last=True, status=0).out
 
 
-def test_of_more_than_1000_classes_groups_are_counted_in_the_confusion_matrix():
+def test_the_confusion_matrix_of_many_classes_counts_groups():
     settings = settings_lib.Settings('folder', num_classes=7000, first_classes=4000,
                                      classes_per_increment=2000)
     labels = 1000 * np.array([0, 3, 3, 1, 4, 5, 5, 6])

@@ -81,8 +81,8 @@ def photos(options, count):
     """Return `count` full-size images: those of --images, repeated in order, or made ones."""
     if options.images is None:
         return write_photos(os.path.join(options.folder, 'photos'), count)
-    found = sorted(entry.path for entry in os.scandir(options.images)
+    paths = sorted(entry.path for entry in os.scandir(options.images)
                    if entry.name.lower().endswith(('.jpg', '.jpeg')))
-    if not found:
+    if not paths:
         raise SystemExit(f'error: no JPEGs in {options.images}. Name a folder that holds some.')
-    return np.array([os.fsencode(found[i % len(found)]) for i in range(count)], object)
+    return np.array([os.fsencode(paths[i % len(paths)]) for i in range(count)], object)

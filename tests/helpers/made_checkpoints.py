@@ -23,7 +23,7 @@ def save_checkpoint(folder, update, value=1., keep=2):
 
 
 def initialize(session, values):
-    """Initialize the variables of the default graph, those in {name: value} with these values."""
+    """Initialize all variables of the default graph, some of them with {name: value}."""
     session.run(tf.global_variables_initializer(), {
         variable.initializer.inputs[1]: values[variable.op.name]
         for variable in tf.global_variables() if variable.op.name in values})
@@ -37,23 +37,23 @@ def read_checkpoint(path):
 
 def assert_same_variables(path, expected_path, rtol=0., atol=0.):
     """Assert that two checkpoints have the same variables, with values within the tolerances."""
-    found, expected = read_checkpoint(path), read_checkpoint(expected_path)
-    assert sorted(found) == sorted(expected)
+    actual, expected = read_checkpoint(path), read_checkpoint(expected_path)
+    assert sorted(actual) == sorted(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol, atol, err_msg=name)
+        np.testing.assert_allclose(actual[name], value, rtol, atol, err_msg=name)
 
 
-def damage(path, how, place=None):
-    """Cut a file at byte `place` ('cut'), empty it ('empty') or flip a bit there (others)."""
+def damage(path, how, offset=None):
+    """Cut a file at `offset` ('cut'), empty it ('empty') or flip a bit of that byte (others)."""
     with open(path, 'rb') as file:
         content = bytearray(file.read())
-    place = len(content) // 2 if place is None else place
+    offset = len(content) // 2 if offset is None else offset
     if how == 'cut':
-        content = content[:place]
+        content = content[:offset]
     elif how == 'empty':
         content = b''
     else:
-        content[place] ^= 1
+        content[offset] ^= 1
     with open(path, 'wb') as file:
         file.write(content)
 

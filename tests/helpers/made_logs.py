@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 
 import numpy as np
@@ -28,8 +29,8 @@ GROUPS = [[.9], [.8, .9], [.6, .5, .95]]
 GROUPS_BEFORE = [[.9], [.5, .95], [.3, .3, .95]]
 
 
-def own_log(finished=3, accuracy=0., groups=GROUPS, classes=(5, 10, 15), images=(100, 200, 300),
-            **settings):
+def tiny_log(finished=3, accuracy=0., groups=GROUPS, classes=(5, 10, 15), images=(100, 200, 300),
+             **settings):
     """Return the log of `finished` of three steps, five classes each, 20 test images per class."""
     settings = dict({'dataset': 'glyphs100', 'num_classes': 15, 'num_increments': 3,
                      'memory_per_class': 20, 'seed': 1, 'order_seed': 1993}, **settings)
@@ -46,23 +47,20 @@ def own_log(finished=3, accuracy=0., groups=GROUPS, classes=(5, 10, 15), images=
 
 
 def cells(text, label, after=''):
-    """Return the other cells of the first table row, or else column, that begins with `label`.
+    """Return the other cells of the row or column named `label` in the first table that has one.
 
     `after`: words in the text that come before the table.
     """
-    column, width, position = [], None, None
-    for line in text[text.index(after):].splitlines():
-        row = [cell.strip() for cell in line.strip('|').split('|')]
+    rows = [[cell.strip() for cell in line.strip('|').split('|')]
+            for line in text[text.index(after):].splitlines()]
+    first = next((i for i, row in enumerate(rows) if label in row), None)
+    assert first is not None, f'no row or column {label}'
+    head = rows[first]
+    table = list(itertools.takewhile(lambda row: len(row) == len(head), rows[first:]))
+    for row in table:
         if row[0] == label:
             return row[1:]
-        if width:
-            if len(row) != width:
-                break
-            column.append(row[position])
-        elif label in row:
-            width, position = len(row), row.index(label)
-    assert width, f'no row or column {label}'
-    return column[1:]  # without the rule under the head
+    return [row[head.index(label)] for row in table[2:]]  # without the head and the rule under it
 
 
 def csv_rows(text):
@@ -71,7 +69,7 @@ def csv_rows(text):
 
 
 def write_model_dir(path):
-    """Write the confusion matrices that the run in own_log leaves in its model_dir."""
+    """Write the confusion matrices that the run in tiny_log leaves in its model_dir."""
     path.mkdir()
     for name, groups in (('confusion_3', GROUPS), ('confusion_before_3', GROUPS_BEFORE)):
         counts = np.zeros([15, 15], np.int64)

@@ -1,4 +1,4 @@
-"""Small images and archives of them, and checks of the prepare scripts that take them."""
+"""Small images, archives of them, and checks for the scripts that prepare them."""
 
 import base64
 import contextlib
@@ -108,7 +108,7 @@ def lines(path):
 
 @contextlib.contextmanager
 def refused(pattern):
-    """Within it, a UserError of one line is raised that matches the regular expression."""
+    """Assert that the block raises a one-line UserError that matches the pattern."""
     with pytest.raises(UserError, match=pattern) as error:
         yield error
     assert '\n' not in str(error.value)
@@ -123,7 +123,7 @@ def run_prepare(name, *arguments):
 
 @contextlib.contextmanager
 def interrupted_after(count, module=archives):
-    """Within it, a script is interrupted after the `module` has written `count` files."""
+    """Interrupt the block after `module` has written `count` files."""
     written, write_file = [], module.write_file
 
     def write_until_interrupted(path, data, **options):
@@ -137,7 +137,7 @@ def interrupted_after(count, module=archives):
 
 
 def check_resumes(prepare, target, count):
-    """Interrupt `prepare` after `count` images and call it again: it writes only the others."""
+    """Interrupt `prepare` after `count` images. The next call must write only the other images."""
     with interrupted_after(count):
         prepare()
     before = tree(target)

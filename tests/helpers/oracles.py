@@ -20,10 +20,10 @@ def class_order(num_classes, seed=1993):
     return [int(label) for label in order], stream
 
 
-def split(lines, num_classes, held_out, seed=1993, given_order=None):
+def split(lines, num_classes, held_out, seed=1993, fixed_order=None):
     """Return (training, pools): paths by class. `lines`: pairs of path and label."""
     order, stream = class_order(num_classes, seed)
-    order = given_order or order
+    order = fixed_order or order
     training, pools = [], []
     for i in range(num_classes):  # in the new numbering
         images = [path for path, label in lines if label == order[i]]  # in list order
@@ -80,7 +80,7 @@ def sample_counts(train_sizes, test_sizes, sizes, per_class, r, memory='fixed'):
 
 
 def rate(update, images, batch, epochs, first):
-    """Return the rate of `update`, counted from 0; `epochs`: those at which it drops to a tenth."""
+    """Return the rate of `update`, counted from 0. At each of `epochs` it drops to a tenth."""
     passed = sum(1 for epoch in epochs if update > int(images / batch * epoch))
     return first / 10. ** passed
 
@@ -165,7 +165,7 @@ def train_bias(batch_logits, labels, batch, epochs, boundaries, first_rate, firs
     """Train by plain momentum descent on full logits; batches cross epoch borders.
 
     `batch_logits`: function from image indices to their logits in that batch. `epochs` and
-    `boundaries` belong to the classifier stage; both are doubled here.
+    `boundaries` belong to the classifier stage; both are doubled for this stage.
 
     Returns (beta, gamma, losses).
     """
@@ -230,7 +230,7 @@ def batch_norm_relu(images, parameters, batch_statistics):
 
 
 def block(images, stride, project, bottleneck, batch_norms, kernels, batch_statistics):
-    """Apply a pre-activation block; iterators of its layers in the order of creation."""
+    """Apply a pre-activation block, with layers from iterators in the order of creation."""
     strides = [1, stride, 1] if bottleneck else [stride, 1]
     activation = batch_norm_relu(images, next(batch_norms), batch_statistics)
     shortcut = conv(activation, next(kernels), stride) if project else images
@@ -242,7 +242,7 @@ def block(images, stride, project, bottleneck, batch_norms, kernels, batch_stati
 
 
 def plan(family, size):
-    """Return (filters, stride, project, bottleneck) per block; filters of the first kernel."""
+    """Return (filters, stride, project, bottleneck) per block, and filters of the first kernel."""
     if family == 'cifar':
         counts, first, strides, bottleneck = [(size - 2) // 6] * 3, 16, [1, 2, 2], False
     else:

@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 
 
 def photograph(height, width, seed):
-    """Return uint8 [height, width, 3]: sharp-edged shapes over noise of natural spectrum.
+    """Return uint8 [height, width, 3]: rectangles over noise with a natural spectrum.
 
     As in natural images, the power of the noise falls with frequency.
     """

@@ -1,7 +1,7 @@
 """Runs imagenet_main.py on tiny data, in separate processes, with injected faults.
 
-A run takes seconds: one process imports TensorFlow once and forks for each run, the network is
-shallow, and TensorFlow does not optimize its graphs.
+A run takes about a second. One process imports TensorFlow and forks for each run, the network is
+shallow, and TensorFlow does not optimize the graphs.
 """
 
 import atexit
@@ -180,7 +180,7 @@ def _install(where, count, code):
 
 
 def without_optimizer(session_config):
-    """Wrap machine.session_config: graphs are not optimized, which saves a third of a tiny run."""
+    """Wrap machine.session_config: graphs stay unoptimized, which saves a third of a tiny run."""
     def config(*args):
         made = session_config(*args)
         made.graph_options.rewrite_options.disable_meta_optimizer = True
