@@ -1,7 +1,7 @@
 """Read the files in an archive or folder, and put images under a target folder.
 
 An archive (.tar, .tar.gz, .zip, and a tar inside a tar) is read once, front to back. Its members
-cannot choose their targets: the prepare scripts build every path from names they recognize.
+cannot choose where they are written: the prepare scripts build every path from names they know.
 """
 
 import collections
@@ -20,7 +20,7 @@ from runtime.errors import UserError
 
 
 class _Header(tarfile.TarInfo):
-    """Raises ReadError for a bad or missing header, which tarfile takes for the archive's end."""
+    """Raises ReadError for a bad or missing header. tarfile alone would end the archive there."""
 
     @classmethod
     def fromtarfile(cls, archive):
@@ -98,7 +98,7 @@ def _tar_files(file, prefix=''):
 
 
 def _zip_files(file):
-    """Yield the same for a zip. Some Windows programs use backslashes as separators."""
+    """Yield the same as _tar_files. Some Windows programs use backslashes as separators."""
     archive = zipfile.ZipFile(file)
     for info in archive.infolist():
         name = info.filename.replace('\\', '/')
@@ -110,7 +110,7 @@ def _zip_files(file):
 
 
 def walk_once(top, skip=()):
-    """Yield each folder and its files, sorted, as os.walk finds them, but follow links.
+    """Yield (folder, sorted file names) for `top` and each folder below it, following links.
 
     Each real folder is visited once, so circular links are harmless. Hidden folders are skipped.
 
@@ -144,7 +144,7 @@ def image_names(folder):
 
 
 def is_whole(path, size=None):
-    """Return whether a whole JPEG or PNG, of `size` bytes if given, is at `path`."""
+    """Return whether `path` is a whole JPEG or PNG file, of `size` bytes if given."""
     try:
         with open(path, 'rb', buffering=0) as file:
             start = file.read(len(PNG))
@@ -171,7 +171,7 @@ def check_file(root, path, bad):
 
 
 def extract(member, root, folder, name, bad):
-    """Write a member to `root`/`folder`/`name`, unless an earlier run left it there whole.
+    """Write a member to `root`/`folder`/`name`, unless an earlier run wrote all of it.
 
     An unusable image is not written but added to `bad`, as in check_file. Raises UserError.
     """

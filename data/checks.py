@@ -32,10 +32,10 @@ IMAGE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.erro
 
 
 def look_for_images(image_lists, all_must_exist):
-    """Look for the first image of each list, the last, and some in between.
+    """Check that the first and the last image of each list exist, and some in between.
 
-    Raises UserError, naming the first missing image and its place if it is found nearby. If not
-    `all_must_exist`, one existing image per list is enough.
+    Raises UserError, naming the first missing image and, if there is one, a file of that name
+    nearby. Unless `all_must_exist`, one existing image per list is enough.
     """
     for image_list in image_lists:
         probes = np.unique(np.linspace(0, len(image_list.paths) - 1, NUM_PROBES).astype(int))
@@ -94,8 +94,8 @@ def _place_nearby(list_file, path):
 
 
 def why_bad(file):
-    """Return why a file that does not decode is not an image, in a few words."""
-    # If the file starts and ends like an image, TensorFlow must say why.
+    """Return a short reason why a file does not decode."""
+    # If its structure is that of an image, only TensorFlow can say why.
     return (image_format.file_fault(file)
             or f'does not decode ({pipeline.decoded_size(file)[1]})')
 
@@ -221,9 +221,9 @@ def files_in_flight(files, position, batch_size, num_parallel_calls):
 
 def check_finite(cross_entropy, files, checkpoint):
     """Raise UserError if the loss of an image is NaN or infinite."""
-    numbers = np.isfinite(cross_entropy)
-    if not np.all(numbers):
-        file = os.fsdecode(files[np.argmin(numbers)])
+    is_finite = np.isfinite(cross_entropy)
+    if not np.all(is_finite):
+        file = os.fsdecode(files[np.argmin(is_finite)])
         raise UserError(f'{checkpoint}: the cross-entropy of {file} is NaN or infinite. Restart '
                         'with a lower --learning_rate in a new --model_dir.')
 

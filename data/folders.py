@@ -27,10 +27,10 @@ _MEANING = {lists.TRAIN_LIST: 'the training list', lists.TEST_LIST: 'the test li
 
 
 def find(dataset, data_dir):
-    """Return the data folder: `data_dir`, or the data set's own if that is None.
+    """Return the data folder: `data_dir`, or the default of the data set if that is None.
 
-    Writes the images of glyphs100 to its own folder if they are not there yet. Raises UserError,
-    with what to do, if the lists do not exist.
+    Writes the images of glyphs100 to the default folder if they are not there yet. Raises
+    UserError, with advice, if the folder or its lists do not exist.
     """
     if data_dir is None:
         if dataset not in DATA_DIRS:

@@ -1,6 +1,6 @@
 """Recognize image files by their first bytes and structure, without decoding them.
 
-JPEG, PNG and GIF of one frame can be used. File names matter only in a search for images.
+JPEG, PNG and single-frame GIF can be used. File names matter only when searching for images.
 """
 
 import collections
@@ -59,7 +59,7 @@ def read_start(path, count=HEADER_BYTES):
 
 
 def image_fault(data):
-    """Return in a few words why bytes are not a usable image, or None.
+    """Return a short reason why `data` is not a usable image, or None if it is one.
 
     Only the structure is checked, so that a million images take seconds. --check_data decodes them.
     """
@@ -84,7 +84,7 @@ def image_fault(data):
 
 
 def file_fault(path):
-    """Return why a file is not a usable image, or cannot be read, in a few words, or None."""
+    """Return a short reason why a file cannot be read or is not a usable image, or None."""
     try:
         with open(path, 'rb') as file:
             return image_fault(file.read())

@@ -18,7 +18,7 @@ from runtime import LOG
 from runtime.errors import UserError
 from runtime.label_files import parse_label, quote, read_text
 
-TRAIN_LIST, TEST_LIST, NAMES = 'train.txt', 'val.txt', 'classes.txt'
+TRAIN_LIST, TEST_LIST, CLASS_NAMES = 'train.txt', 'val.txt', 'classes.txt'
 
 
 class ImageList(collections.namedtuple('ImageList', ['path', 'paths', 'labels', 'digest'])):
@@ -99,7 +99,7 @@ def class_table(split, data_dir):
     """
     names = []
     with contextlib.suppress(FileNotFoundError), open(
-            os.path.join(data_dir, NAMES), encoding='utf-8-sig', errors='replace') as file:
+            os.path.join(data_dir, CLASS_NAMES), encoding='utf-8-sig', errors='replace') as file:
         text = file.read().strip()
         names = text.split('\n') if text else []
         if len(names) != len(split.order):
@@ -123,15 +123,15 @@ def _by_label(image_list, num_classes):
 def make_split(train, test, num_classes, validation_pool, seed, class_order=()):
     """Make the class order (unless given) and the held-out split from one legacy NumPy stream.
 
-    The stream first shuffles the classes (iCaRL's order), then each class's images, in list order
-    and class by class in the new numbering. The last `validation_pool` images of a class are its
-    validation pool, the others its training images, in shuffled order.
+    The stream shuffles the classes (iCaRL's order), then the images of one class after the other,
+    in order of arrival. Before that, they are in list order. The last `validation_pool` images of
+    a shuffled class are its validation pool. The others are its training images.
 
     Args:
         train, test: ImageLists.
         num_classes: C.
         validation_pool: V, the number of held-out images per class.
-        seed: seed of the stream; iCaRL's is 1993.
+        seed: seed of the stream. iCaRL used 1993.
         class_order: C labels that replace the order from the stream, or ().
 
     Returns a Split. Raises UserError if a label has no test image or at most V training images.
@@ -161,7 +161,7 @@ def make_split(train, test, num_classes, validation_pool, seed, class_order=()):
 
 
 def leave_out_images(split, train_images, test_images):
-    """Return the Split without these images, given as indices into the train and the test list.
+    """Return the Split without the given images: indices into the training and the test list.
 
     Raises UserError if a class would have no image left to train on, to hold out or to test with.
     """

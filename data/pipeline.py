@@ -6,6 +6,7 @@ images. The size of its graph does not depend on the number of images.
 """
 
 import functools
+import os
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -42,13 +43,13 @@ class Batches:
         return stream.permutation(self._schedule.num_images)
 
     def positions(self, update):
-        """Return batch `update`'s positions in the stage, counted from 0 over all epochs."""
+        """Return the positions of batch `update` in the stage, from 0 over all epochs."""
         first = update * self._schedule.batch_size
         end = min(first + self._schedule.batch_size, self._schedule.num_presented)
         return np.arange(first, end)
 
     def indices(self, update):
-        """Return batch `update`'s image indices, 0 ... num_images-1: int64 array [batch]."""
+        """Return the image indices of batch `update`, 0 ... num_images-1: int64 array [batch]."""
         epochs, in_epoch = np.divmod(self.positions(update), self._schedule.num_images)
         return np.concatenate([self._epoch_order(epoch)[in_epoch[epochs == epoch]]
                                for epoch in np.unique(epochs)])
@@ -103,8 +104,8 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
     dataset = images(range(start_update, batches.num_full), share * local.start,
                      share * local.stop).batch(share)
 
-    # The short batch is the last update, if there is one and it is not done yet. Its shares may
-    # differ in size, so each is a data set of its own, of one element.
+    # If there is a short batch, it is the last update, and perhaps already done. Its shares may
+    # differ in size, so each is a data set with one element.
     short_update = range(max(start_update, batches.num_full), batches.num_updates)
     for replica in local if short_update else ():
         begin, end = replicas.bounds(batches.num_short, replica)
@@ -117,7 +118,7 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
     return dataset.prefetch(2)
 
 
-def _images(files, classes, settings, num_parallel_calls):
+def _evaluation_images(files, classes, settings, num_parallel_calls):
     """Return the images of `files` in order: a Dataset of {'image', 'class'}."""
     block = 1024
 
@@ -144,7 +145,7 @@ def evaluation_dataset(files, classes, settings, num_parallel_calls):
     Returns:
         A tf.data.Dataset of {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
     """
-    images = _images(files, classes, settings, num_parallel_calls)
+    images = _evaluation_images(files, classes, settings, num_parallel_calls)
     return images.batch(evaluation_batch_size(settings)).prefetch(2)
 
 
@@ -163,7 +164,7 @@ def distinct_batches_dataset(files, classes, settings, num_full, num_short, shor
     Returns:
         A tf.data.Dataset of {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
     """
-    images = _images(files, classes, settings, num_parallel_calls)
+    images = _evaluation_images(files, classes, settings, num_parallel_calls)
     bytes_per_image = settings.image_size ** 2 * 3 * 4
     if len(files) * bytes_per_image <= CACHE_BYTES:
         images = images.cache()
@@ -176,9 +177,9 @@ def distinct_batches_dataset(files, classes, settings, num_full, num_short, shor
 
 
 def decoded_size(file):
-    """Decode an image; return ((height, width), ''), or ((), TensorFlow's reason why it fails)."""
+    """Decode an image file; return ((height, width), ''), or ((), TensorFlow's error message)."""
     with tf.Graph().as_default(), cpu_session() as session:
-        image = tf.image.decode_png(tf.read_file(file), channels=3)
+        image = tf.image.decode_png(tf.read_file(os.fsencode(file)), channels=3)
         try:
             return tuple(session.run(tf.shape(image))[:2]), ''
         except tf.errors.OpError as error:

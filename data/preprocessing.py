@@ -1,7 +1,7 @@
 """Turn an image file into the network's input, one image at a time, as TensorFlow graph code.
 
 'vgg' (ImageNet): resize by the shorter side, crop, optionally flip, subtract the channel means. In
-plain Python, with the four draws `uniform` in [0, 1) of a training image:
+plain Python, with four random numbers `uniform` in [0, 1) for a training image:
 
     side = 256 + int(uniform[0] * 257)                      # 256 for all other passes
     height, width = int(h * side / min(h, w)), int(w * side / min(h, w))
@@ -21,7 +21,7 @@ decoded, and it is interpolated at the pixels of the crop alone.
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-CHANNEL_MEANS = (123.68, 116.78, 103.94)  # of RGB; no division by a deviation (VGG)
+CHANNEL_MEANS = (123.68, 116.78, 103.94)  # of RGB; there is no division by a standard deviation
 
 # The range of the shorter side for a crop of 224 pixels. It scales with the crop.
 CROP = 224
@@ -69,7 +69,7 @@ def _source_window(shape, side, place, image_size):
     # The crop in the resized image: offsets ... offsets+image_size-1.
     sides = tf.cast(shape[:2], tf.float32)
     new_sides = tf.cast(sides * (tf.cast(side, tf.float32) / tf.reduce_min(sides)), tf.int32)
-    new_sides = tf.maximum(new_sides, image_size)  # truncation may have made 223 of 224
+    new_sides = tf.maximum(new_sides, image_size)  # truncation may have turned 224 into 223
     offsets = place(new_sides - image_size)
     # The same crop in the source: start ... end.
     scale = sides / tf.cast(new_sides, tf.float32)
@@ -82,15 +82,15 @@ def _source_window(shape, side, place, image_size):
     return first, last - first + 1, start - origin, end - origin
 
 
-def _rows_at(pixels, top, bottom, count):
+def _interpolated_rows(pixels, top, bottom, count):
     """Interpolate `count` evenly spaced rows.
 
-    Each row is passed to crop_and_resize as one pixel with many channels, because compilers turn
-    only its loop over channels into vector instructions.
+    Each row is passed to crop_and_resize as one pixel with many channels, because compilers
+    vectorize only its loop over channels.
 
     Args:
         pixels: uint8 or float32 [rows, columns, 3].
-        top, bottom: positions of the first and the last row, as shares of the last row's index.
+        top, bottom: positions of the first and the last row, as fractions of the last index.
         count: number of rows.
 
     Returns:
@@ -106,7 +106,7 @@ def _rows_at(pixels, top, bottom, count):
 def _interpolated(window, box, image_size):
     """Interpolate: uint8 [height, width, 3] -> float32 [image_size, image_size, 3].
 
-    `box`: float32 [4], positions of the first and the last pixel (y, x, y, x), as shares of the
+    `box`: float32 [4], positions of the first and the last pixel (y, x, y, x), as fractions of the
     indices of the window's last pixel.
     """
     if not SEPARABLE:
@@ -114,8 +114,8 @@ def _interpolated(window, box, image_size):
         return tf.image.crop_and_resize(tf.cast(window, tf.float32)[tf.newaxis], box[tf.newaxis],
                                         [0], [image_size, image_size])[0]
     top, left, bottom, right = tf.unstack(box)
-    rows = _rows_at(window, top, bottom, image_size)
-    columns = _rows_at(tf.transpose(rows, [1, 0, 2]), left, right, image_size)
+    rows = _interpolated_rows(window, top, bottom, image_size)
+    columns = _interpolated_rows(tf.transpose(rows, [1, 0, 2]), left, right, image_size)
     return tf.transpose(columns, [1, 0, 2])
 
 
@@ -146,16 +146,16 @@ def _resized_crop(contents, side, place, image_size, flip=None):
 
     window, start, end = tf.cond(tf.image.is_jpeg(contents), jpeg_window, other_window)
     last = tf.cast(tf.shape(window)[:2] - 1, tf.float32)  # coordinates of the window's last pixel
-    # At the edge of the image, the crop may end beyond `last`, where crop_and_resize returns 0.
-    # Resizing repeats the edge pixel there, so the window gets one more copy of it.
+    # At the edge of the image, the crop may end beyond `last`. There, resizing repeats the edge
+    # pixel, but crop_and_resize returns 0. So the edge pixel is added to the window once more.
     window, last = tf.cond(
         tf.reduce_any(end > last - ROUNDING),
         lambda: (tf.pad(window, [[0, 1], [0, 1], [0, 0]], mode='SYMMETRIC'), last + 1),
         lambda: (window, last))
     box = tf.concat([start, end], 0)  # top, left, bottom, right
     if flip is not None:
-        # Swapping left and right mirrors the crop, whose last column is then at `left`. If that is
-        # 0, rounding could put the column below 0, outside the window.
+        # Swapping left and right mirrors the crop: its last column is now at `left`. If `left` were
+        # 0, rounding could put that column below 0, outside the window.
         mirrored = tf.gather(tf.maximum(box, [0, ROUNDING, 0, 0]), [0, 3, 2, 1])
         box = tf.where(flip, mirrored, box)
     return _interpolated(window, box / tf.tile(last, [2]), image_size)
@@ -164,8 +164,8 @@ def _resized_crop(contents, side, place, image_size, flip=None):
 def _cifar_image(contents, image_size, pad=0):
     """Decode, then crop or pad to image_size at the center, then add `pad` zeros on each side.
 
-    Does the same as resize_image_with_crop_or_pad with fewer operations; on images this small,
-    operations cost more than pixels. Returns uint8 [image_size + 2 * pad, image_size + 2 * pad, 3].
+    Does the same as resize_image_with_crop_or_pad with fewer operations. On small images, those
+    cost more than the pixels. Returns uint8 [image_size + 2 * pad, image_size + 2 * pad, 3].
     """
     image = tf.image.decode_png(contents, channels=3)
     shape, wanted = tf.shape(image), [image_size, image_size, 3]

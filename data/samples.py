@@ -12,7 +12,7 @@ class Samples(collections.namedtuple('Samples', ['indices', 'class_indices', 'im
 
     @property
     def files(self):
-        """Return the file names: object array of bytes [images]."""
+        """The file names: object array of bytes [images]."""
         return self.image_list.files(self.indices)
 
 
@@ -36,7 +36,7 @@ def training_samples(split, new_classes, exemplars):
 
 
 def validation_samples(split, num_seen, images_per_class):
-    """Return the first `images_per_class` images in each seen class's pool, old and new."""
+    """Return the first `images_per_class` images in the validation pool of each class seen."""
     return _class_by_class(split.train_list, np.arange(num_seen),
                            [pool[:images_per_class] for pool in split.validation[:num_seen]])
 

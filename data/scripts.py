@@ -58,8 +58,8 @@ def refuse_foreign_lists(folder, remedy='Move it away, then rerun.'):
     for name in own:
         path = os.path.join(folder, name)
         if not os.path.isfile(path) or file_digest(path) not in recorded.get(name, ()):
-            raise UserError(f'{path} was written by someone else or by an older version of this '
-                            f'script and is never overwritten. {remedy}')
+            raise UserError(f'{path} was edited, or not written by this version of the script, and '
+                            f'is never overwritten. {remedy}')
     return own
 
 
@@ -124,7 +124,7 @@ def link(source, root, path):
                         '--target.')
 
 
-class Counter:
+class Progress:
     """Print a line every ten seconds: `images: 12000 of 90000, 231/s, 0:05:37 left`."""
 
     def __init__(self, what, total=None):
@@ -153,10 +153,10 @@ def first_names(names, count=5):
 
 
 def increments(num_classes, max_groups=10):
-    """Return (number of groups of classes, its flag): as many as possible up to `max_groups`.
+    """Return (number of groups, flag that sets it), with as many groups as `max_groups` allows.
 
-    If equal groups are not possible, the last one is smaller. Two classes are one group, because a
-    single class gives nothing to learn.
+    If equal groups are not possible, the last one is smaller. Two classes are one group, because
+    there is nothing to learn from a single class.
     """
     if num_classes <= 2:
         return 1, '--num_increments=1'
@@ -208,11 +208,14 @@ def argument_parser(description, target=None):
 def target_folder(path, lock='.lock', remedy='Choose another --target.'):
     """Make the target folder and wait for other runs there. `lock` is the name of the lock file.
 
-    Raises UserError if the folder cannot be written (with `remedy`) or if it holds lists of the
-    user.
+    Raises UserError if the folder cannot be written (with `remedy`) or if it holds the user's own
+    lists.
     """
-    files.check_writable(path, path, remedy)
-    with open(os.path.join(path, lock), 'a') as file:
+    with files.refused_if_unwritable(path, remedy):
+        os.makedirs(path, exist_ok=True)
+        file = open(os.path.join(path, lock), 'a')  # the first file: glyphs100 looks for it
+    with file:
+        files.check_writable(path, path, remedy)
         try:
             if not files.lock(file):  # such as Lustre without -o flock
                 print(f'warning: {path}: this file system has no locks. Do not prepare this folder '

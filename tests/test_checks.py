@@ -11,7 +11,7 @@ import tiny_runs
 from miniatures import lines, refused
 from tiny_runs import assert_refused
 
-from data import checks, lists, pipeline
+from data import checks, image_format, lists, pipeline
 
 
 @pytest.fixture(scope='module')
@@ -139,6 +139,13 @@ def test_files_that_may_be_in_flight_are_decoded_after_an_error():
         assert 4 * batch_size + (calls or os.cpu_count()) <= len(window) < 5000
     assert checks.files_in_flight(files, 9995, 8, 4)[5:7].tolist() == [b'0', b'1']  # repeats
     assert len(checks.files_in_flight(files[:3], 7, 8, 4)) == 3
+
+
+def test_a_damaged_image_may_have_any_name(tmp_path):
+    name = os.path.join(str(tmp_path), 'a\udcff.png')
+    with open(name, 'wb') as file:
+        file.write(image_format.PNG + image_format.PNG_END)
+    assert checks.why_bad(name).startswith('does not decode (')
 
 
 def test_decoding_takes_no_gpu(train_list, monkeypatch):

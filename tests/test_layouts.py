@@ -140,7 +140,9 @@ def test_class_depth_2_takes_folders_of_folders_as_classes(tmp_path):
     for side in ('train', 'val'):
         fill(tmp_path / side / 'animals')
         fill(tmp_path / side / 'plants', ['oak'])
-    classes, _, _ = read(tmp_path, class_depth=2)
+    write(tmp_path / 'train' / 'animals' / 'herd.jpg', JPEG)
+    classes, notes, _ = read(tmp_path, class_depth=2)
+    assert 'left out: 1 images outside the class folders, such as train/animals/herd.jpg' in notes
     assert list(classes.train) == ['animals/ant', 'animals/bee', 'animals/cat', 'plants/oak']
     assert classes.test['plants/oak'] == ['val/plants/oak/0.jpg', 'val/plants/oak/1.jpg']
 

@@ -38,7 +38,7 @@ def images_in(source, root, skip, quiet=False):
         source: path of an archive or a folder; for a folder, the Member is None.
         root: folder under the target.
         skip: folders to leave out, because links in the target lead back to them.
-        quiet: bool, whether unusual members go unreported.
+        quiet: bool, whether to skip unusual members without a warning.
     """
     if os.path.isdir(source):
         for where, names in archives.walk_once(source, skip):
@@ -99,7 +99,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
     with scripts.target_folder(target):
         skips = [{*sources, os.path.realpath(target)} - {source} for source in sources]
         people = collections.defaultdict(set)
-        progress = scripts.Counter('names read')
+        progress = scripts.Progress('names read')
         for root, source, skip in zip(roots, sources, skips):
             for person, name, _ in images_in(source, root, skip):
                 people[person].add(name)
@@ -107,7 +107,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
         progress.print_line()
         chosen = choose(people, num_classes, min_images, seed)
         wanted, bad = set(chosen), {}
-        progress = scripts.Counter('images', sum(len(people[person]) for person in chosen))
+        progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
         for root, source, skip in zip(roots, sources, skips):
             if os.path.isdir(source):
                 scripts.link(source, target, root)
@@ -120,11 +120,10 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
                     progress.add()
         progress.print_line()
         archives.report_bad_images(bad, skip_bad_images)
-        random = np.random.RandomState(seed)
-        lists = [], []
+        stream, lists = np.random.RandomState(seed), ([], [])
         for label, person in enumerate(chosen):
             names = sorted(people[person])
-            random.shuffle(names)
+            stream.shuffle(names)
             for part, drawn in zip(lists, (names[test_images:], names[:test_images])):
                 paths = [f'{person}/{name}' for name in sorted(drawn)]
                 part += [(path, label) for path in paths if path not in bad]

@@ -3,15 +3,16 @@
     python data/cifar100/prepare.py             # downloads it
     python data/cifar100/prepare.py SOURCE      # an archive or an unpacked folder
 
-Under --target: train/<class>/NNNNN.png and test/<class>/NNNNN.png, NNNNN being the position in the
-published order from 0; train.txt, val.txt (the 10,000 test images) and classes.txt. Labels are the
-100 fine ones, in alphabetical order. See README.md.
+Under --target: train/<class>/NNNNN.png, test/<class>/NNNNN.png, train.txt, val.txt (the 10,000 test
+images) and classes.txt. NNNNN is the position in the published order, from 0. Labels are the 100
+fine ones, in alphabetical order. See README.md.
 """
 
 import argparse
 import io
 import os
 import pickle
+import shlex
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,7 +29,7 @@ IMAGES = os.path.join(HERE, 'images')
 FINE_NAMES = os.path.join(HERE, 'fine_label_names.txt')
 NUM_CLASSES = 100
 PER_CLASS = {'train': 500, 'test': 100}  # as published
-RECORD = 2 + 3 * 32 * 32  # bytes: coarse label, fine label, one plane per color
+RECORD_BYTES = 2 + 3 * 32 * 32  # coarse label, fine label, one plane per color
 FILES = ('train', 'test', 'train.bin', 'test.bin')
 
 
@@ -47,10 +48,10 @@ class BatchUnpickler(pickle.Unpickler):
 def read_batch(name, data):
     """Read one of FILES: images, uint8 [n, 32, 32, 3], and fine labels, int64 [n].
 
-    Raises any Exception if `data` is not such a file.
+    May raise any Exception if `data` is not such a file.
     """
     if name.endswith('.bin'):
-        records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
+        records = np.frombuffer(data, np.uint8).reshape(-1, RECORD_BYTES)
         pixels, labels = records[:, 2:], records[:, 1]
     else:
         batch = BatchUnpickler(io.BytesIO(data), encoding='latin1').load()  # Python 2 wrote it
@@ -63,7 +64,7 @@ def read_batch(name, data):
 
 
 def batch_files(source):
-    """Yield (where, name, bytes) of those FILES that an archive has, or a folder or one below."""
+    """Yield (where, name, bytes) of each of FILES in an archive, or in a folder or one below."""
     if not os.path.isdir(source):
         for member in archives.members(source):
             name = os.path.basename(member.name)
@@ -96,7 +97,7 @@ def read(source):
         raise UserError(f'{source}: has no file of CIFAR-100 named {missing} or ending in .bin. '
                         'Expected cifar-100-python.tar.gz, cifar-100-binary.tar.gz, a folder or '
                         'zip of the same files, or nothing, to download it. For class folders of '
-                        f'images, run: python data/folder/prepare.py {source}')
+                        f'images, run: python data/folder/prepare.py {shlex.quote(source)}')
     return batches
 
 
@@ -135,7 +136,7 @@ def prepare(source, target, per_class=PER_CLASS):
     with open(FINE_NAMES, encoding='ascii') as file:
         class_names = file.read().split()
     with scripts.target_folder(target):
-        progress = scripts.Counter('images written')
+        progress = scripts.Progress('images written')
         for split in per_class:
             images, labels = batches[split]
             paths = [f'{split}/{class_names[label]}/{index:05d}.png'

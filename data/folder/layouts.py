@@ -7,19 +7,19 @@ import re
 from data import image_format, scripts
 from runtime.errors import UserError
 
-# Names of the two sides, in lower case. Of several test folders the first in this order is used.
+# Names of the two sides, in lower case. If there are several test folders, the first name wins.
 TRAIN_NAMES = ('train', 'training')
 TEST_NAMES = ('val', 'valid', 'validation', 'test', 'testing')
-# Part of the name of a folder: its side.
+# Word in the name of a folder -> its side.
 SIDES = {**dict.fromkeys(TRAIN_NAMES, 'train'), **{name: name for name in TEST_NAMES},
          **dict.fromkeys(('pred', 'unlabeled', 'unlabelled'), 'unlabeled')}
-# A class folder's only subfolder may have such a name and hold its images, as in Tiny ImageNet.
+# A class folder may keep its images in a single subfolder with such a name, as in Tiny ImageNet.
 IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img', 'pictures', 'photos', 'jpg', 'jpeg', 'png')
 JUNK = ('__macosx', '@eadir', '$recycle.bin', 'lost+found')
-ANNOTATIONS = 'val_annotations.txt'  # Tiny ImageNet's: image, WordNet ID, box
+ANNOTATIONS = 'val_annotations.txt'  # in Tiny ImageNet: image, WordNet ID, box
 CUB_FILES = ('images.txt', 'image_class_labels.txt', 'train_test_split.txt', 'classes.txt')
 _LABEL_FILE = re.compile(r'.*\.(csv|tsv|txt|jsonl?|xml|mat|xlsx?|parquet)$', re.IGNORECASE)
-_PACKED_FILE = re.compile(r'.*\.(zip|tar|t?gz|tgz|rar|7z|parquet|tfrecords?|npz|npy|h5|bin)$',
+_PACKED_FILE = re.compile(r'.*\.(zip|tar|t?gz|rar|7z|parquet|tfrecords?|npz|npy|h5|bin)$',
                           re.IGNORECASE)
 
 # train, test: {class name: sorted image paths relative to the root}. test is None if the images
@@ -35,7 +35,7 @@ def label_order(names):
 
 
 class Folder:
-    """A folder and its contents, sorted by name, except hidden folders and circular links.
+    """A folder and its contents, sorted by name, without hidden folders and circular links.
 
     path: relative to the root, '' for the root. images, others: names of files. folders: Folders.
 
@@ -87,7 +87,7 @@ class Folder:
         return [below for folder in self.folders for below in [folder, *folder.all_below()]]
 
     def inner(self):
-        """Return this folder, or the inner one that holds the folders of the classes or sides."""
+        """Return the folder that holds the class or side folders: this one, or one inside it."""
         if self.images or len(self.folders_with_images) != 1:
             return self
         only, = self.folders_with_images
@@ -95,7 +95,7 @@ class Folder:
         return self if is_side or only.images else only.inner()
 
     def image_folder(self):
-        """Return this folder, or its only one with images if that has a name such as images/."""
+        """Return this folder, or its only subfolder with images if it has a name like images/."""
         if not self.images and len(self.folders_with_images) == 1:
             only, = self.folders_with_images
             if only.images and only.name.lower() in (*IMAGE_FOLDERS, *TRAIN_NAMES, *TEST_NAMES,
@@ -164,7 +164,7 @@ class Layout:
                              key=lambda folder: (rank(sides[folder]), folder.name)):
             labeled = None
             if test is None and sides[folder] in TEST_NAMES:
-                labeled = self._labeled(folder)
+                labeled = self._read_test_folder(folder)
                 if not labeled:
                     self.notes.append(f'{folder.path}: its images have no labels.')
             if labeled:
@@ -183,7 +183,7 @@ class Layout:
                          'names')
         return Classes(train, test)
 
-    def _labeled(self, side):
+    def _read_test_folder(self, side):
         """Return the images by class of a test folder; None if it has no labels."""
         if not side.is_flat():
             return self._classes(side)
@@ -228,8 +228,9 @@ class Layout:
         """Return {class: sorted image paths} of the class folders in `side`, empty ones included.
         """
         base = side.inner()
-        folders = base.folders
+        outside, folders = [base], base.folders
         for _ in range(self.class_depth - 1):
+            outside += folders
             folders = [inner for folder in folders for inner in folder.folders]
         by_name = {os.path.relpath(folder.path, base.path): folder for folder in folders}
         classes, nested = {}, []
@@ -248,9 +249,10 @@ class Layout:
                                       'folder below that of a class')
         if nested:
             self._refuse_nested(base, nested)
-        if base.images and classes:
-            self.notes.append(f'left out: {len(base.images)} images outside the class folders, '
-                              f'such as {os.path.join(base.path, base.images[0])}')
+        stray = [os.path.join(folder.path, image) for folder in outside for image in folder.images]
+        if stray and classes:
+            self.notes.append(f'left out: {len(stray)} images outside the class folders, such as '
+                              f'{stray[0]}')
         return classes
 
     def _refuse_nested(self, base, nested):
@@ -264,7 +266,7 @@ class Layout:
                      f'{self.class_depth + 1}. Otherwise move the images up into the class folders')
 
     def _refuse_flat(self, folder):
-        """Raise UserError if the images of a folder have no class folders, or there are none."""
+        """Raise UserError if a folder has no images, or has images without class folders."""
         if not folder.has_images:
             packed = [name for name in folder.others if _PACKED_FILE.match(name)]
             if packed:

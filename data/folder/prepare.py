@@ -29,9 +29,9 @@ NUM_MEASURED = 20  # images whose sizes determine the suggested network
 
 
 def undecodable_images(root, paths):
-    """Decode all images; return {path: what is wrong} of those that do not decode."""
+    """Decode all images; return {path: file and fault} for those that do not decode."""
     tf.logging.set_verbosity(tf.logging.ERROR)
-    progress = scripts.Counter('images decoded', len(paths))
+    progress = scripts.Progress('images decoded', len(paths))
     full_paths = [os.path.join(root, path) for path in paths]
     bad = {paths[index]: f'{full_paths[index]}: {checks.why_bad(full_paths[index])}'
            for index in pipeline.bad_images(list(map(os.fsencode, full_paths)), None,
@@ -41,7 +41,7 @@ def undecodable_images(root, paths):
 
 
 def digests_of_copies(root, paths):
-    """Return {path: digest} of the images that may have a copy, because another has their size."""
+    """Return {path: digest} of the images that may have a copy: those of the same file size."""
     by_size = collections.defaultdict(list)
     for path in paths:
         by_size[os.path.getsize(os.path.join(root, path))].append(path)
@@ -59,7 +59,7 @@ def split(classes, test_share, seed, digests):
     shuffled class. The random stream takes the classes in text order, not in label order.
     """
     train, test, stream = {}, {}, np.random.RandomState(seed)
-    in_test = {}  # digest -> side of the images with it, in any class
+    in_test = {}  # digest -> whether the images with it, in any class, are test images
     for name in sorted(classes):
         paths = list(classes[name])
         stream.shuffle(paths)
@@ -93,14 +93,16 @@ def warn_of_copies(lists, digests):
 
 
 def print_unexpected_labels(classes, order):
-    """Print a line if labels differ from class numbers, or from those in `order` with all classes.
+    """Print a line if labels moved because classes were left out, or differ from numeric names.
 
-    `classes`: names of the classes that are left, by label.
+    Args:
+        classes: names of the remaining classes, by label.
+        order: names of all classes, in label order as if none had been left out.
     """
     for label, name in enumerate(classes):
         if order[label] != name:
-            print(f'warning: labels after a left-out class move: {name!r} has label {label}, '
-                  f'not {order.index(name)}. See classes.txt.')
+            print(f'warning: a left-out class shifts the labels after it: {name!r} has label '
+                  f'{label}, not {order.index(name)}. See classes.txt.')
             return
     for label, name in enumerate(classes if all(map(str.isdecimal, classes)) else ()):
         if int(name) != label:
@@ -207,7 +209,7 @@ def main(argv=None):
     lists = [[(path, label) for label, name in enumerate(classes) for path in side[name]]
              for side in (train, test)]
     warn_of_copies(lists, digests)
-    sizes = [pipeline.decoded_size(os.fsencode(os.path.join(root, path)))[0]
+    sizes = [pipeline.decoded_size(os.path.join(root, path))[0]
              for path, _ in lists[0][::-(-len(lists[0]) // NUM_MEASURED)]]
     prefix = '' if os.path.samefile(root, target) else os.path.abspath(root)
     lists = [[(os.path.join(prefix, path), label) for path, label in part] for part in lists]

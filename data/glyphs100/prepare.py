@@ -31,8 +31,8 @@ IMAGES = os.path.join(HERE, 'images')
 # pound, section, copyright, inverted question mark, sharp s, euro.
 CHARACTERS = ''.join(map(chr, range(0x21, 0x7F))) + '\u00a3\u00a7\u00a9\u00bf\u00df\u20ac'
 
-# Layout of an image, in pixels. All glyphs of a typeface have the same size: its capital H is
-# CAP_HEIGHT high, or less if another glyph would not fit.
+# Layout of an image, in pixels. All glyphs of a typeface are drawn at one font size: the capital H
+# is CAP_HEIGHT high, or less if another glyph would not fit.
 SIDE = 32
 BASELINE = 23  # rows above the baseline
 CAP_HEIGHT = 17
@@ -63,7 +63,7 @@ def write_images(target):
     """Write the data set as PNG files and lists, unless an earlier call did.
 
     Under `target`: train/<class>/<typeface>.png, val/<class>/<typeface>.png (the test typefaces),
-    classes.txt with the character of each label, and at last train.txt and val.txt. If several
+    classes.txt with the character of each label, and finally train.txt and val.txt. If several
     processes call this at the same time, one writes and the others wait.
 
     Returns whether the images were written. Raises UserError if `target` holds something else or
@@ -185,7 +185,7 @@ def main(argv=None):
         make_archive(args.fonts)
     else:
         is_new = write_images(args.target)
-        print(f'{args.target}: {"written" if is_new else "complete already"}')
+        print(f'{args.target}: {"written" if is_new else "already complete"}')
 
 
 if __name__ == '__main__':

@@ -40,7 +40,8 @@ WAITING = '.unsorted'  # folder of validation images whose class is still unknow
 
 _ARCHIVE = re.compile(r'\.(tar|tar\.gz|tgz|zip)$')
 # The Hugging Face copy has the class at the end of the name.
-_IMAGE = re.compile(rf'(?:({WNID})_[0-9]+|ILSVRC2012_val_[0-9]{{8}})(_{WNID})?$')
+_IMAGE = re.compile(rf'(?:(?P<first>{WNID})_[0-9]+|ILSVRC2012_val_[0-9]{{8}})'
+                    rf'(?:_(?P<last>{WNID}))?$')
 _ANNOTATION = re.compile(rf'/Annotations/(?:CLS-LOC/)?val/(?:{WNID}/)?([^/]+)\.xml$')
 _OBJECT = re.compile(rf'<object>\s*<name>\s*({WNID})\s*</name>')
 _SOLUTION = re.compile(rf'^(\w+),({WNID})\b', re.MULTILINE)
@@ -70,26 +71,26 @@ def read_synsets(path):
     return sorted({line.split()[0] for line in lines})
 
 
-def image_place(path):
-    """Return the split, class (None if the path does not tell) and name of an image.
+def parse_image_path(path):
+    """Return (split, class, name) of an image in a folder or archive. The class may be None.
 
-    For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). Return None if the file at `path`, in
-    a folder or an archive, is not a training or validation image.
+    For example ('val', None, 'ILSVRC2012_val_00000001.JPEG'). Return None if the file at `path` is
+    not a training or validation image.
     """
     *folders, name = path.split('/')
     if not image_format.is_image_name(name):
         return None
-    folders = [_ARCHIVE.sub('', folder) for folder in folders[-2:]]  # or archives
+    folders = [_ARCHIVE.sub('', folder) for folder in folders[-2:]]  # an archive counts as one
     wnid = folders.pop() if re.match(WNID + '$', folders[-1]) else None
     in_val = folders[-1:] == ['val']
     stem, suffix = os.path.splitext(name)
     match = _IMAGE.match(stem)
-    if match and match.group(2):
-        name = stem[:match.start(2)] + suffix
-        wnid = match.group(2)[1:]
+    if match and match.group('last'):
+        name = stem[:match.start('last') - 1] + suffix
+        wnid = match.group('last')
     elif match and not wnid:
-        wnid = match.group(1)
-    if in_val or match and not match.group(1):
+        wnid = match.group('first')
+    if in_val or match and not match.group('first'):
         return 'val', wnid, name
     return ('train', wnid, name) if wnid else None
 
@@ -113,9 +114,9 @@ class Target:
     def __init__(self, path, synsets, total=None):
         self.path = path
         self.labels = {wnid: label for label, wnid in enumerate(synsets)}
-        self.progress = scripts.Counter('images', total)
+        self.progress = scripts.Progress('images', total)
         self.bad, self.not_read = {}, []
-        self._in_place = False  # whether a source is (in) the target, so that there are no links
+        self._in_place = False  # whether a source is the target or in it: nothing is linked
         self._kit_ids = {}  # name without suffix -> ILSVRC2012_ID
         self._kit_classes = {}  # ILSVRC2012_ID -> WordNet id
         # Name without suffix -> WordNet id. An earlier run may have sorted some images.
@@ -153,7 +154,7 @@ class Target:
         for member in archives.members(archive):
             path = f'{archive}/{member.name}'
             refuse_tiny(path)
-            image = image_place(path)
+            image = parse_image_path(path)
             if not image:
                 self.learn_classes(path, member.read)
                 continue
@@ -177,7 +178,7 @@ class Target:
             for name in names:
                 path = os.path.join(where, name)
                 refuse_tiny(path)
-                image = image_place(path)
+                image = parse_image_path(path)
                 if image:
                     images.append((name, self.folder(*image), image[2]))
                 elif _ARCHIVE.search(name):
@@ -247,7 +248,7 @@ class Target:
 
 
 def count_fault(split, paths, total, per_class, synsets):
-    """Describe how a split's numbers of images differ from `total` and `per_class`; '' if equal.
+    """Describe how a split differs from `total` and `per_class` images; '' if it does not.
 
     Both may be None, but a class without images is always a fault. `paths` are under the target.
     """
@@ -280,7 +281,7 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
         for source in sorted(set(sources).difference(files)):
             files += images.link_images(source)
         files = {os.path.realpath(path): path for path in files}  # each once
-        # Smallest first, so that the development kit tells the classes of the validation images.
+        # Smallest first, so that the development kit is read before the validation images.
         for path in sorted(files.values(), key=lambda path: (os.path.getsize(path), path)):
             images.extract(path)
         images.sort_waiting()
