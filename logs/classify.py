@@ -3,7 +3,7 @@
     python logs/classify.py EXPORT IMAGE...           five classes each, with their probabilities
     python logs/classify.py EXPORT IMAGE... --json    one JSON object per line, also for errors
 
-EXPORT is the folder given to --export_dir, of which the newest version is used, or one version.
+EXPORT is the folder given to --export_dir, or one version in it. The newest is the default.
 """
 
 import argparse
@@ -30,11 +30,9 @@ def as_text(path, top5):
 
 def as_json(path, top5, reason=None):
     """Return one line; `reason`: why there is no top5."""
-    if reason is not None:
-        return json.dumps({'image': path, 'error': reason}, ensure_ascii=False)
-    return json.dumps({'image': path, 'top5': [
-        {'label': label, 'name': name, 'probability': probability}
-        for label, name, probability in top5]}, ensure_ascii=False)
+    result = {'error': reason} if top5 is None else {'top5': [
+        dict(zip(('label', 'name', 'probability'), row)) for row in top5]}
+    return json.dumps(dict({'image': path}, **result), ensure_ascii=False)
 
 
 def main(arguments=None):

@@ -11,9 +11,9 @@ from runtime.errors import UserError
 from runtime.settings import Settings
 
 COUNTS = ('training_samples', 'val_samples', 'test_samples')
-RESULTS = ('top5', 'top5_before', 'top1', 'top1_before')
-VAL_RESULTS = ('val_top5', 'val_top5_before', 'val_top1', 'val_top1_before')
-FIELDS = COUNTS + ('beta', 'gamma') + RESULTS + VAL_RESULTS
+ACCURACIES = ('top5', 'top5_before', 'top1', 'top1_before')
+VAL_ACCURACIES = ('val_top5', 'val_top5_before', 'val_top1', 'val_top1_before')
+RESULT_FIELDS = COUNTS + ('beta', 'gamma') + ACCURACIES + VAL_ACCURACIES
 GROUPS = ('group_top1', 'group_top1_before')
 
 # Not only at the start of a line: a run may have been killed in the middle of the previous line.
@@ -25,9 +25,9 @@ _JSON = json.JSONDecoder(parse_constant=lambda name: None)  # NaN, Infinity
 class LoggedRun:
     """The contents of one run's log.
 
-    `steps`: {step, counted from 1: {field: value}}. Fields are those in FIELDS and GROUPS, and
-    'classes', the number seen; fields that the log lacks are missing. Accuracies are fractions
-    of 1. Fields in GROUPS are lists, with one accuracy per group seen.
+    `steps`: {step, counted from 1: {field: value}}. Fields are those in RESULT_FIELDS and GROUPS,
+    and 'classes', the number seen. Fields that the log lacks are missing. Accuracies are fractions.
+    Fields in GROUPS are lists, with one accuracy per group seen.
     """
 
     log: str  # its path
@@ -45,7 +45,7 @@ def _read_settings(value):
 
 def _read_result(value):
     results = {'classes': int(value['classes'])}
-    for name in FIELDS + GROUPS:
+    for name in RESULT_FIELDS + GROUPS:
         field = value.get(name)
         # No validation at step 1: None, or '' in older logs. None in a list: a group without test
         # images.

@@ -8,13 +8,13 @@ import operator
 import statistics
 import textwrap
 
-from logs.log_reader import COUNTS, FIELDS, GROUPS, RESULTS
+from logs.log_reader import ACCURACIES, COUNTS, GROUPS, RESULT_FIELDS
 from runtime.settings import Settings
 
 OLD_NEW = tuple(name + suffix for suffix in ('', '_before') for name in ('top1_old', 'top1_new'))
 MEASURES = ('average_incremental_accuracy', 'average_without_first_step', 'forgetting',
             'backward_transfer')
-SPREAD = '_sd'  # in means over runs, the suffix of the columns with the standard deviation
+SD_SUFFIX = '_sd'  # of columns with a standard deviation, in means over runs
 # With fewer classes seen, top-5 accuracy is 1, or nearly 1, for any network.
 MIN_TOP5_CLASSES = 6
 
@@ -47,7 +47,7 @@ def compute_measures(steps):
     The averages of top-5 accuracy begin at `first_top5_step`.
     """
     return {column: _column_measures(steps, column)
-            for column in ('paper_top5', 'published_top5') + RESULTS}
+            for column in ('paper_top5', 'published_top5') + ACCURACIES}
 
 
 def _column_measures(steps, column):
@@ -73,7 +73,7 @@ def summary(rows):
     """
     measures, last = compute_measures(rows), rows[-1]
     columns = {}
-    for column in RESULTS:
+    for column in ACCURACIES:
         values = dict({'last_step': last[column]}, **measures[column])
         columns[column] = {name: value for name, value in values.items() if value is not None}
     return {'steps': last['step'], 'classes': last['classes'], **columns}
@@ -84,7 +84,7 @@ def closing_lines(rows):
     measures, first = compute_measures(rows), first_top5_step(rows)
     for begins, measure in enumerate(MEASURES, 1):
         texts = []
-        for column in RESULTS:
+        for column in ACCURACIES:
             value = measures[column][measure]
             if value is not None:
                 name = column.replace('top', 'top-').replace('_before', ' uncorrected')
@@ -98,7 +98,7 @@ def closing_lines(rows):
 def add_old_new(steps):
     """Add the columns OLD_NEW to `steps`; accuracies of old groups are weighted by test images."""
     for number, row in enumerate(steps, 1):
-        # The test images of a group are those that its step has in addition to the previous step.
+        # The test images of a group are those that its step adds to the previous step.
         totals = _values(steps[:number], 'test_samples')
         sizes = [after - before for before, after in zip([0] + totals, totals)][:-1]
         for column in GROUPS:
@@ -140,7 +140,8 @@ def group_runs(summaries):
 def average_runs(runs):
     """Return one summary of runs that differ only in their seed: means and standard deviations.
 
-    Only the steps that all runs have count. Runs without a finished step only add their notes.
+    Only steps that all runs have finished are averaged. Runs without any are ignored, except for
+    their notes.
     """
     notes = [note for run in runs for note in run['notes']]
     runs = [run for run in runs if run['steps']] or runs[:1]
@@ -160,13 +161,14 @@ def average_runs(runs):
         settings=runs[0]['settings']._replace(seed=None),
         lists=next(filter(None, (run['lists'] for run in runs)), None),
         last_finished_step=max(common, default=0),
-        steps=[_mean(rows, set(FIELDS + OLD_NEW) - set(COUNTS)) for rows in zip(*steps)],
+        steps=[_mean(rows, set(RESULT_FIELDS + OLD_NEW) - set(COUNTS)) for rows in zip(*steps)],
         measures={column: _mean([each[column] for each in measures],
-                                MEASURES if column in RESULTS else ()) for column in measures[0]})
+                                MEASURES if column in ACCURACIES else ())
+                  for column in measures[0]})
 
 
 def _mean(dicts, measured):
-    """Return one dict of the means; `measured` columns get the standard deviation, too."""
+    """Return one dict of the means; `measured` columns also get a standard deviation."""
     means = {}
     for name in dicts[0]:
         values = [each[name] for each in dicts]
@@ -177,5 +179,5 @@ def _mean(dicts, measured):
         else:
             means[name] = statistics.mean(values)
             if name in measured:
-                means[name + SPREAD] = statistics.stdev(values)
+                means[name + SD_SUFFIX] = statistics.stdev(values)
     return means

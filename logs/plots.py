@@ -1,6 +1,6 @@
 """The plots of a report: panels of one figure, as wide as a paper's page.
 
-Colors are Okabe and Ito's, which color-blind readers tell apart. Each method has one color.
+The palette is by Okabe and Ito, for color-blind readers. Each method has one color.
 """
 
 import collections
@@ -13,7 +13,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from logs import published, tables
-from logs.measures import MEASURES, SPREAD
+from logs.measures import MEASURES, SD_SUFFIX
 from runtime.errors import UserError
 from runtime.results import MOST_CONFUSION_CLASSES
 
@@ -22,13 +22,13 @@ COLORS = {'BiC': '#0072B2', 'uncorrected': '#D55E00', 'replay': '#E69F00',
 # Runs of one method share its color and differ in line style and marker.
 VARIANTS = [('-', 'o'), ('--', 's'), ('-.', '^'), (':', 'D'), ('-', 'v'), ('--', 'P'), ('-.', 'X'),
             (':', '*')]
-PAPER = {'color': 'black', 'linestyle': '--', 'linewidth': 1.}
-AUTHORS = {'color': '#777777', 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
-           'markerfacecolor': 'none', 'markersize': 5.5, 'label': 'authors\' run'}
+PAPER_STYLE = {'color': 'black', 'linestyle': '--', 'linewidth': 1.}
+AUTHORS_STYLE = {'color': '#777777', 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
+                 'markerfacecolor': 'none', 'markersize': 5.5, 'label': 'authors\' run'}
 WIDTH = 7.2  # inches
 LEGEND_ROW = ['legend', 'legend'], 0.5
 CONFUSION_ROW = ['confusion uncorrected', 'confusion corrected'], 3.
-MAX_CELLS = 200  # per side of a drawn confusion matrix; beyond, neighboring classes are summed
+MAX_CELLS = 200  # per side of a confusion matrix; if there are more classes, neighbors are summed
 MAX_TICKS = 12
 matplotlib.rcParams.update({
     'font.size': 8, 'axes.titlesize': 8, 'axes.labelsize': 8, 'legend.fontsize': 7,
@@ -85,7 +85,8 @@ def draw_confusions(summary, title=None):
 def draw_against(summaries, setting, title=None):
     """Return a figure of top-1 accuracy against a setting: after the last step, and on average.
 
-    Runs of one method with one exemplar memory share a line. Unfinished runs are left out.
+    Runs of one method with one exemplar memory share a line. If the setting is the size of the
+    memory, so do all sizes. Unfinished runs are left out.
     """
     summaries = [summary for summary in summaries
                  if summary['last_finished_step'] == summary['num_steps']]
@@ -94,7 +95,10 @@ def draw_against(summaries, setting, title=None):
     lines = collections.defaultdict(list)
     for summary in sorted(summaries, key=lambda summary: getattr(summary['settings'], setting)):
         settings = summary['settings']
-        lines[tables.method(settings), published.memory_text(settings)].append(summary)
+        memory = published.memory_text(settings)
+        if setting == 'memory_per_class':
+            memory = f'{settings.memory} memory'
+        lines[tables.method_name(settings), memory].append(summary)
     figure, panels = _panels([(['last', 'average'], 2.6), LEGEND_ROW], summaries, title)
     styles = _styles([runs[0] for runs in lines.values()])
     for ((method, memory), runs), style in zip(lines.items(), styles):
@@ -149,7 +153,7 @@ def _styles(summaries):
     """Return the style of each run's lines, in the color of its method."""
     styles, counts = [], collections.Counter()
     for summary in summaries:
-        method = tables.method(summary['settings'])
+        method = tables.method_name(summary['settings'])
         linestyle, marker = VARIANTS[counts[method] % len(VARIANTS)]
         styles.append({'color': COLORS[method], 'linestyle': linestyle, 'marker': marker})
         counts[method] += 1
@@ -166,7 +170,7 @@ def _draw_line(axes, x, rows, column, scale, **style):
     A mean over runs gets a band of one standard deviation on each side.
     """
     values, spread = (scale * np.array([row.get(name) for row in rows], float)
-                      for name in (column, column + SPREAD))
+                      for name in (column, column + SD_SUFFIX))
     axes.plot(x, values, **style)
     axes.fill_between(x, values - spread, values + spread, color=style['color'], alpha=0.18,
                       linewidth=0)
@@ -202,9 +206,10 @@ def _draw_accuracy(axes, summaries, styles, metric):
         curve = published.paper_curve(summary['settings'], metric)
         if curve:
             epochs = published.DATASETS[summary['dataset']].train_epochs
-            axes.plot(groups[1:], 100 * np.array(curve), label=f'paper, {epochs} epochs', **PAPER)
+            axes.plot(groups[1:], 100 * np.array(curve), label=f'paper, {epochs} epochs',
+                      **PAPER_STYLE)
         if summary['published'] and metric == 'top5':
-            _draw_steps(axes, summary, 'classes', 'published_top5', 100, **AUTHORS)
+            _draw_steps(axes, summary, 'classes', 'published_top5', 100, **AUTHORS_STYLE)
     axes.set(title=metric.replace('top', 'Top-') + ' accuracy, all classes seen',
              xlabel='classes seen', ylabel='accuracy (%)')
     _set_ticks(axes, [row['classes'] for summary in summaries for row in summary['steps']])
@@ -216,7 +221,7 @@ def _draw_bias(axes, summaries, styles, column, letter, neutral):
     for summary, style in zip(summaries, styles):
         if tables.is_corrected(summary):
             if summary['published']:
-                _draw_steps(axes, summary, 'step', 'published_' + column, 1, **AUTHORS)
+                _draw_steps(axes, summary, 'step', 'published_' + column, 1, **AUTHORS_STYLE)
             _draw_steps(axes, summary, 'step', column, 1, **style)
     axes.set(title=f'Bias correction: {letter}', xlabel='step', ylabel=letter)
     _set_ticks(axes, [row['step'] for summary in summaries for row in summary['steps']])
@@ -225,7 +230,7 @@ def _draw_bias(axes, summaries, styles, column, letter, neutral):
 def _draw_legend(axes, panels):
     axes.set_axis_off()
     lines = {line.get_label(): line for panel in panels for line in panel.get_lines()}
-    width = 9 + max(map(len, lines))  # characters, with those that a line sample takes
+    width = 9 + max(map(len, lines))  # characters, 9 of them for the sample of the line
     axes.legend(lines.values(), lines, loc='center', ncol=max(1, min(len(lines), 115 // width)),
                 columnspacing=1.6, handlelength=3.2)
 
@@ -255,7 +260,7 @@ def _draw_groups(figure, panels, summary):
 
 
 def read_confusions(summary):
-    """Return a run's last confusion matrices, (uncorrected, corrected), or None without any.
+    """Return a run's last confusion matrices, (uncorrected, corrected), or None if there are none.
 
     They are int arrays [n, n] whose rows are the true classes. Raises UserError if they belong to
     another run.
@@ -276,7 +281,7 @@ def read_confusions(summary):
 
 
 def _draw_confusions(figure, panels, summary, confusions):
-    """Draw the share of each true class's test images that were given each class."""
+    """Draw which share of the test images of each class was assigned to each class."""
     step = summary['last_finished_step']
     size = len(confusions[0])
     by_group = summary['settings'].num_classes > MOST_CONFUSION_CLASSES

@@ -1,4 +1,4 @@
-"""Published results: the two tables of the authors' runs, and others' results by protocol."""
+"""Published results: the two tables of the authors' runs, and results of papers by protocol."""
 
 import csv
 import functools
@@ -16,9 +16,9 @@ IMAGENET1000_NOTE = (
     'step\'s β; the\nauthors\' log has 65.91 there.')
 
 # The setting `dataset` -> data_set in published.csv.
-DATA_SETS = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 ids)',
-             'imagenet100_random': 'ImageNet-100 (100 ids drawn with seed 1993)',
-             'imagenet1000': 'ImageNet-1000'}
+DATA_SET_NAMES = {'cifar100': 'CIFAR-100', 'imagenet100': 'ImageNet-100 (first 100 ids)',
+                  'imagenet100_random': 'ImageNet-100 (100 ids drawn with seed 1993)',
+                  'imagenet1000': 'ImageNet-1000'}
 
 # The settings that make up a protocol.
 PROTOCOL = ('num_increments', 'first_classes', 'classes_per_increment', 'memory',
@@ -50,10 +50,10 @@ def _number(column, text):
     return float(text) if '.' in text else int(text)
 
 
-def published_set(settings):
-    """Return the name of the `table` that an experiment is comparable with, else None.
+def table_name(settings):
+    """Return the name of the `table` that matches an experiment, or None.
 
-    It has the same data set, groups and exemplar memory.
+    Both have the same data set, groups and exemplar memory.
     """
     if settings.dataset not in ('imagenet100', 'imagenet1000'):
         return None
@@ -72,9 +72,10 @@ def _groups_text(settings):
     sizes = [settings.num_new(step) for step in range(settings.num_steps)]
     if len(sizes) == 1:
         return 'all classes at once'
-    if len(set(sizes)) == 1:
-        return f'{len(sizes)} steps of {sizes[0]}'
-    return f'{sizes[0]} classes then {len(sizes) - 1} steps of {sizes[1]}'
+    last = f', the last of {sizes[-1]}' if sizes[-1] != sizes[1] else ''
+    if sizes[0] == sizes[1]:
+        return f'{len(sizes)} steps of {sizes[0]}{last}'
+    return f'{sizes[0]} classes then {len(sizes) - 1} steps of {sizes[1]}{last}'
 
 
 def memory_text(settings):
@@ -85,8 +86,8 @@ def memory_text(settings):
 
 
 def epochs_note(settings):
-    """Return, for example, '25 of 250 epochs' if the published results have others, else None."""
-    if settings.dataset not in DATA_SETS:
+    """Return, for example, '25 of 250 epochs' if the published number differs, else None."""
+    if settings.dataset not in DATA_SET_NAMES:
         return None
     epochs = DATASETS[settings.dataset].train_epochs
     if settings.train_epochs < epochs:
@@ -116,7 +117,8 @@ def results(settings):
     if memory_text(settings) == USUAL_MEMORY:
         names.append(_groups_text(settings))
     return [row for row in _read_csv('published.csv')
-            if row['data_set'] == DATA_SETS.get(settings.dataset) and row['protocol'] in names]
+            if row['data_set'] == DATA_SET_NAMES.get(settings.dataset)
+            and row['protocol'] in names]
 
 
 def paper_curve(settings, metric):
@@ -124,7 +126,7 @@ def paper_curve(settings, metric):
 
     `metric`: 'top1' or 'top5'.
     """
-    if metric == 'top5' and published_set(settings):
+    if metric == 'top5' and table_name(settings):
         return [row['top5_paper'] for row in table(settings.dataset)]
     rows = [row for row in results(settings) if row['source'] == 'BiC paper table 3'
             and row['metric'].replace('-', '') == metric]

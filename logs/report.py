@@ -36,13 +36,13 @@ def summarize(run, number=1, count=1):
     """Return the results of run `number` of the `count` runs in a log, as a dict (see --json)."""
     which = f', run {number} of {count}' if count > 1 else ''
     title = run.log + which
-    set_name = published.published_set(run.settings)
+    table_name = published.table_name(run.settings)
     steps = []
     for step, results in sorted(run.steps.items()):
         row = {'step': step}
-        for column in ('classes',) + log_reader.FIELDS + log_reader.GROUPS:
+        for column in ('classes',) + log_reader.RESULT_FIELDS + log_reader.GROUPS:
             row[column] = results.get(column)
-        authors = published.table(set_name)[step - 1] if set_name else {}
+        authors = published.table(table_name)[step - 1] if table_name else {}
         row.update((column, authors.get(key)) for column, key in published.COLUMNS.items())
         steps.append(measures.without_trivial_top5(row))
     measures.add_old_new(steps)
@@ -59,7 +59,7 @@ def summarize(run, number=1, count=1):
         'name': re.sub(rf'/{LOG_FILE}$|\.log$', '', run.log) + which,
         'model_dir': folder or '.' if name == LOG_FILE and number == count else None,
         'dataset': run.settings.dataset, 'num_steps': num_steps, 'settings': run.settings,
-        'lists': run.lists, 'published': set_name, 'steps': steps, 'last_finished_step': last,
+        'lists': run.lists, 'published': table_name, 'steps': steps, 'last_finished_step': last,
         'published_results': published.results(run.settings),
         'measures': measures.compute_measures(steps),
         'notes': [f'{title}: {note}' for note in notes]}
@@ -92,14 +92,14 @@ def _parse_flags(arguments):
     parser = argparse.ArgumentParser(
         prog='report.py', description=__doc__.split('\n')[0], allow_abbrev=False)
     parser.add_argument('logs', nargs='+', metavar='LOG')
-    together = parser.add_mutually_exclusive_group()
-    together.add_argument('--aggregate', action='store_true', help='mean and standard deviation '
-                          'over runs that differ only in their seed')
-    together.add_argument('--compare', action='store_true', help='compare methods in one '
-                          'report; runs that differ only in their seed are averaged')
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument('--csv', action='store_true', help='print one row per step')
-    form.add_argument('--json', action='store_true', help='print all results')
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument('--aggregate', action='store_true', help='mean and standard deviation over '
+                      'runs that differ only in their seed')
+    mode.add_argument('--compare', action='store_true', help='compare methods in one report; runs '
+                      'that differ only in their seed are averaged')
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument('--csv', action='store_true', help='print one row per step')
+    output.add_argument('--json', action='store_true', help='print all results')
     parser.add_argument('--label', action='append', metavar='NAME', help='name of a run or method '
                         'in tables and plots; give one per run or method, in the order of the logs')
     parser.add_argument('--title', help='title of the report and of the plots')
@@ -151,14 +151,14 @@ def _write_plots(flags, summaries):
 def report(arguments):
     """Make the report for the command line; return (text for stdout, notes)."""
     flags = _parse_flags(arguments)
-    each = []
+    runs = []
     for log in flags.logs:
-        runs = log_reader.read(log)
-        each += [summarize(run, number, len(runs)) for number, run in enumerate(runs, 1)]
-    each[-1]['model_dir'] = flags.model_dir or each[-1]['model_dir']
-    summaries = each
+        logged = log_reader.read(log)
+        runs += [summarize(run, number, len(logged)) for number, run in enumerate(logged, 1)]
+    runs[-1]['model_dir'] = flags.model_dir or runs[-1]['model_dir']
+    summaries = runs
     if flags.aggregate or flags.compare:
-        groups = measures.group_runs(each)
+        groups = measures.group_runs(runs)
         if flags.aggregate and len(groups) > 1:
             other = groups[1][0]
             settings = ', '.join(f'{name} ({", ".join(dict.fromkeys(values))})' for name, values
@@ -182,7 +182,7 @@ def report(arguments):
     else:
         text = '\n\n'.join(tables.describe(summary, flags.title) for summary in summaries)
     if flags.reference:
-        text += '\n\n' + tables.compare_with_authors(flags.reference, each)
+        text += '\n\n' + tables.compare_with_authors(flags.reference, runs)
     return text, [note for summary in summaries for note in summary['notes']]
 
 

@@ -4,10 +4,10 @@ import csv
 import os
 
 from logs import published
-from logs.measures import MEASURES, SPREAD, differences, first_top5_step
+from logs.measures import MEASURES, SD_SUFFIX, differences, first_top5_step
 from runtime.errors import UserError
 
-# Forms of a value: (factor, format).
+# How a value is written: (factor, format).
 PERCENT, SCALAR, COUNT = (100, '{:.2f}'), (1, '{:.4f}'), (1, '{:.0f}')
 # The tables of one run, one row per step: caption, columns as (head, column of a step, form).
 STEP_TABLES = (
@@ -35,7 +35,7 @@ PUBLISHED_COLUMNS = (('step 1', 'first'), ('2', 'second'), ('3', 'third'), ('4',
 AUTHORS_TABLES = (('Top-5 (%), classes seen', 'top5', 'top5', PERCENT),
                   ('Top-5 uncorrected (%)', 'top5_before', 'top5_uncorrected', PERCENT),
                   ('β', 'beta', 'beta', SCALAR), ('γ', 'gamma', 'gamma', SCALAR))
-# Texts for settings next to a method's name. Other settings appear by their name.
+# How a setting is written next to a method's name. Other settings: name and value.
 WORDS = {'exemplar_selection': '{} exemplars', 'train_epochs': '{} epochs',
          'memory_per_class': '{} exemplars per class', 'val_share': 'validation share {}'}
 NOT_IN_JOINT_TRAINING = ('distillation', 'bias_correction', 'exemplar_selection')
@@ -46,8 +46,8 @@ MEASURES_EXPLAINED = (
     'step minus that when it was new. Both are means\nover the old groups, in percentage points.')
 
 
-def method(settings):
-    """Return the name of a method."""
+def method_name(settings):
+    """Return the name of the method that the settings make up."""
     if settings.num_steps == 1:
         return 'joint training'
     return {(True, True): 'BiC', (True, False): 'replay + KD', (False, False): 'replay',
@@ -68,19 +68,19 @@ def metrics(summaries):
 def names(summaries):
     """Return the names of the runs for legends and tables: from --label, or unique ones.
 
-    Those are the method with the settings in which other runs of it differ, or else the log.
+    Unique names have the method and the settings in which its runs differ, or else the log.
     """
     if all(summary.get('label') for summary in summaries):
         return [summary['label'] for summary in summaries]
-    texts = [_method_name(summary, summaries) for summary in summaries]
+    texts = [_method_with_settings(summary, summaries) for summary in summaries]
     if len(set(texts)) == len(texts):
         return texts
-    return [f'{method(summary["settings"])}, {summary["name"]}' for summary in summaries]
+    return [f'{method_name(summary["settings"])}, {summary["name"]}' for summary in summaries]
 
 
-def _method_name(summary, summaries):
-    name = method(summary['settings'])
-    alike = [other for other in summaries if method(other['settings']) == name]
+def _method_with_settings(summary, summaries):
+    name = method_name(summary['settings'])
+    alike = [other for other in summaries if method_name(other['settings']) == name]
     usual = published.default_settings(summary['settings'])
     return _joined(name, *[
         WORDS.get(setting, f'{setting} {{}}').format(values[alike.index(summary)])
@@ -92,7 +92,8 @@ def experiment(summary):
     """Return the data set, protocol and length of a run in words."""
     settings = summary['settings']
     return _joined(
-        published.DATA_SETS.get(settings.dataset, settings.dataset), published.protocol(settings),
+        published.DATA_SET_NAMES.get(settings.dataset, settings.dataset),
+        published.protocol(settings),
         published.epochs_note(settings) or f'{settings.train_epochs} epochs')
 
 
@@ -103,7 +104,7 @@ def _joined(*parts):
 
 def _cell(row, column, form=PERCENT):
     scale, text = form
-    values = [row[name] for name in (column, column + SPREAD) if row.get(name) is not None]
+    values = [row[name] for name in (column, column + SD_SUFFIX) if row.get(name) is not None]
     # `or 0`: no -0.0
     return ' ± '.join(text.format(scale * value or 0) for value in values) or '-'
 
@@ -267,12 +268,13 @@ def compare_with_authors(path, summaries):
                 series.setdefault(name, {})[int(row['classes'])] = {
                     column: float(row[text]) / scale if row[text] else None
                     for _, column, text, (scale, _) in AUTHORS_TABLES}
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f'{path}: invalid column or number ({error}). Use the columns of '
                         'logs/photographs/authors_code.csv.') from None
     classes = sorted(set().union(*series.values()))
-    for summary in summaries:
-        name = f'this code, seed {summary["settings"].seed}'
+    seeds = [summary['settings'].seed for summary in summaries]
+    for seed, summary in zip(seeds, summaries):
+        name = f'this code, seed {seed}' + f', {summary["name"]}' * (seeds.count(seed) > 1)
         series[name] = {row['classes']: row for row in summary['steps']}
     parts = ['#### The authors\' code on the same lists']
     for caption, column, _, form in AUTHORS_TABLES:

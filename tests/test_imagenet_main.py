@@ -147,7 +147,7 @@ def test_counts_of_the_run(tiny):
 def test_the_report_finds_all_results_in_the_log(tiny):
     run, = log_reader.read(tiny.log)
     for row, logged in zip(tiny.results(), run.steps.values()):
-        expected = {name: float(row[name]) for name in log_reader.FIELDS + ('classes',)
+        expected = {name: float(row[name]) for name in log_reader.RESULT_FIELDS + ('classes',)
                     if row[name] and not ('top5' in name and int(row['classes']) < 6)}
         groups = {name: logged.pop(name) for name in log_reader.GROUPS}
         assert logged == expected

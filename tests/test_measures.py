@@ -137,7 +137,7 @@ def test_published_results_of_the_same_protocol_are_shown(run_report):
 
 def test_every_protocol_of_the_published_file_can_be_reached_by_settings():
     reached = set()
-    for dataset in published.DATA_SETS:
+    for dataset in published.DATA_SET_NAMES:
         usual = DATASETS[dataset]
         for changed in ({}, {'num_increments': 5}, {'num_increments': 20}, {'num_increments': 1},
                         {'first_classes': 50, 'num_increments': 5},
@@ -147,6 +147,11 @@ def test_every_protocol_of_the_published_file_can_be_reached_by_settings():
                            for row in published.results(usual._replace(**changed)))
     assert reached == {row['source'] + row['protocol']
                        for row in published._read_csv('published.csv')}
+
+
+def test_a_smaller_last_group_is_named():
+    settings = DATASETS['folder']._replace(num_classes=11, classes_per_increment=2)
+    assert published.protocol(settings) == '6 steps of 2, the last of 1; 220 exemplars'
 
 
 @pytest.mark.parametrize('classes, average', [

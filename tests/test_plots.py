@@ -124,6 +124,8 @@ def test_accuracy_against_a_setting_has_one_line_per_memory():
     axes = figure.axes[0]
     for setting in report.X_AXES:
         plots.draw_against(summaries, setting)
+    line = plots.draw_against(summaries[0:3:2], 'memory_per_class').axes[0].get_lines()[0]
+    assert list(line.get_xdata()) == [10, 20] and line.get_label() == 'BiC, fixed memory'
     assert set(legend_of(figure)) == {
         f'BiC{kind}, {memory} exemplars' for kind in ('', ' uncorrected') for memory in (300, 150)}
     np.testing.assert_allclose(curve(axes, 'BiC, 300 exemplars'), [100 * 2.05 / 3 - 10,

@@ -90,7 +90,10 @@ def test_reference_adds_tables_of_the_authors_code(run_report, tmp_path):
     assert cells(out, 'this code, seed 2', '#### ') == ['93.00', '88.00']
     top5 = out[out.index('#### '):]
     assert cells(top5, 'this code, seed 1', 'uncorrected') == ['95.00', '77.50']
-    path.write_text('source,classes\n,1\n')
+    out = run_report('--compare', '--reference', str(path), a=tiny_log(**sizes),
+                     b=tiny_log(temperature=3., **sizes))[1]
+    assert out.count('| this code, seed 1, ') == 8  # two runs in four tables
+    path.write_text('run,kernels,classes\nseed 1,TensorFlow 1.5\n')
     status, _, err = run_report('--reference', str(path), log=tiny_log())
     assert (status, err.count('\n')) == (1, 1) and 'authors.csv: invalid column' in err
 
