@@ -54,13 +54,13 @@ def refuse_foreign_lists(folder, remedy='Move it away, then rerun.'):
     Returns the names of the lists that this program wrote.
     """
     recorded = _recorded_digests(folder)
-    own = [name for name in LISTS if os.path.lexists(os.path.join(folder, name))]
-    for name in own:
+    own_lists = [name for name in LISTS if os.path.lexists(os.path.join(folder, name))]
+    for name in own_lists:
         path = os.path.join(folder, name)
         if not os.path.isfile(path) or file_digest(path) not in recorded.get(name, ()):
             raise UserError(f'{path} was edited, or not written by this version of the script, and '
                             f'is never overwritten. {remedy}')
-    return own
+    return own_lists
 
 
 def file_digest(path):
@@ -86,7 +86,7 @@ def write_lists(folder, train, test, classes):
     for name in classes:
         if re.search(r'[\r\n\ud800-\udfff]', name):
             raise UserError(f'{name!r}: classes.txt cannot hold this class name. Rename it.')
-    own = refuse_foreign_lists(folder)
+    own_lists = refuse_foreign_lists(folder)
     lines = {'train.txt': [f'{path} {label}' for path, label in train],
              'val.txt': [f'{path} {label}' for path, label in test], 'classes.txt': classes}
     contents = {name: ''.join(f'{line}\n' for line in lines[name]).encode() for name in lines}
@@ -95,7 +95,7 @@ def write_lists(folder, train, test, classes):
     recorded = _recorded_digests(folder)
     for name, content in contents.items():
         recorded[name] = [hashlib.sha256(content).hexdigest()]
-        if name in own:
+        if name in own_lists:
             recorded[name].append(file_digest(os.path.join(folder, name)))
     write_file(os.path.join(folder, RECORD), (json.dumps(recorded, indent=1) + '\n').encode())
     for name in sorted(contents):

@@ -44,14 +44,14 @@ def main(arguments=None):
     parser.add_argument('export', metavar='EXPORT')
     parser.add_argument('images', nargs='+', metavar='IMAGE')
     parser.add_argument('--json', action='store_true', help='one JSON object per line')
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     tf.logging.set_verbosity(tf.logging.ERROR)
-    status, form = 0, as_json if given.json else as_text
+    status, form = 0, as_json if args.json else as_text
     try:
-        files.check_arguments([given.export] + given.images)
+        files.check_arguments([args.export] + args.images)
         with tf.Graph().as_default(), cpu_session() as session:
-            classify = export.load_classifier(session, given.export)
-            for path in given.images:
+            classify = export.load_classifier(session, args.export)
+            for path in args.images:
                 try:
                     with open(path, 'rb') as file:
                         top5 = classify(file.read())
@@ -64,7 +64,7 @@ def main(arguments=None):
                     continue
                 print(f'error: {path}: {reason}', file=sys.stderr)
                 status = 1
-                if given.json:
+                if args.json:
                     print(as_json(path, None, reason), flush=True)
     except (UserError, OSError, tf.errors.OpError) as error:
         print('error: {}'.format(str(error).split('\n')[0]), file=sys.stderr)

@@ -116,14 +116,14 @@ def _parse_flags(arguments):
     parser.add_argument('--model_dir', metavar='DIR', help='folder with the confusion matrices of '
                         'a single run (default: the folder of a run.log)')
     files.check_arguments(sys.argv[1:] if arguments is None else list(arguments))
-    given = parser.parse_args(arguments)
-    if given.plot_against and not given.plot:
+    args = parser.parse_args(arguments)
+    if args.plot_against and not args.plot:
         parser.error('--plot_against needs --plot')
-    if given.model_dir and not (given.plot or given.plot_confusion):
+    if args.model_dir and not (args.plot or args.plot_confusion):
         parser.error('--model_dir needs --plot or --plot_confusion')
-    if given.reference and (given.csv or given.json):
+    if args.reference and (args.csv or args.json):
         parser.error('--reference is not available with --csv or --json')
-    return given
+    return args
 
 
 def _write_plots(flags, summaries):
@@ -138,8 +138,8 @@ def _write_plots(flags, summaries):
     if flags.model_dir or flags.plot_confusion:
         if len(summaries) > 1 or not plots.read_confusions(summaries[0]):
             raise UserError(f'{flags.model_dir or "The folder of the log"}: no confusion matrices '
-                            f'of the last step of {flags.logs[0]}. Pass one log and, with '
-                            f'--model_dir, the folder of its run.')
+                            f'of the last step of {flags.logs[0]}. Pass the log of one run and, '
+                            'with --model_dir, the folder of that run.')
     if flags.plot and flags.plot_against:
         plots.write(flags.plot, plots.draw_against(summaries, flags.plot_against, flags.title))
     elif flags.plot:

@@ -130,11 +130,11 @@ def test_two_processes_write_the_images_once(few, tmp_path, monkeypatch):
 
 
 def test_a_process_that_comes_in_between_finds_the_marker(few, tmp_path, monkeypatch):
-    found = []
+    names = []
     monkeypatch.setattr('runtime.files.check_writable',
-                        lambda folder, *_: found.extend(os.listdir(folder)))
+                        lambda folder, *_: names.extend(os.listdir(folder)))
     prepare.write_images(str(tmp_path / 'images'))
-    assert found == [prepare.MARKER]
+    assert names == [prepare.MARKER]
 
 
 def test_foreign_folder_file_or_list_is_refused(few, tmp_path):

@@ -140,11 +140,11 @@ def check_folders(root, target, overwrite):
     if not os.path.isdir(root):
         raise UserError(f'{root}: ' + ('is a file, not a folder. Unpack it and name the folder.'
                                        if os.path.exists(root) else 'no such folder.'))
-    own = scripts.refuse_foreign_lists(
+    own_lists = scripts.refuse_foreign_lists(
         target, 'Move it away, or write the lists elsewhere with --target.')
-    if own and not overwrite:
-        raise UserError(f'{target}: {" and ".join(own)} exist already. Add --overwrite to replace '
-                        'them.')
+    if own_lists and not overwrite:
+        raise UserError(f'{target}: {" and ".join(own_lists)} exist already. Add --overwrite to '
+                        'replace them.')
     files.check_writable(target, target,
                          'Write the lists to another folder with --target=FOLDER.')
 
@@ -185,7 +185,8 @@ def main(argv=None):
     if layout.skipped:
         print(f'skipped: {len(layout.skipped)} files that are not images: '
               f'{scripts.first_names(sorted(layout.skipped), 3)}')
-    paths = [path for side in (train, test or {}) for own in side.values() for path in own]
+    paths = [path for side in (train, test or {}) for class_paths in side.values()
+             for path in class_paths]
     bad = undecodable_images(root, paths)
     archives.report_bad_images(bad, args.skip_bad_images)
     good = [path for path in paths if path not in bad]
