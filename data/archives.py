@@ -139,8 +139,10 @@ def _print_error(error):
 
 def image_names(folder):
     """Return the names of the images in a folder, sorted by code point; [] if it does not exist."""
-    names = os.listdir(folder) if os.path.isdir(folder) else ()
-    return sorted(filter(image_format.is_image_name, names))
+    if not os.path.isdir(folder):
+        return []
+    return sorted(name for name in os.listdir(folder)
+                  if image_format.is_image_file(os.path.join(folder, name)))
 
 
 def is_whole(path, size=None):

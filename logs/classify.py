@@ -30,9 +30,11 @@ def as_text(path, top5):
 
 def as_json(path, top5, reason=None):
     """Return one line; `reason`: why there is no top5."""
-    result = {'error': reason} if top5 is None else {'top5': [
-        dict(zip(('label', 'name', 'probability'), row)) for row in top5]}
-    return json.dumps(dict({'image': path}, **result), ensure_ascii=False)
+    if reason is not None:
+        return json.dumps({'image': path, 'error': reason}, ensure_ascii=False)
+    return json.dumps({'image': path, 'top5': [
+        {'label': label, 'name': name, 'probability': probability}
+        for label, name, probability in top5]}, ensure_ascii=False)
 
 
 def main(arguments=None):

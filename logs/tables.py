@@ -274,7 +274,9 @@ def compare_with_authors(path, summaries):
     classes = sorted(set().union(*series.values()))
     seeds = [summary['settings'].seed for summary in summaries]
     for seed, summary in zip(seeds, summaries):
-        name = f'this code, seed {seed}' + f', {summary["name"]}' * (seeds.count(seed) > 1)
+        name = f'this code, seed {seed}'
+        if seeds.count(seed) > 1:
+            name += f', {summary["name"]}'
         series[name] = {row['classes']: row for row in summary['steps']}
     parts = ['#### The authors\' code on the same lists']
     for caption, column, _, form in AUTHORS_TABLES:

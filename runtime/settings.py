@@ -198,8 +198,8 @@ def _given_values(values, num_classes):
                 kinds = {int: 'integers', float: 'numbers'}[kind[0]]
                 raise UserError(f'--{name}={",".join(given[name])} must be {kinds} separated by '
                                 f'commas.') from None
-    num_classes = given.get('num_classes', num_classes or None)
-    if num_classes is None:
+    num_classes = given.get('num_classes', num_classes)
+    if not num_classes and 'num_classes' not in given:
         raise UserError(f'--dataset={values.dataset} needs --data_dir and --num_classes.')
     if 'class_order' in given:
         given['class_order'] = label_files.read_class_order(given['class_order'], num_classes)

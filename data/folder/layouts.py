@@ -159,7 +159,7 @@ class Layout:
             self._refuse_flat(train_folder)
         train, test, unused = self._classes(train_folder), None, []
         text = f'Using {train_folder.path} for training'
-        rank = list(SIDES.values()).index
+        rank = (*TEST_NAMES, 'unlabeled').index
         for folder in sorted(set(sides) - {train_folder},
                              key=lambda folder: (rank(sides[folder]), folder.name)):
             labeled = None

@@ -11,6 +11,7 @@ if [ "$command" != report ] && [ -e "$folder/bic/experiment.json" ] && [ ! -e "$
     mkdir -p "$runs/copy"
     cp -r "$folder"/bic* "$runs/copy"
     mv "$runs"/copy/* "$runs"  # bic and bic.log, only if both are complete
+    rmdir "$runs/copy"
 fi
 experiment bic --dataset=cifar100 --num_increments=5 --keep_checkpoints --intra_op_threads=0 \
     --inter_op_threads=0
