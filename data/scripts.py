@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime
+import errno
 import fcntl
 import functools
 import hashlib
@@ -17,7 +18,7 @@ import sys
 import time
 
 from runtime import ROOT, files
-from runtime.errors import UserError
+from runtime.errors import RESUME, UserError
 
 LISTS = ('train.txt', 'val.txt', 'classes.txt')
 # File with digests of the lists written in a folder. Any other list belongs to the user.
@@ -107,9 +108,11 @@ def write_lists(folder, train, test, classes):
 def make_folder(root, folder):
     """Make `folder` under `root`. Raise UserError if it leads elsewhere, such as into a source."""
     path = os.path.join(root, folder)
-    real = os.path.realpath(path)
-    if real != os.path.normpath(os.path.join(os.path.realpath(root), folder)):
-        raise UserError(f'{path} is a link to {real}. Remove it or choose another --target.')
+    if os.path.realpath(path) != os.path.normpath(os.path.join(os.path.realpath(root), folder)):
+        while not os.path.islink(path):  # name the link, not a folder of the source below it
+            path = os.path.dirname(path)
+        raise UserError(f'{path} is a link to {os.path.realpath(path)}. Remove it or choose '
+                        'another --target.')
     os.makedirs(path, exist_ok=True)
 
 
@@ -118,7 +121,11 @@ def link(source, root, path):
     make_folder(root, os.path.dirname(path))
     path = os.path.join(root, path)
     if not os.path.lexists(path):
-        os.symlink(source, path)
+        try:
+            os.symlink(source, path)
+        except PermissionError:  # such as on exFAT
+            raise UserError(f'{path}: this file system has no symbolic links. Choose another '
+                            '--target, on another disk.') from None
     elif os.path.realpath(path) != os.path.realpath(os.path.join(os.path.dirname(path), source)):
         raise UserError(f'{path} exists and is not {source}. Remove it or choose another '
                         '--target.')
@@ -243,4 +250,7 @@ def run(main):
     except UserError as error:
         sys.exit(f'error: {error}')
     except OSError as error:
-        sys.exit(f'error: {error.filename or "input/output"}: {error.strerror or error}')
+        remedy = ''
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = f'. Free some space, then {RESUME}.'
+        sys.exit(f'error: {error.filename or "input/output"}: {error.strerror or error}{remedy}')

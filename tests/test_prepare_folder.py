@@ -200,7 +200,7 @@ def test_copies_and_classes_on_one_side_of_two_are_pointed_out(tmp_path, undecod
 
 
 @pytest.mark.parametrize('names, emptied, words', [
-    (range(12), None, []), (range(12), 3, ['shifts', "'4' has label 3, not 4"]),
+    ([*range(12), 'x'], 'x', []), (range(12), 3, ['shifts', "'4' has label 3, not 4"]),
     (range(1, 13), None, ['label 0 is the class folder 1']),
     (['x1y', 'x10', 'x2'], None, []), (['\u00b2', '\u00b3'], None, [])])
 def test_labels_that_differ_from_numeric_class_names_are_pointed_out(tmp_path, undecoded, capsys,

@@ -94,7 +94,7 @@ def read(source):
                             f'({type(error).__name__}: {reason}). Download it again.') from None
     missing = ' and '.join(sorted({'train', 'test'}.difference(batches)))
     if missing:
-        raise UserError(f'{source}: has no file of CIFAR-100 named {missing} or ending in .bin. '
+        raise UserError(f'{source}: has no file of CIFAR-100 named {missing} (or with .bin). '
                         'Expected cifar-100-python.tar.gz, cifar-100-binary.tar.gz, a folder or '
                         'zip of the same files, or nothing, to download it. For class folders of '
                         f'images, run: python data/folder/prepare.py {shlex.quote(source)}')

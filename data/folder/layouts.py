@@ -1,6 +1,7 @@
 """Find the classes in a folder of images, in common layouts of downloads and exports."""
 
 import collections
+import math
 import os
 import re
 
@@ -27,10 +28,14 @@ _PACKED_FILE = re.compile(r'.*\.(zip|tar|t?gz|rar|7z|parquet|tfrecords?|npz|npy|
 Classes = collections.namedtuple('Classes', ['train', 'test'])
 
 
-def label_order(names):
-    """Return class names in the order of their labels: all numbers by value, others as text."""
-    if all(re.fullmatch(r'\d{1,18}', name, re.ASCII) for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
+def label_order(names, classes=()):
+    """Return class names in the order of their labels: all numbers by value, others as text.
+
+    `classes`: the names that must all be numbers, if not all `names`. Others come last.
+    """
+    is_number = re.compile(r'\d{1,18}', re.ASCII).fullmatch
+    if all(map(is_number, classes or names)):
+        return sorted(names, key=lambda name: (int(name) if is_number(name) else math.inf, name))
     return sorted(names)
 
 
@@ -151,9 +156,10 @@ class Layout:
         train_folder, = train_folders
         classes = [folder.path for folder in base.folders_with_images if folder not in sides]
         if train_folder.is_flat():
-            if classes:
+            others = [path for path in classes if not _loose_side(os.path.basename(path))]
+            if others:  # other than test1
                 self._refuse(base, f'{train_folder.name} next to class folders such as '
-                             f'{classes[0]}. train, val and test are never classes: move the class '
+                             f'{others[0]}. train, val and test are never classes: move the class '
                              f'folders into {os.path.join(base.path, "train")}, or rename '
                              f'{train_folder.name}')
             self._refuse_flat(train_folder)
@@ -234,7 +240,8 @@ class Layout:
             folders = [inner for folder in folders for inner in folder.folders]
         by_name = {os.path.relpath(folder.path, base.path): folder for folder in folders}
         classes, nested = {}, []
-        for name in label_order(by_name):
+        # Folders without images, such as annotations/, do not turn numbers into text.
+        for name in label_order(by_name, [name for name in by_name if by_name[name].has_images]):
             folder = by_name[name]
             inner = folder.image_folder()
             classes[name] = [os.path.join(inner.path, image) for image in inner.images]
@@ -307,8 +314,13 @@ def _sides(folders):
     if set(exact.values()) - {'unlabeled'}:
         return exact
     # Accept seg_train and seg_test only if all names are like that: a class may be test_tube.
-    loose = {folder: _side(re.split('[^a-z]+', folder.name.lower())) for folder in folders}
+    loose = {folder: _loose_side(folder.name) for folder in folders}
     return loose if all(loose.values()) and 'train' in loose.values() else {}
+
+
+def _loose_side(name):
+    """Return the side that is a word in the name of a folder, such as test1; None for a class."""
+    return _side(re.split('[^a-z]+', name.lower()))
 
 
 def _side(words):

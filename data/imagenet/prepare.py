@@ -301,9 +301,10 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             not_read = [path for path in images.not_read if os.path.realpath(path) not in files]
             hint = ('Archives next to images are read only if the command names them: '
                     f'{scripts.first_names(not_read)}. ') if not_read else ''
+            allow = ' --allow_missing writes the lists without them.' if all(lists.values()) else ''
             raise UserError(f'{fault}. {hint}Add a source with the missing images (see '
                             'data/imagenet/README.md) to this command, or prepare it next: '
-                            'finished work is kept. --allow_missing writes the lists without them.')
+                            f'finished work is kept.{allow}')
         if fault:
             print(f'warning: {fault}', file=sys.stderr)
         for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():
