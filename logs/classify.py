@@ -76,4 +76,5 @@ def main(arguments=None):
 
 if __name__ == '__main__':
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly when piped into `head`
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # and on Ctrl-C
     sys.exit(main())

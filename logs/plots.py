@@ -201,13 +201,13 @@ def _draw_accuracy(axes, summaries, styles, metric):
             label = f'{name} uncorrected' if len(summaries) > 1 else 'uncorrected'
             _draw_steps(axes, summary, 'classes', metric + '_before', 100, label=label,
                         **_uncorrected(style))
-    experiments = {summary['settings'].groups: summary for summary in summaries}
+    experiments = {summary['settings'].groups: summary for summary in summaries
+                   if published.paper_curve(summary['settings'], metric)}
     for groups, summary in experiments.items():
         curve = published.paper_curve(summary['settings'], metric)
-        if curve:
-            epochs = published.DATASETS[summary['dataset']].train_epochs
-            axes.plot(groups[1:], 100 * np.array(curve), label=f'paper, {epochs} epochs',
-                      **PAPER_STYLE)
+        epochs = published.DATASETS[summary['dataset']].train_epochs
+        axes.plot(groups[1:], 100 * np.array(curve), label=f'paper, {epochs} epochs',
+                  **PAPER_STYLE)
         if summary['published'] and metric == 'top5':
             _draw_steps(axes, summary, 'classes', 'published_top5', 100, **AUTHORS_STYLE)
     axes.set(title=metric.replace('top', 'Top-') + ' accuracy, all classes seen',

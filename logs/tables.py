@@ -135,7 +135,8 @@ def describe(summary, title):
         seeds = ', '.join(map(str, summary['seeds']))
         source = (f'Mean ± standard deviation of {summary["num_runs"]} runs (training seeds '
                   f'{seeds}). Logs: {summary["log"]}.')
-    parts = [f'### {title or names([summary])[0]}', f'{experiment(summary)}\n{source}']
+    heading = _joined(title, summary.get('label')) or names([summary])[0]
+    parts = [f'### {heading}', f'{experiment(summary)}\n{source}']
     if not steps:
         return '\n\n'.join(parts + ['No step is finished.'])
     for caption, columns in STEP_TABLES:
