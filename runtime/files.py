@@ -67,10 +67,15 @@ def write(path, content, temporary, sync=True):
 
 @contextlib.contextmanager
 def refused_if_unwritable(name, remedy):
-    """Turn an OSError into a UserError that begins with `name` and ends in `remedy`."""
+    """Turn an OSError into a UserError that begins with `name` and ends in `remedy`.
+
+    A full disk stays an OSError, because another folder is not the remedy.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise UserError(f'{name}: cannot write {error.filename} ({error.strerror}). '
                         f'{remedy}') from None
 
@@ -84,8 +89,10 @@ def check_writable(folder, name, remedy):
         os.makedirs(folder, exist_ok=True)
         descriptor, probe = tempfile.mkstemp('.tmp', 'probe', folder)
         os.close(descriptor)
-        write(probe, b'replaced', probe + '.tmp')
-        os.remove(probe)
+        try:
+            write(probe, b'replaced', probe + '.tmp')
+        finally:
+            os.remove(probe)
 
 
 def flush(path):

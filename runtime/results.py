@@ -11,7 +11,8 @@ from runtime.run_log import percent
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool('predictions', False, 'Write predictions_<step>.csv into --model_dir: the true '
-                  'and the predicted label of each test image, corrected and uncorrected.')
+                  'and the predicted label of each test image, corrected and uncorrected. Add '
+                  '--eval_only for finished steps.')
 
 MOST_CONFUSION_CLASSES = 1000
 

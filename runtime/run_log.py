@@ -46,7 +46,8 @@ def define_path(name, text):
     flags.DEFINE(_PathParser(), name, None, text)
 
 
-define_path('log_file', 'File of the log. (default: run.log in --model_dir)')
+define_path('log_file', 'File of the log. Modes that do not train write no log. (default: run.log '
+            'in --model_dir)')
 
 
 class _LogFile(logging.handlers.WatchedFileHandler):

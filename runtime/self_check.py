@@ -293,7 +293,8 @@ def check_machine(_):
     os.environ.pop('TF_CONFIG', None)  # this machine only
     with open(STORED, encoding='utf-8') as file:
         stored = json.load(file)
-    machine = machine_lib.Machine(None, FLAGS.num_gpus)
+    FLAGS.num_gpus = 1  # the check uses the first GPU only
+    machine = machine_lib.Machine(None, 1)
     LOG.info('Python %s, NumPy %s', platform.python_version(), np.__version__)
     machine.log_devices()
     gpus = machine_lib.gpu_descriptions()

@@ -297,6 +297,9 @@ def check_settings(settings):
 
 def _check_sizes(settings):
     sides, boundaries = settings.resize_range, settings.lr_boundaries
+    if sides and settings.preprocessing == 'cifar':
+        raise UserError(f'--resize_range={_as_text(sides)}: --preprocessing=cifar does not resize. '
+                        'Leave the flag out, or use --preprocessing=vgg.')
     if sides and not (len(sides) == 2
                       and settings.image_size <= sides[0] <= sides[1] <= MAX_RESIZED_SIDE):
         raise UserError(f'--resize_range={_as_text(sides)} must be two lengths in pixels, the '

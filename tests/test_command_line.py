@@ -54,7 +54,7 @@ def begun(data, tmp_path_factory):
     (['--num_classes=0'], ['--num_classes=0 must be greater than 0']),
     (['--resize_range=8.5,9'], ['--resize_range=8.5,9 must be integers']),
     (['--export_dir=x', '--check_data'], ['--check_data', '--export_dir']),
-    (['--self_check', '--eval_only'], ['--eval_only', '--self_check'])])
+    (['--resize_range=8,9'], ['--resize_range=8,9: ', '--preprocessing=vgg'])])
 def test_a_wrong_command_line_is_refused_and_deletes_nothing(data, begun, arguments, expected):
     before = final_state(begun)
     assert_refused(run(data, begun, (RUN, 1, f'import sys\nsys.argv += {arguments!r}'),
