@@ -1,9 +1,9 @@
 #!/bin/sh
 # The paper's main result on CIFAR-100: BiC in 5 steps of 20 classes, with the published settings. On
 # two cores with AVX-512, the log estimates 13 hours in all after the second step. The run continues
-# from the last checkpoint in the folder bic. Move that folder away to begin with the first step. The
-# run in bic reads a copy of CIFAR-100 with the archive's names (train/apple/apple_s_000027.png), so
-# only this copy continues it.
+# from the last checkpoint in the folder bic, in a copy in logs/runs/cifar100_250_epochs. To begin
+# with the first step, move both folders away. The run in bic reads a copy of CIFAR-100 with the
+# archive's names (train/apple/apple_s_000027.png), so only this copy of the images continues it.
 set -eu
 . "$(dirname "$0")/../experiment.sh"
 
