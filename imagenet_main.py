@@ -278,6 +278,10 @@ def read_run(model_dir, stored=None):
     machine = machine_lib.Machine(task, settings.batch_size, settings.network == 'cifar')
     pretrained = FLAGS.pretrained and checkpoints.pretrained(
         FLAGS.pretrained, resnet_model.variable_shapes(settings))
+    inside = os.path.realpath(model_dir) + os.sep
+    if pretrained and FLAGS.overwrite and os.path.realpath(pretrained.prefix).startswith(inside):
+        raise UserError(f'--pretrained={FLAGS.pretrained} is in --model_dir, which --overwrite '
+                        'deletes. Use another --model_dir.')
     if machine.is_chief:
         run_log.check_log(FLAGS.log_file, settings, digests)
     return plan.Run(settings, data_dir, model_dir, digests, machine, pretrained, split)

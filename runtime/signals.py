@@ -108,9 +108,12 @@ def run(main, skip_cleanup):
         status = 128 + number
     except SystemExit as end:
         status = end.code or 0
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):  # closed or full: Python would exit with status 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if skip_cleanup:
         logging.shutdown()
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else 1)
     sys.exit(status)

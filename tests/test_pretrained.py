@@ -51,9 +51,9 @@ def test_the_first_step_starts_from_the_checkpoint_and_can_resume(data, folder, 
     moved = shutil.copytree(str(folder), str(tmp_path / 'moved'))
     other = save_checkpoint(tmp_path / 'other', 5)
     before = tiny_runs.final_state(stopped)
-    for path, expected in ((None, 'pretrained: '), (other, 'resnet/'),
-                           (model / '0_classifier', '(pretrained: ')):
-        assert_refused(run(data, stopped, pretrained=path), expected)
+    for path, text in ((None, 'pretrained: '), (stopped / '0_classifier', 'deletes. Use another'),
+                       (other, 'resnet/'), (model / '0_classifier', '(pretrained: ')):
+        assert_refused(run(data, stopped, pretrained=path, overwrite='deletes' in text), text)
     assert tiny_runs.final_state(stopped) == before
     result = run(data, stopped, pretrained=moved + '/model.ckpt-5', status=0)
     assert 'resuming step 1 at update ' in result.out

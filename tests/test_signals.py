@@ -16,7 +16,7 @@ def test_only_a_second_ctrl_c_ends_a_run_at_once(data, tmp_path):
 
 
 def test_the_log_says_what_ended_a_run_whose_terminal_is_gone(data, tmp_path):
-    no_terminal = 'os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n'
+    no_terminal = ''.join(f'os.dup2(os.open("/dev/full", os.O_WRONLY), {i})\n' for i in (1, 2))
     run(data, tmp_path / 'model', (AFTER_UPDATE, 3, no_terminal + TERMINATE), status=TERMINATED)
     assert f'Stopped by SIGTERM. {RESUME.capitalize()}' in (tmp_path / 'model.log').read_text()
 
