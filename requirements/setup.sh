@@ -42,7 +42,7 @@ fetch_python() {
     say "found no Python $2 with its venv module: trying to install Python $1 with uv"
     version=$1 temporary=$(mktemp -d) && trap 'rm -rf "$temporary"' EXIT || exit 1
     uv=$(command -v uv) || uv=$temporary/venv/bin/uv
-    { [ -x "$uv" ] || python3 -m venv "$temporary/venv" &&
+    [ -x "$uv" ] || { python3 -m venv "$temporary/venv" &&
         "${uv%/*}/python" -m pip install uv==0.13.9; } >"$temporary/log" 2>&1
     "$uv" python install "$1" >>"$temporary/log" 2>&1 && python=$("$uv" python find "$1") ||
         fail "Python $1 could not be installed ($(tail -n 1 "$temporary/log" | sed 's/^ *//'))." \
@@ -73,7 +73,8 @@ choose() {  # sets python, version, runtime, files, gpus and why
     runtime=${RUNTIME:-$runtime} files=requirements/${RUNTIME:-$runtime}.txt
     case $runtime in
         gpu) files=requirements.txt ;;
-        tf2*) [ "$gpus" -eq 0 ] || files="$files requirements/$runtime-gpu.txt" ;;
+        tf2*) [ "$gpus" -eq 0 ] || [ "$(uname -m)" != x86_64 ] ||  # no CUDA on aarch64
+            files="$files requirements/$runtime-gpu.txt" ;;
     esac
 }
 

@@ -6,9 +6,9 @@ import pytest
 
 import runtime.environment  # noqa: F401 (before NumPy and TensorFlow)
 
-# The networks are tiny. More threads would only spin while they wait for each other.
+# The networks are tiny: more threads would only spin, and each process would take a whole GPU.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-os.environ.setdefault('KMP_BLOCKTIME', '0')
+os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ def flags(monkeypatch):
         yield imagenet_main.FLAGS
 
 
-def test_dry_runs_and_checks_take_no_gpu_memory(monkeypatch):
+@WITHOUT_GPU
+def test_counting_gpus_takes_no_memory_and_naming_them_little(monkeypatch):
     configs = []
     monkeypatch.setattr(machine.device_lib, 'list_local_devices',
                         lambda config=None: configs.append(config) or [])

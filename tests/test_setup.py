@@ -102,7 +102,7 @@ CPU = ['venv 3.7', 'cpu.txt==1']
     (['3.13'], '12.0', {}, ['venv 3.13', 'tf2-newest.txt==1', 'tf2-newest-gpu.txt==1']),
     (['3.7', '3.9'], None, {'RUNTIME': 'tf2'}, ['venv 3.9', 'tf2.txt==1']),
     (['3.7', '3.13'], None, {'PYTHON': 'python3.13'}, ['venv 3.13', 'tf2-newest.txt==1']),
-    (['3.7', '3.11'], None, {'ARCH': 'aarch64'}, ['venv 3.11', 'tf2.txt==1']),
+    (['3.7', '3.11'], '7.2', {'ARCH': 'aarch64'}, ['venv 3.11', 'tf2.txt==1']),
 ])
 def test_python_and_runtime_that_suit_the_machine(machine, versions, gpu, variables, expected):
     for version in versions:
@@ -130,6 +130,7 @@ def test_uv_installs_python_3_11_if_none_fits(machine, tmp_path, present):
     uv = tmp_path / 'uv'
     machine.program(uv / 'python3.11', FAKE_PYTHON.format(version='3.11', prefix=uv, broken=''))
     if present:
+        machine.program(machine.bin / 'python', '[ "$1" != -m ] || echo "python $*" >>"$LOG"')
         machine.program(machine.bin / 'uv', f'mkdir -p {uv}/bin; mv {uv}/python* {uv}/bin; '
                         f'[ "$2" = install ] || echo {uv}/bin/python3.11')
     code, output, log = machine.setup(OFFLINE='' if present else '1')

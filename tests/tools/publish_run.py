@@ -2,9 +2,10 @@
 
     python tests/tools/publish_run.py MODEL_DIR TARGET
 
-TARGET gets what --eval_only needs: the network of the last finished step, without its momentum and
-teacher, and its β and γ. If the run is not finished, TARGET also gets what a copy of it needs to
-resume with the next step: the records of the steps, experiment.json and classes.txt.
+TARGET is deleted first. It gets what --eval_only needs: the network of the last finished step,
+without its momentum and teacher, and its β and γ. If the run is not finished, TARGET also gets what
+a copy of it needs to resume with the next step: the records of the steps, experiment.json and
+classes.txt.
 """
 
 import argparse
