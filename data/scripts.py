@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import datetime
-import errno
 import fcntl
 import functools
 import hashlib
@@ -18,7 +17,7 @@ import sys
 import time
 
 from runtime import ROOT, files
-from runtime.errors import RESUME, UserError
+from runtime.errors import DISK_FULL, RESUME, UserError
 
 LISTS = ('train.txt', 'val.txt', 'classes.txt')
 # File with digests of the lists written in a folder. Any other list belongs to the user.
@@ -251,6 +250,6 @@ def run(main):
         sys.exit(f'error: {error}')
     except OSError as error:
         remedy = ''
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             remedy = f'. Free some space, then {RESUME}.'
         sys.exit(f'error: {error.filename or "input/output"}: {error.strerror or error}{remedy}')

@@ -201,10 +201,12 @@ def _draw_accuracy(axes, summaries, styles, metric):
             label = f'{name} uncorrected' if len(summaries) > 1 else 'uncorrected'
             _draw_steps(axes, summary, 'classes', metric + '_before', 100, label=label,
                         **_uncorrected(style))
-    experiments = {summary['settings'].groups: summary for summary in summaries
-                   if published.paper_curve(summary['settings'], metric)}
-    for groups, summary in experiments.items():
+    experiments = {}
+    for summary in summaries:
         curve = published.paper_curve(summary['settings'], metric)
+        if curve:
+            experiments[summary['settings'].groups] = summary, curve
+    for groups, (summary, curve) in experiments.items():
         epochs = published.DATASETS[summary['dataset']].train_epochs
         axes.plot(groups[1:], 100 * np.array(curve), label=f'paper, {epochs} epochs',
                   **PAPER_STYLE)

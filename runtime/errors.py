@@ -1,5 +1,8 @@
-"""UserError, and the advice that ends many messages."""
+"""UserError, the advice that ends many messages, and the errors of a full disk."""
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 RESUME = 'rerun the same command to resume'
 
 

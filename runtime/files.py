@@ -8,7 +8,7 @@ import re
 import tempfile
 
 from runtime import LOG
-from runtime.errors import UserError
+from runtime.errors import DISK_FULL, UserError
 
 # Errors that network file systems and FUSE raise for an operation that they lack.
 UNSUPPORTED = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP,
@@ -74,7 +74,7 @@ def refused_if_unwritable(name, remedy):
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise
         raise UserError(f'{name}: cannot write {error.filename} ({error.strerror}). '
                         f'{remedy}') from None

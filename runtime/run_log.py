@@ -18,13 +18,13 @@ import tensorflow.compat.v1 as tf
 from absl import flags
 
 from runtime import LOG, ROOT, VERSION, num_cores
-from runtime.errors import RESUME, UserError
+from runtime.errors import DISK_FULL, RESUME, UserError
 
 FLAGS = flags.FLAGS
 OPEN_EVENTS = 3  # the summary's, and those of the stages that may still be written
-ADVICE = {errno.ENOSPC: 'Free some space', errno.EDQUOT: 'Free some space',
-          errno.EACCES: 'Change its permissions', errno.EPERM: 'Change its permissions',
-          errno.EROFS: 'Make it writable', errno.EMFILE: 'Raise the limit of open files'}
+ADVICE = {errno.EACCES: 'Change its permissions', errno.EPERM: 'Change its permissions',
+          errno.EROFS: 'Make it writable', errno.EMFILE: 'Raise the limit of open files',
+          **dict.fromkeys(DISK_FULL, 'Free some space')}
 # Warnings from before the log file is open.
 _early_warnings = logging.handlers.MemoryHandler(1000, flushLevel=logging.CRITICAL)
 _early_warnings.addFilter(lambda record: record.getMessage().startswith('warning: '))

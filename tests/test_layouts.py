@@ -107,7 +107,7 @@ def test_cub_200_keeps_its_published_split(tmp_path):
 def test_flat_folder_is_refused_and_the_labels_named(tmp_path, folder, labels):
     flat(tmp_path / folder)
     if folder.startswith('train'):
-        flat(tmp_path / (folder.replace('train', 'test') + '1'))
+        flat(tmp_path / (folder.replace('train', 'test') + ('1' if '/' in labels else '')))
     write(tmp_path / labels, b'0.jpg,ant\n')
     with refused(labels + '.*path label.*CLASS'):
         read(tmp_path)

@@ -145,11 +145,12 @@ def test_an_error_or_sigterm_ends_a_script_in_one_line(capsys, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    error = OSError(errno.ENOSPC, 'No space left on device', 'a.png')
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with pytest.raises(SystemExit, match='^error: a.png: No space .*, then rerun the same '):
-            scripts.run(mock.Mock(side_effect=error))
+        for error, text in ((PermissionError(errno.EACCES, 'Denied', 'a.tar'), 'Denied$'),
+                            (OSError(errno.ENOSPC, 'Full', 'a.tar'), 'Full.*then rerun the same ')):
+            with pytest.raises(SystemExit, match='^error: a.tar: ' + text):
+                scripts.run(mock.Mock(side_effect=error))
         with pytest.raises(SystemExit, match='^130$'):
             scripts.run(be_terminated)
         monkeypatch.setattr(sys, 'argv', ['prepare.py', 'gs://bucket/a.tar'])

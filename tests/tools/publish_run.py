@@ -3,9 +3,8 @@
     python tests/tools/publish_run.py MODEL_DIR TARGET
 
 TARGET is deleted first. It gets what --eval_only needs: the network of the last finished step,
-without its momentum and teacher, and its β and γ. If the run is not finished, TARGET also gets what
-a copy of it needs to resume with the next step: the records of the steps, experiment.json and
-classes.txt.
+without its momentum and teacher, and its β and γ. If the run is not finished, it also gets what a
+copy needs to resume with the next step: the records of the steps, experiment.json and classes.txt.
 """
 
 import argparse

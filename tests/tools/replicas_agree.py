@@ -5,8 +5,7 @@
 It runs three seeds on one replica, one on two parts of the CPU (--num_gpus=2 --cpu_replicas), and
 one in two processes over the loopback interface (TF_CONFIG). The last two normalize the same shares
 of each batch. The exit status is 1 if a run fails, or if an accuracy of these two differs by more
-than the range of the three seeds. One replica normalizes whole batches, so its accuracies are only
-printed.
+than the range of the three seeds. One replica normalizes whole batches and is only printed.
 """
 
 import argparse
