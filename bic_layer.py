@@ -115,7 +115,7 @@ def _loss(logits, labels, constants, beta, gamma):
     """Return L_b (eq. 5: CE over all seen classes) + 0.1 * gamma^2 / 2, from compact logits."""
     corrected = correct(logits, beta, gamma, num_new=int(logits.shape[1]) - 1)
     ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=corrected)
-    return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.reduce_sum(tf.nn.l2_loss(gamma))
+    return tf.reduce_mean(ce + constants) + GAMMA_PENALTY * tf.nn.l2_loss(gamma)
 
 
 def fit(classifier, validation, schedule, settings, step, directory, machine, progress):

@@ -4,15 +4,14 @@ At step t = 0, 1, ... there are n_t old and s_t seen classes. The memory holds M
 with --memory=growing, P * n_t at the step and P * s_t after it (P: --memory_per_class, C: all
 classes). A share r of them (--val_share) is the validation split. Images per class:
 
-    validation, at step t >= 1              v_t = floor(r*M / n_t)   of each seen class
-    exemplars trained on, at step t >= 1    ceil(M / n_t) - v_t      of each old class
-    exemplars stored, after step t          ceil(M / s_t) - ceil(r*M / s_t)   of each seen class
+    validation, at step t >= 1        v_t = floor(r*M / n_t)            of each seen class
+    exemplars stored, after step t    ceil(M / s_t) - ceil(r*M / s_t)   of each seen class
 
-Floors and ceilings are those of the authors' code. r*M is exact (r is the decimal fraction that the
-user typed), so none of them depends on binary rounding.
+The next step trains on all stored exemplars. (The authors' code cuts them to ceil(M / n_t) - v_t
+per class, which is never fewer.) Floors and ceilings are those of the authors' code. r*M is
+exact (r is the decimal fraction that the user typed), so none of them depends on binary rounding.
 """
 
-import collections
 import fractions
 import math
 from concurrent import futures
@@ -25,11 +24,6 @@ from runtime.errors import UserError
 # Small classes are herded together, up to this much memory. One by one, the overhead of NumPy calls
 # would dominate; all at once, the features would not fit in the processor's cache.
 BLOCK_BYTES = 2 ** 22
-
-# Images per class at a step. validation: per seen class, from the start of its pool. training: the
-# most exemplars per old class that are trained on. stored: exemplars per seen class, chosen after
-# the step.
-StepCounts = collections.namedtuple('StepCounts', ['validation', 'training', 'stored'])
 
 
 def _per_class(settings, classes):
@@ -53,12 +47,6 @@ def num_validation_images(settings, step):
     return math.floor(validation)
 
 
-def num_training_exemplars(settings, step):
-    """Return ceil(M / n_t) - v_t, the most exemplars per old class that `step` >= 1 trains on."""
-    per_class, _ = _per_class(settings, settings.num_old(step))
-    return math.ceil(per_class) - num_validation_images(settings, step)
-
-
 def num_stored_exemplars(settings, step):
     """Return ceil(M / s_t) - ceil(r*M / s_t), the exemplars per seen class stored after `step`."""
     per_class, validation = _per_class(settings, settings.num_seen(step))
@@ -68,18 +56,6 @@ def num_stored_exemplars(settings, step):
 def needs_features(settings, step):
     """Return whether choosing the exemplars after `step` needs features: only herding does."""
     return settings.exemplar_selection == 'herding' and num_stored_exemplars(settings, step) > 0
-
-
-def step_counts(settings, step):
-    """Return the StepCounts of `step`, counted from 0.
-
-    Step 0 has no bias-correction stage; its whole validation pool is counted, as in the authors'
-    log.
-    """
-    return StepCounts(
-        validation=num_validation_images(settings, step) if step else validation_pool(settings),
-        training=num_training_exemplars(settings, step) if step else 0,
-        stored=num_stored_exemplars(settings, step))
 
 
 def check_memory(settings):

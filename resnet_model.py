@@ -28,10 +28,10 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 FIRST_BOTTLENECK_SIZE = 50
 
 
-def _batch_norm_relu(inputs, training, decay, data_format):
+def _batch_norm_relu(inputs, batch_statistics, decay, data_format):
     outputs = tf.layers.batch_normalization(
         inputs, axis=1 if data_format == 'channels_first' else 3, momentum=decay,
-        epsilon=BATCH_NORM_EPSILON, training=training, fused=True)
+        epsilon=BATCH_NORM_EPSILON, training=batch_statistics, fused=True)
     return tf.nn.relu(outputs)
 
 
@@ -65,14 +65,14 @@ def _seeded_by_name(getter, name, *args, **kwargs):
     return getter(name, *args, **kwargs)
 
 
-def block(inputs, filters, strides, project, bottleneck, training, decay, data_format):
+def block(inputs, filters, strides, project, bottleneck, batch_statistics, decay, data_format):
     """Apply a pre-activation residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 (bottleneck).
 
     With `project`, the shortcut is a 1x1 convolution of the first activation. This is the case in
     the first block of each block layer, even if its stride is 1. The output has `filters` channels,
     or four times as many from a bottleneck block.
     """
-    activation = _batch_norm_relu(inputs, training, decay, data_format)
+    activation = _batch_norm_relu(inputs, batch_statistics, decay, data_format)
     shortcut = inputs
     if project:
         shortcut = conv2d(activation, 4 * filters if bottleneck else filters, 1, strides,
@@ -83,18 +83,19 @@ def block(inputs, filters, strides, project, bottleneck, training, decay, data_f
         convolutions = [(filters, 3, strides), (filters, 3, 1)]
     outputs = conv2d(activation, *convolutions[0], data_format=data_format)
     for convolution in convolutions[1:]:
-        outputs = _batch_norm_relu(outputs, training, decay, data_format)
+        outputs = _batch_norm_relu(outputs, batch_statistics, decay, data_format)
         outputs = conv2d(outputs, *convolution, data_format=data_format)
     return outputs + shortcut
 
 
-def network(images, settings, training, scope, data_format, reuse=None):
+def network(images, settings, batch_statistics, scope, data_format, reuse=None):
     """Build the whole network, with all C outputs from the first step on.
 
     Args:
         images: float32 [batch, size, size, 3].
         settings: an experiment's Settings.
-        training: bool, whether batch norm uses batch statistics (otherwise moving statistics).
+        batch_statistics: bool, whether batch norm uses them (otherwise moving statistics). By
+            default also True in the bias-correction stage, where the network is frozen.
         scope: NETWORK or STORED_NETWORK.
         data_format: 'channels_first' or 'channels_last'.
         reuse: tf.AUTO_REUSE to share the variables among all calls in a graph.
@@ -121,8 +122,8 @@ def network(images, settings, training, scope, data_format, reuse=None):
         for layer, (count, stride) in enumerate(zip(num_blocks, strides)):
             for i in range(count):
                 outputs = block(outputs, first_filters * 2 ** layer, stride if i == 0 else 1,
-                                i == 0, bottleneck, training, decay, data_format)
-        outputs = _batch_norm_relu(outputs, training, decay, data_format)
+                                i == 0, bottleneck, batch_statistics, decay, data_format)
+        outputs = _batch_norm_relu(outputs, batch_statistics, decay, data_format)
         # The final average pool covers the whole feature map: 7x7 at 224 pixels, 8x8 for CIFAR.
         axes = [2, 3] if data_format == 'channels_first' else [1, 2]
         features = tf.identity(tf.reduce_mean(outputs, axes), 'features')
@@ -130,12 +131,12 @@ def network(images, settings, training, scope, data_format, reuse=None):
             features, settings.num_classes, kernel_initializer=tf.glorot_uniform_initializer())
 
 
-def cross_entropy(labels, logits, mean=tf.reduce_mean):
+def cross_entropy(labels, logits, mean):
     """Return CE (eq. 2), the mean over the batch of -log softmax(logits)[label]."""
     return mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
 
 
-def distillation(teacher_logits, logits, temperature, mean=tf.reduce_mean):
+def distillation(teacher_logits, logits, temperature, mean):
     """Return KD (eq. 1), the mean cross-entropy between both softmaxes at `temperature`.
 
     It is not multiplied by T^2.
@@ -146,9 +147,10 @@ def distillation(teacher_logits, logits, temperature, mean=tf.reduce_mean):
 
 
 def weight_decay(settings, step):
-    """Return 1e-4 * C/s_t * the sum of l2_loss over all variables except those of batch norm.
+    """Return w * C/s_t * the sum of l2_loss over all variables except those of batch norm.
 
-    With equal groups C/s_t = G/(t+1). This factor is in the authors' code, not in the paper.
+    w is --weight_decay. With equal groups C/s_t = G/(t+1). This factor is in the authors' code, not
+    in the paper.
     """
     factor = settings.weight_decay * settings.num_classes / settings.num_seen(step)
     decayed = [tf.nn.l2_loss(variable) for variable in tf.trainable_variables(NETWORK + '/')
@@ -169,8 +171,12 @@ def has_teacher(settings, step):
     return step > 0 and settings.distillation
 
 
-def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
-                    mean=tf.reduce_mean):
+def distillation_weight(settings, step):
+    """Return lambda in eq. 3: n_t / s_t, the old classes over the seen ones."""
+    return settings.num_old(step) / settings.num_seen(step)
+
+
+def classifier_loss(images, labels, settings, step, teacher_bias, data_format, mean):
     """Build both networks and the loss of the classifier stage (section 3, eq. 3).
 
     lambda * KD + (1 - lambda) * CE + weight decay, with lambda = n_t / s_t, the old classes over
@@ -183,11 +189,12 @@ def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
         step: t, counted from 0.
         teacher_bias: (beta, gamma) of step t-1, or None.
         data_format: 'channels_first' or 'channels_last'.
-        mean: function from values [batch] to their mean.
+        mean: tf.reduce_mean, or on several replicas the function from replicas.replica_mean.
 
     Returns:
         (logits, losses): float32 [batch, seen classes], and a dict of the scalars 'losses/total',
-        'losses/xe' (CE), 'losses/kd' (0 without a teacher) and 'losses/wd'.
+        'losses/xe' (CE), 'losses/kd' (0 without a teacher) and 'losses/wd'. progress_terms says
+        how the progress line shows them.
     """
     old, seen = settings.num_old(step), settings.num_seen(step)
     _, logits = network(images, settings, True, NETWORK, data_format)
@@ -201,7 +208,7 @@ def classifier_loss(images, labels, settings, step, teacher_bias, data_format,
             teacher_logits = bic_layer.correct(teacher_logits, *teacher_bias,
                                                num_new=settings.num_new(step - 1))
         kd = distillation(teacher_logits, logits[:, :old], settings.temperature, mean)
-        share = old / seen  # lambda
+        share = distillation_weight(settings, step)  # lambda
         loss = share * kd + (1 - share) * ce + wd
     else:
         kd = tf.constant(0.)
@@ -275,7 +282,7 @@ def progress_terms(settings, step):
 
     The line reads 'loss 2.1 = 0.2 · CE 0.4 + 0.8 · KD 1.3 + WD 0.9'. None leaves a value out of it.
     """
-    share = settings.num_old(step) / settings.num_seen(step)  # lambda in eq. 3
+    share = distillation_weight(settings, step)  # lambda
     if has_teacher(settings, step):
         ce, kd = f' = {1 - share:.4g} · CE', f' + {share:.4g} · KD'
     else:

@@ -3,7 +3,7 @@
     python logs/report.py LOG...                        Markdown tables of each run in the logs
     python logs/report.py LOG... --aggregate            mean ± standard deviation over seeds
     python logs/report.py LOG... --compare              methods compared, seeds averaged
-    python logs/report.py LOG... --csv | --json         one row per step; all results
+    python logs/report.py LOG... --csv | --json         one row per step; the whole report
     python logs/report.py LOG --plot FILE.png           accuracy, β and γ, confusion matrices
 
 Logs may be complete or cut off. Notes on lines that cannot be read go to the error stream.
@@ -99,7 +99,7 @@ def _parse_flags(arguments):
                       'that differ only in their seed are averaged')
     output = parser.add_mutually_exclusive_group()
     output.add_argument('--csv', action='store_true', help='print one row per step')
-    output.add_argument('--json', action='store_true', help='print all results')
+    output.add_argument('--json', action='store_true', help='print everything in the report')
     parser.add_argument('--label', action='append', metavar='NAME', help='name of a run or method '
                         'in tables and plots; give one per run or method, in the order of the logs')
     parser.add_argument('--title', help='title of the report and of the plots')

@@ -21,6 +21,7 @@ flags.DEFINE_bool('keep_checkpoints', None, 'Keep the classifier of every step, 
 VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
+# Every name that a run writes into model_dir. --overwrite deletes no others.
 _OWN_NAMES = re.compile(
     r'((experiment\.json|summary\.json|results\.csv|classes\.txt|'
     r'predictions_\d+\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)'

@@ -59,9 +59,8 @@ def write_export(model_dir):
         os.makedirs(FLAGS.export_dir, exist_ok=True)
     with tf.Graph().as_default(), cpu_session() as session:
         signatures, images = _inputs(settings)
-        features, logits = resnet_model.network(images, settings, False, resnet_model.NETWORK,
-                                                'channels_last')
-        logits = logits[:, :settings.num_seen(step)]
+        features, logits = resnet_model.frozen_outputs(images, 'moving', settings, step,
+                                                       'channels_last')
         corrected = bic_layer.correct(logits, *bias, num_new=settings.num_new(step))
         tf.train.Saver().restore(session, checkpoint)
         _write_saved_model(session, folder, classes, signatures, dict(

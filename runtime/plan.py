@@ -42,11 +42,13 @@ class Run:
 
         `exemplars`: one int64 array of indices into the train list per old class, as stored.
         """
-        settings, counts = self.settings, exemplar.step_counts(self.settings, step)
+        settings = self.settings
         old, seen = settings.num_old(step), settings.num_seen(step)
-        stored = [indices[:counts.training] for indices in exemplars]
-        return (samples.training_samples(self.split, range(old, seen), stored),
-                samples.validation_samples(self.split, seen, counts.validation),
+        # Step 0 fits nothing on its validation images. All are counted, as in the authors' log.
+        num_validation = (exemplar.num_validation_images(settings, step) if step
+                          else exemplar.validation_pool(settings))
+        return (samples.training_samples(self.split, range(old, seen), exemplars),
+                samples.validation_samples(self.split, seen, num_validation),
                 samples.test_samples(self.split, settings.groups[:step + 2]))
 
     def planned_samples(self):
@@ -54,7 +56,7 @@ class Run:
         settings, exemplars = self.settings, []
         for step in range(settings.num_steps):
             yield self.step_samples(step, exemplars)
-            num_stored = exemplar.step_counts(settings, step).stored
+            num_stored = exemplar.num_stored_exemplars(settings, step)
             new = self.split.train[settings.num_old(step):settings.num_seen(step)]
             exemplars = [indices[:num_stored] for indices in exemplars + new]
 

@@ -159,9 +159,10 @@ def write_results(model_dir, num_steps, records):
     rows = [record['results'] for record in records]
     if not rows:
         return
-    columns = [name for name, value in rows[0].items() if not isinstance(value, (list, dict))]
+    # Steps from before a resumption may lack a column that is newer.
+    columns = [name for name, value in rows[-1].items() if not isinstance(value, (list, dict))]
     state.write_table(model_dir, 'results.csv', columns,
-                      [[row[name] for name in columns] for row in rows])
+                      [[row.get(name) for name in columns] for row in rows])
     for suffix in ('', '_before'):
         accuracy = np.full([num_steps] * 2, np.nan)
         for step, row in enumerate(rows):

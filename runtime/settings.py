@@ -267,7 +267,7 @@ POSITIVE_FIELDS = ('num_classes', 'num_increments', 'image_size', 'resnet_size',
                    'batch_size', 'learning_rate_batch', 'learning_rate', 'temperature', 'val_share')
 NOT_NEGATIVE_FIELDS = ('memory_per_class', 'weight_decay', 'batch_norm_decay', 'seed',
                        'order_seed', 'first_classes', 'classes_per_increment')
-IMAGENET_SIZES = (18, 34, 50, 101, 152, 200)
+IMAGENET_SIZES = (18, 34, 50, 101, 152, 200)  # those in resnet_model.BLOCKS
 
 
 def check_settings(settings):

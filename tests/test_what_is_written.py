@@ -8,9 +8,9 @@ import numpy as np
 from tiny_runs import TERMINATE, rows, run
 
 from logs import measures
+from runtime import experiment, state
 from runtime import results as results_lib
 from runtime import settings as settings_lib
-from runtime import state
 
 
 def check_log_and_summary(model, data, out):
@@ -47,6 +47,7 @@ def test_classes_predictions_log_and_summary_are_written(data, tmp_path):
         file.write('ant\nbee, wild\ncat\u2028\u0085a\ndö g\n')
     result = run(data, model, predictions=True, log_file=None, status=0)
     check_log_and_summary(model, data, result.out)
+    assert [name for name in os.listdir(model) if not experiment._OWN_NAMES.match(name)] == []
     names = dict(zip('0123', ('ant', 'bee, wild', 'cat\u2028\u0085a', 'dö g')))
     classes = rows(model, 'classes.txt')
     assert [row['class'] for row in classes] == list('0123')
@@ -96,9 +97,13 @@ def test_exemplars_after_the_last_step_are_stored_on_request_and_change_nothing(
     assert [len(paths) for paths in end(stored)['exemplars']] == [3] * 4
     assert end(stored)['results'] == end(published)['results']
     # A finished run stores them afterwards; nothing is trained again.
+    record = state.finished_steps(str(published))[0]
+    del record['results']['cross_entropy']  # a column that is newer than the first step
+    state.save_step(str(published), **record)
     result = run(data, published, store_last=True, status=0)
     assert 'classifier, epoch' not in result.out
     assert end(published) == end(stored)
+    assert [row['cross_entropy'] > '' for row in rows(published)] == [False, True]
     assert 'Batch of classes' not in run(data, published, store_last=True, status=0).out
 
 
