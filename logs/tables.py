@@ -42,8 +42,9 @@ NOT_IN_JOINT_TRAINING = ('distillation', 'bias_correction', 'exemplar_selection'
 MAX_WIDTH = 102  # characters of a table's line after its first column
 MEASURES_EXPLAINED = (
     'Averages are over steps. Forgetting: the best top-1 accuracy of a group at an earlier step '
-    'minus that after\nthe last step. Backward transfer: the accuracy of a group after the last '
-    'step minus that when it was new. Both are means\nover the old groups, in percentage points.')
+    'minus its accuracy\nafter the last step. Backward transfer: the accuracy of a group after the '
+    'last step minus its accuracy when\nit was new. Both are means over the old groups, in '
+    'percentage points.')
 
 
 def method_name(settings):
