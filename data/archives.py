@@ -112,7 +112,7 @@ def _zip_files(file):
 def walk_once(top, skip=()):
     """Yield (folder, sorted file names) for `top` and each folder below it, following links.
 
-    Each real folder is visited once, so circular links are harmless. Hidden folders are skipped.
+    Visits each real folder once, so circular links are harmless. Skips hidden files and folders.
 
     Args:
         top: path of a folder.
@@ -130,7 +130,7 @@ def walk_once(top, skip=()):
             # Links come last, so that a folder below `top` is visited under its own name.
             waiting += [path for path in (os.path.join(where, name) for name in folders)
                         if os.path.islink(path)]
-            yield where, sorted(names)
+            yield where, sorted(name for name in names if name[0] != '.')
 
 
 def _print_error(error):

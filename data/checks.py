@@ -96,8 +96,7 @@ def _place_nearby(list_file, path):
 def why_bad(file):
     """Return a short reason why a file does not decode."""
     # If its structure is that of an image, only TensorFlow can say why.
-    return (image_format.file_fault(file)
-            or f'does not decode ({pipeline.decoded_size(file)[1]})')
+    return image_format.file_fault(file) or f'does not decode ({pipeline.decoded_size(file)[1]})'
 
 
 def log_bad_images(files, num_parallel_calls, what):

@@ -111,7 +111,7 @@ def make_folder(root, folder):
         while not os.path.islink(path):  # name the link, not a folder of the source below it
             path = os.path.dirname(path)
         raise UserError(f'{path} is a link to {os.path.realpath(path)}. Remove it or choose '
-                        'another --target.')
+                        'another --target. If the sources hold two copies, name only one.')
     os.makedirs(path, exist_ok=True)
 
 
@@ -119,6 +119,8 @@ def link(source, root, path):
     """Make `path` under `root` a link to `source`. Raise UserError if it leads elsewhere."""
     make_folder(root, os.path.dirname(path))
     path = os.path.join(root, path)
+    if os.path.islink(path) and not os.path.exists(path) and os.path.exists(source):
+        os.remove(path)  # a link to where the source was before
     if not os.path.lexists(path):
         try:
             os.symlink(source, path)
@@ -127,7 +129,7 @@ def link(source, root, path):
                             '--target, on another disk.') from None
     elif os.path.realpath(path) != os.path.realpath(os.path.join(os.path.dirname(path), source)):
         raise UserError(f'{path} exists and is not {source}. Remove it or choose another '
-                        '--target.')
+                        '--target. If the sources hold two copies, name only one.')
 
 
 class Progress:
@@ -196,15 +198,14 @@ def print_commands(lists, target, datasets):
 
 
 def argument_parser(description, target=None):
-    """Return a parser with --skip_bad_images and, given a default `target`, --target and sources.
-    """
+    """Return a parser with --skip_bad_images and, given a `target`, --target and sources."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
     parser.add_argument('--skip_bad_images', action='store_true',
                         help='leave damaged images out of the lists instead of stopping')
     if target:
-        parser.add_argument('--target', default=target,
+        parser.add_argument('--target', default=target, type=os.path.expanduser,
                             help='the folder to make (default: %(default)s)')
         parser.add_argument('sources', nargs='+', metavar='SOURCE', help='an archive or a folder')
     return parser

@@ -113,8 +113,7 @@ def test_replicas_share_the_images_of_each_batch(
             files, classes, batches, SETTINGS._replace(batch_size=8), start, 2, replicas=replicas))
 
     whole = elements(machine.ONE)
-    machines = [elements(machine.Replicas(total, first, local))
-                for first in range(0, total, local)]
+    machines = [elements(machine.Replicas(total, first, local)) for first in range(0, total, local)]
     assert len(whole) == batches.num_updates == {2: 3, 5: 7}[epochs]
     assert all(len(parts) == len(whole) * local for parts in machines)
     for update, (images, labels) in enumerate(whole):

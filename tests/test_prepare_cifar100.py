@@ -108,8 +108,7 @@ def test_a_failed_download_is_one_message(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_start_is_resumed(tmp_path):
-    path = write(tmp_path / 'cifar.tar.gz', binary_archive())
-    target = tmp_path / 'images'
+    path, target = write(tmp_path / 'cifar.tar.gz', binary_archive()), tmp_path / 'images'
     miniatures.check_resumes(lambda: prepare.prepare(path, str(target), PER_CLASS), target, 70)
     assert len(tree(target)) == 303
 

@@ -72,9 +72,10 @@ def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(
         prepare.main([folder, '--seed=2'])
     assert read(tmp_path) == first
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', folder)
     prepare.main(['.', '--target', folder, '--overwrite'])
     assert read(tmp_path) == first
-    prepare.main([folder, '--overwrite', '--seed=2', '--test_share=0.3', '--min_images=3'])
+    prepare.main(['.', '--target=~', '--overwrite', '--test_share=0.3', '--min_images=3'])
     assert len(read(tmp_path)[1]) == 4 * 4 + 2 and read(tmp_path)[2] == sorted([*CLASSES, 'dog'])
 
 

@@ -25,8 +25,7 @@ VAL_CLASS = {f'ILSVRC2012_val_{number:08d}': wnid for number, wnid in enumerate(
 VAL = {name + '.JPEG': numbered(JPEG, 1001 + i) for i, name in enumerate(VAL_CLASS)}
 
 IMAGES = {'train/' + path: data for path, data in TRAIN.items()}
-IMAGES.update((f'val/{wnid}/{name}.JPEG', VAL[name + '.JPEG'])
-              for name, wnid in VAL_CLASS.items())
+IMAGES.update((f'val/{wnid}/{name}.JPEG', VAL[name + '.JPEG']) for name, wnid in VAL_CLASS.items())
 TRAIN_LIST, VAL_LIST = (
     [f'{path} {SYNSETS.index(path.split("/")[1])}' for path in sorted(IMAGES)
      if path.startswith(split)] for split in ('train/', 'val/'))
@@ -191,13 +190,14 @@ def test_an_interrupted_start_is_resumed(tmp_path, kind, stop_at):
 
 def test_archives_can_be_added_one_at_a_time(tmp_path):
     train, val, kit = three_archives(tmp_path / 'sources')
-    target = tmp_path / 'images'
-    for source in (val, train):
-        with refused('class of 8 images is not known.*devkit'):
-            run([source], target)
-        assert not has_lists(target)
-    run([kit], target)
-    check_complete(target)
+    for last in (kit, SOURCES['two folders'](tmp_path / 'sources')[1]):
+        target = tmp_path / os.path.basename(last)
+        for source in (val, train):
+            with refused('class of 8 images is not known.*devkit'):
+                run([source], target)
+            assert not has_lists(target)
+        run([last], target)
+        check_complete(target)
 
 
 def test_classes_outside_the_synsets_file_are_left_out(tmp_path):

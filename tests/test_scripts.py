@@ -129,7 +129,7 @@ def test_a_second_script_waits_for_the_first(tmp_path):
     assert (first.returncode, second.returncode) == (0, 0)
 
 
-def test_an_existing_link_is_kept_and_never_redirected(tmp_path):
+def test_an_existing_link_is_kept_unless_it_leads_nowhere(tmp_path):
     for name in ('one', 'two'):
         (tmp_path / name).mkdir()
     for _ in range(2):
@@ -137,7 +137,10 @@ def test_an_existing_link_is_kept_and_never_redirected(tmp_path):
     for path, message in (('out/link', 'is not .*two'), ('out/link/a/b', '/link is a link .*one')):
         with refused(message + '.*--target'):
             scripts.link(str(tmp_path / 'two'), str(tmp_path), path)
-    assert os.path.realpath(str(tmp_path / 'out' / 'link')) == str(tmp_path / 'one')
+    assert os.readlink(str(tmp_path / 'out' / 'link')) == '../one'
+    (tmp_path / 'one').rename(tmp_path / 'moved')
+    scripts.link(str(tmp_path / 'moved'), str(tmp_path), 'out/link')
+    assert os.readlink(str(tmp_path / 'out' / 'link')) == str(tmp_path / 'moved')
 
 
 def test_an_error_or_sigterm_ends_a_script_in_one_line(capsys, monkeypatch):

@@ -155,7 +155,7 @@ def prepare(source, target, per_class=PER_CLASS):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0], allow_abbrev=False)
-    parser.add_argument('--target', default=IMAGES,
+    parser.add_argument('--target', default=IMAGES, type=os.path.expanduser,
                         help='the folder to make (default: %(default)s)')
     parser.add_argument('source', nargs='?', metavar='SOURCE',
                         help='an archive or an unpacked folder (default: download it)')

@@ -231,8 +231,7 @@ class Layout:
                          for side in sides.values()))
 
     def _classes(self, side):
-        """Return {class: sorted image paths} of the class folders in `side`, empty ones included.
-        """
+        """Return {class: sorted image paths} of all class folders in `side`, even empty ones."""
         base = side.inner()
         outside, folders = [base], base.folders
         for _ in range(self.class_depth - 1):
@@ -307,8 +306,7 @@ class Layout:
 
 
 def _sides(folders):
-    """Return {Folder: 'train', a name in TEST_NAMES or 'unlabeled'} of the folders that are sides.
-    """
+    """Return {Folder: 'train', a name in TEST_NAMES, or 'unlabeled'} for those that are sides."""
     exact = {folder: _side([folder.name.lower()]) for folder in folders}
     exact = {folder: side for folder, side in exact.items() if side}
     if set(exact.values()) - {'unlabeled'}:

@@ -145,16 +145,16 @@ def check_folders(root, target, overwrite):
     if own_lists and not overwrite:
         raise UserError(f'{target}: {" and ".join(own_lists)} exist already. Add --overwrite to '
                         'replace them.')
-    files.check_writable(target, target,
-                         'Write the lists to another folder with --target=FOLDER.')
+    files.check_writable(target, target, 'Write the lists to another folder with --target=FOLDER.')
 
 
 def parse_arguments(argv):
     """Return the parsed command line. Raises UserError if a value is out of range."""
     parser = scripts.argument_parser(__doc__)
     parser.add_argument('folder', metavar='DIR', help='the folder with the class folders')
-    parser.add_argument('--target', metavar='FOLDER', help='folder for the lists, with absolute '
-                        'paths in them, for images on a read-only disk (default: DIR)')
+    parser.add_argument('--target', metavar='FOLDER', type=os.path.expanduser,
+                        help='folder for the lists, with absolute paths in them, for images on a '
+                        'read-only disk (default: DIR)')
     parser.add_argument('--test_share', type=float, default=0.2, metavar='SHARE',
                         help='share of each class for testing (default: %(default)s)')
     parser.add_argument('--min_images', type=int, default=10, metavar='N', help='leave out classes '

@@ -147,6 +147,8 @@ class Target:
         wnid = wnid or self._val_class.get(stem) or self._kit_classes.get(self._kit_ids.get(stem))
         if wnid is None:
             return WAITING
+        if split == 'val':
+            self._val_class[stem] = wnid  # for a copy of the image in WAITING
         return f'{split}/{wnid}' if wnid in self.labels else None
 
     def extract(self, archive):
@@ -207,14 +209,14 @@ class Target:
                 scripts.link(os.path.join(where, name), self.path, f'{folder}/{new_name}')
 
     def sort_waiting(self):
-        """Move the validation images in WAITING to their classes. Raises UserError."""
+        """Move the images in WAITING to their classes, unless those are links. Raises UserError."""
         waiting = os.path.join(self.path, WAITING)
         unknown = []
         for name in archives.image_names(waiting):
             folder = self.folder('val', None, name)
             if folder == WAITING:
                 unknown.append(name)
-            elif folder:
+            elif folder and not os.path.islink(os.path.join(self.path, folder)):
                 scripts.make_folder(self.path, folder)
                 os.rename(os.path.join(waiting, name), os.path.join(self.path, folder, name))
         if unknown:
