@@ -82,6 +82,8 @@ def parse(text, log='log'):
             value = None
         if is_settings:
             known = value is not None
+            if known and runs and not runs[-1].lists and value[0] == runs[-1].settings:
+                runs[-1].lists = value[1]  # the run began with a version that did not log them
             if known and (not runs or value != (runs[-1].settings, runs[-1].lists)):
                 runs.append(LoggedRun(log, *value))
         elif known and value:

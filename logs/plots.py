@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from logs import published, tables
 from logs.measures import MEASURES, SD_SUFFIX
 from runtime.errors import UserError
-from runtime.results import MOST_CONFUSION_CLASSES
+from runtime.state import MOST_CONFUSION_CLASSES
 
 COLORS = {'BiC': '#0072B2', 'uncorrected': '#D55E00', 'replay': '#E69F00',
-          'replay + KD': '#CC79A7', 'joint training': '#009E73', 'BiC without KD': '#56B4E9'}
-# Runs of one method share its color and differ in line style and marker.
+          'replay + KD': '#CC79A7', 'joint training': '#009E73', 'BiC without KD': '#56B4E9',
+          'finetuning': '#E69F00', 'LwF': '#CC79A7'}  # as with exemplars
+# Runs of one color differ in line style and marker.
 VARIANTS = [('-', 'o'), ('--', 's'), ('-.', '^'), (':', 'D'), ('-', 'v'), ('--', 'P'), ('-.', 'X'),
             (':', '*')]
 PAPER_STYLE = {'color': 'black', 'linestyle': '--', 'linewidth': 1.}
@@ -27,7 +28,6 @@ AUTHORS_STYLE = {'color': '#777777', 'marker': 's', 'linestyle': '-.', 'linewidt
                  'markerfacecolor': 'none', 'markersize': 5.5, 'label': 'authors\' run'}
 WIDTH = 7.2  # inches
 LEGEND_ROW = ['legend', 'legend'], 0.5
-CONFUSION_ROW = ['confusion uncorrected', 'confusion corrected'], 3.
 MAX_CELLS = 200  # per side of a confusion matrix; if there are more classes, neighbors are summed
 MAX_TICKS = 12
 matplotlib.rcParams.update({
@@ -43,23 +43,20 @@ def draw_runs(summaries, title=None):
     """Return a figure of runs or means: accuracies and, with a bias correction, β and γ.
 
     For a single run it has accuracy by group and the confusion matrices, too, if there are any.
-
-    Args:
-        summaries: a list of dicts as returned by `report.summarize`.
-        title: str or None.
+    `summaries`: dicts as returned by `report.summarize`.
     """
     metrics = tables.metrics(summaries)
     corrected = any(map(tables.is_corrected, summaries))
-    rows = [((metrics + ['.'])[:2], 2.3)]
+    rows = [(metrics, 2.3)]
     if corrected:
         rows.append((['beta', 'gamma'], 2.3))
     rows.append(LEGEND_ROW)
     single = len(summaries) == 1
     if single and any(row['group_top1'] for row in summaries[0]['steps']):
-        rows.append((['groups uncorrected', 'groups corrected'], 2.9))
+        rows.append(([f'groups {kind}' for kind in _kinds(summaries[0])], 2.9))
     confusions = read_confusions(summaries[0]) if single else None
     if confusions:
-        rows.append(CONFUSION_ROW)
+        rows.append(([f'confusion {kind}' for kind in _kinds(summaries[0])], 3.))
     figure, panels = _panels(rows, summaries, title)
     styles = _styles(summaries)
     for metric in metrics:
@@ -68,7 +65,7 @@ def draw_runs(summaries, title=None):
         _draw_bias(panels['beta'], summaries, styles, 'beta', 'β', neutral=1)
         _draw_bias(panels['gamma'], summaries, styles, 'gamma', 'γ', neutral=0)
     _draw_legend(panels['legend'], [panels[metric] for metric in metrics])
-    if 'groups corrected' in panels:
+    if 'groups uncorrected' in panels:
         _draw_groups(figure, panels, summaries[0])
     if confusions:
         _draw_confusions(figure, panels, summaries[0], confusions)
@@ -77,7 +74,8 @@ def draw_runs(summaries, title=None):
 
 def draw_confusions(summary, title=None):
     """Return a figure of a run's confusion matrices alone."""
-    figure, panels = _panels([CONFUSION_ROW], [summary], title)
+    row = [f'confusion {kind}' for kind in _kinds(summary)], 3.
+    figure, panels = _panels([row], [summary], title)
     _draw_confusions(figure, panels, summary, read_confusions(summary))
     return figure
 
@@ -103,13 +101,16 @@ def draw_against(summaries, setting, title=None):
     styles = _styles([runs[0] for runs in lines.values()])
     for ((method, memory), runs), style in zip(lines.items(), styles):
         x = [getattr(run['settings'], setting) for run in runs]
+        if len(set(x)) < len(x):
+            raise UserError(f'{method}, {memory}: several runs have the same {setting}. Add '
+                            '--compare to average seeds, or leave some of them out.')
         curves = [('top1', f'{method}, {memory}', style)]
         if tables.is_corrected(runs[0]):
             curves.append(('top1_before', f'{method} uncorrected, {memory}', _uncorrected(style)))
         for column, label, style in curves:
             last = [run['steps'][-1] for run in runs]
             _draw_line(panels['last'], x, last, column, 100, label=label, **style)
-            means = [run['measures'][column] for run in runs]
+            means = [run['measures'][column] if run['num_steps'] > 1 else {} for run in runs]
             _draw_line(panels['average'], x, means, MEASURES[0], 100, label=label, **style)
     for name, caption in (('last', 'after the last step'), ('average', 'average over all steps')):
         panels[name].set(title=f'Top-1 accuracy, {caption}', xlabel=f'--{setting}',
@@ -129,12 +130,17 @@ def write(path, figure):
     figure.savefig(path, dpi=200, metadata=metadata.get(os.path.splitext(path)[1].lower()))
 
 
+def _kinds(summary):
+    """Return the kinds of results of a run. Without a bias correction there is only one."""
+    return ['uncorrected', 'corrected'] if tables.is_corrected(summary) else ['uncorrected']
+
+
 def _panels(rows, summaries, title):
     """Return a figure and {name: axes}, under a heading on the data, the runs and the bands.
 
-    `rows`: pairs of the names of the panels in a row, and its height in inches.
+    `rows`: pairs of the names of the one or two panels in a row, and its height in inches.
     """
-    names, heights = zip(*rows)
+    names, heights = [(row + ['.'])[:2] for row, _ in rows], [height for _, height in rows]
     heading = [title] if title else []
     heading += dict.fromkeys(map(tables.experiment, summaries))
     counts = sorted({summary['num_runs'] for summary in summaries})
@@ -146,17 +152,17 @@ def _panels(rows, summaries, title):
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.15 * len(heading) + 0.1),
                     constrained_layout=True)
     figure.suptitle('\n'.join(heading), fontsize=8, x=0.01, ha='left')
-    return figure, figure.subplot_mosaic(list(names), gridspec_kw={'height_ratios': heights})
+    return figure, figure.subplot_mosaic(names, gridspec_kw={'height_ratios': heights})
 
 
 def _styles(summaries):
     """Return the style of each run's lines, in the color of its method."""
     styles, counts = [], collections.Counter()
     for summary in summaries:
-        method = tables.method_name(summary['settings'])
-        linestyle, marker = VARIANTS[counts[method] % len(VARIANTS)]
-        styles.append({'color': COLORS[method], 'linestyle': linestyle, 'marker': marker})
-        counts[method] += 1
+        color = COLORS[tables.method_name(summary['settings'])]
+        linestyle, marker = VARIANTS[counts[color] % len(VARIANTS)]
+        styles.append({'color': color, 'linestyle': linestyle, 'marker': marker})
+        counts[color] += 1
     return styles
 
 
@@ -177,8 +183,7 @@ def _draw_line(axes, x, rows, column, scale, **style):
 
 
 def _draw_steps(axes, summary, x, column, scale, **style):
-    steps = summary['steps']
-    _draw_line(axes, [row[x] for row in steps], steps, column, scale, **style)
+    _draw_line(axes, [row[x] for row in summary['steps']], summary['steps'], column, scale, **style)
 
 
 def _set_ticks(axes, values):
@@ -208,8 +213,7 @@ def _draw_accuracy(axes, summaries, styles, metric):
             experiments[summary['settings'].groups] = summary, curve
     for groups, (summary, curve) in experiments.items():
         epochs = published.DATASETS[summary['dataset']].train_epochs
-        axes.plot(groups[1:], 100 * np.array(curve), label=f'paper, {epochs} epochs',
-                  **PAPER_STYLE)
+        axes.plot(groups[1:], 100 * np.array(curve), label=f'paper, {epochs} epochs', **PAPER_STYLE)
         if summary['published'] and metric == 'top5':
             _draw_steps(axes, summary, 'classes', 'published_top5', 100, **AUTHORS_STYLE)
     axes.set(title=metric.replace('top', 'Top-') + ' accuracy, all classes seen',
@@ -246,7 +250,7 @@ def _draw_groups(figure, panels, summary):
             if row[column]:
                 accuracies[-1][:row['step'], row['step'] - 1] = 100 * np.array(row[column])
     low, high = np.nanmin(accuracies), np.nanmax(accuracies)
-    for name, table in zip(('uncorrected', 'corrected'), accuracies):
+    for name, table in zip(_kinds(summary), accuracies):
         axes = panels['groups ' + name]
         image = axes.imshow(table, cmap='YlGnBu', vmin=low, vmax=high, aspect='auto',
                             extent=(0.5, num_steps + 0.5, num_steps + 0.5, 0.5))
@@ -267,15 +271,13 @@ def read_confusions(summary):
     They are int arrays [n, n] whose rows are the true classes. Raises UserError if they belong to
     another run.
     """
-    step = summary['last_finished_step']
-    paths = [os.path.join(summary['model_dir'] or '', name.format(step))
+    paths = [os.path.join(summary['model_dir'] or '', name.format(summary['last_finished_step']))
              for name in ('confusion_before_{}.npy', 'confusion_{}.npy')]
     if not summary['model_dir'] or not all(map(os.path.exists, paths)):
         return None
     before, after = map(np.load, paths)
     top1, logged_top1 = after.trace() / after.sum(), summary['steps'][-1]['top1']
-    by_group = summary['settings'].num_classes > MOST_CONFUSION_CLASSES
-    if not by_group and abs(top1 - logged_top1) > 1e-4:
+    if summary['settings'].num_classes <= MOST_CONFUSION_CLASSES and abs(top1 - logged_top1) > 1e-4:
         raise UserError(f'{paths[1]}: belongs to another run than {summary["log"]}: its top-1 '
                         f'accuracy is {top1:.4f}, in the log {logged_top1:.4f}. '
                         'Pass the matching log.')
@@ -284,13 +286,12 @@ def read_confusions(summary):
 
 def _draw_confusions(figure, panels, summary, confusions):
     """Draw which share of the test images of each class was assigned to each class."""
-    step = summary['last_finished_step']
-    size = len(confusions[0])
+    step, size = summary['last_finished_step'], len(confusions[0])
     by_group = summary['settings'].num_classes > MOST_CONFUSION_CLASSES
     bounds = list(range(size + 1)) if by_group else summary['settings'].groups[:step + 1]
     unit = 'group' if by_group else 'class'
     edges = np.arange(0, size, -(-size // MAX_CELLS))
-    for name, counts in zip(('uncorrected', 'corrected'), confusions):
+    for name, counts in zip(_kinds(summary), confusions):
         counts = np.add.reduceat(np.add.reduceat(counts.astype(float), edges, 0), edges, 1)
         share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes = panels['confusion ' + name]

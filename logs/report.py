@@ -67,7 +67,8 @@ def summarize(run, number=1, count=1):
 
 def as_csv(summaries):
     """Return CSV text with one row per step; accuracies are fractions, as in results.csv."""
-    rows = [dict({'log': summary['log'], 'run': summary['run']}, **row)
+    names = ('log', 'run', 'label')  # a label only with --label
+    rows = [dict({name: summary[name] for name in names if name in summary}, **row)
             for summary in summaries for row in summary['steps']]
     columns = dict.fromkeys(name for row in rows for name in row if name not in log_reader.GROUPS)
     content = io.StringIO()

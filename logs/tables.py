@@ -37,7 +37,7 @@ AUTHORS_TABLES = (('Top-5 (%), classes seen', 'top5', 'top5', PERCENT),
                   ('β', 'beta', 'beta', SCALAR), ('γ', 'gamma', 'gamma', SCALAR))
 # How a setting is written next to a method's name. Other settings: name and value.
 WORDS = {'exemplar_selection': '{} exemplars', 'train_epochs': '{} epochs',
-         'memory_per_class': '{} exemplars per class', 'val_share': 'validation share {}'}
+         'val_share': 'validation share {}'}
 NOT_IN_JOINT_TRAINING = ('distillation', 'bias_correction', 'exemplar_selection')
 MAX_WIDTH = 102  # characters of a table's line after its first column
 MEASURES_EXPLAINED = (
@@ -51,6 +51,8 @@ def method_name(settings):
     """Return the name of the method that the settings make up."""
     if settings.num_steps == 1:
         return 'joint training'
+    if not settings.memory_per_class:
+        return 'LwF' if settings.distillation else 'finetuning'
     return {(True, True): 'BiC', (True, False): 'replay + KD', (False, False): 'replay',
             (False, True): 'BiC without KD'}[settings.distillation, settings.bias_correction]
 
@@ -121,6 +123,7 @@ def _measure_cell(summary, column, measure):
 
 def _markdown(lines):
     """Return a table from lists of cells, the head first, padded so that it reads as text."""
+    lines = [[cell.replace('|', r'\|') for cell in line] for line in lines]
     widths = [max(2, *map(len, column)) for column in zip(*lines)]
     rule = ['-' * widths[0]] + ['-' * (width - 1) + ':' for width in widths[1:]]
     padded = [[cell.rjust(width) if i else cell.ljust(width)
@@ -141,8 +144,7 @@ def describe(summary, title):
     if not steps:
         return '\n\n'.join(parts + ['No step is finished.'])
     for caption, columns in STEP_TABLES:
-        columns = [column for column in columns
-                   if any(row[column[1]] is not None for row in steps)]
+        columns = [column for column in columns if any(row[column[1]] is not None for row in steps)]
         if not columns:
             continue
         lines = [['Classes seen'] + [head for head, _, _ in columns]]

@@ -70,8 +70,7 @@ def read_experiment(model_dir):
         return None
     stored = read_checked(path)
     if stored is None:
-        raise UserError(f'{path} is corrupt. Restore it from a backup, or use another '
-                        '--model_dir.')
+        raise UserError(f'{path} is corrupt. Restore it from a backup, or use another --model_dir.')
     if stored.get('state_version') != VERSION:
         raise UserError(f'{path} was written by an incompatible version (state version '
                         f'{stored.get("state_version")}). Use that version, or another '

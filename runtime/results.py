@@ -14,8 +14,6 @@ flags.DEFINE_bool('predictions', False, 'Write predictions_<step>.csv into --mod
                   'and the predicted label of each test image, corrected and uncorrected. Add '
                   '--eval_only for finished steps.')
 
-MOST_CONFUSION_CLASSES = 1000
-
 
 def _image_values(outputs):
     """Return {metric: array [images]}. Each metric is the mean of its array."""
@@ -71,7 +69,7 @@ def confusion(predicted, classes, step, settings):
     take most of a gigabyte.
     """
     groups, size = settings.groups[:step + 2], settings.num_seen(step)
-    if settings.num_classes > MOST_CONFUSION_CLASSES:
+    if settings.num_classes > state.MOST_CONFUSION_CLASSES:
         classes, predicted = (np.searchsorted(groups, each, side='right') - 1
                               for each in (classes, predicted))
         size = len(groups) - 1

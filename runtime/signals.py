@@ -103,8 +103,7 @@ def run(main, skip_cleanup):
         status = 1
     except (Stopped, KeyboardInterrupt) as stopped:
         number = getattr(stopped, 'signal_number', signal.SIGINT)
-        run_log.write_last_line(
-            f'Stopped by {signal.Signals(number).name}. {RESUME.capitalize()}.')
+        run_log.write_last_line(f'Stopped by {signal.Signals(number).name}. {RESUME.capitalize()}.')
         status = 128 + number
     except SystemExit as end:
         status = end.code or 0

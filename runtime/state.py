@@ -26,6 +26,7 @@ flags.DEFINE_bool('store_last', False, 'Choose exemplars after the last step, to
 
 LOG_FILE = 'run.log'
 SUMMARY_FILE = 'summary.json'
+MOST_CONFUSION_CLASSES = 1000  # with more, the confusion matrices are of groups
 
 
 def write_atomically(path, content):

@@ -182,8 +182,7 @@ def test_first_update_of_the_classifier(session, weights, tmp_path, step):
 # `many` has 13 different batches. Its first three updates are enough, because `drops`, whose
 # batches repeat five images, runs to the end.
 @pytest.mark.parametrize('name, num_updates', [('many', 3), ('drops', 32)])
-def test_bias_correction_stage(session, network_outputs, with_outputs, tmp_path, name,
-                               num_updates):
+def test_bias_correction_stage(session, network_outputs, with_outputs, tmp_path, name, num_updates):
     expected = REFERENCE['stage2'][name]
     step, num_images, batch_size = expected['t'], expected['n'], expected['batch']
     settings = SETTINGS._replace(batch_size=batch_size, train_epochs=expected['epochs'] // 2)

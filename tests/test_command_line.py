@@ -16,8 +16,7 @@ def begin(data, model, *faults, **flags):
 
 
 @pytest.mark.parametrize('prefix', ['', '~/'])
-def test_paths_may_be_relative_or_begin_with_a_tilde(
-        data, tmp_path, prefix):
+def test_paths_may_be_relative_or_begin_with_a_tilde(data, tmp_path, prefix):
     """Paths of images begin at the folder of their list. They may leave it or be absolute."""
     current, home = tmp_path / 'current', tmp_path / 'home'
     used, unused = (home, current) if prefix else (current, home)

@@ -27,8 +27,7 @@ def run(*arguments, **variables):
     ('__version__ = "2.21.0"', ['2.21.0', 'tf-keras']),
     ('raise ImportError("libx.so\\nis gone")', ['libx.so is gone', sys.executable]),
     ('import numpy; numpy.no_such_name', ['no_such_name'])])
-def test_an_unusable_tensorflow_is_refused_before_anything_is_written(
-        tmp_path, source, named):
+def test_an_unusable_tensorflow_is_refused_before_anything_is_written(tmp_path, source, named):
     if 'tf-keras' in named and environment.package_folder('tf_keras'):
         pytest.skip('tf-keras is installed')
     (tmp_path / 'tensorflow').mkdir()
@@ -60,8 +59,7 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
     assert run(MAIN, PYTHONPATH=str(tmp_path)) == (130, '', 'Stopped by SIGINT.\n')
 
 
-@pytest.mark.parametrize('variables, expected', [
-    ({}, '1'), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, '0')])
+@pytest.mark.parametrize('variables, expected', [({}, '1'), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, '0')])
 def test_onednn_is_on_unless_the_user_has_set_it_and_imports_print_nothing(variables, expected):
     assert run('-c', 'import os, imagenet_main; print(os.environ["TF_ENABLE_ONEDNN_OPTS"])',
                **variables) == (0, expected + '\n', '')

@@ -280,8 +280,7 @@ def test_exemplars_of_each_step(tiny, step):
     assert len(stored) == BEGIN[step + 1]
     for c, paths in enumerate(stored):
         features = oracles.forward(tiny.images(by_class[c]), weights, 'cifar', 8, False)[0]
-        assert paths == [by_class[c][i] for i in oracles.herd(
-            features, tiny.counts[step].chosen)]
+        assert paths == [by_class[c][i] for i in oracles.herd(features, tiny.counts[step].chosen)]
 
 
 # -- checkpoints of the authors' code ---------------------------------------------------------

@@ -72,12 +72,12 @@ def test_step_1_after_later_steps_and_other_settings_begin_a_new_run():
 
 def test_the_same_settings_on_other_lists_are_a_new_run():
     def begun(test_digest):
-        lists = {'train.txt': '0' * 64, 'val.txt': test_digest * 64}
-        settings = dict(json.loads(SETTINGS[len('settings: '):]), lists=lists)
-        return f'settings: {json.dumps(settings)}\n'
+        lists = json.dumps({'train.txt': '0' * 64, 'val.txt': test_digest * 64})
+        return SETTINGS.replace('}', f', "lists": {lists}}}')
 
-    run, = log_reader.parse(begun('1') + result(1) + begun('1') + result(2))
-    assert sorted(run.steps) == [1, 2] and run.lists == '00000000 11111111'
+    for start in (begun('1'), SETTINGS):  # early versions logged no lists
+        run, = log_reader.parse(start + result(1) + begun('1') + result(2))
+        assert sorted(run.steps) == [1, 2] and run.lists == '00000000 11111111'
     assert len(log_reader.parse(begun('1') + result(1) + begun('2') + result(2))) == 2
 
 

@@ -103,8 +103,7 @@ def test_a_stage_resumes_at_any_update(session, tmp_path, start):
 
 @pytest.mark.parametrize('total, local', [(2, 1), (4, 4), (4, 2)])
 @pytest.mark.parametrize('epochs', [2, 5])  # 5: a last batch of 2 images, less than 4 replicas
-def test_replicas_share_the_images_of_each_batch(
-        session, files, total, local, epochs):
+def test_replicas_share_the_images_of_each_batch(session, files, total, local, epochs):
     """All replicas of all machines get the images of one replica, in the same order."""
     batches, classes = batches_of(10, 8, epochs), np.arange(10) % 3
 

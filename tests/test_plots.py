@@ -43,8 +43,7 @@ def draw(*summaries):
     """Return the figure and {title: panel}."""
     figure = plots.draw_runs(summaries)
     figure.savefig(io.BytesIO(), format='png')  # lays it out
-    panels = {axes.get_title(loc='left'): axes for axes in figure.axes}
-    return figure, {title: axes for title, axes in panels.items() if title}
+    return figure, {axes.get_title('left'): axes for axes in figure.axes if axes.get_title('left')}
 
 
 def curve(axes, label):
@@ -81,7 +80,9 @@ def test_the_figure_shows_the_run_and_the_published_curves():
 
 def test_each_method_has_its_color_and_beta_is_drawn_for_bic_alone():
     methods = {'BiC': {}, 'replay + KD': {'bias_correction': False},
-               'replay': {'bias_correction': False, 'distillation': False}}
+               'replay': {'bias_correction': False, 'distillation': False},
+               'LwF': {'bias_correction': False, 'memory_per_class': 0},
+               'finetuning': dict(bias_correction=False, distillation=False, memory_per_class=0)}
     logs = [tiny_log(**settings).replace('"top5":', '"beta": 0.5, "gamma": 0.1, "top5":')
             for settings in methods.values()]
     # Joint training of five classes has no top-5 accuracy.
@@ -120,13 +121,17 @@ def test_accuracy_against_a_setting_has_one_line_per_memory():
     summaries = [summary_of(tiny_log(val_share=share, memory_per_class=memory, accuracy=share))
                  for memory in (20, 10) for share in (.3, .1)]
     summaries.append(summary_of(tiny_log(finished=2, val_share=.5)))  # left out
+    summaries.append(summary_of(tiny_log(1, num_increments=1, classes=(15,))))
     figure = plots.draw_against(summaries, 'val_share')
     axes = figure.axes[0]
     for setting in report.X_AXES:
-        plots.draw_against(summaries, setting)
+        plots.draw_against(summaries[:1], setting)
+    with pytest.raises(plots.UserError, match='300 exemplars: several runs have the same temper'):
+        plots.draw_against(summaries, 'temperature')
     line = plots.draw_against(summaries[0:3:2], 'memory_per_class').axes[0].get_lines()[0]
     assert list(line.get_xdata()) == [10, 20] and line.get_label() == 'BiC, fixed memory'
-    assert set(legend_of(figure)) == {
+    assert np.isnan(curve(figure.axes[1], 'joint training, 300 exemplars')).all()
+    assert set(legend_of(figure)) - {'joint training, 300 exemplars'} == {
         f'BiC{kind}, {memory} exemplars' for kind in ('', ' uncorrected') for memory in (300, 150)}
     np.testing.assert_allclose(curve(axes, 'BiC, 300 exemplars'), [100 * 2.05 / 3 - 10,
                                                                     100 * 2.05 / 3 - 30])
@@ -134,8 +139,11 @@ def test_accuracy_against_a_setting_has_one_line_per_memory():
 
 
 def test_a_single_run_has_groups_and_confusion_matrices(tmp_path):
-    _, panels = draw(summary_of(tiny_log(classes=(7, 10, 15)),
-                                model_dir=write_model_dir(tmp_path / 'model')))
+    model_dir, classes = write_model_dir(tmp_path / 'model'), (7, 10, 15)
+    replay = summary_of(tiny_log(classes=classes, bias_correction=False), model_dir=model_dir)
+    assert list(draw(replay)[1])[-2:] == ['Top-1 by group, uncorrected',
+                                          'Confusion after step 3, uncorrected']
+    _, panels = draw(summary_of(tiny_log(classes=classes), model_dir=model_dir))
     assert list(panels)[-4:] == ['Top-1 by group, uncorrected', 'Top-1 by group, corrected',
                                  'Confusion after step 3, uncorrected',
                                  'Confusion after step 3, corrected']
@@ -159,8 +167,7 @@ def test_large_confusion_matrices_are_summed(tmp_path):
     assert (before[:, 199] == 100).all() and (np.diag(corrected) == 100).all()
 
 
-def test_confusion_matrices_are_found_next_to_a_run_log_and_another_runs_refused(
-        tmp_path, capsys):
+def test_confusion_matrices_are_found_next_to_a_run_log_and_another_runs_refused(tmp_path, capsys):
     model_dir = write_model_dir(tmp_path / 'model')
     run_log, log = tmp_path / 'model' / 'run.log', tmp_path / 'log'
     plot = ['--plot', str(tmp_path / 'a.png')]

@@ -25,8 +25,7 @@ def test_the_published_table_stands_next_to_the_run(run_report, name, average, p
     percent = [f'{100 * row["top5_published_run"]:.2f}' for row in rows]
     assert cells(out, 'Classes seen')[:2] == ['top-5', 'top-5 uncorrected']
     assert cells(out, 'top-5') == cells(out, 'authors\' run') == percent
-    assert cells(out, 'top-5 uncorrected')[:2] == [
-        '-', f'{100 * rows[1]["top5_uncorrected"]:.2f}']
+    assert cells(out, 'top-5 uncorrected')[:2] == ['-', f'{100 * rows[1]["top5_uncorrected"]:.2f}']
     assert cells(out, 'β') == cells(out, 'authors\' β') == [f'{row["beta"]:.4f}' for row in rows]
     assert cells(out, 'γ') == [f'{row["gamma"]:.4f}' for row in rows]
     assert cells(out, 'training') == [str(row['training_samples']) for row in rows]
@@ -68,10 +67,12 @@ def test_a_missing_step_gets_no_invented_numbers(run_report):
 
 def test_labels_and_title_are_shown(run_report):
     logs = {'one': tiny_log(), 'two': tiny_log(temperature=3.)}
-    flags = ['--label', 'T = 2', '--label', 'T = 3', '--title', 'A title']
+    flags = ['--label', '|T| = 2', '--label', 'T = 3', '--title', 'A title']
     out = run_report('--compare', *flags, **logs)[1]
     assert out.startswith('### A title\n') and cells(out, 'T = 3')[0] == '68.33'
+    assert r'| \|T\| = 2 ' in out
     assert '\n### A title, T = 3\n' in run_report(*flags, **logs)[1]
+    assert csv_rows(run_report('--csv', *flags, **logs)[1])[3]['label'] == 'T = 3'
     status, out, err = run_report('--compare', '--label', 'T = 2', **logs)
     assert (status, out, err.count('\n')) == (1, '', 1) and '--label' in err
 
@@ -128,7 +129,7 @@ def test_a_log_of_an_unknown_data_set_has_no_published_results(run_report):
     logs = {'a': tiny_log(dataset='mine'), 'b': tiny_log(dataset='mine', memory_per_class=10)}
     status, out, err = run_report(**logs)
     assert (status, err) == (0, '') and 'mine, 3 steps of 5; ' in out and 'Published' not in out
-    assert 'BiC, 10 exemplars per class' in run_report('--compare', **logs)[1]
+    assert '| BiC, memory_per_class 10 ' in run_report('--compare', **logs)[1]
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -51,8 +51,7 @@ def main():
         command = [sys.executable, os.path.abspath(__file__), '--bare', '--folder', folder]
         if options.images:
             command += ['--images', options.images]
-        failed = [name for name in options.rows or functions
-                  if subprocess.call(command + [name])]
+        failed = [name for name in options.rows or functions if subprocess.call(command + [name])]
     sys.exit(bool(failed))
 
 

@@ -176,8 +176,7 @@ def train_bias(batch_logits, labels, batch, epochs, boundaries, first_rate, firs
         chosen = np.array(stream[start:start + batch])
         logits = np.asarray(batch_logits(chosen), np.float64)
         losses.append(bias_loss(logits, labels[chosen], *parameters, first_new=first_new))
-        gradient = np.array(bias_gradient(logits, labels[chosen], *parameters,
-                                          first_new=first_new))
+        gradient = np.array(bias_gradient(logits, labels[chosen], *parameters, first_new=first_new))
         velocity = 0.9 * velocity + gradient
         step = rate(update, images, batch, [2 * epoch for epoch in boundaries], first_rate)
         parameters = parameters - step * velocity
