@@ -160,8 +160,9 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
     with checks.around_stage(run, stage.files_in_flight):
         training.run_updates(machine, resnet_model.classifier_fn, directory, input_fn,
                              schedule.num_updates, settings.seed, [hook], params)
-    if not machine.is_chief:
-        return None
+        if not machine.is_chief:
+            cluster.wait_for_checkpoint(directory, stage.update or schedule.num_updates)
+            return None
     return checkpoints.final_checkpoint(directory, schedule.num_updates)
 
 
@@ -233,15 +234,13 @@ def memory_and_teacher_bias(run, step, records):
 def run_worker(run):
     """Train the unfinished classifier stages as a worker of a run on several machines."""
     plan.make_plan(run)
-    num_updates = None
     for step in range(run.settings.num_steps):
-        records = cluster.wait_for_step(run.model_dir, step, num_updates)
+        records = cluster.wait_for_step(run.model_dir, step)
         if len(records) == step:
             exemplars, teacher_bias = memory_and_teacher_bias(run, step, records)
             samples = run.step_samples(step, exemplars)
             schedule, _ = run.schedules(step, samples)
             train_classifier(run, step, samples[0], schedule, teacher_bias)
-            num_updates = schedule.num_updates
 
 
 # -- what the command line asks for ------------------------------------------------------------

@@ -236,6 +236,10 @@ def _cause(error, files, run):
     if not bad:
         return error
     file = files[bad[0]]
-    advice = (f'It will be left out if you {RESUME}.' if FLAGS.skip_bad_images else
-              f'Replace it or add --skip_bad_images, then {RESUME}.')
+    if FLAGS.skip_bad_images:
+        advice = f'It will be left out if you {RESUME}.'
+    elif run.machine.task:  # several machines do not take --skip_bad_images
+        advice = f'Replace it, then {RESUME}.'
+    else:
+        advice = f'Replace it or add --skip_bad_images, then {RESUME}.'
     return UserError(f'{os.fsdecode(file)}: cannot be read as an image ({why_bad(file)}). {advice}')

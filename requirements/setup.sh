@@ -20,8 +20,7 @@ pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@" </
 # fits PYTHON VERSION: it has this version and can create virtual environments.
 fits() { [ "$(version_of "$1")" = "$2" ] && "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
-# find_python VERSION...: sets `python` and `version`. Tries every match in PATH, because the first
-# one may be a shim of pyenv that refuses to run.
+# find_python VERSION...: sets `python` and `version`. Skips those that do not run (shims of pyenv).
 find_python() {
     for version; do
         [ -z "$PYTHON" ] || { python=$PYTHON; fits "$PYTHON" "$version" && return; continue; }
@@ -116,6 +115,7 @@ ready() {
         [ "$(version_of "${PYTHON:-$VENV/bin/python}")" = "$current" ]
 }
 
-exec 9<requirements/setup.sh && flock 9 2>/dev/null  # waits for another set-up in this folder
+lock=requirements/system.txt; if [ -w $lock ]; then exec 9<>$lock; else exec 9<$lock; fi
+flock 9 2>/dev/null  # waits for another set-up here. NFS locks only what is open for writing.
 ready || create
 for file; do cmp -s "$file" "$installed/${file##*/}" || install "$file"; done

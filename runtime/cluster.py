@@ -9,12 +9,13 @@ import json
 import os
 import time
 
-from runtime import LOG, checkpoints, experiment, state
+from runtime import LOG, experiment, state
 from runtime.errors import UserError
 from runtime.signals import STOP
 
 ENVIRONMENT = 'TF_CONFIG'
 POLL_SECONDS = 0.2
+SAVE_SECONDS = 60  # that a worker which was asked to stop waits for the chief
 
 # machines: 'host:port' of every process, the chief first; index: this process's place in it.
 Task = collections.namedtuple('Task', ['machines', 'index'])
@@ -23,8 +24,7 @@ Task = collections.namedtuple('Task', ['machines', 'index'])
 def take_task():
     """Return the Task that TF_CONFIG describes, or None.
 
-    Without a Task, TF_CONFIG is removed from the environment, because the estimator of the
-    classifier stage reads it, too.
+    Without a Task, TF_CONFIG is removed, because the classifier stage's estimator reads it, too.
 
     Raises:
         UserError: TF_CONFIG is not what the documentation of tf.distribute says.
@@ -42,8 +42,8 @@ def take_task():
         if (index < 0 or len(set(machines)) < len(machines) or len(chiefs) > 1
                 or set(jobs) - {'chief', 'worker'}):
             raise ValueError
-        for machine in machines:
-            int(machine.rsplit(':', 1)[1])
+        hosts, ports = zip(*(machine.rsplit(':', 1) for machine in machines))
+        [int(port) for port in ports]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         example = json.dumps({'cluster': {'worker': ['host1:2222', 'host2:2222']},
                               'task': {'type': 'worker', 'index': 0}})
@@ -52,6 +52,7 @@ def take_task():
     if len(machines) == 1:
         return None
     os.environ[ENVIRONMENT] = text
+    os.environ['no_grpc_proxy'] = ','.join(hosts)  # gRPC would use an http_proxy
     return Task(machines, machines.index(address))
 
 
@@ -80,22 +81,23 @@ def wait_for_experiment(model_dir, settings, digests, overwrite):
         time.sleep(POLL_SECONDS)
 
 
-def wait_for_step(model_dir, step, num_updates):
-    """Wait, as a worker, until the steps before `step` are finished; return their records.
+def wait_for_checkpoint(directory, num_updates):
+    """Wait, as a worker, until the checkpoint of this update shows in a stage's folder.
 
-    `num_updates`: of the classifier stage of the step before, whose last checkpoint must show, too,
-    since a shared folder may lag; None if this process did not train it.
+    If a stopped worker ended first, `srun --kill-on-bad-exit` would kill the chief while it saves.
     """
+    path = os.path.join(directory, f'model.ckpt-{num_updates}.index')
+    deadline = time.monotonic() + SAVE_SECONDS
+    while not (os.path.exists(path) or STOP.asked() and time.monotonic() > deadline):
+        time.sleep(POLL_SECONDS)
+
+
+def wait_for_step(model_dir, step):
+    """Wait, as a worker, until the steps before `step` are finished; return their records."""
     LOG.info('worker: waiting for the chief before step %d', step + 1)
-    expected = []
-    if step:
-        expected.append(state.record_path(model_dir, step - 1))
-    if num_updates:
-        expected.append(os.path.join(checkpoints.classifier_dir(model_dir, step - 1),
-                                     f'model.ckpt-{num_updates}.index'))
     while True:
         STOP.check()
-        if all(map(os.path.exists, expected)):
+        if not step or os.path.exists(state.record_path(model_dir, step - 1)):
             records = state.finished_steps(model_dir)
             if len(records) >= step:
                 return records

@@ -53,8 +53,8 @@ def differences(stored, wanted):
 
 
 def has_begun(model_dir):
-    """Return whether `model_dir` contains an experiment."""
-    return os.path.exists(os.path.join(model_dir, _EXPERIMENT))
+    """Return whether `model_dir` contains an experiment. Raises OSError if it cannot be read."""
+    return os.path.isdir(model_dir) and _EXPERIMENT in os.listdir(model_dir)
 
 
 def read_experiment(model_dir):

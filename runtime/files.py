@@ -109,6 +109,7 @@ def _fsync(descriptor, path):
     try:
         os.fsync(descriptor)
     except OSError as error:
+        error.filename = path
         if error.errno not in UNSUPPORTED:
             raise
         kind = 'a folder' if os.path.isdir(path) else 'a file'

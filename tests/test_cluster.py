@@ -8,13 +8,12 @@ import tiny_runs
 from made_checkpoints import assert_same_variables, save_checkpoint
 from tiny_runs import AFTER_UPDATE, TERMINATE, TERMINATED, assert_refused
 
-from runtime import cluster, state, training
+from runtime import cluster, signals, state, training
 from runtime.errors import UserError
 
 # Groups of 3 and 1 classes.
 SETTINGS = {'train_epochs': 3, 'lr_boundaries': '2', 'keep_checkpoints': True, 'first_classes': 3,
             'num_increments': 1, 'shallow': False}
-TIMEOUT = 600  # seconds after which a job is killed
 
 
 def task(machines, index):
@@ -27,7 +26,7 @@ def run_pair(data, model, *faults_of_worker, status=0):
     machines = [f'127.0.0.1:{port}' for port in tiny_runs.free_ports(2)]
     processes = [tiny_runs.Process(data, str(model), faults, task(machines, index), **SETTINGS)
                  for index, faults in enumerate(((), faults_of_worker))]
-    timers = [threading.Timer(TIMEOUT, os.kill, (process.pid, 9)) for process in processes]
+    timers = [threading.Timer(600, os.kill, (process.pid, 9)) for process in processes]
     for timer in timers:
         timer.start()
     results = [process.wait() for process in processes]
@@ -84,7 +83,6 @@ def test_two_machines_train_as_two_devices_of_one(data, whole, first_step):
 
 
 def test_a_signal_to_one_process_stops_both_and_both_resume(data, whole, first_step):
-    """The signal goes to one process; both end after the same update and save it."""
     run_pair(data, first_step, (AFTER_UPDATE, 3, TERMINATE), status=TERMINATED)
     # The signal comes after update 3. All processes learn of it with update 4.
     assert (first_step / '1_classifier' / 'model.ckpt-4.index').exists()
@@ -97,24 +95,25 @@ def test_a_machine_with_other_settings_or_images_is_refused(data, whole, tmp_pat
     assert_refused(run_alone(data, whole[0], 1, seed=5), 'experiment.json', 'seed', '1993', '5')
     other = tiny_runs.make_folder(tmp_path / 'other', train=12)
     assert_refused(run_alone(other, whole[0], 1), 'experiment.json', 'train.txt')
-    # Each machine might leave out other images.
     assert_refused(run_alone(data, tmp_path / 'model', 0, skip_bad_images=True),
                    '--skip_bad_images', '--check_data')
     assert not (tmp_path / 'model').exists()
 
 
-def test_a_worker_waits_for_the_record_and_the_checkpoint_of_the_step_before(tmp_path, monkeypatch):
-    model = str(tmp_path)
+def test_a_worker_waits_for_the_last_checkpoint_and_then_for_the_record(tmp_path, monkeypatch):
+    """For the checkpoint it waits even after a stop request, but then not forever."""
+    model, stage, stop = str(tmp_path), tmp_path / '0_classifier', signals.StopRequest()
     arrives = iter([
-        lambda: None,
-        lambda: state.save_step(model, 0, {'beta': 1.}, [['a.png']]),
-        lambda: save_checkpoint(tmp_path / '0_classifier', 5),
-        lambda: save_checkpoint(tmp_path / '0_classifier', 10)])
+        lambda: save_checkpoint(stage, 5), stop.follow, lambda: save_checkpoint(stage, 10),
+        lambda: None, lambda: state.save_step(model, 0, {'beta': 1.}, [['a.png']])])
     monkeypatch.setattr(cluster.time, 'sleep', lambda _: next(arrives)())
-    records = cluster.wait_for_step(model, 1, 10)
-    assert [record['exemplars'] for record in records] == [[['a.png']]]
-    assert next(arrives, None) is None  # neither the record nor an earlier checkpoint is enough
-    assert cluster.wait_for_step(model, 0, None) == records
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, 'STOP', stop)
+        cluster.wait_for_checkpoint(str(stage), 10)
+        patch.setattr(cluster, 'SAVE_SECONDS', -1)
+        cluster.wait_for_checkpoint(str(stage), 15)
+    assert [record['exemplars'] for record in cluster.wait_for_step(model, 1)] == [[['a.png']]]
+    assert next(arrives, None) is None and len(cluster.wait_for_step(model, 0)) == 1
 
 
 @pytest.mark.parametrize('text', [
@@ -137,5 +136,7 @@ def test_an_invalid_tf_config_is_refused(monkeypatch, text):
      '"task": {"type": "worker", "index": 1}}', (['a:1', 'b:1', 'c:1'], 2))])
 def test_tf_config_of_several_machines_is_kept_and_the_chief_is_first(monkeypatch, text, expected):
     monkeypatch.setenv('TF_CONFIG', text)
+    monkeypatch.setenv('no_grpc_proxy', '')
     assert cluster.take_task() == expected
-    assert ('TF_CONFIG' in os.environ) == (expected is not None)
+    assert [os.environ.get(name) for name in ('TF_CONFIG', 'no_grpc_proxy')] == (
+        [text, 'a,b,c'] if expected else [None, ''])

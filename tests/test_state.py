@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+from unittest import mock
 
 import pytest
 from made_checkpoints import damage
@@ -10,31 +11,28 @@ from runtime import files, state
 from runtime.errors import UserError
 
 
-@pytest.mark.parametrize('function', ['fsync', 'replace'])
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, function):
+@pytest.mark.parametrize('function, write', [
+    ('fsync', state.write_atomically), ('replace', state.write_atomically),
+    ('fsync', lambda path, _: files.flush(path))])
+def test_a_write_that_fails_names_the_file_and_leaves_it(tmp_path, monkeypatch, function, write):
     path = str(tmp_path / 'file')
     state.write_atomically(path, b'old')
 
-    def full(*_):
-        raise OSError(28, 'No space left on device', path)
-
-    monkeypatch.setattr(os, function, full)
-    with pytest.raises(OSError, match='No space'):
-        state.write_atomically(path, b'new')
+    monkeypatch.setattr(os, function, mock.Mock(side_effect=OSError(28, 'No space left')))
+    with pytest.raises(OSError, match=path):
+        write(path, b'new')
     monkeypatch.undo()
     assert os.listdir(str(tmp_path)) == ['file']
     assert (tmp_path / 'file').read_bytes() == b'old'
 
 
 def test_a_file_gets_its_name_after_its_content_is_on_disk(tmp_path, monkeypatch):
-    calls, functions = [], {'fsync': os.fsync, 'replace': os.replace}
-    for name in functions:
-        def call(*arguments, name=name):
-            calls.append(name)
-            return functions[name](*arguments)
-        monkeypatch.setattr(os, name, call)
+    calls = mock.Mock(**{'fsync.side_effect': os.fsync, 'replace.side_effect': os.replace})
+    monkeypatch.setattr(os, 'fsync', calls.fsync)
+    monkeypatch.setattr(os, 'replace', calls.replace)
     state.write_atomically(str(tmp_path / 'file'), b'x')
-    assert calls == ['fsync', 'replace', 'fsync']  # the last one: the folder with the name
+    # The last one: the folder with the name.
+    assert [name for name, _, _ in calls.method_calls] == ['fsync', 'replace', 'fsync']
 
 
 def write_steps(folder, count):
