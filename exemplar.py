@@ -60,7 +60,9 @@ def needs_features(settings, step):
 
 def check_memory(settings):
     """Raise UserError if the bias correction would have no validation images."""
-    for step in range(1, settings.num_steps if settings.bias_correction else 0):
+    if not settings.bias_correction:
+        return
+    for step in range(1, settings.num_steps):
         if not settings.memory_per_class:
             raise UserError('--memory_per_class=0 leaves no validation image for the bias '
                             'correction. Add --nobias_correction to train without exemplars.')

@@ -75,7 +75,7 @@ def run_step(run, step, exemplars, teacher_bias):
         teacher_bias: (beta, gamma) of the step before, or None.
 
     Returns:
-        (results, exemplars of the seen classes).
+        (results, exemplars of the seen classes, or [] if none are stored after this step).
     """
     settings = run.settings
 
@@ -113,12 +113,8 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
 
     Workers train, too, but do not write to model_dir, and get None after training.
 
-    Args:
-        run: the plan.Run.
-        step: t, counted from 0.
-        samples: the step's training Samples.
-        schedule: the stage's Schedule.
-        teacher_bias: as for run_step.
+    `samples`: the step's training Samples. `schedule`: the stage's Schedule. Other arguments are as
+    for run_step.
     """
     settings, machine = run.settings, run.machine
     directory = checkpoints.classifier_dir(run.model_dir, step)
@@ -137,7 +133,7 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
         start = checkpoints.previous_classifier(run.model_dir, step, find_checkpoint)
     elif not latest and run.pretrained:
         start, start_names = run.pretrained.prefix, run.pretrained.names
-    if machine.is_chief:  # the weights will not fit the beta and gamma of an earlier attempt
+    if machine.is_chief:  # beta and gamma of an earlier attempt do not fit the new weights
         state.delete(checkpoints.bias_dir(run.model_dir, step))
 
     # What each update reads and reports.
@@ -169,12 +165,8 @@ def train_classifier(run, step, samples, schedule, teacher_bias):
 def fit_bias(run, step, classifier, samples, schedule):
     """Run the bias-correction stage of `step`, or read its result; return (beta, gamma).
 
-    Args:
-        run: the plan.Run.
-        step: t, counted from 0.
-        classifier: the step's FrozenNetwork.
-        samples: the step's validation Samples.
-        schedule: the stage's Schedule.
+    `classifier`: the step's FrozenNetwork. `samples`: its validation Samples. Other arguments are
+    as for train_classifier.
     """
     directory = checkpoints.bias_dir(run.model_dir, step)
     bias = bic_layer.load(directory)
@@ -249,7 +241,7 @@ def run_worker(run):
 def read_run(model_dir, stored=None):
     """Return the Run that the flags describe. Writes nothing to model_dir.
 
-    For glyphs100 without --data_dir it writes the embedded images (folders.find).
+    For glyphs100 without --data_dir it writes the embedded images.
 
     `stored`: settings and lists of the experiment in model_dir, which the flags must not
     contradict; or None.
@@ -264,9 +256,9 @@ def read_run(model_dir, stored=None):
         settings = settings_lib.settings_from_flags(FLAGS)
     exemplar.check_memory(settings)
 
-    data_dir = folders.find(settings.dataset, FLAGS.data_dir)
+    data_dir = folders.ensure_data_dir(settings.dataset, FLAGS.data_dir)
     train_list, test_list = lists.read_lists(data_dir, settings.num_classes)
-    STOP.check()  # a million lines take seconds
+    STOP.check()  # reading a million lines takes seconds
     digests = {lists.TRAIN_LIST: train_list.digest, lists.TEST_LIST: test_list.digest}
     if stored:
         experiment.check_lists(stored, digests, model_dir, data_dir)
@@ -274,7 +266,7 @@ def read_run(model_dir, stored=None):
                              exemplar.validation_pool(settings), settings.order_seed,
                              settings.class_order)
 
-    machine = machine_lib.Machine(task, settings.batch_size, settings.network == 'cifar')
+    machine = machine_lib.Machine(task, settings.batch_size, narrow=settings.network == 'cifar')
     pretrained = FLAGS.pretrained and checkpoints.pretrained(
         FLAGS.pretrained, resnet_model.variable_shapes(settings))
     inside = os.path.realpath(model_dir) + os.sep
@@ -304,7 +296,7 @@ def train_and_evaluate(model_dir):
     """Run the experiment, or this machine's part of it."""
     run = read_run(model_dir)
     if FLAGS.overwrite or not experiment.has_begun(model_dir):
-        look_for_images(run)  # a run that has begun found them then, and a finished one needs none
+        look_for_images(run)  # a resumed run found them earlier, and a finished one needs none
     if not run.machine.is_chief:
         cluster.wait_for_experiment(model_dir, run.settings, run.digests, FLAGS.overwrite)
         log_run(run)
@@ -361,8 +353,8 @@ def main(_):
     run_log.open_log(None)
     modes = [name for name in MODES if FLAGS[name].value]
     if len(modes) > 1:
-        raise UserError(f'{" and ".join("--" + name for name in modes)} exclude each other. Use '
-                        'one of them.')
+        raise UserError(f'{" and ".join("--" + name for name in modes)} are mutually exclusive. '
+                        'Use one of them.')
     model_dir = FLAGS.model_dir or os.path.join(ROOT, 'logs', 'runs', FLAGS.dataset)
     act = MODES[modes[0]] if modes else train_and_evaluate
     act(model_dir)

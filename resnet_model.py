@@ -162,7 +162,8 @@ def variable_shapes(settings):
     """Return {name: shape, a list of int} of all variables, including moving statistics."""
     with tf.Graph().as_default():
         side = settings.image_size
-        network(tf.zeros([1, side, side, 3]), settings, True, NETWORK, 'channels_last')
+        network(tf.zeros([1, side, side, 3]), settings, batch_statistics=True, scope=NETWORK,
+                data_format='channels_last')
         return {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
 
 
@@ -179,8 +180,7 @@ def distillation_weight(settings, step):
 def classifier_loss(images, labels, settings, step, teacher_bias, data_format, mean):
     """Build both networks and the loss of the classifier stage (section 3, eq. 3).
 
-    lambda * KD + (1 - lambda) * CE + weight decay, with lambda = n_t / s_t, the old classes over
-    the seen ones. Without a teacher CE + weight decay.
+    With a teacher: lambda * KD + (1 - lambda) * CE + WD, lambda = n_t / s_t. Without: CE + WD.
 
     Args:
         images: float32 [batch, size, size, 3].
@@ -197,12 +197,14 @@ def classifier_loss(images, labels, settings, step, teacher_bias, data_format, m
         how the progress line shows them.
     """
     old, seen = settings.num_old(step), settings.num_seen(step)
-    _, logits = network(images, settings, True, NETWORK, data_format)
+    _, logits = network(images, settings, batch_statistics=True, scope=NETWORK,
+                        data_format=data_format)
     logits = logits[:, :seen]  # unseen classes are in no loss
     ce = cross_entropy(labels, logits, mean)
     wd = weight_decay(settings, step)
     if has_teacher(settings, step):
-        _, teacher_logits = network(images, settings, False, STORED_NETWORK, data_format)
+        _, teacher_logits = network(images, settings, batch_statistics=False,
+                                    scope=STORED_NETWORK, data_format=data_format)
         teacher_logits = teacher_logits[:, :old]
         if teacher_bias is not None:  # t >= 2: correct the group of step t-1
             teacher_logits = bic_layer.correct(teacher_logits, *teacher_bias,
@@ -221,7 +223,7 @@ def classifier_fn(features, labels, mode, params):
 
     Args:
         features: float32 images [batch, size, size, 3].
-        labels: int32 classes [batch].
+        labels: int32 class indices [batch].
         mode: training.TRAIN, the only mode.
         params: a dict with
             'settings', 'step' (t, from 0), 'schedule' (a Schedule), 'data_format';
@@ -231,7 +233,8 @@ def classifier_fn(features, labels, mode, params):
             'start_names' (optional): {name in the checkpoint: variable} if only some variables
                 start from it (--pretrained);
             'num_replicas' (optional): the number of devices among which tf.distribute divides a
-                batch; `features` and `labels` are then the share of one replica.
+                batch; `features` and `labels` are then the share of one replica, in which a
+                negative label marks a filler.
 
     Returns:
         A tf.estimator.EstimatorSpec, or its replacement (training.estimator_spec).
@@ -294,18 +297,11 @@ def progress_terms(settings, step):
 def frozen_outputs(images, batch_norm, settings, step, data_format):
     """Build the network of `step` for a pass without training.
 
-    Args:
-        images: float32 [batch, size, size, 3].
-        batch_norm: 'moving' or 'batch' statistics.
-        settings: an experiment's Settings.
-        step: t, counted from 0.
-        data_format: 'channels_first' or 'channels_last'.
-
-    Returns:
-        (features, logits): as of `network`, but logits of the seen classes only.
+    `batch_norm`: 'moving' or 'batch' statistics. Other arguments and the result are as for
+    `network`, but with the logits of the seen classes only. All calls in a graph share variables.
     """
-    features, logits = network(images, settings, batch_norm == 'batch', NETWORK, data_format,
-                               tf.AUTO_REUSE)
+    features, logits = network(images, settings, batch_statistics=batch_norm == 'batch',
+                               scope=NETWORK, data_format=data_format, reuse=tf.AUTO_REUSE)
     return features, logits[:, :settings.num_seen(step)]
 
 

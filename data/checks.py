@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import pathlib
 import re
@@ -128,8 +129,10 @@ def leave_out_bad_images(run, num_groups):
 
     Each group is checked only once.
     """
+    if not FLAGS.skip_bad_images:
+        return
     split, groups = run.split, run.settings.groups
-    for group in range(split.checked_groups, num_groups) if FLAGS.skip_bad_images else ():
+    for group in range(split.checked_groups, num_groups):
         classes = slice(groups[group], groups[group + 1])
         train = np.concatenate(split.train[classes] + split.validation[classes])
         test = np.concatenate(split.test[classes])
@@ -150,7 +153,7 @@ def leave_out_bad_images(run, num_groups):
 def warn_of_images(split, settings):
     """Warn about what decoding ignores, what --preprocessing=cifar crops, and shared images."""
     first = split.train_list.files(slice(1))[0]
-    sample = slice(None, None, -(-len(split.train_list.paths) // NUM_SAMPLED))
+    sample = slice(None, None, math.ceil(len(split.train_list.paths) / NUM_SAMPLED))
     image_format.warn_of_files(split.train_list.files(sample), 'sampled images', LOG.info)
     size = pipeline.decoded_size(first)[0] if settings.preprocessing == 'cifar' else ()
     if size and max(size) > settings.image_size:
@@ -160,7 +163,7 @@ def warn_of_images(split, settings):
                  settings.image_size, settings.image_size, os.fsdecode(first), width, height)
     shared = shared_images(split.train_list, split.test_list)
     if shared:
-        names = ', '.join(map(os.fsdecode, shared[:3])) + ', ...' * (len(shared) > 3)
+        names = ', '.join(map(os.fsdecode, shared[:3])) + (', ...' if len(shared) > 3 else '')
         LOG.info('warning: images in both lists: %d (%s). Take them out of one list.', len(shared),
                  names)
 
@@ -176,10 +179,11 @@ def shared_images(train_list, test_list):
 
 
 def _resolved(image_list):
-    """Return an iterator over the files of a list, with links among their folders resolved."""
+    """Yield the files of a list, with links among their folders resolved."""
     real_path = functools.lru_cache(maxsize=None)(os.path.realpath)  # few folders, many images
-    return (real_path(folder) + b'/' + name for folder, _, name in (
-        file.rpartition(b'/') for file in image_list.files(slice(None))))
+    for file in image_list.files(slice(None)):
+        folder, _, name = file.rpartition(b'/')
+        yield real_path(folder) + b'/' + name
 
 
 # -- errors of a stage -------------------------------------------------------------------------

@@ -26,7 +26,7 @@ _OTHER_NAMES = {
 _MEANING = {lists.TRAIN_LIST: 'the training list', lists.TEST_LIST: 'the test list'}
 
 
-def find(dataset, data_dir):
+def ensure_data_dir(dataset, data_dir):
     """Return the data folder: `data_dir`, or the default of the data set if that is None.
 
     Writes the images of glyphs100 to the default folder if they are not there yet. Raises
@@ -44,10 +44,12 @@ def find(dataset, data_dir):
     missing = [name for name in _OTHER_NAMES if not os.path.isfile(os.path.join(data_dir, name))]
     if missing:
         what = ' and '.join(f'no {name} ({_MEANING[name]})' for name in missing)
-        others = {name: [other for other in sorted(os.listdir(data_dir))
-                         if re.match(_OTHER_NAMES[name], other, re.IGNORECASE)]
-                  for name in missing}
-        hints = [_rename(others[name][0], name) for name in missing if others[name]]
+        hints = []
+        for name in missing:
+            others = [other for other in sorted(os.listdir(data_dir))
+                      if re.match(_OTHER_NAMES[name], other, re.IGNORECASE)]
+            if others:
+                hints.append(_rename(others[0], name))
         if not hints and len(missing) == 1 and dataset == 'folder':
             hints = ['Write it with one `relative/path label` per line, or move the other list '
                      f'away. {_advice(dataset, data_dir)}']

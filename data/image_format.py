@@ -117,8 +117,7 @@ def _gif_structure(data):
 def image_notes(data):
     """Return the set of the notes above that apply to an image.
 
-    Args:
-        data: the bytes of a JPEG, PNG or GIF, or the first HEADER_BYTES of them.
+    `data`: the bytes of a JPEG, PNG or GIF, or the first HEADER_BYTES of them.
     """
     notes = set()
     if data.startswith(JPEG) and _exif_orientation(data) in range(2, 9):

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from data import preprocessing
 from runtime import run_log
-from runtime.machine import ONE, cpu_session
+from runtime.machine import ONE_REPLICA, cpu_session
 
 EVALUATION_BATCH = 256  # keeps a GPU busy; results do not depend on it
 FILLER = -1  # class of an image that is excluded from the loss
@@ -62,7 +62,7 @@ def _map(dataset, function, num_parallel_calls):
 
 
 def training_dataset(files, classes, batches, settings, start_update, num_parallel_calls,
-                     replicas=ONE):
+                     replicas=ONE_REPLICA):
     """Return the rest of a training stage, from update `start_update` on.
 
     Args:
@@ -107,14 +107,15 @@ def training_dataset(files, classes, batches, settings, start_update, num_parall
     # If there is a short batch, it is the last update, and perhaps already done. Its shares may
     # differ in size, so each is a data set with one element.
     short_update = range(max(start_update, batches.num_full), batches.num_updates)
-    for replica in local if short_update else ():
-        begin, end = replicas.bounds(batches.num_short, replica)
-        size = max(1, end - begin)
-        element = images(short_update, begin, begin + size).batch(size)
-        if begin == end:  # no image for this replica: it gets image `begin` as a filler
-            element = _map(element,
-                           lambda image, label: (image, tf.fill(tf.shape(label), FILLER)), 1)
-        dataset = dataset.concatenate(element)
+    if short_update:
+        for replica in local:
+            begin, end = replicas.bounds(batches.num_short, replica)
+            size = max(1, end - begin)
+            element = images(short_update, begin, begin + size).batch(size)
+            if begin == end:  # no image for this replica: it gets image `begin` as a filler
+                element = _map(element,
+                               lambda image, label: (image, tf.fill(tf.shape(label), FILLER)), 1)
+            dataset = dataset.concatenate(element)
     return dataset.prefetch(2)
 
 
@@ -135,15 +136,14 @@ def _evaluation_images(files, classes, settings, num_parallel_calls):
 
 
 def evaluation_batch_size(settings):
-    # For larger images, as many pixels as in 256 images of 224 x 224, which fit in memory.
+    """Return EVALUATION_BATCH, or fewer above 224 pixels, so that a batch fits in memory."""
     return max(1, min(EVALUATION_BATCH, EVALUATION_BATCH * 224 ** 2 // settings.image_size ** 2))
 
 
 def evaluation_dataset(files, classes, settings, num_parallel_calls):
     """Return each image once, in order.
 
-    Returns:
-        A tf.data.Dataset of {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
+    The elements are {'image': float32 [batch, size, size, 3], 'class': int32 [batch]}.
     """
     images = _evaluation_images(files, classes, settings, num_parallel_calls)
     return images.batch(evaluation_batch_size(settings)).prefetch(2)

@@ -245,7 +245,7 @@ def run(main):
         files.check_arguments(sys.argv[1:])
         main()
     except KeyboardInterrupt:
-        print('\ninterrupted: rerun the same command to resume', file=sys.stderr)
+        print(f'\nInterrupted. {RESUME.capitalize()}.', file=sys.stderr)
         sys.exit(130)
     except UserError as error:
         sys.exit(f'error: {error}')

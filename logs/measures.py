@@ -4,7 +4,6 @@ Steps are dicts with 'step', counted from 1, and columns as in logs/log_reader.p
 fractions. A measure is None if a number that it needs is missing. logs/README.md defines them.
 """
 
-import operator
 import statistics
 import textwrap
 
@@ -31,14 +30,23 @@ def first_top5_step(steps):
     return next((row['step'] for row in steps if row['classes'] >= MIN_TOP5_CLASSES), None)
 
 
+def omitted_steps_note(steps, column, measure):
+    """Return ' (from step 3)' if an average of top-5 accuracy omits the steps before, else ''."""
+    first = first_top5_step(steps)
+    usual = 2 if measure == 'average_without_first_step' else 1
+    return f' (from step {first})' if 'top5' in column and first > usual else ''
+
+
 def without_trivial_top5(results):
     """Return a step's results with None for its top-5 accuracies if too few classes are seen."""
     return results if results['classes'] >= MIN_TOP5_CLASSES else _without_top5(results)
 
 
 def _without_top5(results):
-    return {name: _without_top5(value) if isinstance(value, dict) else
-            None if 'top5' in name else value for name, value in results.items()}
+    cleared = {name: None if 'top5' in name else value for name, value in results.items()}
+    if 'class_means' in results:
+        cleared['class_means'] = _without_top5(results['class_means'])
+    return cleared
 
 
 def compute_measures(steps):
@@ -81,16 +89,15 @@ def summary(rows):
 
 def closing_lines(rows):
     """Yield the lines under a run's final table; `rows`: the results of all steps."""
-    measures, first = compute_measures(rows), first_top5_step(rows)
-    for begins, measure in enumerate(MEASURES, 1):
+    measures = compute_measures(rows)
+    for measure in MEASURES:
         texts = []
         for column in ACCURACIES:
             value = measures[column][measure]
             if value is not None:
                 name = column.replace('top', 'top-').replace('_before', ' uncorrected')
-                later = 'top5' in column and first > begins
-                texts.append(f'{name} {100 * value:.2f}%'
-                             + (f' (from step {first})' if later else ''))
+                note = omitted_steps_note(rows, column, measure)
+                texts.append(f'{name} {100 * value:.2f}%{note}')
         if texts:
             yield f'{measure.replace("_", " ")}: {", ".join(texts)}'
 
@@ -100,11 +107,13 @@ def add_old_new(steps):
     for number, row in enumerate(steps, 1):
         # The test images of a group are those that its step adds to the previous step.
         totals = _values(steps[:number], 'test_samples')
-        sizes = [after - before for before, after in zip([0] + totals, totals)][:-1]
+        old_sizes = [after - before for before, after in zip([0] + totals, totals)][:-1]
         for column in GROUPS:
             suffix, accuracies = column.replace('group_top1', ''), row[column]
-            row['top1_old' + suffix] = sum(map(operator.mul, sizes, accuracies)) / sum(
-                sizes) if accuracies and sum(sizes) > 0 else None
+            row['top1_old' + suffix] = None
+            if accuracies and sum(old_sizes) > 0:
+                num_correct = sum(size * share for size, share in zip(old_sizes, accuracies))
+                row['top1_old' + suffix] = num_correct / sum(old_sizes)
             row['top1_new' + suffix] = accuracies[-1] if accuracies else None
 
 

@@ -4,6 +4,7 @@ The palette is by Okabe and Ito, for color-blind readers. Each method has one co
 """
 
 import collections
+import math
 import os
 import string
 
@@ -15,11 +16,11 @@ from matplotlib.figure import Figure
 from logs import published, tables
 from logs.measures import MEASURES, SD_SUFFIX
 from runtime.errors import UserError
-from runtime.state import MOST_CONFUSION_CLASSES
+from runtime.state import MAX_CONFUSION_CLASSES
 
 COLORS = {'BiC': '#0072B2', 'uncorrected': '#D55E00', 'replay': '#E69F00',
           'replay + KD': '#CC79A7', 'joint training': '#009E73', 'BiC without KD': '#56B4E9',
-          'finetuning': '#E69F00', 'LwF': '#CC79A7'}  # as with exemplars
+          'finetuning': '#E69F00', 'LwF': '#CC79A7'}  # as replay, as replay + KD
 # Runs of one color differ in line style and marker.
 VARIANTS = [('-', 'o'), ('--', 's'), ('-.', '^'), (':', 'D'), ('-', 'v'), ('--', 'P'), ('-.', 'X'),
             (':', '*')]
@@ -277,7 +278,7 @@ def read_confusions(summary):
         return None
     before, after = map(np.load, paths)
     top1, logged_top1 = after.trace() / after.sum(), summary['steps'][-1]['top1']
-    if summary['settings'].num_classes <= MOST_CONFUSION_CLASSES and abs(top1 - logged_top1) > 1e-4:
+    if summary['settings'].num_classes <= MAX_CONFUSION_CLASSES and abs(top1 - logged_top1) > 1e-4:
         raise UserError(f'{paths[1]}: belongs to another run than {summary["log"]}: its top-1 '
                         f'accuracy is {top1:.4f}, in the log {logged_top1:.4f}. '
                         'Pass the matching log.')
@@ -287,10 +288,10 @@ def read_confusions(summary):
 def _draw_confusions(figure, panels, summary, confusions):
     """Draw which share of the test images of each class was assigned to each class."""
     step, size = summary['last_finished_step'], len(confusions[0])
-    by_group = summary['settings'].num_classes > MOST_CONFUSION_CLASSES
+    by_group = summary['settings'].num_classes > MAX_CONFUSION_CLASSES
     bounds = list(range(size + 1)) if by_group else summary['settings'].groups[:step + 1]
     unit = 'group' if by_group else 'class'
-    edges = np.arange(0, size, -(-size // MAX_CELLS))
+    edges = np.arange(0, size, math.ceil(size / MAX_CELLS))
     for name, counts in zip(_kinds(summary), confusions):
         counts = np.add.reduceat(np.add.reduceat(counts.astype(float), edges, 0), edges, 1)
         share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)

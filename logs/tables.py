@@ -4,7 +4,7 @@ import csv
 import os
 
 from logs import published
-from logs.measures import MEASURES, SD_SUFFIX, differences, first_top5_step
+from logs.measures import MEASURES, SD_SUFFIX, differences, omitted_steps_note
 from runtime.errors import UserError
 
 # How a value is written: (factor, format).
@@ -88,7 +88,7 @@ def _method_with_settings(summary, summaries):
     return _joined(name, *[
         WORDS.get(setting, f'{setting} {{}}').format(values[alike.index(summary)])
         for setting, values in differences(alike).items()
-        if getattr(summary['settings'], setting, None) != getattr(usual, setting, '')])
+        if setting == 'lists' or getattr(summary['settings'], setting) != getattr(usual, setting)])
 
 
 def experiment(summary):
@@ -108,17 +108,14 @@ def _joined(*parts):
 def _cell(row, column, form=PERCENT):
     scale, text = form
     values = [row[name] for name in (column, column + SD_SUFFIX) if row.get(name) is not None]
-    # `or 0`: no -0.0
+    # `or 0` turns -0.0 into 0.
     return ' ± '.join(text.format(scale * value or 0) for value in values) or '-'
 
 
 def _measure_cell(summary, column, measure):
     """Return a measure, with the first step of an average if top-5 accuracy omits some steps."""
     text = _cell(summary['measures'][column], measure)
-    first = first_top5_step(summary['steps'])
-    if 'top5' in column and text != '-' and first > MEASURES.index(measure) + 1:
-        text += f' (from step {first})'
-    return text
+    return text if text == '-' else text + omitted_steps_note(summary['steps'], column, measure)
 
 
 def _markdown(lines):
@@ -176,7 +173,9 @@ def _averages(summary):
 def _published_results(summaries):
     """Return published results on the runs' protocols, and how the runs' settings differ."""
     parts, every = [], [summary['published_results'] for summary in summaries]
-    for rows in [rows for i, rows in enumerate(every) if rows and rows not in every[:i]]:
+    for i, rows in enumerate(every):
+        if not rows or rows in every[:i]:
+            continue
         notes = []
         for name, summary in zip(names(summaries), summaries):
             if summary['published_results'] == rows:

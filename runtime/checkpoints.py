@@ -98,8 +98,7 @@ def _by_updates(directory):
 def find_latest(directory, verify=True):
     """Return the latest checkpoint of a stage, or None. Change nothing.
 
-    Raises:
-        UserError: it cannot be read, if `verify`.
+    With `verify`, raises UserError if its tensors cannot be read or are not finite.
     """
     prefixes = _by_updates(directory)
     if prefixes and verify and not _readable(prefixes[-1]):
@@ -132,10 +131,8 @@ def recover_latest(directory):
 def previous_classifier(model_dir, step, latest=recover_latest):
     """Return the checkpoint of step-1, from which the classifier of `step` >= 1 starts.
 
-    `latest`: recover_latest, or find_latest for a worker, which changes nothing.
-
-    Raises:
-        UserError: it is missing or damaged.
+    `latest`: recover_latest, or find_latest for a worker, which changes nothing. Raises UserError
+    if the checkpoint is missing or damaged.
     """
     checkpoint = latest(classifier_dir(model_dir, step - 1))
     if checkpoint is None:

@@ -25,9 +25,7 @@ def take_task():
     """Return the Task that TF_CONFIG describes, or None.
 
     Without a Task, TF_CONFIG is removed, because the classifier stage's estimator reads it, too.
-
-    Raises:
-        UserError: TF_CONFIG is not what the documentation of tf.distribute says.
+    Raises UserError if TF_CONFIG is not valid.
     """
     text = os.environ.pop(ENVIRONMENT, '')
     try:
@@ -43,7 +41,7 @@ def take_task():
                 or set(jobs) - {'chief', 'worker'}):
             raise ValueError
         hosts, ports = zip(*(machine.rsplit(':', 1) for machine in machines))
-        [int(port) for port in ports]
+        [int(port) for port in ports]  # raises ValueError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         example = json.dumps({'cluster': {'worker': ['host1:2222', 'host2:2222']},
                               'task': {'type': 'worker', 'index': 0}})

@@ -18,7 +18,7 @@ flags.DEFINE_bool('keep_checkpoints', None, 'Keep the classifier of every step, 
                   'and --export_step. Later starts remember it until --nokeep_checkpoints. '
                   '(default: keep that of the last finished step)')
 
-VERSION = 1
+STATE_VERSION = 1
 _EXPERIMENT = 'experiment.json'
 _LOCK = 'lock'
 # Every name that a run writes into model_dir. --overwrite deletes no others.
@@ -28,7 +28,7 @@ _OWN_NAMES = re.compile(
     r'(\.tmp)?|probe\w*(\.tmp){1,2}|lock|run\.log|summary|\d+_(classifier|bias))$')
 # Options that experiment.json remembers, unless they are these.
 _OPTIONS = {'keep_checkpoints': False, 'skip_bad_images': False}
-_REMEDY = 'Use a folder that you can write.'
+_REMEDY = 'Use a writable folder.'
 
 
 def _plain(settings):
@@ -37,7 +37,7 @@ def _plain(settings):
 
 def identity(settings, digests):
     """Return what identifies an experiment, as a dict: Settings, list digests, state version."""
-    return {'state_version': VERSION, 'settings': _plain(settings), 'lists': digests}
+    return {'state_version': STATE_VERSION, 'settings': _plain(settings), 'lists': digests}
 
 
 def differences(stored, wanted):
@@ -60,8 +60,8 @@ def has_begun(model_dir):
 def read_experiment(model_dir):
     """Return the identity of the experiment in `model_dir`; None if there is none.
 
-    Raises:
-        UserError: its file is corrupt, or was written by an incompatible version.
+    Raises UserError if the folder does not exist, or if its experiment.json is corrupt or was
+    written by an incompatible version.
     """
     path = os.path.join(model_dir, _EXPERIMENT)
     if not os.path.isdir(model_dir):
@@ -71,7 +71,7 @@ def read_experiment(model_dir):
     stored = read_checked(path)
     if stored is None:
         raise UserError(f'{path} is corrupt. Restore it from a backup, or use another --model_dir.')
-    if stored.get('state_version') != VERSION:
+    if stored.get('state_version') != STATE_VERSION:
         raise UserError(f'{path} was written by an incompatible version (state version '
                         f'{stored.get("state_version")}). Use that version, or another '
                         '--model_dir.')

@@ -21,7 +21,8 @@ from runtime.machine import cpu_session
 
 FLAGS = flags.FLAGS
 run_log.define_path('export_dir', 'Write a finished step of the experiment in --model_dir as a '
-                    'SavedModel into a folder <step> of this folder, then exit. Needs no images.')
+                    'SavedModel into the subfolder <step> of this folder, then exit. Needs no '
+                    'images.')
 flags.DEFINE_integer('export_step', None, 'Step to export, counted from 1. (default: the '
                      'last finished)', lower_bound=1)
 flags.register_multi_flags_validator(
@@ -32,11 +33,8 @@ flags.register_multi_flags_validator(
 def write_export(model_dir):
     """Write the step that the flags ask for, with preprocessing and correction inside.
 
-    The export runs on a CPU, whatever the network was trained on.
-
-    Raises:
-        UserError: the step is not finished, its checkpoint is gone, it is exported already, or the
-            folder cannot be written.
+    The export runs on a CPU, whatever the network was trained on. Raises UserError if the step is
+    not finished, its checkpoint is gone, it is already exported, or the folder cannot be written.
     """
     stored = experiment.read_experiment(model_dir)
     if stored is None:
@@ -54,8 +52,7 @@ def write_export(model_dir):
     if os.path.lexists(folder):
         raise UserError(f'{folder} already exists. Use another --export_dir.')
     files.check_path(FLAGS.export_dir, f'--export_dir={FLAGS.export_dir}')
-    with files.refused_if_unwritable(f'--export_dir={FLAGS.export_dir}',
-                                     'Use a folder that you can write.'):
+    with files.refused_if_unwritable(f'--export_dir={FLAGS.export_dir}', 'Use a writable folder.'):
         os.makedirs(FLAGS.export_dir, exist_ok=True)
     with tf.Graph().as_default(), cpu_session() as session:
         signatures, images = _inputs(settings)
@@ -161,8 +158,7 @@ def _write_saved_model(session, folder, classes, signatures, outputs):
 def find_version(export_dir):
     """Return the folder of a version: `export_dir` itself, or the newest in it.
 
-    Raises:
-        UserError: there is none.
+    Raises UserError if there is none.
     """
     def is_version(folder):
         return os.path.isfile(os.path.join(folder, 'saved_model.pb'))
@@ -181,10 +177,8 @@ def find_version(export_dir):
 def load_classifier(session, export_dir):
     """Return a function from an encoded image to its likeliest classes, best first.
 
-    The classes are tuples of label, name, and probability.
-
-    Raises:
-        UserError: there is no export, or it is corrupt.
+    The classes are tuples of label, name, and probability. Raises UserError if there is no export,
+    or if it is corrupt.
     """
     folder = find_version(export_dir)
     try:

@@ -120,13 +120,9 @@ def _fsync(descriptor, path):
 
 
 def lock(file):
-    """Lock an open file for this process.
+    """Lock an open file for this process; return False if its file system has no locks.
 
-    Returns:
-        Whether the file is locked. On a file system without locks it is not.
-
-    Raises:
-        BlockingIOError: another process holds the lock.
+    Raises BlockingIOError if another process holds the lock.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,15 +17,18 @@ def read_text(path, name):
             content = file.read()
     except OSError as error:
         raise UserError(f'{name}: {error.strerror}.') from None
-    return (hashlib.sha256(content).hexdigest(),
-            content[content.startswith(codecs.BOM_UTF8) * 3:].rstrip())
+    digest = hashlib.sha256(content).hexdigest()
+    if content.startswith(codecs.BOM_UTF8):
+        content = content[len(codecs.BOM_UTF8):]
+    return digest, content.rstrip()
 
 
 def parse_label(text, num_classes):
     """Return the label in `text` (bytes); None if it is not one of 0 to C-1."""
     # int() may refuse thousands of digits.
-    label = int(text) if text.isdigit() and len(text) <= 9 else num_classes
-    return label if label < num_classes else None
+    if text.isdigit() and len(text) <= 9 and int(text) < num_classes:
+        return int(text)
+    return None
 
 
 def quote(text, max_length=80):

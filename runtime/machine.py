@@ -34,7 +34,7 @@ flags.DEFINE_bool('cpu_replicas', False, 'On a machine without a GPU, divide the
 
 
 class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
-    """Over how many devices a batch is divided: `total` in all, and which of them are local.
+    """The devices that share each batch: `total` in all, `local` of them in this process.
 
     This process has the replicas `first` ... `first + local - 1`.
     """
@@ -54,7 +54,7 @@ class Replicas(collections.namedtuple('Replicas', ['total', 'first', 'local'])):
         return range(self.first, self.first + self.local)
 
 
-ONE = Replicas(1, 0, 1)
+ONE_REPLICA = Replicas(1, 0, 1)
 
 
 def cpu_session():
@@ -86,7 +86,7 @@ def session_config(narrow=False):
     """
     # This affects Intel's build only. With narrow layers, two operations at a time on half of the
     # cores each are as fast as one at a time on all, and suffer less from other programs.
-    threads = FLAGS.intra_op_threads or (narrow and max(1, num_cores() // 2))
+    threads = FLAGS.intra_op_threads or (max(1, num_cores() // 2) if narrow else 0)
     if threads:
         os.environ.setdefault('OMP_NUM_THREADS', str(threads))
     config = tf.ConfigProto(
@@ -98,12 +98,10 @@ def session_config(narrow=False):
 
 
 def find_replicas(task, batch_size):
-    """Return the Replicas that share each batch.
+    """Return the Replicas that share each batch; `task`: the cluster.Task of this process, or None.
 
-    `task`: this process's place among several, or None.
-
-    Raises:
-        UserError: they are missing, do not divide the batch, or this TensorFlow cannot.
+    Raises UserError if devices are missing, if they cannot share the batch equally, or if this
+    TensorFlow has no tf.estimator.
     """
     if not training.HAS_ESTIMATOR and (FLAGS.num_gpus > 1 or task):
         name = cluster.ENVIRONMENT if task else f'--num_gpus={FLAGS.num_gpus}'
@@ -148,7 +146,7 @@ def why_no_gpu():
 
 
 def unused_gpus():
-    """Return a warning if TensorFlow misses this machine's GPUs or some of CUDA_VISIBLE_DEVICES."""
+    """Return a warning if TensorFlow misses GPUs that it could use, else None."""
     num_found = num_gpus()
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible is None:

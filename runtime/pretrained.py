@@ -23,11 +23,11 @@ Pretrained = collections.namedtuple('Pretrained', ['prefix', 'names', 'note'])
 def find_checkpoint(path):
     """Return the prefix of a checkpoint, given the prefix or a folder (its newest checkpoint).
 
-    Raises:
-        UserError: there is no checkpoint.
+    Raises UserError if there is no checkpoint.
     """
     def num_updates(index):
-        return int((re.findall(r'-(\d+)\.index$', index) or [-1])[0])
+        match = re.search(r'-(\d+)\.index$', index)
+        return int(match.group(1)) if match else -1
 
     prefix = os.path.expanduser(path)
     files.check_path(prefix, f'--pretrained={path}')

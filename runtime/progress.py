@@ -162,9 +162,11 @@ class Progress:
 
     def _divergence(self, update, loss):
         """Return the UserError for a loss that is not finite; log the images of its batch."""
-        for file in self._batch_files(update - 1) if self._trains else ():
-            LOG.info('image of the last batch: %s', os.fsdecode(file))
-        listed = ' The images of this batch are listed above.' if self._trains else ''
+        listed = ''
+        if self._trains:
+            for file in self._batch_files(update - 1):
+                LOG.info('image of the last batch: %s', os.fsdecode(file))
+            listed = ' The images of this batch are listed above.'
         rate = self._schedule.learning_rate(update - 1)
         return UserError(f'Training diverged: the loss is {loss} at {self._at(update)} '
                          f'(learning rate {rate:g}).{listed} Restart with a lower '

@@ -39,9 +39,11 @@ def _import_quietly():
 def _check_tensorflow():
     if package_folder('tensorflow') is None:
         refuse(f'module tensorflow not found in {sys.executable}')
-    quiet = package_folder('tf_keras') and os.environ.get('TF_CPP_MIN_LOG_LEVEL') == '3'
+    load = _import_tensorflow
+    if package_folder('tf_keras') and os.environ.get('TF_CPP_MIN_LOG_LEVEL') == '3':
+        load = _import_quietly
     try:
-        _import_quietly() if quiet else _import_tensorflow()
+        load()
     except KeyboardInterrupt:  # the import takes seconds, and no handler is installed yet
         print('Stopped by SIGINT.', file=sys.stderr, flush=True)
         os._exit(130)

@@ -65,11 +65,11 @@ def unequal_test_warnings(split):
 def confusion(predicted, classes, step, settings):
     """Return how often each class (row) was predicted as which (column): int64 [seen, seen].
 
-    With more than 1,000 classes groups are counted instead: the matrix over 10,000 classes would
-    take most of a gigabyte.
+    With more than 1,000 classes in all, groups are counted: int64 [groups, groups]. The matrix over
+    10,000 classes would take most of a gigabyte.
     """
     groups, size = settings.groups[:step + 2], settings.num_seen(step)
-    if settings.num_classes > state.MOST_CONFUSION_CLASSES:
+    if settings.num_classes > state.MAX_CONFUSION_CLASSES:
         classes, predicted = (np.searchsorted(groups, each, side='right') - 1
                               for each in (classes, predicted))
         size = len(groups) - 1

@@ -21,7 +21,7 @@ from runtime import LOG, ROOT, VERSION, num_cores
 from runtime.errors import DISK_FULL, RESUME, UserError
 
 FLAGS = flags.FLAGS
-OPEN_EVENTS = 3  # the summary's, and those of the stages that may still be written
+MAX_OPEN_EVENT_FILES = 3  # those of summary/ and of the two stages of a step
 ADVICE = {errno.EACCES: 'Change its permissions', errno.EPERM: 'Change its permissions',
           errno.EROFS: 'Make it writable', errno.EMFILE: 'Raise the limit of open files',
           **dict.fromkeys(DISK_FULL, 'Free some space')}
@@ -240,9 +240,10 @@ def values_text(values):
 
     `values`: (curve, text before the number or None to leave it out, number).
     """
-    return ''.join(
-        f'{text} {percent(number) if curve.endswith("accuracy") else f"{number:.4f}"}'
-        for curve, text, number in values if text)
+    def shown(curve, number):
+        return percent(number) if curve.endswith('accuracy') else f'{number:.4f}'
+
+    return ''.join(f'{text} {shown(curve, number)}' for curve, text, number in values if text)
 
 
 def _write_event(directory, **fields):
@@ -258,7 +259,7 @@ def _write_event(directory, **fields):
             f'{os.getpid()}'))
         _write_event(directory, file_version='brain.Event:2')
     _events[directory] = _events.pop(directory)  # the most recently used comes last
-    if len(_events) > OPEN_EVENTS:
+    if len(_events) > MAX_OPEN_EVENT_FILES:
         _events.pop(next(iter(_events))).close()
     _events[directory].write(tf.Event(wall_time=time.time(), **fields).SerializeToString())
     _events[directory].flush()

@@ -87,8 +87,8 @@ def write_start(path):
     """Write a checkpoint of the small network's initial weights; return its prefix."""
     with tf.Graph().as_default(), machine_lib.cpu_session() as session:
         side = SMALL.image_size
-        resnet_model.network(tf.zeros([1, side, side, 3]), SMALL, False, resnet_model.NETWORK,
-                             'channels_last')
+        resnet_model.network(tf.zeros([1, side, side, 3]), SMALL, batch_statistics=False,
+                             scope=resnet_model.NETWORK, data_format='channels_last')
         initialize(session)
         return tf.train.Saver().save(session, path)
 
@@ -129,8 +129,8 @@ def update_numbers(settings, step, machine):
         decay = session.run(losses.pop('weight decay'))
         losses, _ = session.run([losses, spec.train_op])
         after = session.run(variables)
-    numbers = {name: [float(loss)] for name, loss in dict(losses, **{'weight decay': decay}).items()
-               if loss}  # no teacher: no distillation
+    losses['weight decay'] = decay
+    numbers = {name: [float(loss)] for name, loss in losses.items() if loss}  # no teacher: no KD
     for name, value in after.items():
         numbers['change of ' + name] = signature(
             name, np.float64(value) - draw_initial(name, value.shape))
@@ -199,13 +199,13 @@ def all_numbers(machine, has_gpu):
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
             if has_gpu:
                 raise
-            LOG.info('%s: not on this device: %s', other, error.message.split('\n')[0])
+            LOG.info('%s: not supported on this device: %s', other, error.message.split('\n')[0])
         machine.data_format = usual
     layouts[usual].update(_named(WITH_TEACHER, update_numbers(RESNET_18, STEP, machine)))
     return layouts
 
 
-def check(stored, layouts, tolerances):
+def check_numbers(stored, layouts, tolerances):
     """Compare each layout's numbers with those stored; raise UserError if one differs.
 
     Args:
@@ -306,6 +306,6 @@ def check_machine(_):
     if coarse:
         LOG.info('This GPU multiplies with 11 bits (TF32), so the tolerance is wide. '
                  'NVIDIA_TF32_OVERRIDE=0 makes it narrow.')
-    check(stored, all_numbers(machine, bool(gpus)), COARSE if coarse else TOLERANCES)
+    check_numbers(stored, all_numbers(machine, bool(gpus)), COARSE if coarse else TOLERANCES)
     log_speeds(machine, bool(gpus))
     LOG.info('self check passed')

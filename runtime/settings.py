@@ -14,11 +14,11 @@ from runtime.errors import UserError
 
 # The settings that, together with its list files, define an experiment: (name, kind, default,
 # help). Each is also a flag. Kind: int, float, bool, str, a tuple of choices, or [int] or [float]
-# for several values. In Settings, class_order and pretrained hold the content, not the path: C
-# labels; a digest of the checkpoint.
+# for several values. The flags class_order and pretrained are paths. In Settings, class_order is
+# the C labels of the file, and pretrained is a digest of the checkpoint.
 FIELDS = (
-    ('num_classes', int, 0, 'Number of classes, of all steps together. It is fixed at the start: '
-     'count classes that will come later, too. Required for --dataset=folder.'),
+    ('num_classes', int, 0, 'Total number of classes over all steps. It is fixed at the start, so '
+     'count classes that arrive later, too. Required for --dataset=folder.'),
     ('num_increments', int, 10, 'Number of steps, each with equally many new classes. With '
      '--first_classes: the number of steps after the first.'),
     ('memory_per_class', int, 20, 'Exemplar memory in images per class of the whole problem. The '
@@ -75,8 +75,8 @@ FIELDS = (
 )
 
 
-_Fields = collections.namedtuple('Settings', ['dataset'] + [name for name, _, _, _ in FIELDS])
-_Fields.__new__.__defaults__ = tuple(default for _, _, default, _ in FIELDS)
+_Fields = collections.namedtuple('Settings', ['dataset'] + [name for name, _, _, _ in FIELDS],
+                                 defaults=[default for _, _, default, _ in FIELDS])
 
 
 class Settings(_Fields):
@@ -243,15 +243,17 @@ def override(settings, **given):
     """Return `settings` with the fields in `given` replaced.
 
     If the number of epochs changes and `lr_boundaries` are not given, they are scaled with it (30
-    of 100 epochs becomes 6 of 20).
+    of 100 epochs becomes 6 of 20). `classes_per_increment` sets `num_increments`. Raises UserError
+    if both are given.
     """
     if given.get('classes_per_increment', 0) > 0:
         if 'num_increments' in given:
-            raise UserError('--classes_per_increment={classes_per_increment} and '
-                            '--num_increments={num_increments} exclude each other. Use one of '
-                            'them.'.format(**given))
+            raise UserError(f'--classes_per_increment={given["classes_per_increment"]} and '
+                            f'--num_increments={given["num_increments"]} are mutually exclusive. '
+                            'Use one of them.')
         merged = settings._replace(**given)
-        given['num_increments'] = max(1, math.ceil(  # check_settings names what leaves no group
+        # At least 1: if --first_classes leaves no other classes, check_settings names that flag.
+        given['num_increments'] = max(1, math.ceil(
             (merged.num_classes - merged.first_classes) / merged.classes_per_increment))
     if 'train_epochs' in given and 'lr_boundaries' not in given:
         given['lr_boundaries'] = tuple(epoch * given['train_epochs'] / settings.train_epochs

@@ -26,15 +26,11 @@ flags.DEFINE_bool('store_last', False, 'Choose exemplars after the last step, to
 
 LOG_FILE = 'run.log'
 SUMMARY_FILE = 'summary.json'
-MOST_CONFUSION_CLASSES = 1000  # with more, the confusion matrices are of groups
+MAX_CONFUSION_CLASSES = 1000  # with more, the confusion matrices are of groups
 
 
 def write_atomically(path, content):
-    """Write bytes so that `path` holds either its previous content or all of `content`.
-
-    Raises:
-        OSError: from the file system.
-    """
+    """Write bytes to `path` as files.write does, and flush its folder. Raises OSError."""
     files.write(path, content, path + '.tmp')
     files.flush(os.path.dirname(path) or '.')
 
@@ -67,7 +63,7 @@ def delete(path):
 
 def json_bytes(value):
     """Return `value` as the bytes of a JSON file."""
-    return (json.dumps(value, indent=1) + '\n').encode('utf-8')  # keys as ordered in results.csv
+    return (json.dumps(value, indent=1) + '\n').encode('utf-8')  # keys in the order of results.csv
 
 
 def _checksum(value):

@@ -95,7 +95,7 @@ def with_outputs(monkeypatch):
     """A function that makes resnet_model build the network as constants with these values."""
     def replace(moving=None, batch=None):
         monkeypatch.setattr(
-            resnet_model, 'network', lambda images, settings, batch_statistics, *_:
+            resnet_model, 'network', lambda images, settings, batch_statistics, **_:
             [tf.constant(output) for output in (batch if batch_statistics else moving)])
     return replace
 

@@ -52,7 +52,7 @@ def test_the_same_experiment_resumes_and_another_is_refused(tmp_path):
 @pytest.mark.parametrize('version', [0, None, 'x' * 500])
 def test_state_of_another_version_is_refused(tmp_path, monkeypatch, version):
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, 'VERSION', version)
+        patch.setattr(experiment, 'STATE_VERSION', version)
         begin(tmp_path)
     refused(tmp_path, f'state_version: {str(version)[:40]} there, 1 now')
 

@@ -12,7 +12,7 @@ from data import folders
 @pytest.mark.parametrize('dataset', sorted(set(folders.DATA_DIRS) - {'glyphs100'}))
 def test_the_script_and_page_that_a_message_names_exist(tmp_path, dataset):
     with refused('run ') as error:
-        folders.find(dataset, str(tmp_path))
+        folders.ensure_data_dir(dataset, str(tmp_path))
     script = re.search(r'run (\S+) ', str(error.value)).group(1)
     assert os.path.isfile(os.path.join(ROOT, script))
     assert os.path.isfile(os.path.join(ROOT, os.path.dirname(script), 'README.md'))
@@ -31,7 +31,7 @@ def test_a_missing_folder_or_list_is_named(tmp_path, dataset, data_dir, message)
     (tmp_path / 'only train').mkdir()
     (tmp_path / 'only train' / 'train.txt').write_text('a.png 0')
     with refused(message):
-        folders.find(dataset, data_dir and str(tmp_path / data_dir))
+        folders.ensure_data_dir(dataset, data_dir and str(tmp_path / data_dir))
 
 
 @pytest.mark.parametrize('other, missing, action', [
@@ -42,5 +42,5 @@ def test_a_list_under_another_name_is_named(tmp_path, other, missing, action):
     for name in {'train.txt', 'val.txt', other} - {missing}:
         (tmp_path / name).write_text('a.png 0')
     with refused(f'no {missing}.*{other} exists: .*{action}') as error:
-        folders.find('folder', str(tmp_path))
+        folders.ensure_data_dir('folder', str(tmp_path))
     assert 'prepare.py' not in str(error.value)  # it would make other lists

@@ -29,7 +29,7 @@ def test_counting_gpus_takes_no_memory_and_naming_them_little(monkeypatch):
     monkeypatch.setattr(machine.device_lib, 'list_local_devices',
                         lambda config=None: configs.append(config) or [])
     assert machine.Machine(None, 7).data_format == 'channels_last'
-    assert machine.devices(machine.ONE) == 'the CPU' and not configs
+    assert machine.devices(machine.ONE_REPLICA) == 'the CPU' and not configs
     monkeypatch.setattr(machine, 'num_gpus', lambda: 1)
     assert machine.Machine(None, 7).data_format == 'channels_first' and not configs
     assert machine.gpu_descriptions() == [] and configs[0].gpu_options.allow_growth
@@ -53,7 +53,7 @@ def test_omp_num_threads_follows_the_flag_unless_the_user_set_it(flags, monkeypa
 def test_replicas_divide_the_batch_or_are_refused(flags, monkeypatch):
     monkeypatch.setattr(training, 'HAS_ESTIMATOR', True)
     pair = cluster.Task(['a:1', 'b:1'], 1)
-    assert machine.find_replicas(None, 7) == machine.ONE
+    assert machine.find_replicas(None, 7) == machine.ONE_REPLICA
     assert machine.find_replicas(pair, 8) == machine.Replicas(2, 1, 1)
     assert machine.Machine(None, 7).distribution_strategy() is None  # through no strategy at all
     flags.num_gpus = 3

@@ -437,7 +437,7 @@ def test_a_published_run_can_be_evaluated_or_resumed(tiny, tmp_path, capsys):
 def test_a_run_warns_of_unused_gpus_no_locks_few_updates_and_a_diverged_beta(data, tmp_path):
     lines = tiny_runs.run(
         data, tmp_path / 'model',
-        ('data.folders:find', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "99"'),
+        ('data.folders:ensure_data_dir', 1, 'os.environ["CUDA_VISIBLE_DEVICES"] = "99"'),
         ('runtime.files:lock', 1, 'import fcntl\ndef flock(*_):\n'
          '    raise OSError(38, "Function not implemented")\nfcntl.flock = flock'),
         ('bic_layer:fit', 1, 'import runtime.settings\n'

@@ -111,7 +111,7 @@ def test_replicas_share_the_images_of_each_batch(session, files, total, local, e
         return run_through(session, pipeline.training_dataset(
             files, classes, batches, SETTINGS._replace(batch_size=8), start, 2, replicas=replicas))
 
-    whole = elements(machine.ONE)
+    whole = elements(machine.ONE_REPLICA)
     machines = [elements(machine.Replicas(total, first, local)) for first in range(0, total, local)]
     assert len(whole) == batches.num_updates == {2: 3, 5: 7}[epochs]
     assert all(len(parts) == len(whole) * local for parts in machines)

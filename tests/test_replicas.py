@@ -22,8 +22,8 @@ SETTINGS = {'train_epochs': 7, 'lr_boundaries': '4,6'}
 MOVING = '''
 import resnet_model
 network = resnet_model.network
-resnet_model.network = lambda images, settings, training, *rest: network(
-    images, settings, False, *rest)
+resnet_model.network = lambda images, settings, **options: network(
+    images, settings, **dict(options, batch_statistics=False))
 '''
 
 

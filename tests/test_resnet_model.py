@@ -133,12 +133,12 @@ def test_moving_statistics_of_the_first_layer(session):
 C, G, M, BATCH = 10, 5, 2, 7
 
 
-def fake_network(images, settings, training, scope, data_format):
+def fake_network(images, settings, batch_statistics, scope, data_format):
     """Create two variables. Return the half of `images` that has the logits of this scope."""
     with tf.variable_scope(scope):
         for name in ('dense/kernel', 'batch_normalization/gamma'):
             tf.get_variable(name, [3], initializer=tf.random_normal_initializer(seed=1))
-    assert training == (scope == 'resnet')  # the stored network is on its moving statistics
+    assert batch_statistics == (scope == 'resnet')  # the stored network is on its moving statistics
     logits = images[:, :C] if scope == 'resnet' else images[:, C:]
     return logits, logits
 

@@ -161,4 +161,4 @@ def test_an_error_or_sigterm_ends_a_script_in_one_line(capsys, monkeypatch):
             scripts.run(mock.Mock())
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert 'rerun the same command' in capsys.readouterr().err
+    assert 'Rerun the same command' in capsys.readouterr().err

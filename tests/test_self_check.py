@@ -71,4 +71,4 @@ def test_nan_fails_the_check(layouts):
     (layout, numbers), = layouts.items()
     broken = dict(numbers, **{EVALUATION + ', features': [float('nan')] * 2})
     with refused(EVALUATION + ', features.*found nan'):
-        self_check.check(numbers, {layout: broken}, self_check.TOLERANCES)
+        self_check.check_numbers(numbers, {layout: broken}, self_check.TOLERANCES)

@@ -3,7 +3,7 @@ import pytest
 import tiny_runs
 from made_checkpoints import assert_same_variables
 
-NO_ESTIMATOR = 'data.folders:find', 1, (
+NO_ESTIMATOR = 'data.folders:ensure_data_dir', 1, (
     'from runtime import training\ntraining.HAS_ESTIMATOR = False')
 
 

@@ -43,8 +43,8 @@ def images_in(source, root, skip, quiet=False):
     if os.path.isdir(source):
         for where, names in archives.walk_once(source, skip):
             folder = os.path.relpath(where, source)
-            for name in names if folder != '.' else ():
-                if image_format.is_image_file(os.path.join(where, name)):
+            for name in names:
+                if folder != '.' and image_format.is_image_file(os.path.join(where, name)):
                     yield f'{root}/{folder}', name, None
         return
     for member in archives.members(source, quiet):

@@ -150,8 +150,8 @@ class Layout:
         names = ', '.join(folder.name for folder in sides)
         train_folders = [folder for folder in sides if sides[folder] == 'train']
         if len(train_folders) != 1:
-            self._refuse(base, f'{names} but {len(train_folders) or "no"} train folder'
-                         f'{"s" * bool(train_folders)}. Keep one folder named train for training '
+            count = f'{len(train_folders)} train folders' if train_folders else 'no train folder'
+            self._refuse(base, f'{names} but {count}. Keep one folder named train for training '
                          'and one named val for testing, each with one folder per class')
         train_folder, = train_folders
         classes = [folder.path for folder in base.folders_with_images if folder not in sides]
@@ -249,8 +249,8 @@ class Layout:
                              for other in where.others]
             if folder.has_images and not inner.images:
                 nested.append(folder)
-            for below in inner.all_below() if inner.images else ():
-                if below.images:
+            for below in inner.all_below():
+                if inner.images and below.images:
                     self.notes.append(f'left out: {below.path}: {len(below.images)} images in a '
                                       'folder below that of a class')
         if nested:

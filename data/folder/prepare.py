@@ -8,6 +8,7 @@ classes.txt are written into DIR or --target. README.md has more layouts.
 """
 
 import collections
+import math
 import os
 import sys
 
@@ -47,8 +48,9 @@ def digests_of_copies(root, paths):
         by_size[os.path.getsize(os.path.join(root, path))].append(path)
     digests = {}
     for same_size in by_size.values():
-        for path in same_size if len(same_size) > 1 else ():
-            digests[path] = scripts.file_digest(os.path.join(root, path))
+        if len(same_size) > 1:
+            for path in same_size:
+                digests[path] = scripts.file_digest(os.path.join(root, path))
     return digests
 
 
@@ -104,7 +106,9 @@ def print_unexpected_labels(classes, order):
             print(f'warning: a left-out class shifts the labels after it: {name!r} has label '
                   f'{label}, not {order.index(name)}. See classes.txt.')
             return
-    for label, name in enumerate(classes if all(map(str.isdecimal, classes)) else ()):
+    if not all(map(str.isdecimal, classes)):
+        return
+    for label, name in enumerate(classes):
         if int(name) != label:
             print(f'note: label {label} is the class folder {name}. Labels count from 0 without '
                   'gaps: see classes.txt.')
@@ -211,7 +215,7 @@ def main(argv=None):
              for side in (train, test)]
     warn_of_copies(lists, digests)
     sizes = [pipeline.decoded_size(os.path.join(root, path))[0]
-             for path, _ in lists[0][::-(-len(lists[0]) // NUM_MEASURED)]]
+             for path, _ in lists[0][::math.ceil(len(lists[0]) / NUM_MEASURED)]]
     prefix = '' if os.path.samefile(root, target) else os.path.abspath(root)
     lists = [[(os.path.join(prefix, path), label) for path, label in part] for part in lists]
     scripts.write_lists(target, *lists, classes=classes)

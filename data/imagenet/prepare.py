@@ -309,7 +309,8 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
                             f'finished work is kept.{allow}')
         if fault:
             print(f'warning: {fault}', file=sys.stderr)
-        for name, labels in SUBSETS.items() if len(synsets) == 1000 else ():
+        subsets = SUBSETS if len(synsets) == 1000 else {}
+        for name, labels in subsets.items():
             folder = os.path.join(target, name)
             rank_of = {label: rank for rank, label in enumerate(sorted(labels))}
             for split in lists:

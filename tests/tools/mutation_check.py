@@ -118,7 +118,7 @@ MUTATIONS = [
         ('the teacher is corrected in all old classes', '=settings.num_new(step - 1)', '=old'),
         ('the teacher: as many corrected as are new', 'settings.num_new(step - 1',
          'settings.num_new(step'),
-        ('the teacher on batch statistics', '(images, settings, False', '(images, settings, True')),
+        ('the teacher on batch statistics', 'batch_statistics=False', 'batch_statistics=True')),
     *mutations_of('resnet_model.py', 'resnet_model', 'decay',
         ('weight decay times G/(t+1) with unequal groups',
          'settings.num_classes / settings.num_seen(step)', 'settings.num_steps / (step + 1)'),
