@@ -67,10 +67,8 @@ def check_memory(settings):
             raise UserError('--memory_per_class=0 leaves no validation image for the bias '
                             'correction. Add --nobias_correction to train without exemplars.')
         if not num_validation_images(settings, step):
-            growing = ', use --memory=growing' if settings.memory == 'fixed' else ''
-            raise UserError(f'Step {step + 1} would have no validation image for the bias '
-                            f'correction. Raise --val_share or --memory_per_class{growing}, or '
-                            'use --nobias_correction.')
+            raise UserError(f'Step {step + 1} would have no validation image. Raise --val_share or '
+                            '--memory_per_class, or use --nobias_correction.')
 
 
 def memory_warnings(settings, split):
@@ -84,7 +82,8 @@ def memory_warnings(settings, split):
                      'gamma will be unreliable. Raise --val_share or --memory_per_class.')
     quotas = [num_stored_exemplars(settings, step) for step in range(settings.num_steps - 1)]
     if 0 in quotas and settings.memory_per_class:  # --memory_per_class=0 asks for no exemplars
-        lines.append(f'Step {quotas.index(0) + 1} stores no exemplars. Raise --memory_per_class.')
+        lines.append(f'Step {quotas.index(0) + 1} stores no exemplars. Raise --memory_per_class or '
+                     'lower --val_share.')
     small = [(step, c) for step, quota in enumerate(quotas)
              for c in range(settings.num_old(step), settings.num_seen(step))
              if len(split.train[c]) < quota]
@@ -93,8 +92,8 @@ def memory_warnings(settings, split):
         classes = '1 class has' if len(small) == 1 else f'{len(small)} classes have'
         lines.append(f'{classes} fewer training images than exemplars to store (step {step + 1}, '
                      f'label {split.order[c]}: {len(split.train[c])} images, {quotas[step]} '
-                     f'exemplars). All of their images are stored. A smaller --memory_per_class '
-                     'is enough.')
+                     f'exemplars). All are stored. Lower --memory_per_class only if classes '
+                     'must store equally many.')
     return lines
 
 

@@ -149,8 +149,8 @@ def make_split(train, test, num_classes, validation_pool, seed, class_order=()):
         if num_training <= 0:
             raise UserError(
                 f'{train.path}: label {label} has {len(indices)} images, but {validation_pool} of '
-                'each class are held out for validation. Use --memory=growing or a larger first '
-                'group, lower --val_share or --memory_per_class, or add images.')
+                'each class are held out for validation. Lower --val_share or --memory_per_class, '
+                'add images or, with several steps, use --memory=growing or a larger first group.')
         stream.shuffle(indices)
         training.append(indices[:num_training])
         validation.append(indices[num_training:])

@@ -25,7 +25,7 @@ FIELDS = (
      'memory holds memory_per_class * num_classes images at every step, shared by the classes '
      'seen, unless --memory=growing. 0 with --nobias_correction keeps no exemplars (LwF).'),
     ('val_share', float, 0.1, 'Fraction of the exemplar memory that is the validation split of the '
-     'bias correction and never trained on.'),
+     'bias correction and never trained on. 0 with --nobias_correction holds out none.'),
     ('image_size', int, 224, 'Side of the network\'s input in pixels.'),
     ('preprocessing', ('vgg', 'cifar'), 'vgg', 'vgg resizes images and crops them; cifar pads '
      'images and crops them, without resizing.'),
@@ -266,8 +266,8 @@ MAX_EPOCHS = 10 ** 5  # TensorFlow counts updates in 32 bits
 MAX_SEED = 2 ** 32 - 1  # the largest that NumPy takes
 MAX_RESIZED_SIDE = 2 ** 15 - 1
 POSITIVE_FIELDS = ('num_classes', 'num_increments', 'image_size', 'resnet_size', 'train_epochs',
-                   'batch_size', 'learning_rate_batch', 'learning_rate', 'temperature', 'val_share')
-NOT_NEGATIVE_FIELDS = ('memory_per_class', 'weight_decay', 'batch_norm_decay', 'seed',
+                   'batch_size', 'learning_rate_batch', 'learning_rate', 'temperature')
+NOT_NEGATIVE_FIELDS = ('memory_per_class', 'val_share', 'weight_decay', 'batch_norm_decay', 'seed',
                        'order_seed', 'first_classes', 'classes_per_increment')
 IMAGENET_SIZES = (18, 34, 50, 101, 152, 200)  # those in resnet_model.BLOCKS
 

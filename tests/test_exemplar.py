@@ -34,7 +34,7 @@ def every_case():
         settings = published(dataset, g, r)
         yield settings, [settings.num_classes // g] * g, settings.memory_per_class, r
     for (c, first, others), p, r, memory in itertools.product(
-            GROUPS, (1, 2, 5, 20), ('0.1', '0.123', '0.2', '0.29', '0.9'), ('fixed', 'growing')):
+            GROUPS, (1, 2, 5, 20), ('0', '0.1', '0.2', '0.29', '0.9'), ('fixed', 'growing')):
         sizes = [first] if first else []
         while sum(sizes) < c:
             sizes.append(min(others, c - sum(sizes)))
@@ -91,8 +91,7 @@ SMALL_CLASSES = {'num_classes': 6, 'first_classes': 3, 'classes_per_increment': 
     (dict(SMALL_POOL, num_increments=1), 460, None),
     (dict(SMALL_POOL, val_share=0.2), 460, None),
     (NO_EXEMPLARS, 460, None),  # 8, 4, 3, 2, 1, ... of each class
-    (dict(NO_EXEMPLARS, memory='growing', bias_correction=False), 460,
-     ['Step 1 ', '--memory_per_class']),
+    (dict(NO_EXEMPLARS, memory='growing', bias_correction=False), 460, ['Step 1 ', '--val_share']),
     (SMALL_CLASSES, [6, 6, 6, 3, 3, 1], None),
     (SMALL_CLASSES, [6, 5, 6, 3, 2, 1], ['2 classes ', 'step 1', 'label 4', '5 images',
                                          '6 exemplars', '--memory_per_class'])])
@@ -102,15 +101,16 @@ def test_a_memory_that_is_too_small_or_too_large_causes_a_warning(options, image
     assert all(text in lines[0] for text in expected or ()), lines
 
 
-def test_no_memory_is_refused_with_the_bias_correction():
-    settings = settings_lib.Settings('folder', num_classes=4, num_increments=2, memory_per_class=0)
-    with pytest.raises(UserError, match='--memory_per_class=0 .*--nobias_correction'):
+@pytest.mark.parametrize('changed, text', [({'memory_per_class': 0}, '--memory_per_class=0 '), (
+    {'memory_per_class': 1, 'val_share': 0.}, '--val_share or --memory_per_class, or use ')])
+def test_no_validation_images_are_refused_with_the_bias_correction(changed, text):
+    settings = settings_lib.Settings('folder', num_classes=4, num_increments=2, **changed)
+    with pytest.raises(UserError, match=text + '.*--nobias_correction'):
         exemplar.check_memory(settings)
     exemplar.check_memory(settings._replace(num_increments=1))  # joint training corrects nothing
     for memory in ('fixed', 'growing'):
         settings = settings._replace(bias_correction=False, memory=memory)
-        exemplar.check_memory(settings)
-        assert warned(settings) == []
+        assert (exemplar.check_memory(settings), warned(settings)) == (None, [])
 
 
 @pytest.mark.parametrize('distillation', [True, False])
