@@ -1,7 +1,7 @@
 # Each target sets up the environment if necessary, then runs.
-RUNTIME ?=
-VENV ?= .venv
-PYTHON ?=
+# Not every shell expands the ~ in `make VENV=~/folder`.
+override VENV := $(patsubst ~/%,$(HOME)/%,$(or $(VENV),.venv))
+override PYTHON := $(patsubst ~/%,$(HOME)/%,$(PYTHON))
 ARGS =
 
 export RUNTIME VENV PYTHON
@@ -26,21 +26,21 @@ help:
 	@echo '  PYTHON=...    the Python to create the environment with'
 
 setup:
-	@requirements/setup.sh $(ARGS)
+	@sh requirements/setup.sh $(ARGS)
 
 demo:
-	@requirements/setup.sh
+	@sh requirements/setup.sh
 	$(VENV)/bin/python imagenet_main.py --dataset=glyphs100 $(ARGS)
 
 test:
-	@requirements/setup.sh requirements/test.txt requirements/plot.txt
+	@sh requirements/setup.sh requirements/test.txt requirements/plot.txt
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint:
-	@requirements/setup.sh requirements/test.txt
+	@sh requirements/setup.sh requirements/test.txt
 	$(VENV)/bin/python -m ruff check .
 
 bench:
-	@requirements/setup.sh
+	@sh requirements/setup.sh
 	$(VENV)/bin/python tests/bench/run.py $(ARGS)

@@ -1,12 +1,7 @@
 #!/bin/sh
 # Create the virtual environment that the Makefile's targets run in. Returns at once if it is ready.
 #   usage: requirements/setup.sh [FILE]...      FILE: further requirements files to install
-# Environment variables, all optional:
-#   RUNTIME  cpu, gpu    Python 3.7, TensorFlow 1.15 for CPUs or for NVIDIA GPUs
-#            tf2         Python 3.9 to 3.11, TensorFlow 2.15.1
-#            tf2-newest  Python 3.12 or 3.13, TensorFlow 2.21
-#            system      PYTHON (default: python3) with the TensorFlow that it has
-#   VENV (default: .venv) is the environment's folder, PYTHON the interpreter (default: one that fits).
+# Environment variables, all optional: RUNTIME, VENV and PYTHON, as `make help` describes them.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 RUNTIME=${RUNTIME:-} VENV=${VENV:-.venv} PYTHON=${PYTHON:-}
@@ -41,11 +36,11 @@ fetch_python() {
     say "found no Python $2 with its venv module: trying to install Python $1 with uv"
     version=$1 temporary=$(mktemp -d) && trap 'rm -rf "$temporary"' EXIT || exit 1
     uv=$(command -v uv) || uv=$temporary/venv/bin/uv
-    [ -x "$uv" ] || { python3 -m venv "$temporary/venv" &&
-        "${uv%/*}/python" -m pip install uv==0.13.9; } >"$temporary/log" 2>&1
-    "$uv" python install "$1" >>"$temporary/log" 2>&1 && python=$("$uv" python find "$1") ||
-        fail "Python $1 could not be installed ($(tail -n 1 "$temporary/log" | sed 's/^ *//'))." \
-            "Install Python $2 with its venv module, or name one with PYTHON=/path/to/python."
+    { [ -x "$uv" ] || { python3 -m venv "$temporary/venv" &&
+        "${uv%/*}/python" -m pip install -qq uv==0.13.9; }; } &&
+        "$uv" python install "$1" && python=$("$uv" python find "$1") ||
+        fail "Python $1 could not be installed. Correct the error above, or install Python $2" \
+            "with its venv module, or name one with PYTHON=/path/to/python."
 }
 
 choose() {  # sets python, version, runtime, files, gpus and why

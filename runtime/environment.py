@@ -31,7 +31,10 @@ warnings.filterwarnings('ignore', 'To make it possible to preserve tf.data optio
 
 def refuse(fact):
     """End the program with one message: `fact`, and where to find an environment that works."""
-    raise SystemExit(f'error: {fact}. Run `make setup`, then use .venv/bin/python.')
+    # requirements/setup.sh finds an environment with this file ready and repairs nothing in it.
+    ready = os.path.exists(os.path.join(sys.prefix, 'installed', 'runtime'))
+    first = f'Delete {sys.prefix}, run' if ready else 'Run'
+    raise SystemExit(f'error: {fact}. {first} `make setup`, then use .venv/bin/python.')
 
 
 def package_folder(name):
@@ -52,8 +55,7 @@ def _check_packages():
     # A NumPy in PYTHONPATH hides the one that TensorFlow's environment has.
     python_path = {os.path.realpath(folder)
                    for folder in os.environ.get('PYTHONPATH', '').split(os.pathsep) if folder}
-    numpy = package_folder('numpy')
-    tensorflow = package_folder('tensorflow')
+    numpy, tensorflow = package_folder('numpy'), package_folder('tensorflow')
     if tensorflow and numpy in python_path and tensorflow not in python_path:
         raise SystemExit(f'error: PYTHONPATH puts the NumPy in {numpy} in front of the one that '
                          f'belongs to {sys.executable}. Unset PYTHONPATH or remove this folder.')

@@ -150,7 +150,8 @@ def unused_gpus():
     num_found = num_gpus()
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     if visible is None:
-        if os.path.isdir('/proc/driver/nvidia/gpus') and not num_found:
+        if not num_found and any(map(os.path.exists, (
+                '/proc/driver/nvidia/gpus', '/usr/lib/wsl/lib/libcuda.so.1'))):
             return f'this machine has an NVIDIA GPU, but TensorFlow uses none: {why_no_gpu()}'
     elif num_found < len([name for name in visible.split(',') if name.strip() not in ('', '-1')]):
         finds = f'{num_found} GPU(s)' if num_found else 'no GPU'

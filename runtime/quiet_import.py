@@ -6,7 +6,6 @@ Import this module after `runtime.environment` and before the first `import tens
 import os
 import re
 import sys
-import tempfile
 
 from runtime.environment import package_folder, refuse
 
@@ -26,7 +25,7 @@ def _import_tensorflow():
 
 def _import_quietly():
     """Import TensorFlow 2.16 or later, which prints before it reads TF_CPP_MIN_LOG_LEVEL."""
-    with tempfile.TemporaryFile() as hidden:
+    with open(os.devnull, 'w') as hidden:
         shown = os.dup(2)
         os.dup2(hidden.fileno(), 2)
         try:

@@ -50,8 +50,8 @@ def test_a_python_without_numpy_or_with_a_foreign_one_is_refused(tmp_path, scrip
     ('sys.version_info = (3, 6)', '3.6'), ('sys.modules["absl"] = None', 'absl'),
     ('sys.modules["tensorflow"] = None', 'tensorflow')])
 def test_an_old_python_or_missing_package_is_refused(change, named):
-    assert_refused(run('-c', f'import sys; {change}; import runtime.environment; '
-                       'import runtime.quiet_import'), named, '.venv/bin/python')
+    assert_refused(run('-c', f'import os, sys; os.path.exists = bool; {change}; '  # of setup.sh
+                       'import runtime.quiet_import'), named, f'Delete {sys.prefix}, run `make')
 
 
 def test_an_interrupt_during_the_imports_is_one_line(tmp_path):
