@@ -1,5 +1,4 @@
 """Untrusted archives, folders with loops, and incomplete images."""
-
 import gzip
 import io
 import os

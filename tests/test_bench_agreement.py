@@ -9,7 +9,6 @@ import tensorflow.compat.v1 as tf
 from made_checkpoints import save_variables
 
 import bic_layer
-import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from data import pipeline, preprocessing
 from runtime import settings as settings_lib
 

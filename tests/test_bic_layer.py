@@ -68,12 +68,10 @@ def test_fit_on_stored_logits_equals_plain_training(session, tmp_path, images, b
         mean = base[chosen].mean(axis=0) if batch_norm == 'batch' else 0
         return np.float32(base[chosen] + 0.7 * mean)
 
-    places = [np.arange(images)]
-    if batch_norm == 'batch':
-        num_distinct, num_short, start = bic_layer.stored_batches(schedule, batch_norm)
-        assert num_distinct <= images // np.gcd(images, batch)  # lcm(images, batch) / batch
-        places = [np.arange(i * batch, (i + 1) * batch) for i in range(num_distinct)]
-        places += [start + np.arange(num_short)] if num_short else []
+    num_full, num_short, start = bic_layer.stored_batches(schedule, batch_norm)
+    assert num_full <= images // np.gcd(images, batch)  # lcm(images, batch) / batch
+    places = [np.arange(i * batch, (i + 1) * batch) for i in range(num_full)]
+    places += [start + np.arange(num_short)] if num_short else []
     parts = [compact(session, batch_logits(place % images), labels[place % images], 2)
              for place in places]
     stored = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

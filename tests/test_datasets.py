@@ -1,5 +1,4 @@
 """From an archive through prepare.py, and the command that it prints, to a run of each data set."""
-
 import shlex
 
 import test_prepare_cifar100 as cifar100

@@ -1,5 +1,4 @@
 """The scripts that repeat the experiments in logs/."""
-
 import os
 import pathlib
 import shutil
@@ -65,6 +64,6 @@ def test_each_run_is_valid_and_the_committed_logs_belong_to_it(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
-def test_tables_and_figures_are_written_again_without_training(name, tmp_path):
+def test_results_md_is_written_again_without_training(name, tmp_path):
     assert not run_script(name, tmp_path, 'report')
     assert (tmp_path / 'logs' / name / 'results.md').exists()

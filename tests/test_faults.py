@@ -11,18 +11,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import tiny_runs
-from tiny_runs import (
-    AFTER_UPDATE,
-    KILL,
-    KILLED,
-    TERMINATE,
-    TERMINATED,
-    assert_refused,
-    final_state,
-    rows,
-    run,
-)
+from made_checkpoints import save_variables
+from tiny_runs import AFTER_UPDATE, KILL, KILLED, TERMINATE, TERMINATED, assert_refused, run
 
+import bic_layer
 from data import lists, pipeline, preprocessing
 from runtime import settings as settings_lib
 from runtime import signals, state
@@ -37,12 +29,12 @@ def whole(data, tmp_path_factory):
     """The files that an undisturbed run leaves."""
     model = tmp_path_factory.mktemp('whole') / 'model'
     run(data, model, status=0)
-    return final_state(model)
+    return tiny_runs.final_state(model)
 
 
 def resume_to_the_same_end(data, model, whole):
     result = run(data, model, status=0)
-    assert final_state(model) == whole
+    assert tiny_runs.final_state(model) == whole
     return result
 
 
@@ -52,6 +44,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
             ('runtime.state:write_atomically', 1, 'SIGKILL'),  # its first file
             ('data.lists:read_list', 1, 'SIGTERM'),  # before anything is done
             (AFTER_UPDATE, 3, 'SIGUSR1'),  # inside the classifier stage
+            ('runtime.checkpoints:Flush.after_save', 1, 'SIGKILL'),  # written, not yet flushed
             ('exemplar:select', 1, 'SIGKILL'),
             ('runtime.results:write_results', 2, 'SIGKILL'),  # right after the first record
             (AFTER_UPDATE, 4, 'SIGINT'),
@@ -75,10 +68,11 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
     updates = re.findall('step 2 of 2, classifier, .*update (.) of 7', log)
     assert [update for update in updates if update not in '15'] == list('23467')
     assert len(set(updates)) == len(updates)
+    assert log.count('test: step 2 of 2') == 2  # it was logged before the kill in save_step
     # The first stop came before the log was open.
     assert (tmp_path / 'model.log').read_text().count('Stopped by SIG') == 4
     assert not [name for _, _, names in os.walk(str(model)) for name in names if '.tmp' in name]
-    assert [row['step'] for row in rows(model)] == ['1', '2']
+    assert [row['step'] for row in tiny_runs.rows(model)] == ['1', '2']
     # Only the last classifier is left.
     assert [path.name for path in model.glob('*_classifier/*.index')] == ['model.ckpt-7.index']
     # A finished run prints its table and stops.
@@ -86,13 +80,16 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
     assert 'progress: ' not in again and len(tiny_runs.table(again)) == 3
 
 
-def test_a_run_killed_inside_stage_1_resumes_from_its_last_checkpoint(data, whole, tmp_path):
+def test_a_run_killed_inside_a_stage_resumes_from_its_last_checkpoint(data, whole, tmp_path):
     model = tmp_path / 'model'
     run(data, model, (AFTER_UPDATE, 2, 'import time\ntime.sleep(1.1)'), (AFTER_UPDATE, 4, KILL),
         checkpoint_secs=1, status=KILLED)
     result = run(data, model, (STEP, 2, KILL), status=KILLED)
     assert re.search('resuming step 1 at update [23] of 4', result.out)
     assert (model / '0_step.json').read_bytes() == whole['0_step.json']
+    outdated = dict.fromkeys((bic_layer.BETA, bic_layer.GAMMA), np.float32([9]))
+    save_variables(model / '1_bias', outdated, 4)  # of an earlier attempt at step 2
+    resume_to_the_same_end(data, model, whole)
 
 
 @pytest.mark.parametrize('where', [AFTER_UPDATE, 'exemplar:select'])

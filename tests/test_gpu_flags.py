@@ -6,7 +6,6 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import imagenet_main
-import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from runtime import cluster, machine, training
 from runtime.errors import UserError
 

@@ -1,5 +1,4 @@
 """Faults and notes on image files, found without decoding."""
-
 import struct
 import zlib
 

@@ -1,4 +1,5 @@
 """Whole runs: a tiny experiment recomputed in NumPy from what it left on disk, and dry runs."""
+import collections
 import glob
 import os
 import re
@@ -127,7 +128,6 @@ def tiny(tmp_path_factory):
 
 # -- what a run did, recomputed ---------------------------------------------------------------
 
-
 def test_counts_of_the_run(tiny):
     sizes, test_sizes = [
         [sum(1 for _, label in lines if label == wanted) for wanted in ORDER]
@@ -153,14 +153,40 @@ def test_the_report_finds_all_results_in_the_log(tiny):
         assert logged == expected
         assert {len(groups[name]) for name in groups} == {int(row['step'])}
     assert len(run.steps) == G and run.notes == []
-    top5 = [line.split()[7] for line in tiny_runs.table('\n'.join(tiny.log_lines()))[1:]]
-    assert top5[:2] == ['-', '-'] and top5[2].endswith('%')  # fewer than six classes at first
+
+
+def curves(folder):
+    """Return {position: {curve: value}} of the event files that this process wrote in a folder."""
+    points = collections.defaultdict(dict)
+    # TensorFlow's own event file, with the graph, is not flushed and has no process id in its name.
+    for path in glob.glob(os.path.join(folder, f'events.*.{os.getpid()}')):
+        for event in tf.train.summary_iterator(path):
+            points[event.step].update((each.tag, each.simple_value) for each in event.summary.value)
+    return points
+
+
+def test_the_final_table_and_tensorboard_show_the_results(tiny):
+    """Top-5 accuracies are shown from six classes on."""
+    summary, lines = curves(os.path.join(tiny.model_dir, 'summary')), tiny.log_lines()
+    head, *table = map(str.split, tiny_runs.table('\n'.join(lines)))
+    assert head[5:] == ['beta', 'gamma', 'top-5', 'uncorrected-top-5', 'top-1', 'uncorrected-top-1']
+    for step, row in enumerate(tiny.results()):
+        shown = {name: float(row[name]) for name in log_reader.ACCURACIES
+                 if 'top5' not in name or int(row['classes']) > 5}
+        assert table[step] == [row[name] for name in ('step', 'classes') + log_reader.COUNTS] + [
+            f'{float(row[name]):.4f}' for name in ('beta', 'gamma')] + [
+            f'{shown[name]:.2%}' if name in shown else '-' for name in log_reader.ACCURACIES]
+        bias = {f'bias/{name}': float(row[name]) for name in ('beta', 'gamma')}
+        assert summary[int(row['classes'])] == pytest.approx(
+            dict({f'accuracy/{name}': value for name, value in shown.items()}, **bias))
+    line = [line for line in lines if line.startswith('accuracy: ')][-1]  # top-5 of all steps
+    assert list(map(float, re.findall(r'\[(\S+)\]', line))) == pytest.approx(
+        [np.nan, np.nan, shown['top5']], nan_ok=True)
 
 
 @pytest.mark.parametrize('step', range(G))
 def test_first_update_of_each_step(tiny, session, step):
     """From the third step on, beta and gamma of the step before correct the teacher."""
-    directory = os.path.join(tiny.model_dir, f'{step}_classifier')
     before = tiny.classifier(step, 0)
     by_class = tiny.training_set(step)
     old, seen = BEGIN[step:step + 2]
@@ -183,21 +209,19 @@ def test_first_update_of_each_step(tiny, session, step):
     decay = 1e-4 * C / seen * sum(
         (value.astype(np.float64) ** 2).sum() / 2 for name, value in before.items()
         if re.match(r'resnet/(conv2d|dense)[^/]*/(kernel|bias)$', name))
-    # TensorFlow's own event file, with the graph, is not flushed and has no process id in its name.
-    logged = {value.tag: value.simple_value
-              for events in glob.glob(os.path.join(directory, f'events.*.{os.getpid()}'))
-              for event in tf.train.summary_iterator(events)
-              for value in event.summary.value if event.step == 1}
+    logged = curves(os.path.join(tiny.model_dir, f'{step}_classifier'))[1]
     assert logged['losses/total'] == pytest.approx(expected + decay, rel=1e-4)
     assert logged['losses/wd'] == pytest.approx(decay, rel=1e-5)
     assert logged['losses/xe'] == pytest.approx(oracles.cross_entropy(
         student[:, :seen], batch_labels), rel=1e-4)
     assert logged['monitors/lr'] == pytest.approx(RATE)
+    assert logged['monitors/accuracy'] == pytest.approx(
+        np.mean(student[:, :seen].argmax(axis=1) == batch_labels))
     assert int(tiny.classifier(step)['global_step']) == schedule.num_updates
 
 
 @pytest.mark.parametrize('step', range(G))
-def test_stage_1_trains_the_classifier_of_the_step_before(tiny, step):
+def test_the_classifier_stage_starts_from_the_step_before(tiny, step):
     """Momentum starts from zero, and the stored network never changes."""
     start, end = tiny.classifier(step, 0), tiny.classifier(step)
     before = tiny.classifier(step - 1) if step else None
@@ -210,20 +234,29 @@ def test_stage_1_trains_the_classifier_of_the_step_before(tiny, step):
                 np.testing.assert_array_equal(stored, before[name], name)
 
 
-@pytest.mark.parametrize('step', range(1, G))
-def test_stage_2_trains_on_the_validation_images_in_order(tiny, step):
-    """The network uses batch statistics, and batches cross epoch borders."""
+@pytest.mark.parametrize('step, statistics', [(1, 'batch'), (2, 'batch'), (2, 'moving')])
+def test_bias_correction_trains_on_the_validation_images(tiny, tmp_path, step, statistics):
+    """In order; batches cross epoch borders. --bias_batch_norm=moving refits the last step."""
+    model_dir = tiny.model_dir
+    if statistics == 'moving':
+        model_dir = shutil.copytree(model_dir, str(tmp_path / 'model'),
+                                    ignore=shutil.ignore_patterns('2_bias', '2_step.json'))
+        stored = state.read_checked(os.path.join(model_dir, 'experiment.json'))
+        stored['settings']['bias_batch_norm'] = 'moving'
+        state.write_checked(os.path.join(model_dir, 'experiment.json'), stored)
+        run_driver(*tiny.arguments(model_dir, tmp_path / 'log'), '--bias_batch_norm=moving')
     paths, classes = tiny.validation_set(step)
     images, weights = tiny.images(paths), tiny.classifier(step)
-    beta, gamma, _ = oracles.train_bias(
-        lambda chosen: oracles.forward(images[chosen], weights, 'cifar', 8, True)[1][
-            :, :BEGIN[step + 1]],
-        classes, 8, 5, (3, 4), RATE, BEGIN[step])
-    row = tiny.results()[step]
-    assert (float(row['beta']), float(row['gamma'])) == (
-        pytest.approx(beta, rel=1e-4), pytest.approx(gamma, rel=1e-4))
-    assert bic_layer.load(os.path.join(tiny.model_dir, f'{step}_bias')) == (
-        float(row['beta']), float(row['gamma']))
+
+    def batch_logits(chosen):
+        outputs = oracles.forward(images[chosen], weights, 'cifar', 8, statistics == 'batch')
+        return outputs[1][:, :BEGIN[step + 1]]
+
+    beta, gamma, _ = oracles.train_bias(batch_logits, classes, 8, 5, (3, 4), RATE, BEGIN[step])
+    row = tiny_runs.rows(model_dir)[step]
+    fitted = float(row['beta']), float(row['gamma'])
+    assert fitted == pytest.approx((beta, gamma), rel=1e-4, abs=1e-5)
+    assert bic_layer.load(os.path.join(model_dir, f'{step}_bias')) == fitted
 
 
 def accuracies(tiny, step, weights, bias, paths, classes):
@@ -250,7 +283,7 @@ def test_metrics_of_each_step(tiny, step):
     expected, *logits = accuracies(tiny, step, weights, bias, paths, classes)
     for name, value in expected.items():
         assert float(row[name]) == pytest.approx(value, rel=1e-4), name
-    means = []  # over classes, because they differ in their number of test images
+    by_group, means = [], []  # over classes, because they differ in their number of test images
     for suffix, values in zip(('', '_before'), logits):
         predicted = values.argmax(axis=1)
         right = predicted == classes
@@ -260,6 +293,7 @@ def test_metrics_of_each_step(tiny, step):
             in_group = (BEGIN[group] <= classes) & (classes < BEGIN[group + 1])
             assert groups[step, group] == pytest.approx(np.mean(right[in_group]))
         assert np.isnan(groups[step, step + 1:]).all()
+        by_group.append(' '.join(map('{:.2%}'.format, groups[step, :step + 1])))
         matrix = np.load(os.path.join(tiny.model_dir, f'confusion{suffix}_{step + 1}.npy'))
         assert matrix.tolist() == [[int(np.sum((classes == i) & (predicted == j)))
                                     for j in range(seen)] for i in range(seen)]
@@ -267,6 +301,8 @@ def test_metrics_of_each_step(tiny, step):
              if line.startswith(f'test, mean over classes: step {step + 1} of 3, ')]
     assert 'top-1 {:.2%} ({:.2%} uncorrected)'.format(*means) in line
     assert ('top-5' in line) == (seen > 5)
+    assert 'test by group: step {} of 3, top-1 {} ({} uncorrected)'.format(
+        step + 1, *by_group) in tiny.log_lines()
 
 
 @pytest.mark.parametrize('step', range(G))
@@ -284,7 +320,6 @@ def test_exemplars_of_each_step(tiny, step):
 
 
 # -- checkpoints of the authors' code ---------------------------------------------------------
-
 
 def printed(capsys, *arguments):
     """Return the lines that --eval_only prints."""
@@ -340,7 +375,6 @@ def test_checkpoints_of_the_authors_code_are_evaluated(tiny, tmp_path, capsys):
 
 
 # -- checkpoints of this code -----------------------------------------------------------------
-
 
 def evaluated(tiny, model_dir, capsys, *arguments):
     """Return the lines that --eval_only prints, without the flags of the experiment."""
@@ -433,7 +467,6 @@ def test_a_published_run_can_be_evaluated_or_resumed(tiny, tmp_path, capsys):
 
 # -- warnings of a run ------------------------------------------------------------------------
 
-
 def test_a_run_warns_of_unused_gpus_no_locks_few_updates_and_a_diverged_beta(data, tmp_path):
     lines = tiny_runs.run(
         data, tmp_path / 'model',
@@ -459,7 +492,6 @@ def test_a_run_warns_of_unused_gpus_no_locks_few_updates_and_a_diverged_beta(dat
 
 # -- the published tables ---------------------------------------------------------------------
 
-
 def dry_run(folder, capsys, train_sizes, test_sizes, *arguments):
     """Return the (training, validation, test) counts of each step that --dry_run prints.
 
@@ -473,8 +505,13 @@ def dry_run(folder, capsys, train_sizes, test_sizes, *arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, 'look_for_images', lambda *_, **__: None)  # there are only lists
         run_driver('--dry_run', f'--data_dir={folder}', *arguments)
-    return [tuple(map(int, row)) for row in re.findall(
-        r'itera.*, #training: (\d+), #val: (\d+), #test: (\d+)\n', capsys.readouterr().out)]
+    rows = [tuple(map(int, row)) for row in re.findall(
+        r'itera.*, #training: (\d+), #val: (\d+), #test: (\d+)\nupdates: (\d+) of the classifier, '
+        r'(\d+) of the bias correction\n', capsys.readouterr().out)]
+    per_image = 250 / 128 if '--dataset=cifar100' in arguments else 100 / 256  # updates
+    assert [row[3:] for row in rows[1:]] == [
+        (np.ceil(per_image * row[0]), np.ceil(2 * per_image * row[1])) for row in rows[1:]]
+    return [row[:3] for row in rows]
 
 
 @pytest.mark.parametrize('dataset', ['imagenet100', 'imagenet1000'])

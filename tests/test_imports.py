@@ -14,8 +14,7 @@ MAY_IMPORT = {
     'exemplar': {'data', 'runtime'},
     'logs': {'data', 'runtime'},
     'data': {'runtime'},
-    'runtime': set(),
-}
+    'runtime': set()}
 # Modules of `runtime` that may use the whole method.
 USE_THE_METHOD = {
     'runtime/evaluation.py', 'runtime/export.py', 'runtime/plan.py', 'runtime/self_check.py'}
@@ -31,7 +30,7 @@ def imported_parts(path):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names.append(node.module)
-    return {name.split('.')[0] for name in names}.intersection(MAY_IMPORT)
+    return {name.split('.')[0] for name in names}.intersection({'tests', *MAY_IMPORT})
 
 
 @pytest.mark.parametrize('part', sorted(MAY_IMPORT))

@@ -1,5 +1,4 @@
 """logs/log_reader.py: logs complete, cut off at any byte, appended, damaged."""
-
 import json
 
 import pytest
@@ -27,8 +26,6 @@ def result(step, **changed):
 
 
 LOG = SETTINGS + PROGRESS + result(1) + PROGRESS + result(2)
-
-
 FIRST, SECOND, THIRD = RESULTS
 AGAIN = dict(SECOND, beta=0.61)
 

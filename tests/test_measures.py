@@ -1,5 +1,4 @@
 """logs/measures.py and reports on several runs: over seeds, of methods, next to published ones."""
-
 import json
 import re
 

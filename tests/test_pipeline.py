@@ -136,7 +136,7 @@ def test_replicas_share_the_images_of_each_batch(session, files, total, local, e
 
 @pytest.mark.parametrize('images, batch, full, short', [
     (10, 4, 5, 2), (10, 4, 5, 0), (3, 8, 3, 5), (3, 64, 0, 12), (1, 2, 1, 1)])
-def test_batches_of_stage_2_are_unshuffled_and_distinct(session, files, images, batch, full, short):
+def test_validation_batches_are_unshuffled_and_distinct(session, files, images, batch, full, short):
     """Batches cross epoch borders. The short batch comes last, from its position in the stream."""
     start = 7 * batch
     parts = run_through(session, pipeline.distinct_batches_dataset(

@@ -1,5 +1,4 @@
 """logs/plots.py: the figures of a report."""
-
 import io
 import os
 

@@ -1,5 +1,4 @@
 """data/celeb10000/prepare.py on small folders and archives of faces."""
-
 import os
 
 import miniatures

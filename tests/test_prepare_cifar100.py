@@ -1,5 +1,4 @@
 """data/cifar100/prepare.py on miniatures of the published archives and of common copies."""
-
 import os
 import pickle
 

@@ -1,5 +1,4 @@
 """data/folder/prepare.py on small folders of images, and its lists in the driver."""
-
 import os
 import shlex
 import subprocess

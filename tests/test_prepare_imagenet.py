@@ -1,5 +1,4 @@
 """data/imagenet/prepare.py on miniature archives with the published structures."""
-
 import io
 import os
 
@@ -31,7 +30,6 @@ TRAIN_LIST, VAL_LIST = (
      if path.startswith(split)] for split in ('train/', 'val/'))
 
 # -- the sources ------------------------------------------------------------------------------
-
 
 def meta_mat():
     """Return the bytes of a meta.mat: the classes in the order of their ids, then inner nodes."""
@@ -124,7 +122,6 @@ SOURCES = {  # functions that write them under a folder and return their paths
         for name, data in files.items()})]}
 
 # -- images and lists -------------------------------------------------------------------------
-
 
 def run(sources, target, **options):
     return prepare.prepare(sources, str(target), SYNSETS, train_images=None,
@@ -234,7 +231,6 @@ def test_subsets_of_100_classes_are_lists_over_the_same_images(tmp_path):
 
 
 # -- what is missing or bad -------------------------------------------------------------------
-
 
 def test_missing_images_are_counted_by_class_and_can_be_allowed(tmp_path, capsys):
     sources, target = three_archives(tmp_path), tmp_path / 'images'

@@ -21,9 +21,9 @@ def clock(monkeypatch):
 
 
 def seconds_of_lines(clock, logged, first, each, updates, trains=True, loss=0.5):
-    """Return the times of the lines if update 1 takes `first` seconds, and others `each`."""
-    schedule = settings_lib.schedule(settings_lib.Settings('folder', batch_size=8, train_epochs=1,
-                                                           num_classes=2), 8 * updates)
+    """Return when two epochs log lines, if update 1 takes `first` seconds, and others `each`."""
+    schedule = settings_lib.schedule(settings_lib.Settings('folder', batch_size=8, train_epochs=2,
+                                                           num_classes=2), 4 * updates)
     run = types.SimpleNamespace(settings=types.SimpleNamespace(num_steps=2),
                                 time_left=progress.TimeLeft([8 * updates] * 2),
                                 machine=types.SimpleNamespace(is_chief=False))
@@ -46,12 +46,13 @@ def test_the_first_line_comes_within_a_minute_and_then_one_a_minute(clock, logge
 
 
 @pytest.mark.parametrize('first, each, updates, trains, num_lines, expected', [
-    (200, 150, 3, True, 3, 'update 1 of 3, .*, step left 0:06:40, run left 0:06:40'),
-    (2, 2, 1, False, 1, 'update 1 of 1, .*, step left 0:00:00'),
+    (200, 150, 3, True, 3, 'epoch 1 of 2, update 1 of 3, .*, step left 0:06:40, run left 0:06:40'),
+    (2, 2, 1, True, 1, 'epoch 2 of 2, update 1 of 1, .*, 4 images/s, step left 0:00:00'),
+    (2, 2, 1, False, 1, 'epoch 2 of 2, update 1 of 1, .*, learning rate [^,]*, step left 0:00:00'),
     # A bias-correction stage that is resumed knows its own time left.
-    (0.1, 0.5, 200, False, 2, 'update 100 of 200, .*, step left 0:00:50, run left unknown')])
-def test_the_first_line_shows_the_time_left(clock, logged, first, each, updates, trains, num_lines,
-                                            expected):
+    (0.1, 0.5, 200, False, 2, 'epoch 1 of 2, .* 100 of 200, .*left 0:00:50, run left unknown')])
+def test_the_first_line_shows_place_speed_and_time_left(clock, logged, first, each, updates, trains,
+                                                        num_lines, expected):
     seconds_of_lines(clock, logged, first, each, updates, trains)
     assert len(logged) == num_lines and re.search(expected, logged[0])
 
@@ -68,8 +69,8 @@ def test_a_checkpoint_from_another_update_than_the_input_is_refused():
         start(0)
 
 
-def test_a_nan_loss_of_stage_2_names_the_update(clock, logged):
-    with refused('a stage, epoch 1 of 1, update 1 of 2 [^:]*--model_dir'):
+def test_a_nan_loss_in_the_bias_correction_names_the_update(clock, logged):
+    with refused('a stage, epoch 1 of 2, update 1 of 2 [^:]*--model_dir'):
         seconds_of_lines(clock, logged, 1, 1, 2, trains=False, loss=float('nan'))
     assert logged == []
 

@@ -1,5 +1,4 @@
 """logs/report.py: the command line and the tables of single runs."""
-
 import json
 import os
 import signal
@@ -28,7 +27,8 @@ def test_the_published_table_stands_next_to_the_run(run_report, name, average, p
     assert cells(out, 'top-5 uncorrected')[:2] == ['-', f'{100 * rows[1]["top5_uncorrected"]:.2f}']
     assert cells(out, 'β') == cells(out, 'authors\' β') == [f'{row["beta"]:.4f}' for row in rows]
     assert cells(out, 'γ') == [f'{row["gamma"]:.4f}' for row in rows]
-    assert cells(out, 'training') == [str(row['training_samples']) for row in rows]
+    for head, column in zip(('training', 'validation', 'test'), log_reader.COUNTS):
+        assert cells(out, head) == [str(row[column]) for row in rows]
     assert cells(out, 'paper')[9] == {'imagenet100': '84.40', 'imagenet1000': '73.20'}[name]
     # One published value contradicts the authors' log.
     assert ('65.91 there' in out) == (name == 'imagenet1000')

@@ -84,7 +84,6 @@ def test_initial_values_follow_from_seed_and_name_alone():
 
 # -- forward pass -----------------------------------------------------------------------------
 
-
 # TensorFlow 2.15 for CPUs confuses the two layouts if one process pools maps of the same size in
 # both, so no size appears twice.
 @pytest.mark.parametrize('batch_statistics', [True, False])
@@ -130,7 +129,7 @@ def test_moving_statistics_of_the_first_layer(session):
 
 # -- the classifier stage -----------------------------------------------------------------------
 
-C, G, M, BATCH = 10, 5, 2, 7
+C, G, BATCH = 10, 5, 7
 
 
 def fake_network(images, settings, batch_statistics, scope, data_format):
@@ -143,7 +142,7 @@ def fake_network(images, settings, batch_statistics, scope, data_format):
     return logits, logits
 
 
-class Stage1:
+class ClassifierStage:
     """The classifier stage's graph at a step, on logits that are fed."""
 
     def __init__(self, monkeypatch, session, step, bias=None, **options):
@@ -181,8 +180,8 @@ LOSSES = ['watched/losses/total:0', 'watched/losses/xe:0', 'watched/losses/kd:0'
     (UNEQUAL, 1, None, 2.), (UNEQUAL, 2, (0.6, -0.4), 2.), (UNEQUAL, 2, None, 2.),
     (REPLAY, 1, None, 2.), (REPLAY, 4, None, 2.)])
 def test_loss_and_gradient(monkeypatch, session, options, step, bias, temperature):
-    stage = Stage1(monkeypatch, session, step, bias, temperature=temperature, **options)
-    sizes = (UNEQUAL_SIZES if options is UNEQUAL else [M] * G)[:step + 1]
+    stage = ClassifierStage(monkeypatch, session, step, bias, temperature=temperature, **options)
+    sizes = (UNEQUAL_SIZES if options is UNEQUAL else [C // G] * G)[:step + 1]
     old, seen = sum(sizes[:-1]), sum(sizes)
     distills = step > 0 and options is not REPLAY
     student, teacher = np.split(stage.logits.astype(np.float64), 2, axis=1)
@@ -228,8 +227,8 @@ def test_weight_decay(session, groups, shares):
 
 def test_momentum(monkeypatch, session):
     """v <- 0.9 v + gradient; w <- w - rate * v. Weight decay alone has a gradient."""
-    stage = Stage1(monkeypatch, session, 1, weight_decay=0.5, batch_size=1, learning_rate_batch=1,
-                   train_epochs=1, lr_boundaries=(0.02, 0.04))
+    stage = ClassifierStage(monkeypatch, session, 1, weight_decay=0.5, batch_size=1,
+                            learning_rate_batch=1, train_epochs=1, lr_boundaries=(0.02, 0.04))
     start = values_by_name(session)
     weights, velocity = start['resnet/dense/kernel'].astype(np.float64), 0
     for update in range(6):

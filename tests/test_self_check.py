@@ -6,7 +6,6 @@ from absl.testing import flagsaver
 from miniatures import refused
 
 import imagenet_main
-import runtime.environment  # noqa: F401, I001 (before NumPy and TensorFlow)
 from runtime import machine as machine_lib
 from runtime import self_check
 

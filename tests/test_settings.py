@@ -12,8 +12,7 @@ PAPER = {
     'imagenet1000': (1000, 10, 20, 0.1, 100, 256, 0.1, (30, 60, 80, 90), 1e-4, 'imagenet', 18),
     'imagenet100': (100, 10, 20, 0.1, 100, 256, 0.1, (30, 60, 80, 90), 1e-4, 'imagenet', 18),
     'celeb10000': (10000, 10, 5, 0.2, 100, 256, 0.1, (30, 60, 80, 90), 1e-4, 'imagenet', 18),
-    'cifar100': (100, 10, 20, 0.1, 250, 128, 0.1, (100, 150, 200), 2e-4, 'cifar', 32),
-}
+    'cifar100': (100, 10, 20, 0.1, 250, 128, 0.1, (100, 150, 200), 2e-4, 'cifar', 32)}
 SIZES = [1, 7, 12800, 14417, 14600, 14331, 126856, 145238]  # training images of a step
 VALIDATION_SIZES = [10, 150, 160, 200, 210, 240, 250, 256, 300, 400, 1800, 2000, 2400, 4000]
 DATASETS = settings_lib.DATASETS
@@ -105,8 +104,7 @@ def test_a_contradiction_names_its_flag_and_the_maximum(changes, expected):
     ({'first_classes': 40, 'classes_per_increment': 25}, (0, 40, 65, 90, 100)),
     ({'first_classes': 40, 'classes_per_increment': 60}, (0, 40, 100)),
     ({'classes_per_increment': 30}, (0, 30, 60, 90, 100)),
-    ({'classes_per_increment': 100}, (0, 100)),
-])
+    ({'classes_per_increment': 100}, (0, 100))])
 def test_groups_of_classes(changes, groups):
     settings = checked('cifar100', **changes)
     assert settings.groups == tuple(groups)
@@ -143,8 +141,7 @@ def test_the_published_settings_cause_no_warning(dataset, training, validation):
         'Step 2 ', ' 300 images', ' 400', '--batch_size=256']),
     ({'train_epochs': 50}, [25600, 25600], [0, 31], [
         'Step 2 ', ' 13 updates', '--train_epochs=83', '--batch_size', ' 20 ']),
-    ({'num_increments': 100}, [12800] * 100, [0] + [400] * 99, ['--first_classes=2']),
-])
+    ({'num_increments': 100}, [12800] * 100, [0] + [400] * 99, ['--first_classes=2'])])
 def test_settings_that_make_a_run_fail_cause_a_warning(changes, training, validation, expected):
     line, = warned(checked('imagenet100', **changes), training, validation)
     assert all(text in line for text in expected), line

@@ -104,8 +104,7 @@ CPU = ['venv 3.7', 'cpu.txt==1']
     (['3.13'], '12.0', {}, ['venv 3.13', 'tf2-newest.txt==1', 'tf2-newest-gpu.txt==1']),
     (['3.7', '3.9'], None, {'RUNTIME': 'tf2'}, ['venv 3.9', 'tf2.txt==1']),
     (['3.7', '3.13'], None, {'PYTHON': 'python3.13'}, ['venv 3.13', 'tf2-newest.txt==1']),
-    (['3.7', '3.11'], '7.2', {'ARCH': 'aarch64'}, ['venv 3.11', 'tf2.txt==1']),
-])
+    (['3.7', '3.11'], '7.2', {'ARCH': 'aarch64'}, ['venv 3.11', 'tf2.txt==1'])])
 def test_python_and_runtime_that_suit_the_machine(machine, versions, gpu, variables, expected):
     for version in versions:
         machine.python(version)

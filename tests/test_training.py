@@ -4,7 +4,7 @@ import tiny_runs
 from made_checkpoints import assert_same_variables
 
 NO_ESTIMATOR = 'data.folders:ensure_data_dir', 1, (
-    'from runtime import training\ntraining.HAS_ESTIMATOR = False')
+    'from runtime import training\ntraining.HAS_ESTIMATOR = False')  # a fault, see tiny_runs.run
 
 
 def test_a_session_trains_like_the_estimator_and_resumes(data, tmp_path):

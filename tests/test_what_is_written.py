@@ -45,7 +45,8 @@ def test_classes_predictions_log_and_summary_are_written(data, tmp_path):
     data, model = shutil.copytree(data, str(tmp_path / 'data')), tmp_path / 'model'
     with open(os.path.join(data, 'classes.txt'), 'w', encoding='utf-8') as file:
         file.write('ant\nbee, wild\ncat\u2028\u0085a\ndö g\n')
-    result = run(data, model, predictions=True, log_file=None, status=0)
+    flags = {'first_classes': 3, 'num_increments': 1}  # lambda is 3/4
+    result = run(data, model, predictions=True, log_file=None, status=0, **flags)
     check_log_and_summary(model, data, result.out)
     assert [name for name in os.listdir(model) if not experiment._OWN_NAMES.match(name)] == []
     names = dict(zip('0123', ('ant', 'bee, wild', 'cat\u2028\u0085a', 'dö g')))
@@ -53,15 +54,15 @@ def test_classes_predictions_log_and_summary_are_written(data, tmp_path):
     assert [row['class'] for row in classes] == list('0123')
     assert all(row['name'] == names[row['label']] for row in classes)
     label_of = {row['class']: row['label'] for row in classes}
-    for step, count in ((1, 8), (2, 16)):
+    for step, seen in ((1, 3), (2, 4)):
         predicted = rows(model, f'predictions_{step}.csv')
-        assert len({row['image'] for row in predicted}) == count
+        assert len({row['image'] for row in predicted}) == 4 * seen
         for row in predicted:
             assert row['image'].startswith(f'val/{row["label"]}_')
             for name in ('', 'predicted_', 'predicted_before_'):
                 assert row[name + 'label'] == label_of[row[name + 'class']]
         for suffix, name in (('', 'predicted_class'), ('_before', 'predicted_before_class')):
-            matrix = np.zeros([2 * step] * 2)
+            matrix = np.zeros([seen] * 2)
             for row in predicted:
                 matrix[int(row['class']), int(row[name])] += 1
             confusion = np.load(str(model / f'confusion{suffix}_{step}.npy'))
@@ -70,9 +71,9 @@ def test_classes_predictions_log_and_summary_are_written(data, tmp_path):
     predictions = model / 'predictions_2.csv'
     written = predictions.read_bytes()
     predictions.unlink()
-    run(data, model, eval_only=True, status=0)
+    run(data, model, eval_only=True, status=0, **flags)
     assert not predictions.exists()
-    run(data, model, eval_only=True, predictions=True, status=0)
+    run(data, model, eval_only=True, predictions=True, status=0, **flags)
     assert predictions.read_bytes() == written
 
 

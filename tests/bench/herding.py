@@ -1,5 +1,4 @@
 """Compares herding with one product per pick with herding one candidate at a time."""
-
 import time
 
 import measure

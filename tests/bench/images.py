@@ -1,5 +1,4 @@
 """Compares resizing a whole training image with computing only what the crop needs."""
-
 import time
 
 import measure

@@ -1,5 +1,4 @@
 """Shared code of the benchmarks: rows, clocks, and images to read."""
-
 import collections
 import os
 import time

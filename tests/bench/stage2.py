@@ -1,5 +1,4 @@
 """Compares the bias correction on stored logits with running the network on each batch."""
-
 import contextlib
 import os
 import time

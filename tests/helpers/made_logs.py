@@ -1,5 +1,4 @@
 """Makes logs with known results, for tests of the report."""
-
 import csv
 import io
 import itertools

@@ -1,5 +1,4 @@
 """Small images, archives of them, and checks for the scripts that prepare them."""
-
 import base64
 import contextlib
 import io

@@ -11,7 +11,6 @@ import numpy as np
 
 # -- lists, split and counts ------------------------------------------------------------------
 
-
 def class_order(num_classes, seed=1993):
     """Return (order, stream): order[i] is the label of class i; `split` continues the stream."""
     stream = np.random.RandomState(seed)
@@ -78,7 +77,6 @@ def sample_counts(train_sizes, test_sizes, sizes, per_class, r, memory='fixed'):
 
 # -- schedules --------------------------------------------------------------------------------
 
-
 def rate(update, images, batch, epochs, first):
     """Return the rate of `update`, counted from 0. At each of `epochs` it drops to a tenth."""
     passed = sum(1 for epoch in epochs if update > int(images / batch * epoch))
@@ -86,7 +84,6 @@ def rate(update, images, batch, epochs, first):
 
 
 # -- losses -----------------------------------------------------------------------------------
-
 
 def log_softmax(logits):
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -146,7 +143,6 @@ def finite_differences(function, point):
 
 
 # -- the bias correction ----------------------------------------------------------------------
-
 
 def bias_loss(logits, labels, beta, gamma, first_new):
     """Return CE over seen classes + 0.1 * gamma^2 / 2."""
@@ -318,7 +314,6 @@ def forward(images, weights, family, size, batch_statistics, scope='resnet'):
 
 # -- evaluation -------------------------------------------------------------------------------
 
-
 def top_k(logits, labels, k):
     """Return the share of images whose label is among the k largest logits."""
     k = min(k, logits.shape[1])
@@ -366,7 +361,6 @@ def standardize(image):
 
 
 # -- herding ----------------------------------------------------------------------------------
-
 
 def herd(features, count):
     """Herd by brute force, integer features in exact arithmetic; the first one wins a tie."""

@@ -165,6 +165,7 @@ def free_ports(count):
 
 
 def _install(where, count, code):
+    """Replace the function `where` by one that runs `code` just before its call number `count`."""
     module, names = where.split(':')
     *path, name = names.split('.')
     holder = functools.reduce(getattr, path, importlib.import_module(module))
@@ -195,6 +196,7 @@ def shallow_network(network):
 
 
 def _child(request):
+    """Run imagenet_main.py in this forked process as Process asked for it, then exit."""
     for number, name in enumerate(('out', 'err'), 1):
         os.dup2(os.open(os.path.join(request['output'], name), os.O_WRONLY | os.O_CREAT), number)
     if request['tf_config'] is not None:
@@ -221,6 +223,7 @@ def _child(request):
 
 
 def _serve():
+    """Read requests of Process._ask: fork a run and print its pid, or wait and print its status."""
     sys.path.insert(0, ROOT)
     os.environ.update(OMP_NUM_THREADS='1', KMP_BLOCKTIME='0')
     # Shells make background processes ignore SIGINT, and nohup ignores SIGHUP.

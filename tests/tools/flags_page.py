@@ -33,8 +33,7 @@ GROUPS = {
         'checkpoint_secs', 'progress_every'),
     'Machine': (
         'num_gpus', 'cpu_replicas', 'data_format', 'num_parallel_calls', 'intra_op_threads',
-        'inter_op_threads'),
-}
+        'inter_op_threads')}
 
 
 def _row(flag):
