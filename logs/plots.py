@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.spines import Spines  # noqa: F401 (axes.spines[:] needs it, matplotlib 3.4)
 
 from logs import published, tables
 from logs.measures import MEASURES, SD_SUFFIX

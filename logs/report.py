@@ -131,7 +131,7 @@ def _write_plots(flags, summaries):
     try:
         from logs import plots
     except ImportError as error:
-        raise UserError(f'--plot needs matplotlib ({error}). Run: '
+        raise UserError(f'--plot needs matplotlib 3.4 or later ({error}). Run: '
                         'make setup ARGS=requirements/plot.txt') from None
     summaries = [summary for summary in summaries if summary['steps']]
     if not summaries:

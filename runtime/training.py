@@ -1,6 +1,6 @@
 """The training loop of the classifier stage: tf.estimator if available, or a MonitoredSession."""
 
-import collections
+import types
 
 import tensorflow.compat.v1 as tf
 
@@ -10,12 +10,10 @@ HAS_ESTIMATOR = hasattr(tf, 'estimator')  # TensorFlow 2.16 dropped it
 TRAIN = 'train'  # tf.estimator.ModeKeys.TRAIN
 MAX_CHECKPOINTS = 2  # kept of a stage
 
-_Spec = collections.namedtuple('EstimatorSpec', ['mode', 'loss', 'train_op'])
-
 
 def estimator_spec(loss, train_op):
-    """Return the tf.estimator.EstimatorSpec of a training model_fn, or a tuple with its fields."""
-    spec = tf.estimator.EstimatorSpec if HAS_ESTIMATOR else _Spec
+    """Return the tf.estimator.EstimatorSpec of a training model_fn, or an object like it."""
+    spec = tf.estimator.EstimatorSpec if HAS_ESTIMATOR else types.SimpleNamespace
     return spec(mode=TRAIN, loss=loss, train_op=train_op)
 
 

@@ -153,14 +153,17 @@ def test_flags_that_are_wrong_are_named(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_plot_without_matplotlib_is_one_clear_line(run_report, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+@pytest.mark.parametrize('spoil', [
+    lambda patch: patch.setitem(sys.modules, 'matplotlib', None),
+    lambda patch: patch.delattr(pytest.importorskip('matplotlib.spines'), 'Spines')])  # 3.3
+def test_a_plot_without_matplotlib_is_one_clear_line(run_report, tmp_path, monkeypatch, spoil):
+    spoil(monkeypatch)
     monkeypatch.delitem(sys.modules, 'logs.plots', raising=False)
     monkeypatch.delattr('logs.plots', raising=False)
     path = tmp_path / 'a.png'
     status, out, err = run_report('--plot', str(path), log=tiny_log())
     assert status == 1 and out == '' and err.count('\n') == 1
-    assert 'requirements/plot.txt' in err and not path.exists()
+    assert 'matplotlib 3.4' in err and 'requirements/plot.txt' in err and not path.exists()
 
 
 def test_the_report_needs_no_tensorflow_matplotlib_or_utf8_terminal(tmp_path):
