@@ -150,7 +150,7 @@ def make_split(train, test, num_classes, validation_pool, seed, class_order=()):
             raise UserError(
                 f'{train.path}: label {label} has {len(indices)} images, but {validation_pool} of '
                 'each class are held out for validation. Lower --val_share or --memory_per_class, '
-                'add images or, with several steps, use --memory=growing or a larger first group.')
+                'or add images. With several steps, use --memory=growing or a larger first group.')
         stream.shuffle(indices)
         training.append(indices[:num_training])
         validation.append(indices[num_training:])

@@ -99,7 +99,7 @@ create() {
         fi || fail "$VENV could not be created. Correct the error above and repeat the command."
     for file in $files; do install "$file"; done
     # TensorFlow 2.16 and later need tf-keras. Its dependency is left out: it may be tensorflow-cpu.
-    sed -nE 's/^tensorflow(.cpu)?==(2\.(1[6-9]|[2-9][0-9])).*/\2/p' "$installed/system" |
+    sed -nE 's/^tensorflow(.cpu|.rocm)?==(2\.(1[6-9]|[2-9][0-9])).*/\2/p' "$installed/system" |
         while read -r minor; do pip install -qq --no-deps "tf-keras==$minor.*"; done
     "$VENV/bin/python" -c 'import runtime.environment, runtime.quiet_import, scipy' || exit 1
     echo "$runtime $files" >"$installed/runtime"

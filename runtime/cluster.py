@@ -15,7 +15,7 @@ from runtime.signals import STOP
 
 ENVIRONMENT = 'TF_CONFIG'
 POLL_SECONDS = 0.2
-SAVE_SECONDS = 60  # that a worker which was asked to stop waits for the chief
+SAVE_SECONDS = 60  # how long a worker that was asked to stop waits for the chief
 
 # machines: 'host:port' of every process, the chief first; index: this process's place in it.
 Task = collections.namedtuple('Task', ['machines', 'index'])
@@ -37,11 +37,10 @@ def take_task():
             return None
         index = int(config['task']['index'])
         address = jobs[config['task']['type']][index]
-        if (index < 0 or len(set(machines)) < len(machines) or len(chiefs) > 1
-                or set(jobs) - {'chief', 'worker'}):
-            raise ValueError
         hosts, ports = zip(*(machine.rsplit(':', 1) for machine in machines))
-        [int(port) for port in ports]  # raises ValueError
+        if (index < 0 or len(set(machines)) < len(machines) or len(chiefs) > 1
+                or set(jobs) - {'chief', 'worker'} or not all(map(str.isdecimal, ports))):
+            raise ValueError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         example = json.dumps({'cluster': {'worker': ['host1:2222', 'host2:2222']},
                               'task': {'type': 'worker', 'index': 0}})

@@ -120,6 +120,7 @@ def test_a_worker_waits_for_the_last_checkpoint_and_then_for_the_record(tmp_path
     '{', '[]', '{"cluster": {"worker": ["a:1", "b:2"]}}',
     '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
     '{"cluster": {"worker": ["a", "b:2"]}, "task": {"type": "worker", "index": 1}}',
+    '{"cluster": {"worker": ["a:x", "b:2"]}, "task": {"type": "worker", "index": 1}}',
     '{"cluster": {"worker": ["a:1", "b:2"], "ps": ["c:3"]}, "task": {"type": "ps", "index": 0}}',
     '{"cluster": {"chief": ["a:1", "b:2"]}, "task": {"type": "chief", "index": 0}}',
     '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'])

@@ -50,7 +50,7 @@ def test_a_python_without_numpy_or_with_a_foreign_one_is_refused(tmp_path, scrip
     ('sys.version_info = (3, 6)', '3.6'), ('sys.modules["absl"] = None', 'absl'),
     ('sys.modules["tensorflow"] = None', 'tensorflow')])
 def test_an_old_python_or_missing_package_is_refused(change, named):
-    assert_refused(run('-c', f'import os, sys; os.path.exists = bool; {change}; '  # of setup.sh
+    assert_refused(run('-c', f'import os, sys; os.path.exists = bool; {change}; '  # as if ready
                        'import runtime.quiet_import'), named, f'Delete {sys.prefix}, run `make')
 
 
