@@ -195,9 +195,11 @@ def run_experiment(run):
     checkpoints.prune(run.model_dir, len(records), run.keeps_checkpoints)
     plan.make_plan(run)
     for step in range(len(records), settings.num_steps):
-        checks.leave_out_bad_images(run, step + 1)
         exemplars, teacher_bias = memory_and_teacher_bias(run, step, records)
-        results, chosen = run_step(run, step, exemplars, teacher_bias)
+        # Of an old class's training images, only the exemplars are used, and therefore checked.
+        run.split = run.split._replace(train=exemplars + run.split.train[len(exemplars):])
+        checks.leave_out_bad_images(run, step + 1)
+        results, chosen = run_step(run, step, run.split.train[:len(exemplars)], teacher_bias)
         # Log first, then save. A kill in between leaves the step in the log twice, not missing.
         rows.append(measures.without_trivial_top5(results))
         results_lib.log_step(settings.num_steps, rows)
@@ -216,8 +218,7 @@ def memory_and_teacher_bias(run, step, records):
     """Return (exemplars, teacher_bias) for run_step, from the records of the steps before."""
     exemplars, teacher_bias = [], None
     if step:
-        exemplars = lists.find_images(run.split, records[step - 1]['exemplars'],
-                                      missing_ok=FLAGS.skip_bad_images)
+        exemplars = lists.find_images(run.split, records[step - 1]['exemplars'])
     if step >= 2 and run.settings.bias_correction:  # the teacher of t = 1 has no pair
         teacher_bias = state.bias_of(records[step - 1])
     return exemplars, teacher_bias

@@ -114,10 +114,9 @@ def log_bad_images(files, num_parallel_calls, what):
 
 def check_data(split, num_parallel_calls):
     """Decode every listed image; raise UserError if one is bad."""
-    by_list = [image_list.files(slice(None)) for image_list in (split.train_list, split.test_list)]
-    for files in by_list:
-        image_format.warn_of_files(files, write=LOG.info)
-    files = np.concatenate(by_list)
+    files = np.concatenate([image_list.files(slice(None))
+                            for image_list in (split.train_list, split.test_list)])
+    image_format.warn_of_files(files, write=LOG.info, watch=progress.Watch('headers', len(files)))
     bad = log_bad_images(files, num_parallel_calls, 'check')
     if bad:
         raise UserError(f'{len(bad)} of {len(files)} images do not decode. Replace them, take them '

@@ -4,6 +4,7 @@ JPEG, PNG and single-frame GIF can be used. File names matter only when searchin
 """
 
 import collections
+import contextlib
 import os
 import re
 
@@ -155,19 +156,19 @@ def _exif_orientation(data):
     return None
 
 
-def warn_of_files(files, subject='images', write=print):
+def warn_of_files(files, subject='images', write=print, watch=lambda done: None):
     """Warn about features of image files that decoding ignores. Unreadable files are skipped.
 
     Args:
         files: sequence of paths.
         subject: what to call the files in the warnings.
         write: function that takes a line.
+        watch: function called with the number of files read so far.
     """
     counts = collections.Counter()
-    for file in files:
-        try:
+    for done, file in enumerate(files, 1):
+        with contextlib.suppress(OSError):
             counts.update(image_notes(read_start(file)))
-        except OSError:
-            pass
+        watch(done)
     for note in sorted(counts):
         write(f'warning: {counts[note]} of {len(files)} {subject} {note}')

@@ -180,19 +180,18 @@ def leave_out_images(split, train_images, test_images):
         test=remaining(split.test, split.test_list, test_images, 'test with'))
 
 
-def find_images(split, paths_by_class, missing_ok=False):
+def find_images(split, paths_by_class):
     """Return the image indices of stored paths: one int64 array per class, in the given order.
 
     `paths_by_class`: one list of paths (str) per class. Raises UserError if a path is not among
-    its class's training images, unless `missing_ok`.
+    its class's training images.
     """
     indices_by_class = []
     for indices, paths in zip(split.train, paths_by_class):
         index_of = dict(zip(split.train_list.names(indices), indices))
         missing = [path for path in paths if path not in index_of]
-        if missing and not missing_ok:
+        if missing:
             raise UserError(f'{split.train_list.path}: the stored exemplar {missing[0]} is not '
                             'listed for its class. Restore the list of this experiment.')
-        indices_by_class.append(
-            np.array([index_of[path] for path in paths if path in index_of], np.int64))
+        indices_by_class.append(np.array([index_of[path] for path in paths], np.int64))
     return indices_by_class

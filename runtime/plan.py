@@ -22,7 +22,7 @@ class Run:
         pretrained: the Pretrained that the first step starts from, or None.
 
     Changing:
-        split: the Split; --skip_bad_images takes images out of it, group by group.
+        split: the Split. Steps take out bad images, and of old classes all but the exemplars.
         time_left: the TimeLeft, once the steps are planned.
         keeps_checkpoints: whether finished steps keep their classifiers.
     """
