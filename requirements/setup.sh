@@ -54,9 +54,11 @@ choose() {  # sets python, version, runtime, files, gpus and why
         '') reference=3.7 why='the first version found of 3.7, 3.9 to 3.11, 3.12 and 3.13'
             capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null |
                 sed -n 's/^\([0-9]*\)\.\([0-9]\)$/\1\2/p' | sort -n | tail -n 1)
-            case $(uname -m) in aarch64 | arm64) capability=999 ;; esac
+            case $(uname -m) in aarch64 | arm64) capability=90 ;; esac
             [ "${capability:-0}" -le 75 ] ||  # where CUDA 10.0 ends
                 reference='' why='TensorFlow 1.15 does not support this GPU or processor'
+            [ "${capability:-0}" -le 90 ] ||  # where CUDA 12.2 and cuDNN 8 end
+                { RUNTIME=tf2-newest && choose && why='this GPU needs TensorFlow 2.21' && return; }
             find_python $reference 3.11 3.10 3.9 3.13 3.12 ||
                 fetch_python 3.11 "${reference:+$reference or }3.9 to 3.13" ;;
         *) fail "RUNTIME=$RUNTIME is unknown. Choose cpu, gpu, tf2, tf2-newest or system." ;;

@@ -19,10 +19,8 @@ MAX_THREADS, MAX_GPUS = 1024, 64
 flags.DEFINE_enum('data_format', None, ['channels_first', 'channels_last'],
                   'Layout of the network\'s images and features. (default: channels_first on a '
                   'GPU, otherwise channels_last)')
-flags.DEFINE_integer('num_parallel_calls', None,
-                     'Number of images decoded in parallel. (default: tf.data decides)',
-                     lower_bound=1, upper_bound=MAX_THREADS)
-
+flags.DEFINE_integer('num_parallel_calls', None, 'Number of images decoded in parallel. (default: '
+                     'tf.data decides)', lower_bound=1, upper_bound=MAX_THREADS)
 flags.DEFINE_integer('intra_op_threads', 0, 'Threads per TensorFlow operation. 0: TensorFlow '
                      'decides.', lower_bound=0, upper_bound=MAX_THREADS)
 flags.DEFINE_integer('inter_op_threads', 0, 'TensorFlow operations in parallel. 0: TensorFlow '

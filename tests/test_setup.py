@@ -99,7 +99,8 @@ CPU = ['venv 3.7', 'cpu.txt==1']
     (['3.7', '3.11'], '8.0', {'RUNTIME': 'gpu'}, ['venv 3.7', 'requirements.txt==1']),
     (['3.9', '3.10', '3.13'], None, {}, ['venv 3.10', 'tf2.txt==1']),
     (['3.8', '3.12', '3.14'], None, {}, ['venv 3.12', 'tf2-newest.txt==1']),
-    (['3.13'], '12.0', {}, ['venv 3.13', 'tf2-newest.txt==1', 'tf2-newest-gpu.txt==1']),
+    (['3.7', '3.11', '3.13'], '12.0', {}, [
+        'venv 3.13', 'tf2-newest.txt==1', 'tf2-newest-gpu.txt==1']),
     (['3.7', '3.9'], None, {'RUNTIME': 'tf2'}, ['venv 3.9', 'tf2.txt==1']),
     (['3.7', '3.13'], None, {'PYTHON': 'python3.13'}, ['venv 3.13', 'tf2-newest.txt==1']),
     (['3.7', '3.11'], '7.2', {'ARCH': 'aarch64'}, ['venv 3.11', 'tf2.txt==1'])])

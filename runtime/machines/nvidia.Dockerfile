@@ -1,5 +1,5 @@
-# NVIDIA's own TensorFlow 1.15.5, with the image's Python 3.8 and CUDA 12.1: for GPUs of every age.
-# README.md in this folder says how to build and start it.
+# NVIDIA's own TensorFlow 1.15.5, with the image's Python 3.8 and CUDA 12.1: for GPUs from Pascal to
+# Hopper (GTX 10 to H100). README.md in this folder says how to build and start it.
 FROM nvcr.io/nvidia/tensorflow:23.03-tf1-py3
 
 WORKDIR /bic

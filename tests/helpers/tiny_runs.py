@@ -34,7 +34,8 @@ TERMINATED = 128 + signal.SIGTERM
 INTERRUPT = 'os.kill(os.getpid(), signal.SIGINT)'
 AFTER_UPDATE = 'runtime.progress:Hook.after_run'  # of the classifier stage
 
-# With one thread, the same seed gives the same results bit for bit.
+# With one thread of a CPU, the same seed gives the same results bit for bit.
+os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
 FLAGS = {
     'dataset': 'folder', 'num_classes': 4, 'num_increments': 2, 'memory_per_class': 4,
     'val_share': 0.25, 'image_size': 8, 'preprocessing': 'cifar', 'network': 'cifar',
@@ -95,8 +96,7 @@ class Process:
         self._output = tempfile.mkdtemp()
         self.pid = self._ask({
             'flags': [f'--{name}={value}' for name, value in flags.items() if value is not None],
-            'faults': faults, 'output': self._output, 'tf_config': tf_config,
-            'shallow': shallow})
+            'faults': faults, 'output': self._output, 'tf_config': tf_config, 'shallow': shallow})
 
     @classmethod
     def _ask(cls, request):

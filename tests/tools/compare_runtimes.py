@@ -1,4 +1,4 @@
-"""Compare what Python environments compute on the same weights and images.
+"""Compare what Python environments compute on the CPU from the same weights and images.
 
     python tests/tools/compare_runtimes.py .venv/bin/python .venv-tf2/bin/python ...
 
@@ -117,7 +117,7 @@ def main():
         for i, python in enumerate(arguments.python):
             path = os.path.join(folder, f'{i}.npz')
             subprocess.run([python, os.path.abspath(__file__), '--write', path], check=True,
-                           env=dict(os.environ, PYTHONWARNINGS='ignore'))
+                           env=dict(os.environ, CUDA_VISIBLE_DEVICES='', PYTHONWARNINGS='ignore'))
             results.append(dict(np.load(path)))
     if max(compare(results[0], other) for other in results[1:]) > TOLERANCE:
         sys.exit(f'they differ by more than {TOLERANCE:g}')
