@@ -18,7 +18,8 @@ python=${PYTHON:-.venv/bin/python}
 "$python" -c 'import logs.plots' 2>/dev/null || {  # fail now, not after hours
     echo "error: PYTHON=$python has no matplotlib 3.4 or later. Run \`make setup" \
         "ARGS=requirements/plot.txt\`, with VENV=... for another environment than .venv." >&2
-    exit 1; }
+    exit 1
+}
 
 experiment() {
     [ "$command" != report ] || return 0

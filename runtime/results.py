@@ -157,7 +157,7 @@ def write_results(model_dir, num_steps, records):
     rows = [record['results'] for record in records]
     if not rows:
         return
-    # Steps from before a resumption may lack a column that is newer.
+    # Steps that an earlier version recorded may lack a newer column.
     columns = [name for name, value in rows[-1].items() if not isinstance(value, (list, dict))]
     state.write_table(model_dir, 'results.csv', columns,
                       [[row.get(name) for name in columns] for row in rows])

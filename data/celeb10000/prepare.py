@@ -43,8 +43,10 @@ def images_in(source, root, skip, quiet=False):
     if os.path.isdir(source):
         for where, names in archives.walk_once(source, skip):
             folder = os.path.relpath(where, source)
+            if folder == '.':
+                continue
             for name in names:
-                if folder != '.' and image_format.is_image_file(os.path.join(where, name)):
+                if image_format.is_image_file(os.path.join(where, name)):
                     yield f'{root}/{folder}', name, None
         return
     for member in archives.members(source, quiet):

@@ -249,10 +249,11 @@ class Layout:
                              for other in where.others]
             if folder.has_images and not inner.images:
                 nested.append(folder)
-            for below in inner.all_below():
-                if inner.images and below.images:
-                    self.notes.append(f'left out: {below.path}: {len(below.images)} images in a '
-                                      'folder below that of a class')
+            if inner.images:
+                for below in inner.all_below():
+                    if below.images:
+                        self.notes.append(f'left out: {below.path}: {len(below.images)} images in '
+                                          'a folder below that of a class')
         if nested:
             self._refuse_nested(base, nested)
         stray = [os.path.join(folder.path, image) for folder in outside for image in folder.images]
