@@ -30,17 +30,17 @@ setup:
 
 demo:
 	@sh requirements/setup.sh
-	$(VENV)/bin/python imagenet_main.py --dataset=glyphs100 $(ARGS)
+	"$(VENV)/bin/python" imagenet_main.py --dataset=glyphs100 $(ARGS)
 
 test:
 	@sh requirements/setup.sh requirements/test.txt requirements/plot.txt
-	$(VENV)/bin/python -m ruff check .
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
+	"$(VENV)/bin/python" -m ruff check . --extend-exclude "$(VENV)"
+	CUDA_VISIBLE_DEVICES= "$(VENV)/bin/python" -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint:
 	@sh requirements/setup.sh requirements/test.txt
-	$(VENV)/bin/python -m ruff check .
+	"$(VENV)/bin/python" -m ruff check . --extend-exclude "$(VENV)"
 
 bench:
 	@sh requirements/setup.sh
-	$(VENV)/bin/python tests/bench/run.py $(ARGS)
+	"$(VENV)/bin/python" tests/bench/run.py $(ARGS)

@@ -44,7 +44,7 @@ fetch_python() {
 }
 
 choose() {  # sets python, version, runtime, files, gpus and why
-    why="RUNTIME=$RUNTIME"
+    why="RUNTIME=$RUNTIME" arch=$(uname -m)
     case $RUNTIME in
         cpu | gpu) find_python 3.7 || fetch_python 3.7 3.7 ;;
         tf2) find_python 3.11 3.10 3.9 || fetch_python 3.11 '3.9 to 3.11' ;;
@@ -54,7 +54,7 @@ choose() {  # sets python, version, runtime, files, gpus and why
         '') reference=3.7 why='the first version found of 3.7, 3.9 to 3.11, 3.12 and 3.13'
             capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null |
                 sed -n 's/^\([0-9]*\)\.\([0-9]\)$/\1\2/p' | sort -n | tail -n 1)
-            case $(uname -m) in aarch64 | arm64) capability=90 ;; esac
+            case $arch in aarch64 | arm64) capability=90 ;; esac
             [ "${capability:-0}" -le 75 ] ||  # where CUDA 10.0 ends
                 reference='' why='TensorFlow 1.15 does not support this GPU or processor'
             [ "${capability:-0}" -le 90 ] ||  # where CUDA 12.2 and cuDNN 8 end
@@ -66,10 +66,10 @@ choose() {  # sets python, version, runtime, files, gpus and why
     gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')
     [ "$gpus" -eq 0 ] && runtime=cpu || runtime=gpu
     case $version in 3.9 | 3.1[01]) runtime=tf2 ;; 3.1[23]) runtime=tf2-newest ;; esac
-    runtime=${RUNTIME:-$runtime} files=requirements/${RUNTIME:-$runtime}.txt
+    runtime=${RUNTIME:-$runtime}; files=requirements/$runtime.txt
     case $runtime in
         gpu) files=requirements.txt ;;
-        tf2*) [ "$gpus" -eq 0 ] || [ "$(uname -m)" != x86_64 ] ||  # no CUDA on aarch64
+        tf2*) [ "$gpus" -eq 0 ] || [ "$arch" != x86_64 ] ||  # no CUDA on aarch64
             files="$files requirements/$runtime-gpu.txt" ;;
     esac
 }

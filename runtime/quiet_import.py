@@ -18,7 +18,7 @@ def _import_tensorflow():
         refuse(f'TensorFlow {version} in {sys.executable} is too old (minimum 1.15)')
     if numbers >= (2, 16):
         if package_folder('tf_keras') is None:
-            refuse(f'TensorFlow {version} in {sys.executable} needs the package tf-keras')
+            refuse(f'TensorFlow {version} in {sys.executable} needs tf-keras {version[:4]}')
         import tensorflow.compat.v1 as tf
         tf.layers  # noqa: B018 (loads legacy Keras, which these versions import late)
 
