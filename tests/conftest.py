@@ -8,8 +8,8 @@ import runtime.environment  # noqa: F401 (before NumPy and TensorFlow)
 
 pytest.register_assert_rewrite('made_checkpoints', 'miniatures', 'tiny_runs')  # show values
 # The networks are tiny: more threads would only spin, and each process would take a whole GPU.
-os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
+os.environ.update(OMP_NUM_THREADS='1', TF_CPP_MIN_LOG_LEVEL='3')  # tests compare stderr
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def test_classify_names_a_folder_that_is_not_an_export(exported, run_classify, t
     if damage == 'other':
         with tf.Graph().as_default(), tf.Session() as session:
             x = tf.placeholder(tf.float32, [])
-            y = x + tf.get_variable('y', [])
+            y = x + tf.get_variable('y', initializer=0.)
             session.run(tf.global_variables_initializer())
             tf.saved_model.simple_save(session, str(folder), {'x': x}, {'y': y})
     elif damage != 'none':

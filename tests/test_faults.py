@@ -53,7 +53,8 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(data, whole, tmp_path):
             ('runtime.evaluation:evaluate_step', 1, 'SIGUSR2'),  # after the bias-correction stage
             ('runtime.state:save_step', 1, 'SIGKILL')):
         number = getattr(signal, name)
-        twice = f'os.kill(os.getpid(), signal.{name})\n' * 2  # as some batch systems send it
+        twice = ('from runtime import signals\nsignals.SAME_REQUEST_SECONDS = 60\n'
+                 + f'os.kill(os.getpid(), signal.{name})\n' * 2)  # as some batch systems send it
         result = run(data, model, (where, count, twice),
                      status=KILLED if name == 'SIGKILL' else 128 + number)
         log += result.out

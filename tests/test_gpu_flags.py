@@ -15,8 +15,7 @@ WITHOUT_GPU = pytest.mark.skipif(machine.num_gpus() > 0, reason='there is a GPU'
 @pytest.fixture(autouse=True)
 def flags(monkeypatch):
     """Parsed flags with their defaults; flags and environment are restored afterwards."""
-    monkeypatch.setenv('OMP_NUM_THREADS', 'x')  # restores it even if a test sets it
-    monkeypatch.delenv('OMP_NUM_THREADS')
+    monkeypatch.delenv('OMP_NUM_THREADS')  # restores it even if a test sets it
     with flagsaver.flagsaver():
         imagenet_main.FLAGS(['imagenet_main.py'])
         yield imagenet_main.FLAGS

@@ -179,8 +179,8 @@ def test_the_report_needs_no_tensorflow_matplotlib_or_utf8_terminal(tmp_path):
 
 
 def test_a_reader_that_stops_early_is_no_error_and_a_full_output_is_one(tmp_path):
-    (tmp_path / 'log').write_text(tiny_log() * 200)
-    command = [sys.executable, SCRIPT, str(tmp_path / 'log')]
+    (tmp_path / 'log').write_text(tiny_log() * 250)
+    command = [sys.executable, SCRIPT, '--json', str(tmp_path / 'log')]  # more than a pipe holds
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.read(10)
         process.stdout.close()

@@ -36,6 +36,7 @@ AFTER_UPDATE = 'runtime.progress:Hook.after_run'  # of the classifier stage
 
 # With one thread of a CPU, the same seed gives the same results bit for bit.
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
+os.environ.pop('TF_CONFIG', None)  # a run on several machines would wait for the others
 FLAGS = {
     'dataset': 'folder', 'num_classes': 4, 'num_increments': 2, 'memory_per_class': 4,
     'val_share': 0.25, 'image_size': 8, 'preprocessing': 'cifar', 'network': 'cifar',
@@ -197,6 +198,7 @@ def shallow_network(network):
 
 def _child(request):
     """Run imagenet_main.py in this forked process as Process asked for it, then exit."""
+    signal.alarm(600)  # kills it if it waits for another process forever
     for number, name in enumerate(('out', 'err'), 1):
         os.dup2(os.open(os.path.join(request['output'], name), os.O_WRONLY | os.O_CREAT), number)
     if request['tf_config'] is not None:
@@ -225,7 +227,7 @@ def _child(request):
 def _serve():
     """Read requests of Process._ask: fork a run and print its pid, or wait and print its status."""
     sys.path.insert(0, ROOT)
-    os.environ.update(OMP_NUM_THREADS='1', KMP_BLOCKTIME='0')
+    os.environ.update(OMP_NUM_THREADS='1', KMP_BLOCKTIME='0', TF_CPP_MIN_LOG_LEVEL='3')
     # Shells make background processes ignore SIGINT, and nohup ignores SIGHUP.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
