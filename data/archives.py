@@ -34,9 +34,12 @@ class _Header(tarfile.TarInfo):
 
 @contextlib.contextmanager
 def _reading(where):
-    """Turn any exception from a damaged archive into a UserError that names the archive."""
+    """Turn any exception from an unreadable archive into a UserError that names the archive."""
     try:
         yield
+    except RuntimeError:  # from zipfile: no password, or a compression such as Deflate64
+        raise UserError(f'{where}: encrypted, or compressed by a method that Python lacks. Unpack '
+                        'it with another program, then name the folder.') from None
     except Exception as error:  # from tarfile, zipfile, zlib, and Python itself
         reason = str(error).split('\n')[0].rstrip(':')
         raise UserError(f'{where}: damaged or truncated, or not a .tar, .tar.gz or .zip archive '

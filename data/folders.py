@@ -68,8 +68,9 @@ def _advice(dataset, data_dir):
         return 'Omit --data_dir: the images are embedded.'
     if dataset in DATA_DIRS:
         folder = DATA_DIRS[dataset].split('/images')[0]
-        return (f'Get the archive and run {folder}/prepare.py (see {folder}/README.md), or name '
-                'another --data_dir, or try --dataset=glyphs100, which needs no download.')
+        return (f'To get the images, run {folder}/prepare.py (see {folder}/README.md), then the '
+                'command that it prints. Or name another --data_dir, or try --dataset=glyphs100, '
+                'which needs no download.')
     if not os.path.isdir(data_dir):  # prepare.py would refuse it
         return ('Use the folder with train.txt and val.txt (the test list). data/folder/prepare.py '
                 'writes them for a folder of images.')

@@ -124,9 +124,11 @@ def link(source, root, path):
     if not os.path.lexists(path):
         try:
             os.symlink(source, path)
-        except PermissionError:  # such as on exFAT
-            raise UserError(f'{path}: this file system has no symbolic links. Choose another '
-                            '--target, on another disk.') from None
+        except OSError as error:  # such as EPERM on exFAT. It would name `source`.
+            if error.errno in DISK_FULL:
+                raise OSError(error.errno, error.strerror, path) from None
+            raise UserError(f'{path}: cannot make a symbolic link here ({error.strerror}). Choose '
+                            'another --target, perhaps on another disk.') from None
     elif os.path.realpath(path) != os.path.realpath(os.path.join(os.path.dirname(path), source)):
         raise UserError(f'{path} exists and is not {source}. Remove it or choose another '
                         '--target. If the sources hold two copies, name only one.')
@@ -250,7 +252,5 @@ def run(main):
     except UserError as error:
         sys.exit(f'error: {error}')
     except OSError as error:
-        remedy = ''
-        if error.errno in DISK_FULL:
-            remedy = f'. Free some space, then {RESUME}.'
+        remedy = f'. Free some space, then {RESUME}.' if error.errno in DISK_FULL else ''
         sys.exit(f'error: {error.filename or "input/output"}: {error.strerror or error}{remedy}')

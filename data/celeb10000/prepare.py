@@ -55,17 +55,18 @@ def images_in(source, root, skip, quiet=False):
             yield f'{root}/{folder}', name, member
 
 
-def choose(people, num_classes, min_images, seed):
+def choose(people, num_classes, min_images, fewest, seed):
     """Choose `num_classes` of the people with at least `min_images` images; return a sorted list.
 
     NumPy's legacy random stream shuffles the sorted names, so the same names give the same choice
-    on every machine. Raises UserError if too few people have enough images.
+    on every machine. Raises UserError if too few people have enough images. It suggests a lower
+    `min_images`, unless that would be less than `fewest`.
     """
     enough = sorted(person for person, names in people.items() if len(names) >= min_images)
     if len(enough) < num_classes:
         counts = sorted(map(len, people.values()), reverse=True)
         remedy = 'Add another source'
-        if len(counts) >= num_classes and counts[num_classes - 1] > TEST_IMAGES + HELD_OUT:
+        if len(counts) >= num_classes and counts[num_classes - 1] >= fewest:
             remedy += f', use --min_images={counts[num_classes - 1]}'
         raise UserError(f'{len(enough)} of {len(people)} people have at least {min_images} images, '
                         f'{num_classes} are needed. {remedy} or choose a smaller --num_classes.')
@@ -107,7 +108,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
                 people[person].add(name)
                 progress.add()
         progress.print_line()
-        chosen = choose(people, num_classes, min_images, seed)
+        chosen = choose(people, num_classes, min_images, fewest, seed)
         wanted, bad = set(chosen), {}
         progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
         for root, source, skip in zip(roots, sources, skips):

@@ -125,7 +125,8 @@ def prepare(source, target, per_class=PER_CLASS):
 
     Raises UserError, naming the file; no list is written then.
     """
-    batches, lists = read(source) if source else download(), []
+    batches = read(source) if source else download()
+    lists = []
     for split, count in per_class.items():
         counts = np.bincount(batches[split][1], minlength=NUM_CLASSES)
         if (counts != count).any():

@@ -46,12 +46,8 @@ def digests_of_copies(root, paths):
     by_size = collections.defaultdict(list)
     for path in paths:
         by_size[os.path.getsize(os.path.join(root, path))].append(path)
-    digests = {}
-    for same_size in by_size.values():
-        if len(same_size) > 1:
-            for path in same_size:
-                digests[path] = scripts.file_digest(os.path.join(root, path))
-    return digests
+    return {path: scripts.file_digest(os.path.join(root, path))
+            for same_size in by_size.values() if len(same_size) > 1 for path in same_size}
 
 
 def split(classes, test_share, seed, digests):
@@ -66,7 +62,7 @@ def split(classes, test_share, seed, digests):
         paths = list(classes[name])
         stream.shuffle(paths)
         count = max(1, round(len(paths) * test_share))
-        copies = collections.OrderedDict()
+        copies = {}
         for path in paths:
             copies.setdefault(digests.get(path, path), []).append(path)
         train[name], test[name] = [], []
@@ -145,7 +141,7 @@ def check_folders(root, target, overwrite):
         raise UserError(f'{root}: ' + ('is a file, not a folder. Unpack it and name the folder.'
                                        if os.path.exists(root) else 'no such folder.'))
     own_lists = scripts.refuse_foreign_lists(
-        target, 'Move it away, or write the lists elsewhere with --target.')
+        target, 'Write the lists elsewhere with --target, or move it away if nothing needs it.')
     if own_lists and not overwrite:
         raise UserError(f'{target}: {" and ".join(own_lists)} exist already. Add --overwrite to '
                         'replace them.')

@@ -42,6 +42,8 @@ SUPERSAMPLING = 8
 # The lock file of a folder of these images. Once the folder is complete, it holds the digest of the
 # archive.
 MARKER = 'glyphs100.sha256'
+ELSEWHERE = ('Write the images to another FOLDER with python data/glyphs100/prepare.py FOLDER and '
+             'train with --data_dir=FOLDER.')
 
 
 def load():
@@ -71,15 +73,12 @@ def write_images(target):
     """
     marker = os.path.join(target, MARKER)
     if os.path.isdir(target) and os.listdir(target) and not os.path.exists(marker):
-        raise UserError(f'{target}: holds something other than the glyphs100 images. Move it away '
-                        'or name another folder.')
+        raise UserError(f'{target}: holds something other than the glyphs100 images. {ELSEWHERE}')
     digest = scripts.file_digest(ARCHIVE)
     if _is_complete(target, digest):
         return False
     arrays = load()
-    with scripts.target_folder(
-            target, MARKER, 'Write the images to another FOLDER with python '
-            'data/glyphs100/prepare.py FOLDER and train with --data_dir=FOLDER.'):
+    with scripts.target_folder(target, MARKER, ELSEWHERE):
         if _is_complete(target, digest):  # another process was faster
             return False
         lists = []

@@ -99,11 +99,11 @@ def parse_image_path(path):
 
 def refuse_tiny(path):
     """Raise UserError if the file at `path`, in a folder or archive, belongs to Tiny ImageNet."""
-    if _TINY.search(path):
-        folder = re.split('/(?:train|val)/', path)[0]
-        raise UserError(f'{folder}: this is Tiny ImageNet (train/nXXXXXXXX/images/, '
-                        'val_annotations.txt), not ImageNet. Unpack it, then run: '
-                        'python data/folder/prepare.py FOLDER')
+    tiny = _TINY.search(path)
+    if tiny:
+        raise UserError(f'{path[:tiny.start()]}: this is Tiny ImageNet (train/nXXXXXXXX/images/, '
+                        'val_annotations.txt), not ImageNet. Unpack it if it is an archive, then '
+                        'run: python data/folder/prepare.py FOLDER')
 
 
 class Target:
@@ -118,7 +118,7 @@ class Target:
         self.labels = {wnid: label for label, wnid in enumerate(synsets)}
         self.progress = scripts.Progress('images', total)
         self.bad, self.not_read = {}, []
-        self._in_place = False  # whether a source is the target or in it: nothing is linked
+        self._in_place = False  # a source is the target or in it, so every image must be checked
         self._kit_ids = {}  # name without suffix -> ILSVRC2012_ID
         self._kit_classes = {}  # ILSVRC2012_ID -> WordNet id
         # Name without suffix -> WordNet id. An earlier run may have sorted some images.
@@ -258,7 +258,7 @@ def count_fault(split, paths, total, per_class, synsets):
     """
     counts = collections.Counter(path.split('/')[1] for path in paths)
     wrong = [f'{wnid} has {counts[wnid]}' for wnid in synsets
-             if counts[wnid] != (per_class or counts[wnid] or None)]
+             if not counts[wnid] or per_class not in (None, counts[wnid])]
     if not wrong and total in (None, len(paths)):
         return ''
     return f'{split}: {len(paths)} {f"of {total} " if total else ""}images' + (
@@ -305,10 +305,11 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             not_read = [path for path in images.not_read if os.path.realpath(path) not in files]
             hint = ('Archives next to images are read only if the command names them: '
                     f'{scripts.first_names(not_read)}. ') if not_read else ''
-            allow = ' --allow_missing writes the lists without them.' if all(lists.values()) else ''
+            allow = (' --allow_missing writes the lists anyway, but training needs images of every '
+                     'class (--synsets chooses them).') if all(lists.values()) else ''
             raise UserError(f'{fault}. {hint}Add a source with the missing images (see '
-                            'data/imagenet/README.md) to this command, or prepare it next: '
-                            f'finished work is kept.{allow}')
+                            'data/imagenet/README.md) to this command, or prepare it next, and '
+                            f'remove surplus images: finished work is kept.{allow}')
         if fault:
             print(f'warning: {fault}', file=sys.stderr)
         subsets = SUBSETS if len(synsets) == 1000 else {}
