@@ -38,7 +38,7 @@ def as_json(path, top5, reason=None):
 
 
 def main(arguments=None):
-    """Return the exit status: 1 if an image could not be read."""
+    """Classify the images; return the exit status: 1 if an image or the export is unreadable."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding='utf-8', errors='backslashreplace')
     parser = argparse.ArgumentParser(prog='classify.py', description=__doc__.split('\n')[0],

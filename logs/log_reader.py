@@ -57,7 +57,7 @@ def _read_result(value):
 def _run_of_step(runs, step):
     """Return the run to which a result of `step` belongs: the last one, or a new one."""
     run = runs[-1]
-    if step < max(run.steps, default=0):  # equal: the run was killed before it saved the step
+    if step < max(run.steps, default=0):  # not <=: a killed run may log its last step again
         if step == 1:
             runs.append(LoggedRun(run.log, run.settings, run.lists))
         else:

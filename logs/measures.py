@@ -75,7 +75,7 @@ def _column_measures(steps, column):
 
 
 def summary(rows):
-    """Return the contents of summary.json: {column: {'last_step' or a measure: number}}.
+    """Return summary.json: 'steps', 'classes' and {column: {'last_step' or a measure: number}}.
 
     `rows`: the results of all steps. Columns and fractions are as in results.csv.
     """

@@ -8,6 +8,7 @@ import math
 import os
 import string
 
+os.environ.pop('MPLBACKEND', None)  # a notebook's, which this environment may lack
 import matplotlib
 import numpy as np
 from matplotlib.colors import PowerNorm

@@ -57,7 +57,7 @@ def summarize(run, number=1, count=1):
     return {
         'log': run.log, 'run': number, 'num_runs': 1, 'title': title,
         'name': re.sub(rf'/{LOG_FILE}$|\.log$', '', run.log) + which,
-        'model_dir': folder or '.' if name == LOG_FILE and number == count else None,
+        'model_dir': (folder or '.') if name == LOG_FILE and number == count else None,
         'dataset': run.settings.dataset, 'num_steps': num_steps, 'settings': run.settings,
         'lists': run.lists, 'published': table_name, 'steps': steps, 'last_finished_step': last,
         'published_results': published.results(run.settings),
@@ -67,7 +67,7 @@ def summarize(run, number=1, count=1):
 
 def as_csv(summaries):
     """Return CSV text with one row per step; accuracies are fractions, as in results.csv."""
-    names = ('log', 'run', 'label')  # a label only with --label
+    names = ('log', 'run', 'label')  # a label only with --label or --compare
     rows = [dict({name: summary[name] for name in names if name in summary}, **row)
             for summary in summaries for row in summary['steps']]
     columns = dict.fromkeys(name for row in rows for name in row if name not in log_reader.GROUPS)
@@ -131,8 +131,8 @@ def _write_plots(flags, summaries):
     try:
         from logs import plots
     except ImportError as error:
-        raise UserError(f'--plot needs matplotlib 3.4 or later ({error}). Run: '
-                        'make setup ARGS=requirements/plot.txt') from None
+        raise UserError(f'Plots need matplotlib 3.4 or later ({error}). Run `make setup '
+                        'ARGS=requirements/plot.txt`, then use .venv/bin/python.') from None
     summaries = [summary for summary in summaries if summary['steps']]
     if not summaries:
         raise UserError(f'{flags.logs[0]}: no finished step to plot.')
@@ -170,7 +170,8 @@ def report(arguments):
     if flags.label and len(flags.label) != len(summaries):
         raise UserError(f'--label is given {len(flags.label)} times for {len(summaries)} runs or '
                         'methods. Give one per run or method, in the order of the tables.')
-    for summary, label in zip(summaries, flags.label or ()):
+    labels = flags.label or (tables.names(summaries) if flags.compare else ())
+    for summary, label in zip(summaries, labels):
         summary['label'] = label
     if flags.plot or flags.plot_confusion:
         _write_plots(flags, summaries)
