@@ -48,7 +48,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum('dataset', 'imagenet1000', sorted(settings_lib.DATASETS),
                   'Data set. Unset flags default to its settings.')
 run_log.define_path('data_dir', 'Folder with train.txt, val.txt (the test list) and the images '
-                    'they list. (default: where prepare.py of the data set writes them)')
+                    'they list. Required for --dataset=folder. (default: where prepare.py of '
+                    'the data set writes them)')
 run_log.define_path('model_dir', 'Folder of this experiment. Each experiment needs one of its own. '
                     '(default: logs/runs/<dataset>)')
 flags.DEFINE_bool('dry_run', False, 'Print the images and updates of each step and any warnings, '
@@ -249,13 +250,15 @@ def read_run(model_dir, stored=None):
     """
     task = cluster.take_task()
     if task is not None and FLAGS.skip_bad_images:  # machines might leave out different images
-        raise UserError(f'--skip_bad_images: not available with {cluster.ENVIRONMENT}. Remove '
-                        'bad images from the lists; --check_data finds them.')
+        raise UserError(f'--skip_bad_images is not available with {cluster.ENVIRONMENT}. Use one '
+                        'machine, or start over with lists without bad images (see --check_data).')
     if stored:
         settings = settings_lib.stored_settings(FLAGS, stored)
     else:
         settings = settings_lib.settings_from_flags(FLAGS)
     exemplar.check_memory(settings)
+    # Before ensure_data_dir, which opens a session if it writes the images of glyphs100.
+    machine = machine_lib.Machine(task, settings.batch_size, narrow=settings.network == 'cifar')
 
     data_dir = folders.ensure_data_dir(settings.dataset, FLAGS.data_dir)
     train_list, test_list = lists.read_lists(data_dir, settings.num_classes)
@@ -267,7 +270,6 @@ def read_run(model_dir, stored=None):
                              exemplar.validation_pool(settings), settings.order_seed,
                              settings.class_order)
 
-    machine = machine_lib.Machine(task, settings.batch_size, narrow=settings.network == 'cifar')
     pretrained = FLAGS.pretrained and checkpoints.pretrained(
         FLAGS.pretrained, resnet_model.variable_shapes(settings))
     inside = os.path.realpath(model_dir) + os.sep
@@ -286,7 +288,7 @@ def look_for_images(run):
 
 
 def log_run(run):
-    """Log the devices, what --pretrained starts from, and warnings about the images."""
+    """Log the devices, a note on --pretrained if there is one, and warnings about the images."""
     run.machine.log_devices()
     if run.pretrained and run.pretrained.note:
         LOG.info('%s', run.pretrained.note)
@@ -303,10 +305,9 @@ def train_and_evaluate(model_dir):
         log_run(run)
         run_worker(run)
         return
-    with experiment.hold_model_dir(model_dir, run.settings, run.digests, FLAGS.overwrite,
-                                   FLAGS.keep_checkpoints,
-                                   FLAGS.skip_bad_images) as keeps_checkpoints:
-        run.keeps_checkpoints = keeps_checkpoints
+    with experiment.hold_model_dir(
+            model_dir, run.settings, run.digests, FLAGS.overwrite, FLAGS.keep_checkpoints,
+            FLAGS.skip_bad_images) as run.keeps_checkpoints:
         run_log.open_log(FLAGS.log_file or os.path.join(model_dir, state.LOG_FILE))
         run_log.log_start(run.data_dir)
         run_log.log_settings(run.settings, run.digests)

@@ -41,7 +41,7 @@ def _readable(prefix):
     one is due at the very update at which training diverges.
 
     Raises:
-        OSError, UserError: the files cannot be opened, which does not mean that they are damaged.
+        OSError, OpError, UserError: the files cannot be opened, so they may be undamaged.
     """
     files.check_path(prefix, prefix)
     for path in glob.glob(glob.escape(prefix) + '.*'):

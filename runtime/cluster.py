@@ -74,7 +74,7 @@ def wait_for_experiment(model_dir, settings, digests, overwrite):
             if not overwrite:
                 raise UserError(f'{model_dir}/experiment.json: this worker has other settings or '
                                 f'lists: {different}. Start all processes with the same flags and '
-                                'lists.')
+                                'lists, and each experiment in a --model_dir of its own.')
         time.sleep(POLL_SECONDS)
 
 
@@ -90,7 +90,7 @@ def wait_for_checkpoint(directory, num_updates):
 
 
 def wait_for_step(model_dir, step):
-    """Wait, as a worker, until the steps before `step` are finished; return their records."""
+    """Wait, as a worker, for the steps before `step`; return the records of all finished ones."""
     LOG.info('worker: waiting for the chief before step %d', step + 1)
     while True:
         STOP.check()

@@ -68,6 +68,8 @@ def evaluate_checkpoints(run, has_records):
     """
     num_steps = run.settings.num_steps
     records = state.finished_steps(run.model_dir) if has_records else None
+    if has_records:  # they have the counts, so no training image is needed or decoded
+        run.split = run.split._replace(train=[indices[:0] for indices in run.split.train])
     checks.leave_out_bad_images(run, len(records) if has_records else num_steps)
     planned = list(run.planned_samples())
     rows = []
@@ -85,6 +87,10 @@ def evaluate_checkpoints(run, has_records):
         else:
             bias = _authors_bias(run, step)
             counts = {name: len(part.indices) for name, part in zip(COUNTS, planned[step])}
+            updates = run.schedules(step, planned[step])[0].num_updates
+            if checkpoints.num_updates(checkpoint) != updates:
+                run_log.warn([f'{checkpoint}: with these flags, step {step + 1} ends at update '
+                              f'{updates}. Check --num_increments and the other flags.'])
         run_log.log_counts(step, counts.values())
         with resnet_model.frozen_classifier(checkpoint, run.machine, run.settings,
                                             step) as classifier:

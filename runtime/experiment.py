@@ -26,7 +26,7 @@ _OWN_NAMES = re.compile(
     r'((experiment\.json|summary\.json|results\.csv|classes\.txt|'
     r'predictions_\d+\.csv|\d+_step\.json|(group_accuracy|confusion)\w*\.npy)'
     r'(\.tmp)?|probe\w*(\.tmp){1,2}|lock|run\.log|summary|\d+_(classifier|bias))$')
-# Options that experiment.json remembers, unless they are these.
+# The defaults of the options that experiment.json remembers.
 _OPTIONS = {'keep_checkpoints': False, 'skip_bad_images': False}
 _REMEDY = 'Use a writable folder.'
 
@@ -106,8 +106,8 @@ def _claim(model_dir, wanted, options, overwrite):
     names = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
     foreign = [name for name in names if stored is None or not _OWN_NAMES.match(name)]
     if foreign:  # even --overwrite deletes nothing of the user's
-        raise UserError(f'--model_dir={model_dir} contains files that this program did not create '
-                        f'({foreign[0]}). Use an empty folder.')
+        raise UserError(f'--model_dir={model_dir} contains files that belong to no experiment in '
+                        f'it ({foreign[0]}). Move them away, or use an empty folder.')
     for name in names:
         delete(os.path.join(model_dir, name))
     now = dict(options, keep_checkpoints=bool(options['keep_checkpoints']))
@@ -133,7 +133,7 @@ def _read_claim(path):
 def _merge_options(path, before, options):
     """Return the options of an experiment that is resumed; raise UserError if they clash."""
     if before['skip_bad_images'] and not options['skip_bad_images']:
-        raise UserError(f'{path}: this experiment began with --skip_bad_images. Add the flag.')
+        raise UserError(f'{path}: this experiment uses --skip_bad_images. Add the flag.')
     if options['keep_checkpoints'] is None:
         return dict(options, keep_checkpoints=before['keep_checkpoints'])
     if before['keep_checkpoints'] and not options['keep_checkpoints']:
@@ -154,7 +154,7 @@ def _other_experiment(model_dir, stored, wanted):
     different = differences(stored, wanted)
     with contextlib.suppress(KeyError, TypeError, ValueError):
         if steps == Settings.from_dict(stored['settings']).num_steps:
-            return (f'--model_dir={model_dir} contains a finished experiment with other settings '
+            return (f'--model_dir={model_dir} contains a different, finished experiment '
                     f'({different}). Use another --model_dir. (--overwrite would delete its '
                     'results.)')
     done = f', with {steps} finished steps' if steps else ''

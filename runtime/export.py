@@ -51,9 +51,9 @@ def write_export(model_dir):
     folder = os.path.join(FLAGS.export_dir, str(step + 1))
     if os.path.lexists(folder):
         raise UserError(f'{folder} already exists. Use another --export_dir.')
-    files.check_path(FLAGS.export_dir, f'--export_dir={FLAGS.export_dir}')
-    with files.refused_if_unwritable(f'--export_dir={FLAGS.export_dir}', 'Use a writable folder.'):
-        os.makedirs(FLAGS.export_dir, exist_ok=True)
+    flag = f'--export_dir={FLAGS.export_dir}'
+    files.check_path(FLAGS.export_dir, flag)
+    files.check_writable(FLAGS.export_dir, flag, 'Use a writable folder.')
     with tf.Graph().as_default(), cpu_session() as session:
         signatures, images = _inputs(settings)
         features, logits = resnet_model.frozen_outputs(images, 'moving', settings, step,

@@ -112,16 +112,17 @@ def find_replicas(task, batch_size):
         raise UserError(f'--num_gpus={FLAGS.num_gpus}: TensorFlow finds no GPU ({why_no_gpu()}). '
                         'To try it out, divide the CPU with --cpu_replicas.')
     if task is not None and FLAGS.num_gpus != max(gpus, 1):
+        finds = gpus or f'none: {why_no_gpu()}'
         raise UserError(
             f'--num_gpus={FLAGS.num_gpus}: with {cluster.ENVIRONMENT}, all GPUs that TensorFlow '
-            f'finds take part ({gpus} here), and a machine without a GPU is one replica. Set '
-            'CUDA_VISIBLE_DEVICES to the GPUs that it may find.')
+            f'finds take part (here {finds}). Use --num_gpus={max(gpus, 1)} on all machines, or '
+            'set CUDA_VISIBLE_DEVICES to the GPUs that it may find.')
     machines, index = (len(task.machines), task.index) if task else (1, 0)
     replicas = Replicas(FLAGS.num_gpus * machines, FLAGS.num_gpus * index, FLAGS.num_gpus)
     if batch_size % replicas.total:
         raise UserError(f'--batch_size={batch_size} cannot be divided among {replicas.total} '
                         f'replicas (--num_gpus={FLAGS.num_gpus} on {machines} machine(s)). Use a '
-                        f'multiple of {replicas.total}.')
+                        f'multiple of {replicas.total}, or another number of devices.')
     return replicas
 
 

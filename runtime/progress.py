@@ -191,7 +191,7 @@ class Progress:
         speed = num_images / max(seconds, 1e-9)
         images_left = (schedule.num_updates - update) * schedule.batch_size
         left = (images_left, 0) if self._trains else (0, images_left / max(speed, 1e-9))
-        # The bias-correction stage reads no images, so its line has no images/s.
+        # Updates of beta and gamma read stored logits, no images, so their line has no images/s.
         LOG.info('progress: %s, %s, learning rate %g%s, step left %s, run left %s',
                  self._at(update), run_log.values_text(values), learning_rate,
                  f', {speed:.0f} images/s' if self._trains else '',

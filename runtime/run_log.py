@@ -117,7 +117,7 @@ def check_log(path, settings, digests):
 def write_last_line(line):
     """Write the line that ends a program to stderr, and to the log if it is open."""
     if LOG.handlers:
-        with contextlib.suppress(OSError, UserError):
+        with contextlib.suppress(OSError):
             LOG.error('%s', line)
     with contextlib.suppress(OSError):  # the terminal is closed
         os.write(2, f'{line}\n'.encode('utf-8', 'backslashreplace'))
@@ -135,11 +135,12 @@ def failure(error):
         reason = str(error.strerror or error).rstrip('.')
         return f'{what}{reason[:1].lower()}{reason[1:]}. {advice}, then {RESUME}.'
     line = op_error_reason(error)
-    if re.search('No space left|quota exceeded', error.message or ''):
-        return f'{line}. Free some space, then {RESUME}.'
-    if isinstance(error, tf.errors.ResourceExhaustedError):
+    # Too many open files and a full disk are ResourceExhaustedErrors, too.
+    advice = next((ADVICE[number] for number in ADVICE
+                   if os.strerror(number) in (error.message or '')), None)
+    if advice is None and isinstance(error, tf.errors.ResourceExhaustedError):
         return _out_of_memory(f' ({line})')
-    return f'{line}. Fix this, then {RESUME}.'
+    return f'{line}. {advice or "Fix this"}, then {RESUME}.'
 
 
 def op_error_reason(error):
@@ -166,10 +167,10 @@ def _revision():
     """Return the git revision of this program, or its version if there is none."""
     if os.path.exists(os.path.join(ROOT, '.git')):  # not that of a folder around an unpacked copy
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            return subprocess.run(
-                ['git', '--no-optional-locks', 'describe', '--always', '--dirty'], cwd=ROOT,
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True,
-                timeout=10, check=True).stdout.strip()
+            return subprocess.run(  # with --git-dir, git also reads another user's checkout
+                ['git', '--git-dir=.git', '--no-optional-locks', 'describe', '--always',
+                 '--dirty'], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                universal_newlines=True, timeout=10, check=True).stdout.strip()
     return VERSION
 
 

@@ -19,7 +19,7 @@ from absl import flags
 import bic_layer
 import resnet_model
 from data import pipeline
-from runtime import LOG, num_cores, training
+from runtime import LOG, cluster, num_cores, training
 from runtime import machine as machine_lib
 from runtime import settings as settings_lib
 from runtime.errors import UserError
@@ -49,7 +49,7 @@ RESNET_18 = SMALL._replace(image_size=64, network='imagenet', resnet_size=18)
 STEP, TEACHER_BIAS, BIAS = 2, (0.8, -0.3), (0.9, -0.2)
 NUM_IMAGES, BIAS_UPDATES = 32, 8
 
-# What is timed: updates at (side of the images, batch), and files of ImageNet's commonest size.
+# What is timed: updates at (side of the images, batch), and files of about ImageNet's usual size.
 ON_GPU, ON_CPU = (224, 64), (64, 16)
 FILE_SHAPE = 384, 512
 SECONDS = 1.5  # of each measurement
@@ -125,7 +125,7 @@ def update_numbers(settings, step, machine):
         losses = {name: graph.get_tensor_by_name(f'watched/losses/{term}:0') for name, term in (
             ('cross-entropy', 'xe'), ('distillation', 'kd'), ('weight decay', 'wd'))}
         variables = initialize(session)
-        # In a call of its own: within the update's it may see weights that are updated already.
+        # In a call of its own, because during an update some weights may have changed already.
         decay = session.run(losses.pop('weight decay'))
         losses, _ = session.run([losses, spec.train_op])
         after = session.run(variables)
@@ -290,7 +290,7 @@ def log_speeds(machine, has_gpu):
 
 def check_machine(_):
     """--self_check: compute what this machine should compute; raise UserError if it differs."""
-    os.environ.pop('TF_CONFIG', None)  # this machine only
+    os.environ.pop(cluster.ENVIRONMENT, None)  # this machine only
     with open(STORED, encoding='utf-8') as file:
         stored = json.load(file)
     FLAGS.num_gpus = 1  # the check uses the first GPU only

@@ -3,7 +3,7 @@ import pytest
 import tiny_runs
 from made_checkpoints import assert_same_variables
 
-NO_ESTIMATOR = 'data.folders:ensure_data_dir', 1, (
+NO_ESTIMATOR = 'exemplar:check_memory', 1, (
     'from runtime import training\ntraining.HAS_ESTIMATOR = False')  # a fault, see tiny_runs.run
 
 

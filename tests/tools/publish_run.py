@@ -2,9 +2,9 @@
 
     python tests/tools/publish_run.py MODEL_DIR TARGET
 
-TARGET is deleted first. It gets what --eval_only needs: the network of the last finished step,
-without its momentum and teacher, and its β and γ. If the run is not finished, it also gets what a
-copy needs to resume with the next step: the records of the steps, experiment.json and classes.txt.
+It replaces TARGET by classes.txt and what --eval_only needs: the network of the last finished
+step, without its momentum and teacher, and its β and γ. If the run is not finished, TARGET also
+gets what a copy needs to resume with the next step: the records of the steps and experiment.json.
 """
 
 import argparse
@@ -29,11 +29,11 @@ def publish(model_dir, target):
     num_finished = len(state.finished_steps(model_dir))
     if not num_finished:
         sys.exit(f'error: {model_dir}: no step is finished')
-    state.delete(target)
     last = num_finished - 1
     classifier = checkpoints.find_latest(checkpoints.classifier_dir(model_dir, last))
     network = {name: value for name, value in read_checkpoint(classifier).items()
                if name.startswith(resnet_model.NETWORK + '/') and not name.endswith('/Momentum')}
+    state.delete(target)
     save_variables(checkpoints.classifier_dir(target, last), network,
                    checkpoints.num_updates(classifier), write_meta_graph=False, write_state=False)
     bias = checkpoints.find_latest(checkpoints.bias_dir(model_dir, last))
@@ -41,11 +41,11 @@ def publish(model_dir, target):
         os.makedirs(checkpoints.bias_dir(target, last))
         for suffix in ('index', 'data'):
             shutil.copy(checkpoint_file(bias, suffix), checkpoints.bias_dir(target, last))
-    stored = experiment.read_experiment(model_dir)['settings']
+    stored, names = experiment.read_experiment(model_dir)['settings'], ['classes.txt']
     if num_finished < settings.Settings.from_dict(stored).num_steps:
-        for name in ['experiment.json', 'classes.txt'] + [
-                f'{step}_step.json' for step in range(num_finished)]:
-            shutil.copy(os.path.join(model_dir, name), target)
+        names += ['experiment.json'] + [f'{step}_step.json' for step in range(num_finished)]
+    for name in names:
+        shutil.copy(os.path.join(model_dir, name), target)
 
 
 if __name__ == '__main__':
