@@ -38,12 +38,10 @@ def is_image_file(path):
     Images of unusable formats count. Hidden files do not.
     """
     name = os.path.basename(path)
-    if name[0] == '.':
-        return False
     if is_image_name(name):
         return True
     try:
-        start = read_start(path, 12) if os.path.isfile(path) else b''
+        start = read_start(path, 12) if name[0] != '.' and os.path.isfile(path) else b''
     except OSError:
         return False
     return start.startswith((JPEG, PNG, GIF)) or _other_format(start) is not None
@@ -64,7 +62,7 @@ def read_start(path, count=HEADER_BYTES):
 def image_fault(data):
     """Return a short reason why `data` is not a usable image, or None if it is one.
 
-    Only the structure is checked, much faster than by decoding. --check_data decodes the images.
+    Only the structure is checked, which is much faster. --check_data decodes the images.
     """
     if data.startswith(JPEG):
         # Search after the last scan: an embedded thumbnail, which comes before it, also has an end

@@ -124,7 +124,7 @@ def link(source, root, path):
     if not os.path.lexists(path):
         try:
             os.symlink(source, path)
-        except OSError as error:  # such as EPERM on exFAT. It would name `source`.
+        except OSError as error:  # such as EPERM on exFAT. Its filename is `source`.
             if error.errno in DISK_FULL:
                 raise OSError(error.errno, error.strerror, path) from None
             raise UserError(f'{path}: cannot make a symbolic link here ({error.strerror}). Choose '

@@ -7,8 +7,7 @@
 # `run.sh report` trains nothing: it writes tables and figures again, from the logs in the folder and
 # the confusion matrices in logs/runs/<experiment>/NAME.
 # Paths are relative to the repository. The committed logs were made with TensorFlow 2.15.1
-# (PYTHON=.venv-tf2/bin/python). With one thread, a run gives the same results every time. On two
-# cores, two such runs at once are faster than one after the other with two threads each.
+# (PYTHON=.venv-tf2/bin/python). With one thread, a run gives the same results every time.
 export LC_ALL=C  # the order of *.log
 command=${1:-}
 folder=logs/$(basename "$(cd "$(dirname "$0")" && pwd)")

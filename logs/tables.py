@@ -37,7 +37,7 @@ AUTHORS_TABLES = (('Top-5 (%), classes seen', 'top5', 'top5', PERCENT),
                   ('β', 'beta', 'beta', SCALAR), ('γ', 'gamma', 'gamma', SCALAR))
 # How a setting is written next to a method's name. Other settings: name and value.
 WORDS = {'exemplar_selection': '{} exemplars', 'train_epochs': '{} epochs',
-         'val_share': 'validation share {}', 'class_order': 'own class order'}
+         'val_share': 'validation share {}', 'class_order': 'custom class order'}
 NOT_IN_JOINT_TRAINING = ('distillation', 'bias_correction', 'exemplar_selection')
 MAX_WIDTH = 102  # characters of a table's line after its first column
 MEASURES_EXPLAINED = (

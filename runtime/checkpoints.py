@@ -41,7 +41,7 @@ def _readable(prefix):
     one is due at the very update at which training diverges.
 
     Raises:
-        OSError, OpError, UserError: the files cannot be opened, so they may be undamaged.
+        OSError, OpError, UserError: the files cannot be opened. They may be intact.
     """
     files.check_path(prefix, prefix)
     for path in glob.glob(glob.escape(prefix) + '.*'):

@@ -106,8 +106,8 @@ def _claim(model_dir, wanted, options, overwrite):
     names = [name for name in os.listdir(model_dir) if name not in (_EXPERIMENT, _LOCK)]
     foreign = [name for name in names if stored is None or not _OWN_NAMES.match(name)]
     if foreign:  # even --overwrite deletes nothing of the user's
-        raise UserError(f'--model_dir={model_dir} contains files that belong to no experiment in '
-                        f'it ({foreign[0]}). Move them away, or use an empty folder.')
+        raise UserError(f'--model_dir={model_dir} contains files that are not part of an '
+                        f'experiment ({foreign[0]}). Move them away, or use an empty folder.')
     for name in names:
         delete(os.path.join(model_dir, name))
     now = dict(options, keep_checkpoints=bool(options['keep_checkpoints']))

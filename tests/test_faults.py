@@ -145,6 +145,8 @@ def test_a_run_resumes_after_faults_of_disk_data_or_memory(data, whole, tmp_path
              'raise tf.errors.AbortedError(None, None, "stale")',
              ['lost its session', RESUME]),  # the input would have been ahead of the weights
             (begin, 1, 'raise MemoryError', ['out of memory', '--batch_size']),
+            (begin, 1, 'import tensorflow.compat.v1 as tf\nraise tf.errors.ResourceExhaustedError('
+             'None, None, "Too many open files")', ['Raise the limit of open files', RESUME]),
             (begin, 1, f'os.rename({data!r}, {away!r})', [data + ':', 'gone', RESUME]),
             (end, 1, 'raise OSError(5, "Input/output error", "/there")',
              ['/there: input/output error', RESUME]),
@@ -299,8 +301,8 @@ def test_bad_images_are_listed_left_out_or_end_the_run(data, tmp_path):
     log = (tmp_path / 'model.log').read_text()
     counts = re.findall('incremental iteras, #training: (.*?),', log)
     assert int(counts[1]) == int(counts[0]) - 1 and re.search('left out: . of 24 images', log)
-    end, evaluated = [start(skip_bad_images=True, eval_only=evaluates).out
-                      for evaluates in (False, True)]
+    end, evaluated = (start(skip_bad_images=True, eval_only=only).out for only in (False, True))
+    assert record['exemplars'][0][0][-7:] not in evaluated  # no training image is decoded
     for pattern in ('test: step 2 .*', 'incremental iteras, .*'):  # the counts without bad images
         assert re.findall(pattern, evaluated)[-1] == re.findall(pattern, end)[-1]
     assert_refused(start(store_last=True), '--skip_bad_images')

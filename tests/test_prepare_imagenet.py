@@ -308,9 +308,8 @@ def test_a_damaged_archive_gives_no_lists_and_loses_no_images(tmp_path, kind):
 def test_tiny_imagenet_is_pointed_to_the_other_script(tmp_path):
     files = {'train/n01440764/images/n01440764_0.JPEG': JPEG, 'val/images/val_0.JPEG': JPEG,
              'val/val_annotations.txt': b'val_0.JPEG\tn01440764\t0\t0\t62\t62\n'}
-    folder = write_all(tmp_path / 'tiny-imagenet-200', files)
-    archive = write(tmp_path / 'tiny.zip', zipped({
-        'tiny-imagenet-200/' + name: data for name, data in sorted(files.items())}))
+    folder = write_all(tmp_path / 'train' / 'tiny-imagenet-200', files)
+    archive = write(tmp_path / 'tiny.zip', zipped({'tiny/' + name: files[name] for name in files}))
     for source, place in ((folder, folder), (str(tmp_path), folder), (archive, archive)):
         with refused(place + '.*Tiny ImageNet.*data/folder/prepare.py'):
             run([source], tmp_path / 'images')

@@ -306,10 +306,10 @@ def prepare(sources, target, synsets, train_images, val_per_class, allow_missing
             hint = ('Archives next to images are read only if the command names them: '
                     f'{scripts.first_names(not_read)}. ') if not_read else ''
             allow = (' --allow_missing writes the lists anyway, but training needs images of every '
-                     'class (--synsets chooses them).') if all(lists.values()) else ''
-            raise UserError(f'{fault}. {hint}Add a source with the missing images (see '
-                            'data/imagenet/README.md) to this command, or prepare it next, and '
-                            f'remove surplus images: finished work is kept.{allow}')
+                     'class. For fewer classes, use --synsets.') if all(lists.values()) else ''
+            raise UserError(f'{fault}. {hint}Add a source with the missing images to this command, '
+                            'or prepare it next (see data/imagenet/README.md), and remove surplus '
+                            f'images. Finished work is kept.{allow}')
         if fault:
             print(f'warning: {fault}', file=sys.stderr)
         subsets = SUBSETS if len(synsets) == 1000 else {}

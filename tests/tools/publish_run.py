@@ -2,7 +2,7 @@
 
     python tests/tools/publish_run.py MODEL_DIR TARGET
 
-It replaces TARGET by classes.txt and what --eval_only needs: the network of the last finished
+TARGET is replaced with classes.txt and what --eval_only needs: the network of the last finished
 step, without its momentum and teacher, and its β and γ. If the run is not finished, TARGET also
 gets what a copy needs to resume with the next step: the records of the steps and experiment.json.
 """
@@ -33,10 +33,10 @@ def publish(model_dir, target):
     classifier = checkpoints.find_latest(checkpoints.classifier_dir(model_dir, last))
     network = {name: value for name, value in read_checkpoint(classifier).items()
                if name.startswith(resnet_model.NETWORK + '/') and not name.endswith('/Momentum')}
+    bias = checkpoints.find_latest(checkpoints.bias_dir(model_dir, last))
     state.delete(target)
     save_variables(checkpoints.classifier_dir(target, last), network,
                    checkpoints.num_updates(classifier), write_meta_graph=False, write_state=False)
-    bias = checkpoints.find_latest(checkpoints.bias_dir(model_dir, last))
     if bias:
         os.makedirs(checkpoints.bias_dir(target, last))
         for suffix in ('index', 'data'):
