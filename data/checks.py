@@ -23,7 +23,7 @@ flags.DEFINE_bool('skip_bad_images', False, 'Leave out images that do not decode
                   'which. Later starts need it again.')
 
 NUM_PROBES = 5  # images per list that are looked for before a run begins
-NUM_SAMPLED = 200  # training images of which a run reads the first bytes before it begins
+NUM_SAMPLED = 200  # training images (and as large a share of test images) whose headers are read
 # What TensorFlow raises if it cannot read or decode an image. GPUs fail with other errors.
 IMAGE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError,
                 tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError)
@@ -149,17 +149,23 @@ def leave_out_bad_images(run, num_groups):
 # -- warnings before a run ---------------------------------------------------------------------
 
 
-def warn_of_images(split, settings):
-    """Warn about what decoding ignores, what --preprocessing=cifar crops, and shared images."""
-    first = split.train_list.files(slice(1))[0]
+def sampled_files(split):
+    """Return about NUM_SAMPLED files of the training list and as large a share of the test list."""
     sample = slice(None, None, math.ceil(len(split.train_list.paths) / NUM_SAMPLED))
-    image_format.warn_of_files(split.train_list.files(sample), 'sampled images', LOG.info)
+    return np.concatenate([split.train_list.files(sample), split.test_list.files(sample)])
+
+
+def warn_of_images(split, settings):
+    """Warn about what decoding ignores, what --preprocessing=cifar does, and shared images."""
+    first = split.train_list.files(slice(1))[0]
+    image_format.warn_of_files(sampled_files(split), 'sampled images', LOG.info)
     size = pipeline.decoded_size(first)[0] if settings.preprocessing == 'cifar' else ()
-    if size and max(size) > settings.image_size:
+    if size and not settings.image_size < 2 * max(size) <= 2 * settings.image_size:
         height, width = size
         LOG.info('warning: --preprocessing=cifar takes only the central %d x %d pixels of larger '
-                 'images (%s has %d x %d). Use --preprocessing=vgg to resize them.',
-                 settings.image_size, settings.image_size, os.fsdecode(first), width, height)
+                 'images and surrounds smaller ones with black (%s has %d x %d). Use '
+                 '--preprocessing=vgg to resize them.', settings.image_size, settings.image_size,
+                 os.fsdecode(first), width, height)
     shared = shared_images(split.train_list, split.test_list)
     if shared:
         names = ', '.join(map(os.fsdecode, shared[:3])) + (', ...' if len(shared) > 3 else '')

@@ -6,7 +6,7 @@ import shlex
 
 from data import lists
 from data.glyphs100 import prepare as glyphs100
-from runtime import ROOT
+from runtime import LOG, ROOT
 from runtime.errors import UserError
 
 # Defaults of --data_dir. The folders hold train.txt, val.txt (the test list) and their images.
@@ -30,7 +30,7 @@ def ensure_data_dir(dataset, data_dir):
     """Return the data folder: `data_dir`, or the default of the data set if that is None.
 
     Writes the images of glyphs100 to the default folder if they are not there yet. Raises
-    UserError, with advice, if the folder or its lists do not exist.
+    UserError, with advice, if the folder or its lists do not exist. Warns of an unused test.txt.
     """
     if data_dir is None:
         if dataset not in DATA_DIRS:
@@ -54,6 +54,8 @@ def ensure_data_dir(dataset, data_dir):
             hints = ['Write it with one `relative/path label` per line, or move the other list '
                      f'away. {_advice(dataset, data_dir)}']
         raise UserError(f'{data_dir}: {what}. {" ".join(hints) or _advice(dataset, data_dir)}')
+    if os.path.exists(os.path.join(data_dir, 'test.txt')):
+        LOG.info('warning: %s/test.txt is not used. The test list is val.txt.', data_dir)
     return data_dir
 
 

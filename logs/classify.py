@@ -3,7 +3,7 @@
     python logs/classify.py EXPORT IMAGE...           five classes each, with their probabilities
     python logs/classify.py EXPORT IMAGE... --json    one JSON object per line, also for errors
 
-EXPORT is the folder given to --export_dir, or one version in it. The newest is the default.
+EXPORT is the folder given to --export_dir, whose latest step is used, or one version in it.
 """
 
 import argparse
@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import runtime.environment  # noqa: F401, I001 (before TensorFlow)
 import runtime.quiet_import  # noqa: F401, I001
 import tensorflow.compat.v1 as tf
+from data import image_format
 from data.checks import why_bad
 from runtime import export, files
 from runtime.errors import UserError
@@ -53,6 +54,7 @@ def main(arguments=None):
         files.check_arguments([args.export] + args.images)
         with tf.Graph().as_default(), cpu_session() as session:
             classify = export.load_classifier(session, args.export)
+            image_format.warn_of_files(args.images, write=lambda line: print(line, file=sys.stderr))
             for path in args.images:
                 try:
                     with open(path, 'rb') as file:

@@ -164,6 +164,8 @@ def average_runs(runs):
     seeds = [run['settings'].seed for run in runs]
     if len(set(seeds)) < len(seeds):
         notes.append(f'{logs}: some have the same seed: {", ".join(map(str, seeds))}')
+    if any(len({row[count] for row in rows}) > 1 for rows in zip(*steps) for count in COUNTS):
+        notes.append(f'{logs}: they differ in their numbers of images, not only in their seed')
     measures = list(map(compute_measures, steps))
     return dict(
         runs[0], log=logs, num_runs=len(runs), seeds=seeds, notes=notes, model_dir=None,

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.spines import Spines  # noqa: F401 (axes.spines[:] needs it, matplotlib 3.4)
 
 from logs import published, tables
-from logs.measures import MEASURES, SD_SUFFIX
+from logs.measures import MEASURES, SD_SUFFIX, differences
 from runtime.errors import UserError
 from runtime.state import MAX_CONFUSION_CLASSES
 
@@ -87,7 +87,8 @@ def draw_against(summaries, setting, title=None):
     """Return a figure of top-1 accuracy against a setting: after the last step, and on average.
 
     Runs of one method with one exemplar memory share a line. If the setting is the size of the
-    memory, so do all sizes. Unfinished runs are left out.
+    memory, so do all sizes. A note names other settings that vary along a line. Unfinished runs
+    are left out.
     """
     summaries = [summary for summary in summaries
                  if summary['last_finished_step'] == summary['num_steps']]
@@ -107,6 +108,9 @@ def draw_against(summaries, setting, title=None):
         if len(set(x)) < len(x):
             raise UserError(f'{method}, {memory}: several runs have the same {setting}. Add '
                             '--compare to average seeds, or leave some of them out.')
+        others = ', '.join(name for name in differences(runs) if name != setting)
+        if others:
+            runs[0]['notes'].append(f'{method}, {memory}: the runs also differ in {others}')
         curves = [('top1', f'{method}, {memory}', style)]
         if tables.is_corrected(runs[0]):
             curves.append(('top1_before', f'{method} uncorrected, {memory}', _uncorrected(style)))

@@ -6,9 +6,10 @@ import bic_layer
 import resnet_model
 from data import checks, pipeline
 from logs import measures
-from logs.log_reader import COUNTS
 from runtime import LOG, checkpoints, results, run_log, state
 from runtime.errors import UserError
+
+MAX_CHANGE = 0.005  # of an accuracy that is evaluated again. Runtimes differ in their rounding.
 
 
 def evaluate_step(run, step, classifier, bias, samples, with_features):
@@ -68,7 +69,7 @@ def evaluate_checkpoints(run, has_records):
     """
     num_steps = run.settings.num_steps
     records = state.finished_steps(run.model_dir) if has_records else None
-    if has_records:  # they have the counts, so no training image is needed or decoded
+    if has_records:  # they have the count of training images, so none is needed or decoded
         run.split = run.split._replace(train=[indices[:0] for indices in run.split.train])
     checks.leave_out_bad_images(run, len(records) if has_records else num_steps)
     planned = list(run.planned_samples())
@@ -81,24 +82,27 @@ def evaluate_checkpoints(run, has_records):
             LOG.info('step %d of %d: %s', step + 1, num_steps,
                      'not finished' if checkpoint else 'no checkpoint')
             continue
+        counts = [len(part.indices) for part in planned[step]]
         if has_records:
-            bias = state.bias_of(records[step])
-            counts = {name: records[step]['results'][name] for name in COUNTS}
+            bias, recorded = state.bias_of(records[step]), records[step]['results']
+            counts[0] = recorded['training_samples']
         else:
             bias = _authors_bias(run, step)
-            counts = {name: len(part.indices) for name, part in zip(COUNTS, planned[step])}
             updates = run.schedules(step, planned[step])[0].num_updates
             if checkpoints.num_updates(checkpoint) != updates:
                 run_log.warn([f'{checkpoint}: with these flags, step {step + 1} ends at update '
                               f'{updates}. Check --num_increments and the other flags.'])
-        run_log.log_counts(step, counts.values())
+        run_log.log_counts(step, counts)
         with resnet_model.frozen_classifier(checkpoint, run.machine, run.settings,
                                             step) as classifier:
             row, on_test, _ = evaluate_step(run, step, classifier, bias, planned[step],
                                             with_features=False)
         results.write_predictions(run.model_dir, step, run.split, planned[step][-1], on_test)
-        rows.append(measures.without_trivial_top5(dict(row, **counts)))
+        rows.append(measures.without_trivial_top5(dict(row, training_samples=counts[0])))
         results.log_step(num_steps, rows)
+        if has_records and abs(row['top1'] - recorded['top1']) > MAX_CHANGE:
+            run_log.warn([f'step {step + 1}: top-1 was {run_log.percent(recorded["top1"])} in the '
+                          'run. Check that the images and the checkpoint are those of the run.'])
     if not rows:
         raise UserError(f'{run.model_dir}: no checkpoint of a finished step. A run keeps those of '
                         'earlier steps only with --keep_checkpoints.')

@@ -97,6 +97,8 @@ def _claim(model_dir, wanted, options, overwrite):
     delete(path + '.tmp')  # of a process killed while it wrote
     stored, before = _read_claim(path)
     if stored == wanted:
+        if overwrite:
+            LOG.info('--overwrite: nothing is deleted, because --model_dir has this experiment.')
         now = _merge_options(path, before, options)
         if now != before:
             _write_claim(path, wanted, now)

@@ -64,6 +64,9 @@ def write_export(model_dir):
             _answers(corrected, labels, names), features=features, logits=corrected,
             logits_uncorrected=logits))
     LOG.info('exported: step %d, %d classes: %s', step + 1, settings.num_seen(step), folder)
+    if settings.preprocessing == 'cifar':
+        LOG.info('It does not resize: of larger images, it uses only the central %d x %d pixels.',
+                 settings.image_size, settings.image_size)
 
 
 def _finished_step(model_dir):
@@ -156,7 +159,7 @@ def _write_saved_model(session, folder, classes, signatures, outputs):
 
 
 def find_version(export_dir):
-    """Return the folder of a version: `export_dir` itself, or the newest in it.
+    """Return the folder of a version: `export_dir` itself, or that of the latest step in it.
 
     Raises UserError if there is none.
     """

@@ -186,6 +186,7 @@ class Machine:
     def __init__(self, task, batch_size, narrow=False):
         self.session_config = session_config(narrow)
         self.replicas = find_replicas(task, batch_size)
+        self._share = batch_size // self.replicas.total
         self.data_format = FLAGS.data_format or (
             'channels_first' if num_gpus() else 'channels_last')
         self.num_parallel_calls = FLAGS.num_parallel_calls
@@ -198,7 +199,8 @@ class Machine:
 
     def log_devices(self):
         """Log the devices in use and, if GPUs are left unused, why."""
-        several = f', {self.replicas.total} replicas' if self.replicas.total > 1 else ''
+        several = (f', {self.replicas.total} replicas, batch norm over {self._share} images each'
+                   if self.replicas.total > 1 else '')
         LOG.info('TensorFlow %s on %s, %d threads, %s%s', tf.__version__, devices(self.replicas),
                  FLAGS.intra_op_threads or num_cores(), self.data_format, several)
         unused = unused_gpus()

@@ -70,7 +70,7 @@ def test_a_missing_first_image_stops_dry_runs_and_runs(tmp_path):
 def test_transparency_causes_a_warning_before_a_run_and_in_the_check(tmp_path):
     data = tiny_runs.make_folder(tmp_path / 'data')
     rgba = tiny_runs.png(np.full((12, 12, 4), 7, np.uint8))
-    for line in lines(os.path.join(data, 'train.txt'))[:3]:
+    for line in lines(f'{data}/train.txt')[:2] + lines(f'{data}/val.txt')[:1]:
         miniatures.write(os.path.join(data, line.rsplit(' ', 1)[0]), rgba)
     for flags in ({'dry_run': True}, {'check_data': True}):
         result = tiny_runs.run(data, tmp_path / 'model', **flags)
@@ -95,13 +95,12 @@ def test_a_check_names_all_bad_images_and_says_why(tmp_path, logged):
     assert '\n' not in ''.join(bad)
 
 
-def test_cropping_larger_images_causes_a_warning(train_list, logged):
+def test_cropping_larger_or_padding_much_smaller_images_causes_a_warning(train_list, logged):
     split = types.SimpleNamespace(train_list=train_list, test_list=train_list._replace(paths=[]))
-    for size, preprocessing in ((11, 'cifar'), (12, 'cifar'), (8, 'vgg')):
-        checks.warn_of_images(split, types.SimpleNamespace(image_size=size,
-                                                           preprocessing=preprocessing))
-    assert len(logged) == 1 and '--preprocessing=cifar' in logged[0]
-    for text in ('11 x 11', '12 x 12', os.path.dirname(train_list.path)):
+    for size, kind in ((11, 'cifar'), (12, 'cifar'), (23, 'cifar'), (24, 'cifar'), (8, 'vgg')):
+        checks.warn_of_images(split, types.SimpleNamespace(image_size=size, preprocessing=kind))
+    assert len(logged) == 2 and '24 x 24' in logged[1]
+    for text in ('--preprocessing=cifar', '11 x 11', '12 x 12', os.path.dirname(train_list.path)):
         assert text in logged[0]
 
 

@@ -34,11 +34,12 @@ def names(folder):
     return sorted(os.listdir(str(folder)))
 
 
-def test_the_same_experiment_resumes_and_another_is_refused(tmp_path):
+def test_the_same_experiment_resumes_and_another_is_refused(tmp_path, logged):
     begin(tmp_path, 1)
     before = names(tmp_path)
     begin(tmp_path)
-    begin(tmp_path, overwrite=True)  # the same experiment: nothing is deleted
+    begin(tmp_path, overwrite=True)
+    assert logged == ['--overwrite: nothing is deleted, because --model_dir has this experiment.']
     refused(tmp_path, 'seed: 1993 there, 7 now', '--overwrite', '1 finished step', settings=OTHER)
     refused(tmp_path, 'train.txt: aaaa', digests=dict(DIGESTS, **{'train.txt': 'c' * 64}))
     begin(tmp_path, SETTINGS.num_steps)

@@ -38,9 +38,12 @@ def test_a_missing_folder_or_list_is_named(tmp_path, dataset, data_dir, message)
     ('test.txt', 'val.txt', 'rename it'), ('Validation.TXT', 'val.txt', 'rename it'),
     ('test_list.txt', 'val.txt', 'rename it'), ('valid.csv', 'val.txt', 'path label'),
     ('Train.txt', 'train.txt', 'rename it'), ('train.lst', 'train.txt', 'rename it')])
-def test_a_list_under_another_name_is_named(tmp_path, other, missing, action):
+def test_a_list_under_another_name_is_named(tmp_path, logged, other, missing, action):
     for name in {'train.txt', 'val.txt', other} - {missing}:
         (tmp_path / name).write_text('a.png 0')
     with refused(f'no {missing}.*{other} exists: .*{action}') as error:
         folders.ensure_data_dir('folder', str(tmp_path))
     assert 'prepare.py' not in str(error.value)  # it would make other lists
+    (tmp_path / missing).write_text('a.png 0')
+    folders.ensure_data_dir('folder', str(tmp_path))
+    assert ['/test.txt is not used. ' in line for line in logged] == [True] * (other == 'test.txt')

@@ -434,7 +434,11 @@ def test_eval_only_evaluates_the_steps_that_have_checkpoints(tiny, tmp_path, cap
         if '2_step.json' in left_out:  # what is not evaluated may be damaged
             for name in glob.glob(os.path.join(model_dir, '2_classifier', 'model.ckpt-*.data-*')):
                 damage(name, 'cut')
+            record = state.finished_steps(model_dir)[1]
+            record['results']['top1'] += .006  # as if the images were others now
+            state.save_step(model_dir, **record)
         lines = evaluated(tiny, model_dir, capsys)
+        assert sum('step 2: top-1 was ' in line for line in lines) == ('2_step.json' in left_out)
         assert [line for line in lines if re.match(r'step \d of \d:', line)] == skipped
         assert lines[-1].split() == row.split()
     # TensorFlow's `checkpoint` file names the original folder, whose checkpoints are whole.

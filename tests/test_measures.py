@@ -42,6 +42,8 @@ def test_runs_that_differ_in_their_seed_are_averaged(run_report):
         '79.11 ± 2.00', '74.67 ± 2.00', '35.00 ± 0.00', '-35.00 ± 0.00']
     rows = csv_rows(run_report('--aggregate', '--csv', **logs)[1])
     assert len(rows) == 3 and float(rows[0]['top1_sd']) == pytest.approx(.02)
+    logs['a'] = tiny_log(images=(100, 200, 299))  # --skip_bad_images left one out
+    assert 'they differ in their numbers of images' in run_report('--aggregate', **logs)[2]
 
 
 def test_runs_of_other_settings_or_on_other_images_are_never_averaged(run_report):

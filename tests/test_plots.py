@@ -127,6 +127,9 @@ def test_accuracy_against_a_setting_has_one_line_per_memory():
         plots.draw_against(summaries[:1], setting)
     with pytest.raises(plots.UserError, match='300 exemplars: several runs have the same temper'):
         plots.draw_against(summaries, 'temperature')
+    mixed = [summary_of(tiny_log(val_share=share, temperature=share)) for share in (.1, .3)]
+    plots.draw_against(mixed, 'val_share')
+    assert mixed[0]['notes'] == ['BiC, 300 exemplars: the runs also differ in temperature']
     line = plots.draw_against(summaries[0:3:2], 'memory_per_class').axes[0].get_lines()[0]
     assert list(line.get_xdata()) == [10, 20] and line.get_label() == 'BiC, fixed memory'
     assert np.isnan(curve(figure.axes[1], 'joint training, 300 exemplars')).all()
