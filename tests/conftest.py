@@ -16,7 +16,6 @@ os.environ.update(OMP_NUM_THREADS='1', TF_CPP_MIN_LOG_LEVEL='3')  # tests compar
 def session():
     """A TensorFlow 1 session on a fresh graph, which is the default graph."""
     import tensorflow.compat.v1 as tf
-
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
     config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
@@ -29,7 +28,6 @@ def session():
 def data(tmp_path_factory):
     """A folder data set of four classes, for tests that do not change it."""
     import tiny_runs
-
     return tiny_runs.make_folder(tmp_path_factory.mktemp('tiny') / 'data')
 
 
@@ -37,7 +35,6 @@ def data(tmp_path_factory):
 def logged():
     """The list of the lines that were logged."""
     from runtime import LOG
-
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())

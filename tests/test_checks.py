@@ -106,9 +106,8 @@ def test_cropping_larger_or_padding_much_smaller_images_causes_a_warning(train_l
 
 def test_images_in_both_lists_are_found_through_linked_folders(data, train_list, tmp_path):
     (tmp_path / 'linked').symlink_to(os.path.join(data, 'train'))
-    linked = train_list._replace(
-        path=str(tmp_path / 'val.txt'),
-        paths=np.array([b'linked/0_3.png', b'./linked/1_1.png', b'other.png'], object))
+    linked = train_list._replace(path=str(tmp_path / 'val.txt'), paths=np.array(
+        [b'linked/0_3.png', b'./linked/1_1.png', b'other.png'], object))
     shared = checks.shared_images(train_list, linked)
     assert shared == [b'./linked/1_1.png', b'linked/0_3.png']
     assert len(checks.shared_images(train_list, train_list)) == 40

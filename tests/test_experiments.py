@@ -35,9 +35,8 @@ def run_script(name, folder, *arguments, **environment):
     (folder / 'python').chmod(0o755)
     (folder / 'all').touch()
     subprocess.check_call(
-        ['sh', str(folder / 'logs' / name / 'run.sh')] + list(arguments),
-        env=dict(os.environ, PYTHON=str(folder / 'python'), RUNS=str(folder / 'all'),
-                 **environment))
+        ['sh', str(folder / 'logs' / name / 'run.sh')] + list(arguments), env=dict(
+            os.environ, PYTHON=str(folder / 'python'), RUNS=str(folder / 'all'), **environment))
     lines = [line.split() for line in (folder / 'all').read_text().splitlines()]
     return {os.path.basename(next(flag for flag in line if flag.startswith('--model_dir='))): line
             for line in lines}

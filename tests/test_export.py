@@ -91,10 +91,8 @@ def evaluation(exported, step):
     files = np.array([os.fsencode(path) for path in exported.files], object)
     with resnet_model.frozen_classifier(prefix.replace('.index', ''), machine, exported.settings,
                                         step) as frozen:
-        return frozen.forward(
-            lambda: pipeline.evaluation_dataset(files, np.zeros(len(files), int),
-                                                exported.settings, 1),
-            len(files), 'moving', compute)
+        return frozen.forward(lambda: pipeline.evaluation_dataset(
+            files, np.zeros(len(files), int), exported.settings, 1), len(files), 'moving', compute)
 
 
 @pytest.fixture
@@ -136,9 +134,8 @@ def test_an_export_accepts_pixels(exported, session):
     means = np.array([123.68, 116.78, 103.94], np.float32)
     features, _ = resnet_model.network(pixels - means, settings, False, 'resnet', 'channels_last')
     initialize(session, read_checkpoint(exported.model / '1_classifier'))
-    np.testing.assert_allclose(
-        answers(exported.exports / '2', 'images', 'images', pixels)['features'],
-        session.run(features), atol=1e-5)
+    answered = answers(exported.exports / '2', 'images', 'images', pixels)
+    np.testing.assert_allclose(answered['features'], session.run(features), atol=1e-5)
 
 
 @pytest.mark.parametrize('left_out, stored, flags, expected', [
@@ -184,8 +181,7 @@ def test_an_interrupted_export_leaves_no_version(exported, tmp_path, run_classif
     tiny_runs.assert_refused(export(exported.model, full, no_space), 'space left on device')
     assert os.listdir(str(full)) == []
     assert export(exported.model, killed, ('runtime.files:flush', 2, tiny_runs.KILL)).status == -9
-    left, = os.listdir(str(killed))
-    assert not left.isdecimal()  # TF Serving reads numbers only
+    assert [name.isdecimal() for name in os.listdir(str(killed))] == [False]  # for TF Serving
     assert run_classify(killed, exported.files[0])[2].startswith(f'error: {killed}: no export')
     assert export(exported.model, killed).status == 0
     assert sorted(os.listdir(str(killed / '2'))) == ['assets.extra', 'saved_model.pb', 'variables']

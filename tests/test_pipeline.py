@@ -139,9 +139,9 @@ def test_replicas_share_the_images_of_each_batch(session, files, total, local, e
 def test_validation_batches_are_unshuffled_and_distinct(session, files, images, batch, full, short):
     """Batches cross epoch borders. The short batch comes last, from its position in the stream."""
     start = 7 * batch
+    settings = SETTINGS._replace(batch_size=batch)
     parts = run_through(session, pipeline.distinct_batches_dataset(
-        files[:images], np.arange(images), SETTINGS._replace(batch_size=batch), full, short, start,
-        2))
+        files[:images], np.arange(images), settings, full, short, start, 2))
     stream = [i % images for i in range(start + short)]
     expected = [stream[i * batch:(i + 1) * batch] for i in range(full)]
     if short:
@@ -153,9 +153,8 @@ def test_validation_batches_are_unshuffled_and_distinct(session, files, images, 
 def test_the_graph_does_not_grow_with_the_images():
     def graph_bytes(images):
         with tf.Graph().as_default() as graph:
-            pipeline.training_dataset(
-                np.full(images, b'/any.png', object), np.zeros(images, int),
-                batches_of(images), SETTINGS, 0, 1)
+            pipeline.training_dataset(np.full(images, b'/any.png', object), np.zeros(images, int),
+                                      batches_of(images), SETTINGS, 0, 1)
             return len(graph.as_graph_def().SerializeToString())
 
     assert abs(graph_bytes(20000) - graph_bytes(20)) < 100

@@ -17,7 +17,6 @@ from runtime.errors import UserError
 def test_a_write_that_fails_names_the_file_and_leaves_it(tmp_path, monkeypatch, function, write):
     path = str(tmp_path / 'file')
     state.write_atomically(path, b'old')
-
     monkeypatch.setattr(os, function, mock.Mock(side_effect=OSError(28, 'No space left')))
     with pytest.raises(OSError, match=path):
         write(path, b'new')

@@ -24,8 +24,7 @@ def plain(contents, uniform, settings):
 
     image = tf.image.decode_jpeg(contents, channels=3)
     height, width = tf.unstack(tf.shape(image)[:2])
-    ratio = tf.cast(draw(0, low, high), tf.float32) / tf.cast(
-        tf.minimum(height, width), tf.float32)
+    ratio = tf.cast(draw(0, low, high), tf.float32) / tf.cast(tf.minimum(height, width), tf.float32)
     sides = [tf.cast(tf.cast(old, tf.float32) * ratio, tf.int32) for old in (height, width)]
     image = tf.image.resize_bilinear(tf.cast(image, tf.float32)[tf.newaxis], tf.stack(sides))[0]
     offsets = [draw(1 + axis, 0, sides[axis] - size) for axis in range(2)]

@@ -28,7 +28,6 @@ def best(functions, repeats, clock=time.perf_counter):
 def one_core():
     """Return a tf.Session on one core, so that CPU time is the cost of its operations."""
     import tensorflow.compat.v1 as tf
-
     return tf.Session(config=tf.ConfigProto(intra_op_parallelism_threads=1,
                                             inter_op_parallelism_threads=1))
 
@@ -36,7 +35,6 @@ def one_core():
 def start_on_one_core():
     """Call this before the first session in a row that uses only `one_core`."""
     import tensorflow.compat.v1 as tf
-
     os.environ['OMP_NUM_THREADS'] = '1'  # MKL has separate threads, which spin
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
@@ -63,7 +61,6 @@ def photo(stream, height, width):
 def write_photos(folder, count, height=375, width=500):
     """Write `count` JPEGs of `photo`; return an object array of their names (bytes)."""
     import tensorflow.compat.v1 as tf
-
     os.makedirs(folder, exist_ok=True)
     stream = np.random.RandomState(0)
     files = [os.path.join(folder, f'{i:05}.jpg') for i in range(count)]

@@ -23,7 +23,6 @@ STEP = 1  # with distillation, unless the case has none
 def case(name):
     """Return (Settings, images float32 [batch, side, side, 3], labels int64 [batch])."""
     from runtime import settings as settings_lib
-
     data_set, side, batch, distillation = {
         'resnet18-64': ('imagenet100', 64, 64, True),
         'resnet18-224': ('imagenet100', 224, 16, True),
@@ -42,7 +41,6 @@ def tensorflow_updates(settings, images, labels):
 
     import resnet_model
     from runtime import settings as settings_lib
-
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
     session = tf.Session()
@@ -57,7 +55,6 @@ def tensorflow_updates(settings, images, labels):
 def torch_updates(settings, images, labels):
     """Return a function that runs the same update in PyTorch."""
     import torch_network
-
     return torch_network.Updates(settings, STEP, images, labels)
 
 

@@ -115,9 +115,8 @@ def refused(pattern):
 
 def run_prepare(name, *arguments):
     """Run data/<name>/prepare.py in a process; return its CompletedProcess, with text output."""
-    return subprocess.run(
-        [sys.executable, f'data/{name}/prepare.py', *map(str, arguments)], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    command = [sys.executable, f'data/{name}/prepare.py', *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, universal_newlines=True)
 
 
 @contextlib.contextmanager

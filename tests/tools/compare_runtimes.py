@@ -31,7 +31,6 @@ def compute_results():
     import resnet_model
     from made_checkpoints import initialize
     from runtime import settings as settings_lib
-
     tf.logging.set_verbosity(tf.logging.ERROR)
     tf.disable_v2_behavior()
     results = {'TensorFlow': np.array(tf.__version__)}

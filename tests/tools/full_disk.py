@@ -28,12 +28,11 @@ MOMENTS = (
     ('runtime.experiment:_claim', 1), ('runtime.run_log:log_settings', 1),
     ('imagenet_main:train_classifier', 1), ('runtime.progress:Hook.after_run', 2),
     ('runtime.evaluation:evaluate_step', 1), ('exemplar:select', 1),
-    ('runtime.results:write_curves', 1),
-    ('runtime.state:save_step', 1), ('runtime.results:write_results', 1),
-    ('imagenet_main:train_classifier', 1), ('runtime.progress:Hook.after_run', 2),
-    ('bic_layer:fit', 1), ('tensorflow.compat.v1:train.Saver.save', 1),
-    ('runtime.evaluation:evaluate_step', 1), ('runtime.state:write_array', 1),
-    ('runtime.state:save_step', 1))
+    ('runtime.results:write_curves', 1), ('runtime.state:save_step', 1),
+    ('runtime.results:write_results', 1), ('imagenet_main:train_classifier', 1),
+    ('runtime.progress:Hook.after_run', 2), ('bic_layer:fit', 1),
+    ('tensorflow.compat.v1:train.Saver.save', 1), ('runtime.evaluation:evaluate_step', 1),
+    ('runtime.state:write_array', 1), ('runtime.state:save_step', 1))
 FILL = '''
 with open({path!r}, 'wb', 0) as file:
     try:

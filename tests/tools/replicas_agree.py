@@ -26,8 +26,7 @@ COLUMNS = ('top5', 'top1', 'top5_before', 'top1_before')
 def start(folder, name, flags, task=None):
     """Start one process of a run, with its output in a separate file; return it."""
     command = [sys.executable, os.path.join(tiny_runs.ROOT, 'imagenet_main.py'),
-               '--dataset=glyphs100',
-               '--model_dir=' + os.path.join(folder, name),
+               '--dataset=glyphs100', '--model_dir=' + os.path.join(folder, name),
                '--log_file=' + os.path.join(folder, name + '.log')] + flags
     environment = dict(os.environ)
     if task is not None:

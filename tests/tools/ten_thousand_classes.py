@@ -47,8 +47,7 @@ def main():
         command = [sys.executable, os.path.join(tiny_runs.ROOT, 'imagenet_main.py'),
                    '--dataset=celeb10000', '--data_dir=' + folder, '--network=cifar',
                    '--resnet_size=8', '--image_size=8', '--preprocessing=cifar',
-                   f'--train_epochs={EPOCHS}',
-                   '--model_dir=' + os.path.join(folder, 'model'),
+                   f'--train_epochs={EPOCHS}', '--model_dir=' + os.path.join(folder, 'model'),
                    '--log_file=' + os.path.join(folder, 'model.log')]
         started, finished = time.time(), 0
         run = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True)
