@@ -149,18 +149,14 @@ def leave_out_bad_images(run, num_groups):
 # -- warnings before a run ---------------------------------------------------------------------
 
 
-def sampled_files(split):
-    """Return about NUM_SAMPLED files of the training list and as large a share of the test list."""
-    sample = slice(None, None, math.ceil(len(split.train_list.paths) / NUM_SAMPLED))
-    return np.concatenate([split.train_list.files(sample), split.test_list.files(sample)])
-
-
 def warn_of_images(split, settings):
     """Warn about what decoding ignores, what --preprocessing=cifar does, and shared images."""
     first = split.train_list.files(slice(1))[0]
-    image_format.warn_of_files(sampled_files(split), 'sampled images', LOG.info)
+    sample = slice(None, None, math.ceil(len(split.train_list.paths) / NUM_SAMPLED))
+    files = np.concatenate([split.train_list.files(sample), split.test_list.files(sample)])
+    image_format.warn_of_files(files, 'sampled images', LOG.info)
     size = pipeline.decoded_size(first)[0] if settings.preprocessing == 'cifar' else ()
-    if size and not settings.image_size < 2 * max(size) <= 2 * settings.image_size:
+    if size and (max(size) > settings.image_size or 2 * max(size) <= settings.image_size):
         height, width = size
         LOG.info('warning: --preprocessing=cifar takes only the central %d x %d pixels of larger '
                  'images and surrounds smaller ones with black (%s has %d x %d). Use '

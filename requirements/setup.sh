@@ -43,7 +43,7 @@ fetch_python() {
             "with its venv module, or name one with PYTHON=/path/to/python."
 }
 
-choose() {  # sets python, version, runtime, files, gpus and why
+choose() {  # sets python, version, arch, runtime, files, gpus and why
     why="RUNTIME=$RUNTIME" arch=$(uname -m)
     case $RUNTIME in
         cpu | gpu) find_python 3.7 || fetch_python 3.7 3.7 ;;

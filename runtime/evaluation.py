@@ -84,7 +84,8 @@ def evaluate_checkpoints(run, has_records):
             continue
         counts = [len(part.indices) for part in planned[step]]
         if has_records:
-            bias, recorded = state.bias_of(records[step]), records[step]['results']
+            bias = state.bias_of(records[step])
+            recorded = records[step]['results']
             counts[0] = recorded['training_samples']
         else:
             bias = _authors_bias(run, step)

@@ -81,7 +81,8 @@ TWO_BLOCKS = tar({'a': b'x' * 512, 'b': b'y' * 512})
     with_size(b'77777777777\0'), with_size(b'-0000000001\0'), with_size(b'\xff' * 12),
     # An inner tar that claims 2,000 bytes and has 512 must not read what comes after it.
     tar({'in.tar': tar({'one': b'x' * 2000})[:1024], 'secret': b's' * 4096})],
-    ids='empty HTML text header end gzip checksum size_beyond negative minus_1 inner'.split())
+    ids=['empty', 'HTML', 'gzip of text', 'header', 'end missing', 'gzip', 'checksum',
+         'size beyond the end', 'negative size', 'size of -1', 'inner tar'])
 def test_a_damaged_archive_is_named(tmp_path, data):
     with refused('page.tar: .*damaged or truncated'):
         contents(write(tmp_path / 'page.tar', data))

@@ -103,9 +103,10 @@ def test_reference_adds_tables_of_the_authors_code(run_report, tmp_path):
 
 def test_several_runs_and_logs_have_a_table_each(run_report):
     status, out, _ = run_report(one=tiny_log() + tiny_log(), two=published_log('imagenet100'))
+    assert status == 0
     sources = [line for line in out.splitlines() if line.startswith('Log: ')]
-    assert (status, [source.rsplit('/')[-1] for source in sources]) == (
-        0, ['one, run 1 of 2.', 'one, run 2 of 2.', 'two.'])
+    assert [source.rsplit('/')[-1] for source in sources] == [
+        'one, run 1 of 2.', 'one, run 2 of 2.', 'two.']
 
 
 def test_csv_has_one_row_per_step(run_report):

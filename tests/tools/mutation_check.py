@@ -217,8 +217,9 @@ def run_tests(tree, tests, names):
     # No compiled files: after two changes within a second, Python could take an outdated one.
     environment = dict(os.environ, PYTHONDONTWRITEBYTECODE='1')
     try:
-        return subprocess.run(command, cwd=str(tree), env=environment, stdin=subprocess.DEVNULL,
-                              capture_output=True, timeout=TEST_LIMIT).returncode
+        return subprocess.run(command, cwd=str(tree), env=environment,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=TEST_LIMIT).returncode
     except subprocess.TimeoutExpired:
         return -1
 

@@ -34,6 +34,10 @@ def publish(model_dir, target):
     network = {name: value for name, value in read_checkpoint(classifier).items()
                if name.startswith(resnet_model.NETWORK + '/') and not name.endswith('/Momentum')}
     bias = checkpoints.find_latest(checkpoints.bias_dir(model_dir, last))
+    names = ['classes.txt']
+    stored = experiment.read_experiment(model_dir)['settings']
+    if num_finished < settings.Settings.from_dict(stored).num_steps:
+        names += ['experiment.json'] + [f'{step}_step.json' for step in range(num_finished)]
     state.delete(target)
     save_variables(checkpoints.classifier_dir(target, last), network,
                    checkpoints.num_updates(classifier), write_meta_graph=False, write_state=False)
@@ -41,9 +45,6 @@ def publish(model_dir, target):
         os.makedirs(checkpoints.bias_dir(target, last))
         for suffix in ('index', 'data'):
             shutil.copy(checkpoint_file(bias, suffix), checkpoints.bias_dir(target, last))
-    stored, names = experiment.read_experiment(model_dir)['settings'], ['classes.txt']
-    if num_finished < settings.Settings.from_dict(stored).num_steps:
-        names += ['experiment.json'] + [f'{step}_step.json' for step in range(num_finished)]
     for name in names:
         shutil.copy(os.path.join(model_dir, name), target)
 
