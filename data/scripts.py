@@ -134,7 +134,7 @@ def link(source, root, path):
                         '--target. If the sources hold two copies, name only one.')
 
 
-class Progress:
+class ProgressLine:
     """Print a line every ten seconds: `images: 12000 of 90000, 231/s, 0:05:37 left`."""
 
     def __init__(self, what, total=None):

@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_lists_and_only_overwrite_replaces_them(
     fill(tmp_path, 5, ['dog'])
     prepare.main([folder])
     first = read(tmp_path)
-    with refused('train.txt and val.txt and classes.txt .*--overwrite'):
+    with refused('train.txt and val.txt and classes.txt .*--overwrite.*--target.*cannot resume'):
         prepare.main([folder, '--seed=2'])
     assert read(tmp_path) == first
     monkeypatch.chdir(tmp_path)
@@ -92,6 +92,15 @@ def test_images_that_do_not_decode_are_all_named(tmp_path, capsys):
     train, test, _ = read(tmp_path)
     assert not [line for line in train + test if '/03.jpg ' in line and line.startswith('bee')]
     assert len(train + test) == 60
+
+
+def test_bad_images_take_no_place_in_the_test_set(tmp_path, undecoded, monkeypatch):
+    prepare.main([fill(tmp_path)])
+    bad = {line.rsplit(' ', 1)[0]: 'cut off' for line in read(tmp_path)[1]}
+    monkeypatch.setattr(prepare, 'undecodable_images', lambda root, paths: bad)
+    prepare.main([str(tmp_path), '--skip_bad_images', '--overwrite'])
+    train, test, classes = read(tmp_path)
+    assert classes == CLASSES and (len(train), len(test)) == (4 * 10, 4 * 2)
 
 
 def test_a_target_that_cannot_be_written_is_refused_before_images_are_read(tmp_path, monkeypatch):

@@ -102,7 +102,7 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
     with scripts.target_folder(target):
         skips = [{*sources, os.path.realpath(target)} - {source} for source in sources]
         people = collections.defaultdict(set)
-        progress = scripts.Progress('names read')
+        progress = scripts.ProgressLine('names read')
         for root, source, skip in zip(roots, sources, skips):
             for person, name, _ in images_in(source, root, skip):
                 people[person].add(name)
@@ -110,7 +110,8 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
         progress.print_line()
         chosen = choose(people, num_classes, min_images, fewest, seed)
         wanted, bad = set(chosen), {}
-        progress = scripts.Progress('images', sum(len(people[person]) for person in chosen))
+        num_images = sum(len(people[person]) for person in chosen)
+        progress = scripts.ProgressLine('images', num_images)
         for root, source, skip in zip(roots, sources, skips):
             if os.path.isdir(source):
                 scripts.link(source, target, root)
@@ -146,8 +147,8 @@ def main(argv=None):
     lists = prepare(**vars(args))
     dataset = 'celeb10000'
     if args.num_classes != NUM_CLASSES:
-        _, groups = scripts.increments(args.num_classes)
-        dataset += f' --num_classes={args.num_classes} {groups}'
+        _, flag = scripts.increments(args.num_classes)
+        dataset += f' --num_classes={args.num_classes} {flag}'
     scripts.print_commands(lists, args.target, {dataset: ''})
 
 

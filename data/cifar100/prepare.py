@@ -137,7 +137,7 @@ def prepare(source, target, per_class=PER_CLASS):
     with open(FINE_NAMES, encoding='ascii') as file:
         class_names = file.read().split()
     with scripts.target_folder(target):
-        progress = scripts.Progress('images written')
+        progress = scripts.ProgressLine('images written')
         for split in per_class:
             images, labels = batches[split]
             paths = [f'{split}/{class_names[label]}/{index:05d}.png'

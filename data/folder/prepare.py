@@ -32,7 +32,7 @@ NUM_MEASURED = 20  # images whose sizes determine the suggested network
 def undecodable_images(root, paths):
     """Decode all images; return {path: file and fault} for those that do not decode."""
     tf.logging.set_verbosity(tf.logging.ERROR)
-    progress = scripts.Progress('images decoded', len(paths))
+    progress = scripts.ProgressLine('images decoded', len(paths))
     full_paths = [os.path.join(root, path) for path in paths]
     bad = {paths[index]: f'{full_paths[index]}: {checks.why_bad(full_paths[index])}'
            for index in pipeline.bad_images(list(map(os.fsencode, full_paths)), None,
@@ -114,9 +114,9 @@ def print_unexpected_labels(classes, order):
 def suggested_flags(num_classes, fewest, sizes):
     """Return flags for a small data set.
 
-    With r = 0.2 and P = 5, each class has one image for the bias correction at the last step. The
-    number of groups G is chosen so that each class has G*P images: its exemplars and validation
-    images.
+    With r = 0.2 and P = 5, each class has one image for the bias correction at the last step. At
+    the second step, a class needs G*P images: its exemplars and validation images. So the size of
+    the smallest class limits the number of groups G, and then P, which is 5, 10, 15 or 20.
 
     Args:
         num_classes: C.
@@ -144,7 +144,8 @@ def check_folders(root, target, overwrite):
         target, 'Write the lists elsewhere with --target, or move it away if nothing needs it.')
     if own_lists and not overwrite:
         raise UserError(f'{target}: {" and ".join(own_lists)} exist already. Add --overwrite to '
-                        'replace them.')
+                        'replace them, or write others elsewhere with --target. Runs begun with '
+                        'these lists cannot resume with others.')
     files.check_writable(target, target, 'Write the lists to another folder with --target=FOLDER.')
 
 
@@ -189,13 +190,14 @@ def main(argv=None):
              for path in class_paths]
     bad = undecodable_images(root, paths)
     archives.report_bad_images(bad, args.skip_bad_images)
+    for side in (train, test or {}):
+        for name in side:
+            side[name] = [path for path in side[name] if path not in bad]
     good = [path for path in paths if path not in bad]
     image_format.warn_of_files([os.path.join(root, path) for path in good])
     digests = digests_of_copies(root, good)
     if test is None:
         train, test = split(train, args.test_share, args.seed, digests)
-    train, test = ({name: [path for path in side[name] if path not in bad] for name in side}
-                   for side in (train, test))
     classes = [name for name in train
                if len(train[name]) >= max(1, args.min_images) and test.get(name)]
     left_out = sorted(set(train).union(test).difference(classes))

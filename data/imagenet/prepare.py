@@ -116,7 +116,7 @@ class Target:
     def __init__(self, path, synsets, total=None):
         self.path = path
         self.labels = {wnid: label for label, wnid in enumerate(synsets)}
-        self.progress = scripts.Progress('images', total)
+        self.progress = scripts.ProgressLine('images', total)
         self.bad, self.not_read = {}, []
         self._in_place = False  # a source is the target or in it, so every image must be checked
         self._kit_ids = {}  # name without suffix -> ILSVRC2012_ID
@@ -338,8 +338,8 @@ def main(argv=None):
                     VAL_PER_CLASS, args.allow_missing, args.skip_bad_images)
     datasets = {'imagenet1000': '', **{name: name for name in SUBSETS}}
     if not is_whole:
-        _, groups = scripts.increments(len(synsets))
-        datasets = {f'folder --num_classes={len(synsets)} {groups}': ''}
+        _, flag = scripts.increments(len(synsets))
+        datasets = {f'folder --num_classes={len(synsets)} {flag}': ''}
     scripts.print_commands(lists, args.target, datasets)
 
 
