@@ -8,7 +8,7 @@ import math
 import os
 import string
 
-os.environ.pop('MPLBACKEND', None)  # a notebook's, which this environment may lack
+os.environ.pop('MPLBACKEND', None)  # notebooks set one that this environment may lack
 import matplotlib
 import numpy as np
 from matplotlib.colors import PowerNorm
@@ -88,7 +88,7 @@ def draw_against(summaries, setting, title=None):
 
     Runs of one method with one exemplar memory share a line. If the setting is the size of the
     memory, so do all sizes. A note names other settings that vary along a line. Unfinished runs
-    are left out.
+    are left out. Raises UserError if no run is finished, or if a line has two runs at one point.
     """
     summaries = [summary for summary in summaries
                  if summary['last_finished_step'] == summary['num_steps']]
@@ -251,7 +251,10 @@ def _draw_legend(axes, panels):
 def _draw_groups(figure, panels, summary):
     """Draw top-1 accuracy by group and step."""
     num_steps, accuracies = summary['last_finished_step'], []
-    for column in ('group_top1_before', 'group_top1'):
+    columns = ['group_top1']
+    if tables.is_corrected(summary):
+        columns = ['group_top1_before', 'group_top1']
+    for column in columns:
         accuracies.append(np.full([num_steps, num_steps], np.nan))  # group, step
         for row in summary['steps']:
             if row[column]:

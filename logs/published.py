@@ -75,7 +75,8 @@ def _groups_text(settings):
     last = f', the last of {sizes[-1]}' if sizes[-1] != sizes[1] else ''
     if sizes[0] == sizes[1]:
         return f'{len(sizes)} steps of {sizes[0]}{last}'
-    return f'{sizes[0]} classes then {len(sizes) - 1} steps of {sizes[1]}{last}'
+    steps = f'{len(sizes) - 1} steps' if len(sizes) > 2 else '1 step'
+    return f'{sizes[0]} classes then {steps} of {sizes[1]}{last}'
 
 
 def memory_text(settings):

@@ -88,7 +88,8 @@ def _method_with_settings(summary, summaries):
     return _joined(name, *[
         WORDS.get(setting, f'{setting} {{}}').format(values[alike.index(summary)])
         for setting, values in differences(alike).items()
-        if setting == 'lists' or getattr(summary['settings'], setting) != getattr(usual, setting)])
+        if setting in ('dataset', 'lists')
+        or getattr(summary['settings'], setting) != getattr(usual, setting)])
 
 
 def experiment(summary):
@@ -192,7 +193,8 @@ def _published_results(summaries):
                   for row in rows]
         parts += [f'Published results on {protocol} (%):', _markdown(lines)]
         if notes:
-            parts.append(f'Settings above that differ from the published ones: {"; ".join(notes)}.')
+            parts.append('Settings above that differ from those of the BiC paper: '
+                         f'{"; ".join(notes)}.')
     return parts
 
 
@@ -261,7 +263,8 @@ def compare_with_authors(path, summaries):
     """Return tables of the authors' code on the same lists, next to the runs.
 
     `path`: a CSV file with one row per run and step, accuracies in percent. The text of the .md
-    file with the same name follows the tables.
+    file with the same name follows the tables. Raises UserError if the CSV file has other columns
+    or an invalid number, OSError if it cannot be read.
     """
     series = {}  # name -> {classes seen: row}, as in summaries
     try:

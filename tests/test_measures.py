@@ -67,7 +67,7 @@ def test_runs_of_other_settings_or_on_other_images_are_never_averaged(run_report
 def test_unfinished_runs_are_averaged_over_their_common_steps(run_report):
     logs = {'a': tiny_log(), 'b': tiny_log(2, accuracy=.02, seed=1), 'begun': tiny_log(0, seed=2)}
     status, out, err = run_report('--aggregate', **logs)
-    assert cells(out, 'top-1') == ['89.00 ± 1.41', '84.00 ± 1.41']
+    assert status == 0 and cells(out, 'top-1') == ['89.00 ± 1.41', '84.00 ± 1.41']
     assert cells(out, 'top-1', 'Over all steps')[0] == '86.50 ± 1.41'
     assert 'only the 2 steps' in err and 'same seed' in err and 'b: 2 of 3 steps finished' in err
     assert 'begun: none of 3 steps finished' in err
@@ -125,7 +125,8 @@ def test_published_results_of_the_same_protocol_are_shown(run_report):
     short = run_report(log=cifar_log(train_epochs=25, lr_boundaries=[10, 15, 20], order_seed=7,
                                      distillation=False, memory_per_class=20))[1]
     assert 'exemplars, 25 of 250 epochs\n' in short
-    assert 'BiC without KD: 25 of 250 epochs, distillation False, order_seed 7.' in short
+    assert ('differ from those of the BiC paper: BiC without KD: 25 of 250 epochs, '
+            'distillation False, order_seed 7.') in short
     joint = cifar_log(finished=1, num_increments=1, classes=(100,))
     out = run_report('--compare', log=joint)[1]
     assert cells(out, 'BiC paper', 'Published results')[6] == '60.93'
@@ -153,6 +154,8 @@ def test_every_protocol_of_the_published_file_can_be_reached_by_settings():
 def test_a_smaller_last_group_is_named():
     settings = DATASETS['folder']._replace(num_classes=11, classes_per_increment=2)
     assert published.protocol(settings) == '6 steps of 2, the last of 1; 220 exemplars'
+    settings = settings._replace(num_classes=37, classes_per_increment=19)
+    assert published.protocol(settings) == '19 classes then 1 step of 18; 740 exemplars'
 
 
 @pytest.mark.parametrize('classes, average', [

@@ -144,6 +144,10 @@ def test_a_single_run_has_groups_and_confusion_matrices(tmp_path):
     replay = summary_of(tiny_log(classes=classes, bias_correction=False), model_dir=model_dir)
     assert list(draw(replay)[1])[-2:] == ['Top-1 by group, uncorrected',
                                           'Confusion after step 3, uncorrected']
+    # The log of another library may have no uncorrected accuracies.
+    other = summary_of(tiny_log(bias_correction=False).replace('group_top1_before', 'other'))
+    assert [text.get_text() for text in draw(other)[1]['Top-1 by group, uncorrected'].texts] == [
+        '90', '80', '60', '90', '50', '95']
     _, panels = draw(summary_of(tiny_log(classes=classes), model_dir=model_dir))
     assert list(panels)[-4:] == ['Top-1 by group, uncorrected', 'Top-1 by group, corrected',
                                  'Confusion after step 3, uncorrected',

@@ -133,6 +133,12 @@ def test_a_log_of_an_unknown_data_set_has_no_published_results(run_report):
     assert '| BiC, memory_per_class 10 ' in run_report('--compare', **logs)[1]
 
 
+def test_runs_on_different_data_sets_are_named_by_them(run_report):
+    logs = {'a': tiny_log(), 'b': tiny_log(dataset='imagenet100')}
+    out = run_report('--compare', **logs)[1]
+    assert '| BiC, dataset glyphs100 ' in out and '| BiC, dataset imagenet100 ' in out
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['missing.log'], 'missing.log: No such file'), (['.'], 'directory'),
     ([SCRIPT], 'no run found'), (['a\nb'], 'a b: No such file')])
