@@ -58,7 +58,8 @@ def _check_packages():
     numpy, tensorflow = package_folder('numpy'), package_folder('tensorflow')
     if tensorflow and numpy in python_path and tensorflow not in python_path:
         raise SystemExit(f'error: PYTHONPATH puts the NumPy in {numpy} in front of the one that '
-                         f'belongs to {sys.executable}. Unset PYTHONPATH or remove this folder.')
+                         f'belongs to {sys.executable}. Unset PYTHONPATH, or take this '
+                         'folder out of it.')
 
 
 _check_packages()

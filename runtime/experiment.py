@@ -65,7 +65,7 @@ def read_experiment(model_dir):
     """
     path = os.path.join(model_dir, _EXPERIMENT)
     if not os.path.isdir(model_dir):
-        raise UserError(f'--model_dir={model_dir}: no such folder.')
+        raise UserError(f'--model_dir={model_dir}: no such folder. Use the folder of a run.')
     if not has_begun(model_dir):
         return None
     stored = read_checked(path)
@@ -204,8 +204,9 @@ def hold_model_dir(model_dir, settings, digests, overwrite, keep_checkpoints=Non
                 LOG.info('warning: %s: this file system has no locks. Make sure that no other '
                          'process uses this --model_dir.', path)
         except BlockingIOError:
-            raise UserError(f'--model_dir={model_dir}: another process is running this experiment. '
-                            'Wait for it, or use another --model_dir.') from None
+            raise UserError(f'--model_dir={model_dir}: another process is using this folder. '
+                            'Wait until it ends, or use another --model_dir for another '
+                            'experiment.') from None
         try:
             options = _claim(model_dir, identity(settings, digests), dict(
                 keep_checkpoints=keep_checkpoints, skip_bad_images=skip_bad_images), overwrite)

@@ -95,17 +95,17 @@ def _is_log_of(value, settings, digests):
     try:
         lists = value.pop('lists', digests)  # early logs do not have them
         return lists == digests and settings.from_dict(value) == settings
-    except (AttributeError, KeyError, TypeError):  # another program's
+    except (AttributeError, KeyError, TypeError):  # from another program
         return False
 
 
 def check_log(path, settings, digests):
-    """Raise UserError if the log `path` (None: no log) ends with another experiment.
+    """Raise UserError if the log file `path` exists and ends with another experiment.
 
-    `digests`: of the lists.
+    `settings`, `digests`: as for experiment.identity.
     """
     same = True
-    with contextlib.suppress(FileNotFoundError), open(path or os.devnull, 'rb') as file:
+    with contextlib.suppress(FileNotFoundError), open(path, 'rb') as file:
         for line in file:
             if line.startswith(b'settings: '):
                 with contextlib.suppress(ValueError):  # cut off

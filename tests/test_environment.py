@@ -43,7 +43,8 @@ def test_a_python_without_numpy_or_with_a_foreign_one_is_refused(tmp_path, scrip
     assert_refused(run('-S', script), 'numpy', sys.executable, 'make setup', '.venv/bin/python')
     (tmp_path / 'numpy').mkdir()
     (tmp_path / 'numpy' / '__init__.py').write_text('')
-    assert_refused(run(script, '--help', PYTHONPATH=str(tmp_path)), 'PYTHONPATH', str(tmp_path))
+    assert_refused(run(script, '--help', PYTHONPATH=str(tmp_path)), str(tmp_path),
+                   'Unset PYTHONPATH, or take this folder out of it.')
 
 
 @pytest.mark.parametrize('change, named', [

@@ -126,7 +126,7 @@ def test_a_folder_of_another_process_or_experiment_is_refused(data, whole, tmp_p
     (model / 'experiment.json').write_bytes(whole['experiment.json'])
     with open(str(model / 'lock'), 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert_refused(run(data, model), '--model_dir', 'another process')
+        assert_refused(run(data, model, seed=5), '--model_dir', 'another process is using this')
     other = shutil.copytree(data, str(tmp_path / 'other'))
     with open(os.path.join(other, 'val.txt'), 'a') as file:
         file.write('train/0_0.png 0\n')
