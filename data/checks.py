@@ -35,8 +35,9 @@ IMAGE_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.erro
 def look_for_images(image_lists, all_must_exist):
     """Check that the first and the last image of each list exist, and some in between.
 
-    Raises UserError, naming the first missing image and, if there is one, a file of that name
-    nearby. Unless `all_must_exist`, one existing image per list is enough.
+    Raises UserError, naming the first missing image. If none of them exists, it also names a file
+    of that name nearby, if there is one. Unless `all_must_exist`, one existing image per list is
+    enough.
     """
     for image_list in image_lists:
         probes = np.unique(np.linspace(0, len(image_list.paths) - 1, NUM_PROBES).astype(int))

@@ -190,7 +190,7 @@ def bad_images(files, num_parallel_calls, watch=None, stop_at_first=False):
     """Decode every file completely; return the positions in `files` of those that fail.
 
     Args:
-        files: object array of bytes.
+        files: sequence of file names, as bytes.
         num_parallel_calls: as in training_dataset.
         watch: function called with the number of files decoded so far, or None.
         stop_at_first: bool, whether to stop at the first bad file.

@@ -26,6 +26,9 @@ def evaluate_step(run, step, classifier, bias, samples, with_features):
     Returns:
         (results, on_test, features): the dict from results.compute_results; the test images'
         {name: array [images]} that it was given; float32 [training images, dimensions] or None.
+
+    Raises:
+        UserError: the cross-entropy of an image is not finite, or an image cannot be read.
     """
     training, validation, test = samples
     if step == 0:  # its validation images are only counted
@@ -65,7 +68,8 @@ def evaluate_step(run, step, classifier, bias, samples, with_features):
 def evaluate_checkpoints(run, has_records):
     """Evaluate the steps whose checkpoints are in model_dir.
 
-    `has_records`: whether model_dir has the records of the steps. The authors' code writes none.
+    `has_records`: whether model_dir has the records of the steps. A folder of the authors' code or
+    of a published run has none. Raises UserError if no step can be evaluated.
     """
     num_steps = run.settings.num_steps
     records = state.finished_steps(run.model_dir) if has_records else None
@@ -88,7 +92,7 @@ def evaluate_checkpoints(run, has_records):
             recorded = records[step]['results']
             counts[0] = recorded['training_samples']
         else:
-            bias = _authors_bias(run, step)
+            bias = _bias_of_checkpoint(run, step)
             updates = run.schedules(step, planned[step])[0].num_updates
             if checkpoints.num_updates(checkpoint) != updates:
                 run_log.warn([f'{checkpoint}: with these flags, step {step + 1} ends at update '
@@ -110,8 +114,8 @@ def evaluate_checkpoints(run, has_records):
     results.log_table(rows)
 
 
-def _authors_bias(run, step):
-    """Return (beta, gamma) from the folder that the authors' code made; None for no correction."""
+def _bias_of_checkpoint(run, step):
+    """Return (beta, gamma) of a step without a record, from its checkpoint; None: no correction."""
     if not step or not run.settings.bias_correction:
         return None
     bias = bic_layer.load(checkpoints.bias_dir(run.model_dir, step))

@@ -98,12 +98,13 @@ def _read_classes(path, num_classes):
 
 
 def _inputs(settings):
-    """Return both inputs: encoded images of any size, or crops as the network sees them.
+    """Build the inputs of both signatures, and from them the input of the network.
 
     Returns:
-        ({signature: {input: tensor}}, images): `image_bytes`, string [batch], the content of image
-        files; or `images`, RGB from 0 to 255, and the network's input, both float32
-        [batch, image_size, image_size, 3].
+        ({signature: {input: tensor}}, input of the network). An input is either 'image_bytes',
+        string [batch], the contents of image files of any size, or 'images', float32 [batch,
+        image_size, image_size, 3], crops with RGB from 0 to 255. The network's input has the same
+        shape and dtype as 'images', but is normalized.
     """
     side = settings.image_size
     with tf.device('/cpu:0'):
@@ -117,10 +118,11 @@ def _inputs(settings):
 
 
 def _answers(logits, labels, names):
-    """Return {name: tensor}: the probabilities of each image and its five likeliest classes.
+    """Return {name: tensor}: for each image, the probabilities and the five likeliest classes.
 
-    'probabilities', float32 [batch, seen classes], as `logits`, which are corrected;
-    'top5_probabilities', 'top5_labels' (int64), 'top5_names' (string) [batch, 5 or all seen].
+    `logits`: float32 [batch, seen classes], corrected. 'probabilities' has the same shape.
+    'top5_probabilities', 'top5_labels' (int64) and 'top5_names' (string) are [batch, 5], or [batch,
+    seen classes] if fewer than five are seen.
     """
     probabilities = tf.nn.softmax(logits)
     top, classes = tf.nn.top_k(probabilities, min(5, int(logits.shape[1])))

@@ -83,7 +83,7 @@ def refused_if_unwritable(name, remedy):
 def check_writable(folder, name, remedy):
     """Create `folder` if it is missing; raise UserError if files in it cannot be replaced.
 
-    This tries it, because root ignores permission bits, though not a read-only file system.
+    It replaces a file to find out, because permission bits would not tell: root ignores them.
     """
     with refused_if_unwritable(name, remedy):
         os.makedirs(folder, exist_ok=True)

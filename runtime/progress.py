@@ -104,7 +104,7 @@ class Progress:
         self.update = 0  # updates done
         self._step, self._num_steps, self._stage = step, run.settings.num_steps, stage
         self._schedule = schedule
-        self._run_time = run.time_left
+        self._time_left = run.time_left
         self._machine = run.machine
         self._directory = directory if run.machine.is_chief else None
         self._batch_files = batch_files
@@ -187,7 +187,7 @@ class Progress:
         done, started = self._since or (update - 1, self._started)
         seconds, num_images = now - started, (update - done) * schedule.batch_size
         if self._trains:
-            self._run_time.trained(num_images, seconds)
+            self._time_left.trained(num_images, seconds)
         speed = num_images / max(seconds, 1e-9)
         images_left = (schedule.num_updates - update) * schedule.batch_size
         left = (images_left, 0) if self._trains else (0, images_left / max(speed, 1e-9))
@@ -195,7 +195,7 @@ class Progress:
         LOG.info('progress: %s, %s, learning rate %g%s, step left %s, run left %s',
                  self._at(update), run_log.values_text(values), learning_rate,
                  f', {speed:.0f} images/s' if self._trains else '',
-                 *map(run_log.duration, self._run_time.left(self._step, *left)))
+                 *map(run_log.duration, self._time_left.left(self._step, *left)))
         self._last_line = now
         return [('monitors/images_per_second', speed)] if self._trains else []
 

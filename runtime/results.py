@@ -153,7 +153,7 @@ def log_table(rows):
 # Writing
 
 def write_results(model_dir, num_steps, records):
-    """Write results.csv, one row per finished step, and the accuracies by group, one per step."""
+    """Write results.csv, one row per finished step, and group_accuracy*.npy, one row per step."""
     rows = [record['results'] for record in records]
     if not rows:
         return
@@ -170,7 +170,7 @@ def write_results(model_dir, num_steps, records):
 
 def write_summary(model_dir, summary):
     """Write summary.json, the measures of a finished run; `summary`: a dict."""
-    state.write_atomically(os.path.join(model_dir, state.SUMMARY_FILE), state.json_bytes(summary))
+    state.write_atomically(os.path.join(model_dir, 'summary.json'), state.json_bytes(summary))
 
 
 def write_curves(directory, row):

@@ -289,7 +289,10 @@ def log_speeds(machine, has_gpu):
 
 
 def check_machine(_):
-    """--self_check: compute what this machine should compute; raise UserError if it differs."""
+    """--self_check: compare this machine's numbers with stored ones, and log its speed.
+
+    Raises UserError if a number differs.
+    """
     os.environ.pop(cluster.ENVIRONMENT, None)  # this machine only
     with open(STORED, encoding='utf-8') as file:
         stored = json.load(file)

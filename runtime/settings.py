@@ -367,7 +367,8 @@ MIN_BIAS_UPDATES = 20  # with fewer, beta and gamma stay near 1 and 0
 def schedule_warnings(settings, planned):
     """Yield a warning for each setting that would silently spoil a short run.
 
-    One per cause, for the step where it is worst. The published settings give none.
+    One per cause, for the step where it is worst, or for the first one whose learning rate does not
+    fall. The published settings give none.
 
     `planned`: the Schedules of both stages for every step; the second may be None.
     """

@@ -1,8 +1,9 @@
 """Files in model_dir: written atomically, checked when they are read, one record per step.
 
-README.md in this folder lists the files. Each is written under a temporary name, flushed and
-renamed, so a file is always complete. Checkpoints are written by TensorFlow: runtime/checkpoints.py
-flushes those of the classifier stage, and reads them back before they are used.
+README.md in this folder lists the files. Those written here get a temporary name, are flushed and
+renamed, so they are always complete. The log and the event files grow line by line. Checkpoints are
+written by TensorFlow: runtime/checkpoints.py flushes those of the classifier stage, and reads them
+back before they are used.
 """
 
 import contextlib
@@ -25,8 +26,7 @@ flags.DEFINE_bool('store_last', False, 'Choose exemplars after the last step, to
                   'finished run, this evaluates the last step again.')
 
 LOG_FILE = 'run.log'
-SUMMARY_FILE = 'summary.json'
-MAX_CONFUSION_CLASSES = 1000  # with more, the confusion matrices are of groups
+MAX_CONFUSION_CLASSES = 1000  # with more, the confusion matrices count groups
 
 
 def write_atomically(path, content):
@@ -95,7 +95,7 @@ def save_step(model_dir, step, results, exemplars):
     """Mark `step` as finished.
 
     Args:
-        results: dict of numbers and lists of numbers. A missing number is None. In the file it is
+        results: the dict from results.compute_results. A missing number is None. In the file it is
             '', as in results.csv.
         exemplars: one list of image paths (str) per seen class, in the order chosen; [] if none
             were chosen.
