@@ -1,4 +1,4 @@
-"""The bias correction layer: its loss, its training on stored logits, its checkpoint."""
+"""The bias correction layer: its loss, its training on stored logits, its warnings."""
 import numpy as np
 import oracles
 import pytest

@@ -13,7 +13,8 @@ from runtime import state
 from runtime.errors import UserError
 
 # Data set, G, r of the published settings, CIFAR-100 with each published G; then the paper's other
-# validation shares, and shares for which r*G*P is not an integer.
+# validation shares, 0.29 (r*G*P is 58, but 57.99... in floating point), and shares for which r*G*P
+# is not an integer.
 PUBLISHED = [('imagenet1000', 10, '0.1'), ('imagenet100', 10, '0.1'), ('celeb10000', 10, '0.2')] + [
     ('cifar100', g, '0.1') for g in (2, 5, 10, 20)]
 OTHERS = [('imagenet100', 10, r) for r in ('0.2', '0.3', '0.4', '0.29', '0.123', '0.999')]

@@ -127,12 +127,12 @@ def test_an_export_agrees_with_the_drivers_evaluation(exported, step):
 
 
 def test_an_export_accepts_pixels(exported, session):
-    """An image as large as the network's input is its own crop."""
+    """The input `images` takes crops, RGB from 0 to 255. The export subtracts the means."""
     side = exported.settings.image_size
     pixels = np.random.RandomState(3).randint(0, 256, (3, side, side, 3)).astype(np.uint8)
-    settings = exported.settings._replace(resize_range=(side, side))
     means = np.array([123.68, 116.78, 103.94], np.float32)
-    features, _ = resnet_model.network(pixels - means, settings, False, 'resnet', 'channels_last')
+    features, _ = resnet_model.network(pixels - means, exported.settings, False, 'resnet',
+                                       'channels_last')
     initialize(session, read_checkpoint(exported.model / '1_classifier'))
     answered = answers(exported.exports / '2', 'images', 'images', pixels)
     np.testing.assert_allclose(answered['features'], session.run(features), atol=1e-5)
@@ -211,8 +211,9 @@ def test_classify_prints_classes_and_names_unreadable_images(exported, run_class
     assert status == 1
     images = list(map(json.loads, out.splitlines()))
     assert [image['image'] for image in images] == paths
-    for image, line in zip(images[1::2], err.splitlines()):
-        assert line == f'error: {image["image"]}: {image["error"]}'
+    assert err.splitlines() == [f'error: {image["image"]}: {image["error"]}'
+                                for image in images[1::2]]
+    for image in images[1::2]:
         assert bad[image['image']] in image['error'] and 'top5' not in image
     for image in images[::2]:
         assert [(row['probability'], row['label'], row['name']) for row in image['top5']] == [

@@ -12,7 +12,6 @@ import tensorflow.compat.v1 as tf
 from miniatures import refused, tree
 
 from data.glyphs100 import prepare
-from runtime.errors import UserError
 
 # Licenses that let images drawn with a font be distributed.
 LICENSES = {'OFL-1.1', 'Apache-2.0'}
@@ -143,7 +142,7 @@ def test_foreign_folder_file_or_list_is_refused(few, tmp_path):
                                     'file': b'precious'})
     before = tree(tmp_path)
     for name in ('edited', 'mine', 'file'):
-        with pytest.raises((UserError, OSError), match=name):
+        with refused(f'^{tmp_path}/{name}'):
             prepare.write_images(str(tmp_path / name))
     assert tree(tmp_path) == before
 

@@ -13,7 +13,7 @@ from runtime import settings as settings_lib
 VGG = settings_lib.DATASETS['imagenet100']
 CIFAR = settings_lib.DATASETS['cifar100']
 # Landscape and portrait photographs, odd sizes, sides shorter than the crop, strips. In single
-# precision, a shorter side of 61 becomes 255. Then the central crop is half a pixel higher.
+# precision, a width of 61 becomes 255. Then the central crop is half a pixel further left.
 SIZES = [(375, 500), (500, 375), (333, 499), (257, 641), (256, 256), (101, 61), (49, 300),
          (812, 613)]
 

@@ -91,7 +91,7 @@ def write_all(folder, files):
 def tree(folder):
     """Return {path relative to folder: (bytes, inode, mtime in ns)} of all files under it.
 
-    Links are followed. The hidden lock and journal are left out.
+    Links are followed. The hidden lock and the record of the lists are left out.
     """
     paths = [pathlib.Path(where, name)
              for where, _, names in os.walk(str(folder), followlinks=True) for name in names

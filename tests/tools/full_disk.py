@@ -3,10 +3,10 @@
     sudo python tests/tools/full_disk.py [--rounds 2] [--seed 0]
 
 The run writes all of its files, including its log, to a tmpfs, so the script needs the right to
-mount one. At each of MOMENTS the disk is filled completely or up to a few kilobytes. The run must
-end with a one-line message about it, and with complete records on disk. Then space is freed and the
-run is resumed. In the end everything must equal an undisturbed run, bit for bit. The exit status is
-1 if anything differs.
+mount one. At each of MOMENTS the disk is filled, completely or except for at most 640 KiB. The run
+must end with a one-line message about it, unless the remaining space was sufficient, and with
+complete records on disk. Then space is freed and the run is resumed. In the end everything must
+equal an undisturbed run, bit for bit. The exit status is 1 if anything differs.
 """
 
 import argparse
