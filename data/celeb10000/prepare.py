@@ -128,9 +128,9 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
         for label, person in enumerate(chosen):
             names = sorted(people[person])
             stream.shuffle(names)
-            for part, drawn in zip(lists, (names[test_images:], names[:test_images])):
-                paths = [f'{person}/{name}' for name in sorted(drawn)]
-                part += [(path, label) for path in paths if path not in bad]
+            paths = [f'{person}/{name}' for name in names if f'{person}/{name}' not in bad]
+            for part, drawn in zip(lists, (paths[test_images:], paths[:test_images])):
+                part += [(path, label) for path in sorted(drawn)]
         image_format.warn_of_files(
             [os.path.join(target, path) for part in lists for path, _ in part])
         scripts.write_lists(target, *lists, classes=class_names(chosen))
