@@ -276,7 +276,7 @@ def read_run(model_dir, stored=None):
     if pretrained and FLAGS.overwrite and os.path.realpath(pretrained.prefix).startswith(inside):
         raise UserError(f'--pretrained={FLAGS.pretrained} is in --model_dir, which --overwrite '
                         'deletes. Use another --model_dir.')
-    if machine.is_chief and FLAGS.log_file:  # the default is in model_dir, with one experiment
+    if machine.is_chief and FLAGS.log_file:  # run.log in model_dir has one experiment
         run_log.check_log(FLAGS.log_file, settings, digests)
     return plan.Run(settings, data_dir, model_dir, digests, machine, pretrained, split)
 
@@ -284,7 +284,7 @@ def read_run(model_dir, stored=None):
 def look_for_images(run):
     """Look for a few images of each list; raise UserError if one does not exist.
 
-    If bad images are allowed, one existing image per list is enough.
+    With --skip_bad_images, --check_data or --eval_only, one existing image per list is enough.
     """
     checks.look_for_images([run.split.train_list, run.split.test_list], all_must_exist=not (
         FLAGS.skip_bad_images or FLAGS.check_data or FLAGS.eval_only))

@@ -1,7 +1,7 @@
 """Files in model_dir: written atomically, checked when they are read, one record per step.
 
 README.md in this folder lists the files. Those written here get a temporary name, are flushed and
-renamed, so they are always complete. The log and the event files grow line by line. Checkpoints are
+renamed, so they are always complete. The log and the event files grow during a run. Checkpoints are
 written by TensorFlow: runtime/checkpoints.py flushes those of the classifier stage, and reads them
 back before they are used.
 """
