@@ -284,8 +284,8 @@ def log_speeds(machine, has_gpu):
     LOG.info('input: %.0f images/s (JPEGs of %dx%d, %.0f KB, read from memory; %d cores)', inputs,
              FILE_SHAPE[1], FILE_SHAPE[0], kilobytes, num_cores())
     if has_gpu and inputs < updates:
-        LOG.info('The GPU would wait for its input %.0f%% of the time. Use more cores, or smaller '
-                 'files (shorter side 512).', 100 * (1 - inputs / updates))
+        LOG.info('The GPU would wait for its input %.0f%% of the time. Use more cores.',
+                 100 * (1 - inputs / updates))
 
 
 def check_machine(_):

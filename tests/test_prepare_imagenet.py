@@ -230,6 +230,18 @@ def test_subsets_of_100_classes_are_lists_over_the_same_images(tmp_path):
                 f'{split}/{wnid}/{wnid}_1.JPEG {label}' for label, wnid in enumerate(expected)]
 
 
+def test_the_command_for_the_classes_of_a_subset_names_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(prepare, 'VAL_PER_CLASS', 1)
+    synsets = prepare.read_synsets(prepare.SYNSETS)[:100]
+    source = write_all(tmp_path / 'imagenet', {
+        f'{split}/{wnid}/{wnid}_1.JPEG': JPEG for wnid in synsets for split in ('train', 'val')})
+    for count, dataset in (
+            (100, 'imagenet100'), (99, 'folder --num_classes=99 --num_increments=9')):
+        file = write(tmp_path / 'synsets', '\n'.join(synsets[:count]).encode())
+        prepare.main([source, '--synsets', file, '--target', str(tmp_path / str(count))])
+        assert f' --dataset={dataset} --data_dir=' in capsys.readouterr().out
+
+
 # -- what is missing or bad -------------------------------------------------------------------
 
 def test_missing_images_are_counted_by_class_and_can_be_allowed(tmp_path, capsys):

@@ -66,6 +66,15 @@ def test_a_number_that_differs_is_named_with_both_values_and_the_tolerance(check
         check(change)
 
 
+def test_the_share_of_time_that_a_gpu_would_wait_for_its_input(monkeypatch, logged):
+    monkeypatch.setattr(self_check, 'input_speed', lambda *_: (300., 95.))
+    for speed, last in ((400., 'The GPU would wait for its input 25% of the time. Use more cores.'),
+                        (200., 'input: 300 images/s')):
+        monkeypatch.setattr(self_check, 'update_speed', lambda *_, speed=speed: speed)
+        self_check.log_speeds(None, has_gpu=True)
+        assert logged[-1].startswith(last)
+
+
 def test_nan_fails_the_check(layouts):
     (layout, numbers), = layouts.items()
     broken = dict(numbers, **{EVALUATION + ', features': [float('nan')] * 2})

@@ -332,14 +332,18 @@ def main(argv=None):
     parser.add_argument('--allow_missing', action='store_true',
                         help='write the lists even if images are missing')
     args = parser.parse_args(argv)
-    synsets = read_synsets(args.synsets)
-    is_whole = synsets == read_synsets(SYNSETS)
+    synsets, all_synsets = read_synsets(args.synsets), read_synsets(SYNSETS)
+    is_whole = synsets == all_synsets
     lists = prepare(args.sources, args.target, synsets, TRAIN_IMAGES if is_whole else None,
                     VAL_PER_CLASS, args.allow_missing, args.skip_bad_images)
     datasets = {'imagenet1000': '', **{name: name for name in SUBSETS}}
     if not is_whole:
         _, flag = scripts.increments(len(synsets))
-        datasets = {f'folder --num_classes={len(synsets)} {flag}': ''}
+        dataset = f'folder --num_classes={len(synsets)} {flag}'
+        for name, labels in SUBSETS.items():
+            if synsets == [all_synsets[label] for label in sorted(labels)]:
+                dataset = name  # whose reports have the published results
+        datasets = {dataset: ''}
     scripts.print_commands(lists, args.target, datasets)
 
 
