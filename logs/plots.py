@@ -28,7 +28,7 @@ VARIANTS = [('-', 'o'), ('--', 's'), ('-.', '^'), (':', 'D'), ('-', 'v'), ('--',
             (':', '*')]
 PAPER_STYLE = {'color': 'black', 'linestyle': '--', 'linewidth': 1.}
 AUTHORS_STYLE = {'color': '#777777', 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
-                 'markerfacecolor': 'none', 'markersize': 5.5, 'label': 'authors\' run'}
+                 'markerfacecolor': 'none', 'markersize': 5.5, 'label': 'authors\' run of BiC'}
 WIDTH = 7.2  # inches
 LEGEND_ROW = ['legend', 'legend'], 0.5
 MAX_CELLS = 200  # per side of a confusion matrix; if there are more classes, neighbors are summed
@@ -164,7 +164,9 @@ def _panels(rows, summaries, title):
 
 def _styles(summaries):
     """Return the style of each run's lines, in the color of its method."""
-    styles, counts = [], collections.Counter()
+    # In gray, these two are nearly the color of replay, so they begin with other markers.
+    styles, counts = [], collections.Counter({COLORS['replay + KD']: 4,
+                                              COLORS['BiC without KD']: 2})
     for summary in summaries:
         color = COLORS[tables.method_name(summary['settings'])]
         linestyle, marker = VARIANTS[counts[color] % len(VARIANTS)]
@@ -204,8 +206,13 @@ def _draw_accuracy(axes, summaries, styles, metric):
     curves = list(zip(tables.names(summaries), summaries, styles))
     for name, summary, style in curves:
         if summary['num_steps'] == 1 and len(summaries) > 1:
-            accuracy = np.array(summary['steps'][-1][metric], float)  # NaN for None
-            axes.axhline(100 * accuracy, label=name, color=style['color'])
+            row = summary['steps'][-1]
+            accuracy, spread = (100 * np.array(row.get(column), float)  # NaN for None
+                                for column in (metric, metric + SD_SUFFIX))
+            axes.axhline(accuracy, label=name, color=style['color'])
+            if np.isfinite(spread):
+                axes.axhspan(accuracy - spread, accuracy + spread, color=style['color'], alpha=0.18,
+                             linewidth=0)
         else:
             _draw_steps(axes, summary, 'classes', metric, 100, label=name, zorder=3, **style)
     for name, summary, style in curves:
@@ -218,14 +225,17 @@ def _draw_accuracy(axes, summaries, styles, metric):
         curve = published.paper_curve(summary['settings'], metric)
         if curve:
             experiments[summary['settings'].groups] = summary, curve
+    ticks = [row['classes'] for summary in summaries for row in summary['steps']]
     for groups, (summary, curve) in experiments.items():
         epochs = published.DATASETS[summary['dataset']].train_epochs
-        axes.plot(groups[1:], 100 * np.array(curve), label=f'paper, {epochs} epochs', **PAPER_STYLE)
+        axes.plot(groups[1:], 100 * np.array(curve), label=f'BiC in the paper, {epochs} epochs',
+                  **PAPER_STYLE)
+        ticks.extend(groups[1:])  # the run may be unfinished
         if summary['published'] and metric == 'top5':
             _draw_steps(axes, summary, 'classes', 'published_top5', 100, **AUTHORS_STYLE)
     axes.set(title=metric.replace('top', 'Top-') + ' accuracy, all classes seen',
              xlabel='classes seen', ylabel='accuracy (%)')
-    _set_ticks(axes, [row['classes'] for summary in summaries for row in summary['steps']])
+    _set_ticks(axes, ticks)
 
 
 def _draw_bias(axes, summaries, styles, column, letter, neutral):
@@ -298,8 +308,10 @@ def _draw_confusions(figure, panels, summary, confusions):
     """Draw which share of the test images of each class was assigned to each class."""
     step, size = summary['last_finished_step'], len(confusions[0])
     by_group = summary['settings'].num_classes > MAX_CONFUSION_CLASSES
-    bounds = list(range(size + 1)) if by_group else summary['settings'].groups[:step + 1]
-    unit = 'group' if by_group else 'class'
+    if by_group:  # counted from 1, with the number in the middle of a cell
+        unit, start, labels = 'group', 0.5, list(range(1, size + 1))
+    else:
+        unit, start, labels = 'class', 0, summary['settings'].groups[:step + 1]
     edges = np.arange(0, size, math.ceil(size / MAX_CELLS))
     for name, counts in zip(_kinds(summary), confusions):
         counts = np.add.reduceat(np.add.reduceat(counts.astype(float), edges, 0), edges, 1)
@@ -307,8 +319,9 @@ def _draw_confusions(figure, panels, summary, confusions):
         axes = panels['confusion ' + name]
         # Square root, because the errors of a class are spread over many other classes.
         image = axes.imshow(share, cmap='gist_heat_r', norm=PowerNorm(0.5, 0, 100),
-                            extent=(0, size, size, 0), interpolation='nearest')
-        ticks = bounds[::max(1, step // 5)]
+                            extent=(start, size + start, size + start, start),
+                            interpolation='nearest')
+        ticks = labels[::max(1, step // 5)]
         axes.set(xticks=ticks, yticks=ticks, title=f'Confusion after step {step}, {name}',
                  xlabel=f'predicted {unit}, in order of arrival', ylabel=f'true {unit}')
         axes.grid(not by_group, color='#999999', linewidth=0.35)

@@ -63,17 +63,19 @@ def test_the_figure_shows_the_run_and_the_published_curves():
                             'Bias correction: γ']
     rows = published.table('imagenet100')
     axes = panels['Top-5 accuracy, all classes seen']
-    np.testing.assert_allclose(curve(axes, 'paper, 100 epochs'),
+    np.testing.assert_allclose(curve(axes, 'BiC in the paper, 100 epochs'),
                                [100 * row['top5_paper'] for row in rows])
-    np.testing.assert_allclose(curve(axes, 'BiC'), curve(axes, 'authors\' run'))
+    np.testing.assert_allclose(curve(axes, 'BiC'), curve(axes, 'authors\' run of BiC'))
     uncorrected = curve(axes, 'uncorrected')
     assert np.isnan(uncorrected[0]) and uncorrected[1] == 95.70
     assert 'ImageNet-100' in figure._suptitle.get_text()
     log = tiny_log(**dict(DATASETS['cifar100']._asdict(), num_increments=5, classes=(20, 40, 60)))
     figure, panels = draw(summary_of(log), summary_of(log.replace('class": 20', 'class": 10')))
     axes = panels['Top-1 accuracy, all classes seen']
-    np.testing.assert_allclose(curve(axes, 'paper, 250 epochs'), [84., 74.69, 67.93, 61.25, 56.69])
-    assert 'paper, 250 epochs' in legend_of(figure)
+    np.testing.assert_allclose(curve(axes, 'BiC in the paper, 250 epochs'),
+                               [84., 74.69, 67.93, 61.25, 56.69])
+    assert 'BiC in the paper, 250 epochs' in legend_of(figure)
+    assert axes.get_xticks().tolist() == [20, 40, 60, 80, 100]  # of which 60 are seen
 
 
 def test_each_method_has_its_color_and_beta_is_drawn_for_bic_alone():
@@ -87,7 +89,9 @@ def test_each_method_has_its_color_and_beta_is_drawn_for_bic_alone():
     logs.append(tiny_log(1, groups=[[.9]], classes=(5,), num_increments=1))
     for order in (1, -1):
         figure, panels = draw(*[summary_of(log, str(i)) for i, log in enumerate(logs)][::order])
-        colors = {label: line.get_color() for label, line in legend_of(figure).items()}
+        legend = legend_of(figure)
+        assert legend['replay'].get_marker() != legend['replay + KD'].get_marker()
+        colors = {label: line.get_color() for label, line in legend.items()}
         assert colors == {name.replace('uncorrected', 'BiC uncorrected'): color
                           for name, color in plots.COLORS.items() if name != 'BiC without KD'}
         for letter in 'βγ':
@@ -113,6 +117,12 @@ def test_an_average_over_seeds_is_drawn_with_a_band():
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose([band.min(), band.max()], [196 / 3 - 2 ** .5, 87 + 2 ** .5])
     assert '2 training seeds' in figure._suptitle.get_text()
+    joint = measures.average_runs([
+        summary_of(tiny_log(1, accuracy=.02 * seed, classes=(15,), num_increments=1, seed=seed))
+        for seed in (1, 2)])
+    axes = draw(mean, joint)[1]['Top-1 accuracy, all classes seen']
+    band = axes.transData.inverted().transform(axes.patches[0].get_verts())[:, 1]
+    np.testing.assert_allclose([band.min(), band.max()], [87 - 2 ** .5, 87 + 2 ** .5])
 
 
 def test_accuracy_against_a_setting_has_one_line_per_memory():
@@ -170,6 +180,15 @@ def test_large_confusion_matrices_are_summed(tmp_path):
     before, corrected = (axes.images[0].get_array() for axes in figure.axes[:2])
     assert before.shape == (200, 200)
     assert (before[:, 199] == 100).all() and (np.diag(corrected) == 100).all()
+
+
+def test_groups_in_a_confusion_matrix_count_from_1(tmp_path):
+    for name in ('confusion_before_3.npy', 'confusion_3.npy'):
+        np.save(str(tmp_path / name), np.eye(3, dtype=np.int64))
+    log = tiny_log(num_classes=1500, classes=(500, 1000, 1500))
+    axes = plots.draw_confusions(summary_of(log, model_dir=str(tmp_path))).axes[0]
+    assert axes.get_xlabel() == 'predicted group, in order of arrival'
+    assert axes.get_xticks().tolist() == [1, 2, 3] and axes.get_xlim() == (.5, 3.5)
 
 
 def test_confusion_matrices_are_found_next_to_a_run_log_and_another_runs_refused(tmp_path, capsys):
