@@ -1,7 +1,7 @@
 """Read the files in an archive or folder, and put images under a target folder.
 
-An archive (.tar, .tar.gz, .zip, and a tar inside a tar) is read once, front to back. Its members
-cannot choose where they are written: the prepare scripts build every path from names they know.
+An archive (.tar, .tar.gz, .zip, and a tar inside a tar) is read in one pass. Its members cannot be
+written outside of the target: names with `..` are skipped, and no link below it is followed.
 """
 
 import collections

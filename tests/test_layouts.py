@@ -32,6 +32,7 @@ def read(root, **options):
     ('seg_train/seg_train', 'seg_test/seg_test', 'seg_pred'),
     ('dataset/training_set', 'dataset/test_set', None),
     ('data/images/train', 'data/images/val', None), ('train', 'val', 'test'),
+    ('train/train', 'val/val', 'test/test'), ('train', None, 'test/test/images'),
     ('train', 'test', 'val'), ('train', None, 'test'), ('train', None, 'unlabeled'),
     ('train', None, 'test/test'), ('train', None, 'test/images'),
     ('asl_train/asl_train', None, 'asl_test/asl_test'), ('train', None, None), ('', None, None),

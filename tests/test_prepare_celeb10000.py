@@ -131,6 +131,15 @@ def test_too_few_people_name_the_remedy(tmp_path):
         run([str(tmp_path / 'none')], tmp_path / 'images')
 
 
+def test_the_printed_command_leaves_images_to_train_on(tmp_path, capsys):
+    for count, steps in ((9, 2), (11, 4)):  # without the 5 test images, 4 and 6
+        source = write_all(tmp_path / f'{count} faces', {
+            f'{person}/{face}.jpg': JPEG for person in range(8) for face in range(count)})
+        prepare.main([source, '--num_classes=8', f'--min_images={count}',
+                      '--target', str(tmp_path / f'{count}')])
+        assert f' --num_classes=8 --num_increments={steps} --data_dir=' in capsys.readouterr().out
+
+
 def test_an_interrupted_start_is_resumed_and_what_decoding_ignores_is_counted(tmp_path, capsys):
     whole = run([faces(tmp_path / 'faces')], tmp_path / 'whole')
     rgba = PNG[:25] + b'\6' + PNG[26:]

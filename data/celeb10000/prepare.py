@@ -147,7 +147,8 @@ def main(argv=None):
     lists = prepare(**vars(args))
     dataset = 'celeb10000'
     if args.num_classes != NUM_CLASSES:
-        _, flag = scripts.increments(args.num_classes)
+        # One image per person and step is held out (r*P = 1), and one must be left to train on.
+        _, flag = scripts.increments(args.num_classes, min(10, args.min_images - TEST_IMAGES - 1))
         dataset += f' --num_classes={args.num_classes} {flag}'
     scripts.print_commands(lists, args.target, {dataset: ''})
 

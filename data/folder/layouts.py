@@ -96,7 +96,9 @@ class Folder:
         if self.images or len(self.folders_with_images) != 1:
             return self
         only, = self.folders_with_images
-        is_side = only.name.lower() in TRAIN_NAMES + TEST_NAMES
+        name = only.name.lower()
+        # train/train/ is one side: train.zip may have been unpacked into a folder of that name.
+        is_side = name in TRAIN_NAMES + TEST_NAMES and name != self.name.lower()
         return self if is_side or only.images else only.inner()
 
     def image_folder(self):
