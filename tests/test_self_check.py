@@ -1,6 +1,7 @@
 """--self_check: this machine passes, and a number that differs is named."""
 import json
 
+import numpy as np
 import pytest
 from absl.testing import flagsaver
 from miniatures import refused
@@ -8,6 +9,7 @@ from miniatures import refused
 import imagenet_main
 from runtime import machine as machine_lib
 from runtime import self_check
+from tests.tools import compare_runtimes
 
 UPDATE, EVALUATION = 'classifier without teacher', 'evaluation'
 
@@ -73,6 +75,14 @@ def test_the_share_of_time_that_a_gpu_would_wait_for_its_input(monkeypatch, logg
         monkeypatch.setattr(self_check, 'update_speed', lambda *_, speed=speed: speed)
         self_check.log_speeds(None, has_gpu=True)
         assert logged[-1].startswith(last)
+
+
+def test_a_runtime_that_computes_nan_does_not_agree():
+    finite = {'TensorFlow': np.array('2.15.1'), 'features': np.ones(3)}
+    broken = dict(finite, features=np.array([1., np.nan, 1.]))
+    assert compare_runtimes.compare(finite, finite) == 0
+    for pair in ((finite, broken), (broken, finite), (broken, broken)):
+        assert compare_runtimes.compare(*pair) > compare_runtimes.TOLERANCE
 
 
 def test_nan_fails_the_check(layouts):

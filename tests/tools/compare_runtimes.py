@@ -9,6 +9,7 @@ one update, and beta and gamma after the bias-correction stage. The script print
 difference in each, as a share of the largest value, and fails if one is above 1e-4.
 """
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -64,8 +65,9 @@ def compute_results():
         initialize(session, weights)
         losses = {f'loss, {name}': tf.get_default_graph().get_tensor_by_name(
             f'watched/losses/{name}:0') for name in ('total', 'xe', 'kd', 'wd')}
-        values, _ = session.run([losses, spec.train_op])
-        results.update(values)
+        # In a call of its own, because during an update some weights may have changed already.
+        results.update(session.run(losses))
+        session.run(spec.train_op)
         for variable in tf.global_variables():
             name = variable.op.name
             if name.startswith(resnet_model.NETWORK + '/'):
@@ -92,6 +94,8 @@ def compare(first, second):
     for name in first.keys() - {'TensorFlow'}:
         value = first[name]
         difference = float(abs(value - second[name]).max() / max(abs(value).max(), 1e-30))
+        if math.isnan(difference):  # max and > would pass over it
+            difference = math.inf
         kind = name if not name.startswith(('after', 'gradient')) else (
             f"{name.split(',')[0]}, worst of all variables")
         worst[kind] = max(worst.get(kind, (0, '')), (difference, name))

@@ -73,7 +73,7 @@ def problems_at_the_end(model, log, expected):
     problems += [f'the log has no result of step {step}' for step in (1, 2, 3)
                  if f'test: step {step} of 3' not in log]
     return problems + ['left behind: ' + name for _, folders, files in os.walk(model)
-                       for name in folders + files if re.search(r'\.tmp|_temp', name)]
+                       for name in folders + files if re.search(r'\.tmp|[._]temp', name)]
 
 
 def main():

@@ -11,6 +11,7 @@ than the range of the three seeds. One replica normalizes whole batches and is o
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,8 @@ def results(folder, name, processes):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--folder', help='where to work (default: a temporary folder)')
+    parser.add_argument('--folder', help='where to work (default: a temporary folder, '
+                        'kept only if a run fails)')
     options, flags = parser.parse_known_args()
     folder = options.folder or tempfile.mkdtemp()
     os.makedirs(folder, exist_ok=True)
@@ -77,6 +79,8 @@ def main():
             differ.append(column)
     print(f'two devices and two processes differ in {", ".join(differ)}' if differ else
           'two devices and two processes agree within the range of the three seeds')
+    if not options.folder:
+        shutil.rmtree(folder)
     sys.exit(bool(differ))
 
 
