@@ -197,8 +197,11 @@ def log_end():
     paths = [os.path.join(ROOT, 'logs', 'report.py'), _log_file().baseFilename]
     short = [path if relative.startswith(os.pardir) else relative
              for path, relative in zip(paths, map(os.path.relpath, paths))]
-    LOG.info('finished in %s; report: python %s', duration(time.monotonic() - _began['run']),
-             ' '.join(map(shlex.quote, short)))
+    python = os.path.relpath(sys.executable)
+    if python.startswith(os.pardir):
+        python = 'python'  # as in the line `command:`, without folders of this machine
+    LOG.info('finished in %s; report: %s', duration(time.monotonic() - _began['run']),
+             ' '.join(map(shlex.quote, [python] + short)))
 
 
 def log_settings(settings, digests):

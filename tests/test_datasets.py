@@ -59,10 +59,10 @@ def test_face_crops_are_prepared_and_trained_on(tmp_path):
     source = write_all(tmp_path / 'faces', {
         f'{person}/{face}.jpg': JPEG for person in range(8) for face in range(8)})
     ended = run_prepare('celeb10000', '--target', tmp_path / 'images', '--num_classes=8',
-                        '--min_images=6', source)
+                        '--min_images=8', source)
     assert (ended.returncode, ended.stderr) == (0, '')
     printed, rows = train(ended.stdout, tmp_path, image_size=16, num_increments=2)
-    assert printed == {'dataset': 'celeb10000', 'num_classes': '8', 'num_increments': '4',
+    assert printed == {'dataset': 'celeb10000', 'num_classes': '8', 'num_increments': '2',
                        'data_dir': str(tmp_path / 'images')}
     # 5 images per person are tested and one is held out.
     assert rows[0] == [4, 8, 4, 20] and (rows[1][0], rows[1][3]) == (8, 40)

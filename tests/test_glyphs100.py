@@ -149,7 +149,7 @@ def test_foreign_folder_file_or_list_is_refused(few, tmp_path):
 
 def test_a_missing_package_or_damaged_archive_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'PIL', None)
-    with refused('pip install pillow'):
+    with refused('`python -m pip install pillow`'):
         prepare.main(['--fonts', str(tmp_path)])
     archive = tmp_path / 'glyphs100.npz'
     monkeypatch.setattr(prepare, 'ARCHIVE', str(archive))

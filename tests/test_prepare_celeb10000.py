@@ -7,10 +7,10 @@ from miniatures import JPEG, PNG, lines, numbered, refused, tar, tree, write, wr
 
 from data.celeb10000 import prepare
 
-# Person p has 3 + p % 4 faces: 12 of 16 people have at least 4.
+# Person p has 4 + p % 4 faces: 12 of 16 people have at least 5.
 FACES = {f'm.{person:03d}/{face}-FaceId-0.jpg': numbered(JPEG, person * 100 + face)
-         for person in range(16) for face in range(3 + person % 4)}
-OPTIONS = {'num_classes': 8, 'test_images': 2, 'min_images': 4}
+         for person in range(16) for face in range(4 + person % 4)}
+OPTIONS = {'num_classes': 8, 'test_images': 2, 'min_images': 5}
 
 
 def faces(folder, **changed):
@@ -122,9 +122,9 @@ def test_too_few_people_name_the_remedy(tmp_path):
     for options, message in (
             ({'num_classes': 10000, 'min_images': 13}, '0 of 16 people .* 13 images, 10000 are'),
             ({'num_classes': 10000, 'min_images': 12}, 'at least 13: 2 to test with, 10 to hold'),
-            ({'num_classes': 16, 'min_images': 7}, 'another source, use --min_images=3 or'),
-            ({'num_classes': 16, 'min_images': 7, 'test_images': 3}, 'another source or'),
-            ({'min_images': 2}, '--min_images=2 must be at least 3')):
+            ({'num_classes': 12, 'min_images': 7}, 'another source, use --min_images=5 or'),
+            ({'num_classes': 16, 'min_images': 7}, 'another source or'),
+            ({'min_images': 4}, '--min_images=4 must be at least 5: 2 to test with, 2 to hold')):
         with refused(message):
             run([source], tmp_path / 'images', **options)
     with pytest.raises(FileNotFoundError):
@@ -132,11 +132,13 @@ def test_too_few_people_name_the_remedy(tmp_path):
 
 
 def test_the_printed_command_leaves_images_to_train_on(tmp_path, capsys):
-    for count, steps in ((9, 2), (11, 4)):  # without the 5 test images, 4 and 6
-        source = write_all(tmp_path / f'{count} faces', {
-            f'{person}/{face}.jpg': JPEG for person in range(8) for face in range(count)})
-        prepare.main([source, '--num_classes=8', f'--min_images={count}',
-                      '--target', str(tmp_path / f'{count}')])
+    # Without the 5 test images and the bad ones, 3, 6 and 4.
+    for count, bad, steps in ((8, 0, 2), (11, 0, 4), (11, 2, 2)):
+        source = write_all(tmp_path / f'{count} faces, {bad} bad', {
+            f'{person}/{face}.jpg': b'<html>' if face < bad else JPEG
+            for person in range(8) for face in range(count)})
+        prepare.main([source, '--num_classes=8', f'--min_images={count}', '--skip_bad_images',
+                      '--target', str(tmp_path / f'{count}, {bad}')])
         assert f' --num_classes=8 --num_increments={steps} --data_dir=' in capsys.readouterr().out
 
 

@@ -2,10 +2,12 @@
 import json
 import os
 import re
+import shlex
 import shutil
+import sys
 
 import numpy as np
-from tiny_runs import TERMINATE, rows, run
+from tiny_runs import ROOT, TERMINATE, rows, run
 
 from logs import measures
 from runtime import experiment, state
@@ -31,7 +33,10 @@ def check_log_and_summary(model, data, out):
                   for term in terms.split(' + ')]
         assert abs(sum(values) - float(loss)) < 2e-4
     assert ' · KD ' in log
-    path = re.search(r"logs/report\.py'? '?(.*?)'?$", log.splitlines()[-1]).group(1)
+    python, script, path = shlex.split(log.splitlines()[-1].split('; report: ')[1])
+    here = os.path.relpath(sys.executable)
+    assert python == ('python' if here.startswith('..') else here)
+    assert os.path.samefile(script, os.path.join(ROOT, 'logs', 'report.py'))
     assert os.path.samefile(path, str(model / 'run.log'))
     summary = json.loads((model / 'summary.json').read_text())
     results = [record['results'] for record in state.finished_steps(str(model))]

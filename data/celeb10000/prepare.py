@@ -89,12 +89,12 @@ def prepare(sources, target, num_classes=NUM_CLASSES, test_images=TEST_IMAGES,
     """
     if num_classes < 1:
         raise UserError(f'--num_classes={num_classes} must be at least 1.')
-    held_out = HELD_OUT if num_classes == NUM_CLASSES else 0  # otherwise the flags decide
+    # With other numbers of people, the flags decide: one per step, so 2 in the shortest protocol.
+    held_out = HELD_OUT if num_classes == NUM_CLASSES else 2
     fewest = test_images + held_out + 1
     if min_images < fewest:
-        held = f'{held_out} to hold out, ' if held_out else ''
         raise UserError(f'--min_images={min_images} must be at least {fewest}: {test_images} to '
-                        f'test with, {held}and 1 to train on.')
+                        f'test with, {held_out} to hold out, and 1 to train on.')
     for source in sources:
         os.stat(source)  # fail early if one is missing
     sources = list(dict.fromkeys(map(os.path.realpath, sources)))  # each once
@@ -148,7 +148,8 @@ def main(argv=None):
     dataset = 'celeb10000'
     if args.num_classes != NUM_CLASSES:
         # One image per person and step is held out (r*P = 1), and one must be left to train on.
-        _, flag = scripts.increments(args.num_classes, min(10, args.min_images - TEST_IMAGES - 1))
+        fewest = min(collections.Counter(label for _, label in lists[0]).values())
+        _, flag = scripts.increments(args.num_classes, min(10, fewest - 1))
         dataset += f' --num_classes={args.num_classes} {flag}'
     scripts.print_commands(lists, args.target, {dataset: ''})
 

@@ -123,7 +123,7 @@ def make_archive(fonts):
     try:
         import PIL  # noqa: F401
     except ImportError:
-        raise UserError('--fonts needs Pillow. Run `pip install pillow`.') from None
+        raise UserError('--fonts needs Pillow. Run `python -m pip install pillow`.') from None
     arrays = {'characters': np.array([ord(c) for c in CHARACTERS], np.int32)}
     for split in ('train', 'test'):
         rows = [row for row in read_typefaces() if row['split'] == split]
