@@ -452,24 +452,18 @@ def test_eval_only_evaluates_the_steps_that_have_checkpoints(tiny, tmp_path, cap
         os.remove(name)
     with pytest.raises(UserError, match='no checkpoint of a finished step'):
         evaluated(tiny, model_dir, capsys)
-    with pytest.raises(UserError, match='gone: no such folder'):
+    with pytest.raises(UserError, match='gone: no such folder. Use the folder of a run'):
         evaluated(tiny, tmp_path / 'gone', capsys)
     damage(path, 'cut')
     with pytest.raises(UserError, match='experiment.json is corrupt'):
         evaluated(tiny, model_dir, capsys)
 
 
-def test_a_published_run_can_be_evaluated_or_resumed(tiny, tmp_path, capsys):
+def test_a_published_run_can_be_evaluated(tiny, tmp_path, capsys):
     publish_run.publish(tiny.model_dir, str(tmp_path / 'finished'))
     *_, last_row = printed(capsys, *tiny.arguments(str(tmp_path / 'finished'), tmp_path / 'log'))
     assert last_row == evaluated(tiny, tiny.model_dir, capsys)[-1]
-    shutil.copytree(tiny.model_dir, str(tmp_path / 'stopped'),
-                    ignore=shutil.ignore_patterns('2_*', 'results.csv'))
-    publish_run.publish(str(tmp_path / 'stopped'), str(tmp_path / 'resumed'))
-    assert not glob.glob(str(tmp_path / 'resumed' / '0_classifier'))
     assert set(os.listdir(tmp_path / 'finished')) == {'2_bias', '2_classifier', 'classes.txt'}
-    run_driver(*tiny.arguments(str(tmp_path / 'resumed'), tmp_path / 'log'))
-    assert tiny_runs.rows(str(tmp_path / 'resumed')) == tiny.results()
 
 
 # -- warnings of a run ------------------------------------------------------------------------

@@ -3,8 +3,7 @@
     python tests/tools/publish_run.py MODEL_DIR TARGET
 
 TARGET is replaced with classes.txt and what --eval_only needs: the network of the last finished
-step, without its momentum and teacher, and its β and γ. If the run is not finished, TARGET also
-gets what a copy needs to resume with the next step: the records of the steps and experiment.json.
+step, without its momentum and teacher, and its β and γ.
 """
 
 import argparse
@@ -21,7 +20,7 @@ import runtime.quiet_import  # noqa: E402, F401, I001
 from made_checkpoints import checkpoint_file, read_checkpoint, save_variables  # noqa: E402
 
 import resnet_model  # noqa: E402
-from runtime import checkpoints, experiment, settings, state  # noqa: E402
+from runtime import checkpoints, state  # noqa: E402
 
 
 def publish(model_dir, target):
@@ -34,10 +33,6 @@ def publish(model_dir, target):
     network = {name: value for name, value in read_checkpoint(classifier).items()
                if name.startswith(resnet_model.NETWORK + '/') and not name.endswith('/Momentum')}
     bias = checkpoints.find_latest(checkpoints.bias_dir(model_dir, last))
-    names = ['classes.txt']
-    stored = experiment.read_experiment(model_dir)['settings']
-    if num_finished < settings.Settings.from_dict(stored).num_steps:
-        names += ['experiment.json'] + [f'{step}_step.json' for step in range(num_finished)]
     state.delete(target)
     save_variables(checkpoints.classifier_dir(target, last), network,
                    checkpoints.num_updates(classifier), write_meta_graph=False, write_state=False)
@@ -45,8 +40,7 @@ def publish(model_dir, target):
         os.makedirs(checkpoints.bias_dir(target, last))
         for suffix in ('index', 'data'):
             shutil.copy(checkpoint_file(bias, suffix), checkpoints.bias_dir(target, last))
-    for name in names:
-        shutil.copy(os.path.join(model_dir, name), target)
+    shutil.copy(os.path.join(model_dir, 'classes.txt'), target)
 
 
 if __name__ == '__main__':
