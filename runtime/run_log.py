@@ -199,7 +199,7 @@ def log_end():
              for path, relative in zip(paths, map(os.path.relpath, paths))]
     python = os.path.relpath(sys.executable)
     if python.startswith(os.pardir):
-        python = 'python'  # as in the line `command:`, without folders of this machine
+        python = os.path.basename(sys.executable)  # as in the line `command:`
     LOG.info('finished in %s; report: %s', duration(time.monotonic() - _began['run']),
              ' '.join(map(shlex.quote, [python] + short)))
 

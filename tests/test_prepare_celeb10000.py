@@ -132,8 +132,8 @@ def test_too_few_people_name_the_remedy(tmp_path):
 
 
 def test_the_printed_command_leaves_images_to_train_on(tmp_path, capsys):
-    # Without the 5 test images and the bad ones, 3, 6 and 4.
-    for count, bad, steps in ((8, 0, 2), (11, 0, 4), (11, 2, 2)):
+    # Without the 5 test images and the bad ones, 3, 6, 4 and 0.
+    for count, bad, steps in ((8, 0, 2), (11, 0, 4), (11, 2, 2), (8, 8, 2)):
         source = write_all(tmp_path / f'{count} faces, {bad} bad', {
             f'{person}/{face}.jpg': b'<html>' if face < bad else JPEG
             for person in range(8) for face in range(count)})

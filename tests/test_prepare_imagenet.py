@@ -244,6 +244,12 @@ def test_the_command_for_the_classes_of_a_subset_names_it(tmp_path, monkeypatch,
 
 # -- what is missing or bad -------------------------------------------------------------------
 
+def test_a_missing_scipy_is_named(monkeypatch):
+    monkeypatch.setattr(prepare.runtime.environment, 'package_folder', lambda _: None)
+    with refused('^kit: .*`python -m pip install scipy`'):
+        prepare.read_meta(b'', 'kit')
+
+
 def test_missing_images_are_counted_by_class_and_can_be_allowed(tmp_path, capsys):
     sources, target = three_archives(tmp_path), tmp_path / 'images'
     write(sources[1], tar({name: data for name, data in VAL.items() if '2.JPEG' not in name}))

@@ -35,7 +35,7 @@ def check_log_and_summary(model, data, out):
     assert ' · KD ' in log
     python, script, path = shlex.split(log.splitlines()[-1].split('; report: ')[1])
     here = os.path.relpath(sys.executable)
-    assert python == ('python' if here.startswith('..') else here)
+    assert python == (os.path.basename(here) if here.startswith('..') else here)
     assert os.path.samefile(script, os.path.join(ROOT, 'logs', 'report.py'))
     assert os.path.samefile(path, str(model / 'run.log'))
     summary = json.loads((model / 'summary.json').read_text())

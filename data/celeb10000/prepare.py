@@ -148,7 +148,7 @@ def main(argv=None):
     dataset = 'celeb10000'
     if args.num_classes != NUM_CLASSES:
         # One image per person and step is held out (r*P = 1), and one must be left to train on.
-        fewest = min(collections.Counter(label for _, label in lists[0]).values())
+        fewest = np.bincount([label for _, label in lists[0]], minlength=args.num_classes).min()
         _, flag = scripts.increments(args.num_classes, min(10, fewest - 1))
         dataset += f' --num_classes={args.num_classes} {flag}'
     scripts.print_commands(lists, args.target, {dataset: ''})

@@ -51,7 +51,8 @@ _TINY = re.compile(rf'/(?:train/{WNID}/images/[^/]+|val/val_annotations\.txt)$')
 def read_meta(data, path):
     """Return {ILSVRC2012_ID, as str: WordNet id} of meta.mat. Raises UserError."""
     if runtime.environment.package_folder('scipy') is None:  # no other source needs it
-        raise UserError(f'{path}: reading it needs SciPy. Run `pip install scipy`, then rerun.')
+        raise UserError(f'{path}: reading it needs SciPy. Run `python -m pip install scipy`, then '
+                        'rerun.')
     from scipy import io as scipy_io
     try:
         synsets = scipy_io.loadmat(io.BytesIO(data), squeeze_me=True)['synsets'].ravel()
