@@ -276,7 +276,7 @@ def read_run(model_dir, stored=None):
     if pretrained and FLAGS.overwrite and os.path.realpath(pretrained.prefix).startswith(inside):
         raise UserError(f'--pretrained={FLAGS.pretrained} is in --model_dir, which --overwrite '
                         'deletes. Use another --model_dir.')
-    if machine.is_chief and FLAGS.log_file:  # run.log in model_dir has one experiment
+    if machine.is_chief and FLAGS.log_file:  # the default log is in model_dir
         run_log.check_log(FLAGS.log_file, settings, digests)
     return plan.Run(settings, data_dir, model_dir, digests, machine, pretrained, split)
 

@@ -29,6 +29,7 @@ VARIANTS = [('-', 'o'), ('--', 's'), ('-.', '^'), (':', 'D'), ('-', 'v'), ('--',
 PAPER_STYLE = {'color': 'black', 'linestyle': '--', 'linewidth': 1.}
 AUTHORS_STYLE = {'color': '#777777', 'marker': 's', 'linestyle': '-.', 'linewidth': 1.,
                  'markerfacecolor': 'none', 'markersize': 5.5, 'label': 'authors\' run of BiC'}
+BAND_STYLE = {'alpha': 0.18, 'linewidth': 0}
 WIDTH = 7.2  # inches
 LEGEND_ROW = ['legend', 'legend'], 0.5
 MAX_CELLS = 200  # per side of a confusion matrix; if there are more classes, neighbors are summed
@@ -187,8 +188,7 @@ def _draw_line(axes, x, rows, column, scale, **style):
     values, spread = (scale * np.array([row.get(name) for row in rows], float)
                       for name in (column, column + SD_SUFFIX))
     axes.plot(x, values, **style)
-    axes.fill_between(x, values - spread, values + spread, color=style['color'], alpha=0.18,
-                      linewidth=0)
+    axes.fill_between(x, values - spread, values + spread, color=style['color'], **BAND_STYLE)
 
 
 def _draw_steps(axes, summary, x, column, scale, **style):
@@ -211,8 +211,8 @@ def _draw_accuracy(axes, summaries, styles, metric):
                                 for column in (metric, metric + SD_SUFFIX))
             axes.axhline(accuracy, label=name, color=style['color'])
             if np.isfinite(spread):
-                axes.axhspan(accuracy - spread, accuracy + spread, color=style['color'], alpha=0.18,
-                             linewidth=0)
+                axes.axhspan(accuracy - spread, accuracy + spread, color=style['color'],
+                             **BAND_STYLE)
         else:
             _draw_steps(axes, summary, 'classes', metric, 100, label=name, zorder=3, **style)
     for name, summary, style in curves:

@@ -114,6 +114,8 @@ def test_a_face_that_is_not_an_image_is_named_and_can_be_left_out(tmp_path):
         train, test = run([path], target, skip_bad_images=True)
         assert sorted(train + test) == sorted(line for line in whole[0] + whole[1]
                                               if bad not in line)
+        for part in train, test:
+            assert part == sorted(part, key=lambda line: line.split(' ')[::-1])  # label, path
         assert len(test) == 8 * 2 and len(set(whole[1]).difference(test)) == 1
 
 
